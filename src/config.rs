@@ -1,0 +1,189 @@
+//! The command line, checked, and turned into each layer's options. Only `main` reads it.
+//!
+//! Flags are written with one dash, as the seed's users know them from Go, or with two, with the
+//! value behind `=` or a space.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+
+use crate::engine::Fsync;
+use crate::wal;
+
+/// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
+///
+/// Example: post-gres-rs -port 4242 -wal ./wal_files/wal_file
+#[derive(Clone, Debug, Parser)]
+#[command(name = "post-gres-rs", version, disable_help_subcommand = true)]
+pub struct Config {
+    /// Port to listen on; 0 takes a free one, which the log names
+    #[arg(long, default_value_t = 4242, value_name = "0-65535", value_parser = number(0, 65_535))]
+    port: u64,
+
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    bind: IpAddr,
+
+    /// Number of maps the keys are spread over; 1 is a single map under one lock
+    #[arg(long, default_value_t = 8, value_name = "1-1024", value_parser = number(1, 1024))]
+    shards: u64,
+
+    /// Number of keys to make room for at start
+    #[arg(long, default_value_t = 0, value_name = "KEYS", value_parser = number(0, MAX_SIZE))]
+    size: u64,
+
+    /// The log; its other files stand beside it
+    #[arg(long, default_value = "./wal_files/wal_file", value_name = "PATH")]
+    wal: PathBuf,
+
+    /// Whether anything is kept on disk
+    #[arg(
+        long,
+        default_value_t = true,
+        value_name = "true|false",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
+    persist: bool,
+
+    /// When a write is on disk: before its reply, within a second of it, or at some time
+    #[arg(long, value_enum, default_value_t = FsyncFlag::Always, value_name = "WHEN")]
+    fsync: FsyncFlag,
+
+    /// Number of clients that may be connected at the same time
+    #[arg(
+        long = "maxclients",
+        default_value_t = 10_000,
+        value_name = "1-1000000",
+        value_parser = number(1, 1_000_000)
+    )]
+    max_clients: u64,
+}
+
+/// The most keys to make room for: some 100 GiB of table, far more than it is meant for.
+const MAX_SIZE: u64 = 1 << 32;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FsyncFlag {
+    Always,
+    Everysec,
+    No,
+}
+
+impl Config {
+    /// The flags of this process. Prints help or what is wrong and ends the process, if need be.
+    pub fn from_args() -> Config {
+        Config::parse_from(with_two_dashes(std::env::args_os()))
+    }
+
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.bind, self.port as u16)
+    }
+
+    /// How many maps, and for how many keys.
+    pub fn store(&self) -> (usize, usize) {
+        (self.shards as usize, self.size as usize)
+    }
+
+    /// How the log is kept, if anything is kept.
+    pub fn wal(&self) -> Option<wal::Options> {
+        self.persist.then(|| wal::Options {
+            path: self.wal.clone(),
+            sync: wal::SyncPolicy::Always,
+            first_segment_bytes: wal::FIRST_SEGMENT_BYTES,
+            largest_segment_bytes: wal::LARGEST_SEGMENT_BYTES,
+        })
+    }
+
+    /// When a write is on disk.
+    pub fn fsync(&self) -> Fsync {
+        match self.fsync {
+            FsyncFlag::Always => Fsync::Always,
+            FsyncFlag::Everysec => Fsync::EverySecond,
+            FsyncFlag::No => Fsync::Never,
+        }
+    }
+
+    /// How many clients at a time.
+    pub fn max_clients(&self) -> usize {
+        self.max_clients as usize
+    }
+
+    /// What can be lost, in a sentence, if it is not nothing.
+    pub fn what_can_be_lost(&self) -> Option<&'static str> {
+        match (self.persist, self.fsync) {
+            (false, _) => Some("-persist=false: nothing is kept on disk, all is lost at the end"),
+            (true, FsyncFlag::Everysec) => {
+                Some("-fsync everysec: a power cut can lose what was written in the last second")
+            }
+            (true, FsyncFlag::No) => {
+                Some("-fsync no: a power cut can lose everything since the start")
+            }
+            (true, FsyncFlag::Always) => None,
+        }
+    }
+}
+
+/// `-port` is `--port` for every flag there is; anything else is left to the parser.
+fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let command = Config::command();
+    let known = |name: &str| {
+        let mut flags = command.get_arguments().filter_map(|flag| flag.get_long());
+        flags.any(|flag| flag == name) || ["help", "version"].contains(&name)
+    };
+    let widened = |arg: OsString| {
+        let text = arg.to_string_lossy();
+        let name = text.strip_prefix('-').and_then(|rest| rest.split('=').next());
+        match name {
+            Some(name) if known(name) => [OsStr::new("-"), &arg].into_iter().collect(),
+            _ => arg,
+        }
+    };
+    args.map(widened).collect()
+}
+
+fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
+    move |text| match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number from {least} to {most}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &str) -> Result<Config, clap::Error> {
+        let args = std::iter::once("post-gres-rs").chain(args.split_whitespace());
+        Config::try_parse_from(with_two_dashes(args.map(OsString::from)))
+    }
+
+    #[test]
+    fn one_dash_two_dashes_and_equals_mean_the_same() {
+        for args in ["-port 17", "--port 17", "-port=17", "--port=17"] {
+            assert_eq!(config(args).expect(args).port, 17);
+        }
+    }
+
+    #[test]
+    fn persist_is_a_switch_as_in_go() {
+        for (args, persist) in
+            [("", true), ("-persist", true), ("-persist=false", false), ("--persist false", false)]
+        {
+            assert_eq!(config(args).expect(args).wal().is_some(), persist, "{args}");
+        }
+        assert!(config("-persist -port 1").expect("persist").wal().is_some());
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_with_flag_value_and_range() {
+        let error = config("-shards 0").expect_err("no shards").to_string();
+        for part in ["--shards", "'0'", "1 to 1024"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The committer: the one thread that changes anything.
+//!
+//! It takes everything that is queued, and for as much of it as makes a batch: evaluates it,
+//! frames the changes, writes and syncs once, applies them in that order, and only then lets the
+//! replies go (promises 1 and 2). It never waits for a client. After the first failure of the log
+//! every write is answered with the reason, and reads go on (promises 6 and 9).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::queue::Taken;
+use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, push_record};
+use crate::command::{Command, Reply};
+use crate::wal::{Failure, Wal};
+
+/// A batch ends when its records and replies have this many bytes, so that a small write is not
+/// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How often the log is synced with `-fsync everysec`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The committer's own state; the thread owns it.
+pub struct Committer {
+    shared: Arc<Shared>,
+    /// `None` if nothing is kept on disk.
+    wal: Option<Wal>,
+    fsync: Fsync,
+    /// Taken from the queue and not yet answered.
+    backlog: VecDeque<Submission>,
+    taken: Vec<Submission>,
+    /// Of the running batch: evaluated, not yet durable.
+    evaluated: Vec<Submission>,
+    batch: Batch,
+    last_sync: Instant,
+}
+
+impl Committer {
+    /// A committer for this store and log.
+    pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> Committer {
+        Committer {
+            shared,
+            wal,
+            fsync,
+            backlog: VecDeque::new(),
+            taken: Vec::new(),
+            evaluated: Vec::new(),
+            batch: Batch::default(),
+            last_sync: Instant::now(),
+        }
+    }
+
+    /// Works until the queue is closed and empty, then closes the log.
+    pub fn run(&mut self) {
+        let mut idle_since = Instant::now();
+        loop {
+            let until = self.next_duty(idle_since);
+            match self.shared.queue.take(&mut self.taken, until) {
+                Taken::Submissions => {
+                    self.backlog.extend(self.taken.drain(..));
+                    while !self.backlog.is_empty() {
+                        self.run_batch();
+                    }
+                    idle_since = Instant::now();
+                }
+                Taken::TimedOut => self.mark_idle(idle_since),
+                Taken::Closed => break,
+            }
+            self.sync_if_due();
+        }
+        if let Some(wal) = self.wal.take()
+            && let Err(failure) = wal.close()
+        {
+            *self.shared.failure.lock() = Some(failure);
+        }
+    }
+
+    /// When there is something to do even if nobody asks for anything.
+    fn next_duty(&self, idle_since: Instant) -> Option<Instant> {
+        let wal = self.wal.as_ref().filter(|wal| wal.failure().is_none())?;
+        let sync = (self.fsync == Fsync::EverySecond && wal.has_unsynced())
+            .then_some(self.last_sync + SYNC_INTERVAL);
+        let mark =
+            (!wal.is_marked() && !wal.has_unsynced()).then_some(idle_since + IDLE_BEFORE_MARK);
+        sync.or(mark)
+    }
+
+    fn run_batch(&mut self) {
+        self.evaluate();
+        let committed = self.commit();
+        match committed {
+            Ok(()) => self.shared.store.apply(&mut self.batch.mutations),
+            Err(Failure(reason)) => self.refuse(&reason),
+        }
+        self.batch.clear();
+        for Submission { recipient, operations } in self.evaluated.drain(..) {
+            recipient.deliver(&operations);
+        }
+    }
+
+    /// Moves operations from the backlog into the batch until that is full. The last submission
+    /// may be split.
+    fn evaluate(&mut self) {
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES
+            && let Some(mut submission) = self.backlog.pop_front()
+        {
+            let mut count = 0;
+            for operation in &mut submission.operations {
+                bytes += operation.bytes;
+                operation.reply = answer(&self.shared, &mut self.batch, &mut operation.command);
+                bytes += reply_bytes(&operation.reply);
+                count += 1;
+                if bytes >= BATCH_BYTES {
+                    break;
+                }
+            }
+            if count < submission.operations.len() {
+                let operations = submission.operations.split_off(count);
+                let recipient = submission.recipient.clone();
+                self.backlog.push_front(Submission { recipient, operations });
+            }
+            self.shared.metrics.commands.add(count as u64);
+            self.evaluated.push(submission);
+        }
+    }
+
+    /// Makes the batch durable.
+    fn commit(&mut self) -> Result<(), Failure> {
+        let Some(wal) = &mut self.wal else {
+            return Ok(());
+        };
+        if self.batch.mutations.is_empty() {
+            // No change, but a write that changes nothing (DEL of no key) must not be told that
+            // all is well by a server that could not have done it.
+            return wal.failure().map_or(Ok(()), |failure| Err(failure.clone()));
+        }
+        for mutation in &self.batch.mutations {
+            push_record(wal, mutation);
+        }
+        let committed = wal.commit().inspect_err(|failure| {
+            *self.shared.failure.lock() = Some(failure.clone());
+        })?;
+        let metrics = &self.shared.metrics;
+        let synced = self.fsync == Fsync::Always;
+        metrics.count_batch(committed.records, committed.bytes, committed.elapsed, synced);
+        metrics.durable_lsn.set(wal.durable_lsn());
+        Ok(())
+    }
+
+    /// Answers the batch anew, as if its writes had never been: they have not.
+    fn refuse(&mut self, reason: &Arc<str>) {
+        self.batch.clear();
+        for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
+        {
+            let Operation { command, reply, .. } = operation;
+            *reply = match command.is_write() {
+                true => Reply::NotDurable(reason.clone()),
+                false => answer(&self.shared, &mut self.batch, command),
+            };
+        }
+    }
+
+    fn mark_idle(&mut self, idle_since: Instant) {
+        if let Some(wal) = &mut self.wal
+            && idle_since.elapsed() >= IDLE_BEFORE_MARK
+            && let Err(failure) = wal.mark_idle()
+        {
+            *self.shared.failure.lock() = Some(failure);
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        let Some(wal) = &mut self.wal else {
+            return;
+        };
+        let due = self.fsync == Fsync::EverySecond
+            && wal.has_unsynced()
+            && wal.failure().is_none()
+            && self.last_sync.elapsed() >= SYNC_INTERVAL;
+        if !due {
+            return;
+        }
+        match wal.sync() {
+            Ok(()) => {
+                self.shared.metrics.syncs.add(1);
+                self.shared.metrics.durable_lsn.set(wal.durable_lsn());
+            }
+            Err(failure) => *self.shared.failure.lock() = Some(failure),
+        }
+        self.last_sync = Instant::now();
+    }
+}
+
+/// Evaluates one command on top of the store and the batch so far.
+fn answer(shared: &Shared, batch: &mut Batch, command: &mut Command) -> Reply<'static> {
+    match command {
+        Command::Get(key) => {
+            let mut reply = Reply::Null;
+            batch.get(&*shared.store, key, &mut |entry| {
+                if let Some(entry) = entry {
+                    reply = Reply::Bulk(entry.value().to_vec().into());
+                }
+            });
+            let found = reply != Reply::Null;
+            let count = if found { &shared.metrics.hits } else { &shared.metrics.misses };
+            count.add(1);
+            reply
+        }
+        Command::Info => shared.info(),
+        Command::Mistake(error) => Reply::Error(error.clone()),
+        Command::Set(_) | Command::Del(_) => batch.write(&*shared.store, command),
+    }
+}
+
+fn reply_bytes(reply: &Reply<'_>) -> usize {
+    match reply {
+        Reply::Bulk(value) => value.len(),
+        _ => 0,
+    }
+}

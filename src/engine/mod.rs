@@ -1,0 +1,250 @@
+//! Ties the store and the log together; the only place where threads meet.
+//!
+//! ```text
+//!  client threads                               committer thread
+//!  ── read ──► store                            ┌───────────────────────────────────────────────┐
+//!  ── submit ──► queue ────── all of it ──────► │ evaluate │ frame │ write+sync │ apply │ reply │
+//!                                               └───────────────────────────────────────────────┘
+//! ```
+//!
+//! A read goes straight to the store, which holds only what is durable, and waits for no disk. A
+//! write goes into the [`queue`], and the [`committer`] carries everything that is queued through
+//! the log as one batch. Queue order is log order is apply order is reply order.
+//!
+//! The engine knows no socket: whoever submits brings a [`Recipient`] for the replies.
+
+mod batch;
+mod committer;
+mod import;
+mod queue;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+
+use crate::command::{Command, Dialect, Mutation, Reply};
+use crate::metrics::Metrics;
+use crate::record;
+use crate::store::Store;
+use crate::wal::disk::Disk;
+use crate::wal::lock::Lock;
+use crate::wal::segment::Names;
+use crate::wal::{self, Failure, SyncPolicy, Wal};
+
+use committer::Committer;
+use queue::CommitQueue;
+
+/// When a write is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before its reply.
+    Always,
+    /// At most a second after its reply.
+    EverySecond,
+    /// When the operating system pleases, and at a clean stop.
+    Never,
+}
+
+/// How long the log must be idle before it is marked so. Long enough that a busy log never is,
+/// short enough that little can be lost to damage without being noticed.
+pub const IDLE_BEFORE_MARK: Duration = Duration::from_millis(50);
+
+/// One request on its way, and its reply on the way back.
+#[derive(Debug)]
+pub struct Operation {
+    /// What is asked. After it is answered a SET's entry is gone: it is in the store.
+    pub command: Command,
+    /// How the reply is to be spelled.
+    pub dialect: Dialect,
+    /// The answer.
+    pub reply: Reply<'static>,
+    /// What it took up in memory when it was asked.
+    pub bytes: usize,
+}
+
+impl Operation {
+    /// A request that is not answered yet.
+    pub fn new(command: Command, dialect: Dialect) -> Operation {
+        let bytes = command.bytes();
+        Operation { command, dialect, reply: Reply::Null, bytes }
+    }
+}
+
+/// Where replies go.
+pub trait Recipient: Send + Sync {
+    /// Takes answered operations, in the order in which they were submitted. Called by the
+    /// committer: it must not wait for anyone.
+    fn deliver(self: Arc<Self>, answered: &[Operation]);
+}
+
+/// Some of one client's operations, in order.
+pub struct Submission {
+    /// Who wants the replies.
+    pub recipient: Arc<dyn Recipient>,
+    /// What is asked.
+    pub operations: Vec<Operation>,
+}
+
+/// The store, its log, and the thread between them.
+pub struct Engine {
+    shared: Arc<Shared>,
+    committer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What client threads and the committer both use.
+struct Shared {
+    store: Box<dyn Store>,
+    queue: CommitQueue,
+    metrics: Arc<Metrics>,
+    /// Why the log takes no more writes.
+    failure: Mutex<Option<Failure>>,
+}
+
+impl Engine {
+    /// Starts on a store that keeps nothing on disk.
+    pub fn in_memory(store: Box<dyn Store>, metrics: Arc<Metrics>) -> anyhow::Result<Engine> {
+        Engine::start(store, None, Fsync::Never, metrics)
+    }
+
+    /// Replays the log into the store, which is empty, and starts on both. A log of the seed's
+    /// program is imported first. Whoever calls holds the log's [`Lock`].
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: wal::Options,
+        fsync: Fsync,
+        store: Box<dyn Store>,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Engine> {
+        let options = wal::Options { sync: sync_policy(fsync), ..options };
+        if Wal::stands_foreign(&*disk, &options)? {
+            import::import(&disk, &options)?;
+        }
+        let started = Instant::now();
+        let path = options.path.display().to_string();
+        let mut chunk = Vec::new();
+        let (wal, summary) = Wal::open(disk, options, &mut |batch| {
+            let mut rest = batch.payload;
+            for _ in 0..batch.records {
+                let (mutation, length) = record::decode(rest).context("not a record")?;
+                chunk.push(mutation);
+                rest = &rest[length..];
+            }
+            anyhow::ensure!(rest.is_empty(), "there are more bytes than records");
+            store.apply(&mut chunk);
+            Ok(())
+        })?;
+        log::info!(
+            "{path}: {} records in {} batches, {} keys, {} bytes in {} segments, read in {:.3} s; {}",
+            summary.records,
+            summary.batches,
+            store.len(),
+            summary.bytes,
+            summary.segments,
+            started.elapsed().as_secs_f64(),
+            match (summary.cut_bytes, summary.closed) {
+                (0, true) => "closed in order".to_owned(),
+                (0, false) => "not closed in order, nothing cut".to_owned(),
+                (cut, _) => format!("not closed in order, {cut} bytes cut that nobody relied on"),
+            }
+        );
+        metrics.durable_lsn.set(wal.durable_lsn());
+        Engine::start(store, Some(wal), fsync, metrics)
+    }
+
+    fn start(
+        store: Box<dyn Store>,
+        wal: Option<Wal>,
+        fsync: Fsync,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Engine> {
+        let queue = CommitQueue::default();
+        let shared = Arc::new(Shared { store, queue, metrics, failure: Mutex::default() });
+        let mut committer = Committer::new(shared.clone(), wal, fsync);
+        let thread = std::thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || {
+                // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
+                let guard = AbortOnPanic;
+                committer.run();
+                std::mem::forget(guard);
+            })
+            .context("cannot start the committer thread")?;
+        Ok(Engine { shared, committer: Mutex::new(Some(thread)) })
+    }
+
+    /// Answers a read from the store, on the caller's thread. The reply is handed over in place,
+    /// so that a value goes to the client's buffer without a copy between.
+    pub fn read(&self, command: &Command, answer: &mut dyn FnMut(Reply<'_>)) {
+        let Shared { store, metrics, .. } = &*self.shared;
+        match command {
+            Command::Get(key) => store.get(key, &mut |entry| {
+                let count = if entry.is_some() { &metrics.hits } else { &metrics.misses };
+                count.add(1);
+                answer(entry.map_or(Reply::Null, |entry| Reply::Bulk(entry.value().into())));
+            }),
+            Command::Info => answer(self.shared.info()),
+            Command::Mistake(error) => answer(Reply::Error(error.clone())),
+            Command::Set(_) | Command::Del(_) => unreachable!("a write goes through the queue"),
+        }
+    }
+
+    /// Hands operations to the committer. They are all answered, whatever happens; only after
+    /// [`Engine::close`] they are given back.
+    pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
+        self.shared.queue.push(submission)
+    }
+
+    /// Answers everything that is queued, closes the log in order, and ends the committer. False
+    /// if the log could not be closed.
+    pub fn close(&self) -> bool {
+        self.shared.queue.close();
+        if let Some(thread) = self.committer.lock().take() {
+            thread.join().expect("the committer aborts the process rather than panic");
+        }
+        self.shared.failure.lock().is_none()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn info(&self) -> Reply<'static> {
+        let failure = self.failure.lock().clone();
+        let failure = failure.as_ref().map(|Failure(why)| &**why);
+        Reply::Bulk(self.metrics.render(self.store.len(), failure).into_bytes().into())
+    }
+}
+
+/// Takes the lock of the log at `path`.
+pub fn lock(path: &std::path::Path) -> anyhow::Result<Lock> {
+    Lock::acquire(&Names::new(path).lock())
+}
+
+fn sync_policy(fsync: Fsync) -> SyncPolicy {
+    match fsync {
+        Fsync::Always => SyncPolicy::Always,
+        Fsync::EverySecond | Fsync::Never => SyncPolicy::Later,
+    }
+}
+
+/// Appends the record of a mutation to the batch that the log is building.
+fn push_record(wal: &mut Wal, mutation: &Mutation) {
+    wal.push(|frame| record::encode(mutation, |piece| frame.extend_from_slice(piece)));
+}
+
+/// Ends the process if it is dropped, which only a panic does.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        log::error!("the committer panicked; the process ends so that nobody waits for it");
+        std::process::abort();
+    }
+}

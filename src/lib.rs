@@ -1,0 +1,75 @@
+//! A key-value server small enough to read in an afternoon, and strict enough to believe: every
+//! `+OK` is on disk.
+//!
+//! # The way of a write, and of a read
+//!
+//! ```text
+//!                     client thread (one per connection)                committer (one thread)
+//! socket ─bytes─► protocol ─Command─► engine ─Operation─► commit queue ─► evaluate │ frame │ write+sync │ apply │ reply ─bytes─► socket
+//!                                       │                                             wal       wal       store
+//!                                       └─ read, nothing of mine queued: store.get ─► Reply ─bytes─► socket
+//! ```
+//!
+//! - **One writer.** Only the committer changes the store. It takes everything that is queued as
+//!   one batch, evaluates it in order, frames the absolute records that result, writes and syncs
+//!   once, applies them in that order, and only then sends the replies. Queue order is log order
+//!   is apply order is reply order.
+//! - **Reads never wait for the disk.** A read runs on its own client's thread. Only a read behind
+//!   an unanswered write of its own connection joins the queue, so that one connection's commands
+//!   take effect in order.
+//! - **The committer never waits for a client.** It sends without blocking; what a socket does not
+//!   take is finished by the flusher, in order.
+//!
+//! # Promises
+//!
+//! Each has a test that fails when it is broken.
+//!
+//! 1. No change is visible, and no reply to it is sent, before its record is durable.
+//! 2. Changes are applied in log order, and replies to one connection leave in the order of its
+//!    commands.
+//! 3. The log rebuilds the store exactly. Records are absolute, so replaying one twice is harmless.
+//! 4. A file takes another's place only after it is durable: sync file, rename, sync directory.
+//! 5. Only the very last batch may be torn. It is cut, kept aside and reported. Damage anywhere
+//!    else stops the start with file and offset; nothing acknowledged is ever dropped silently.
+//! 6. The first failed write or sync closes writing for good. Reads go on. A restart trusts only
+//!    what the device itself gives back.
+//! 7. A batch is all or nothing.
+//! 8. Every length from outside is checked against a named limit before memory is taken.
+//! 9. Everyone who waits is answered: no error, panic or shutdown leaves a client hanging.
+//!
+//! # Reading order
+//!
+//! No arrow points upward; `tests/layers.rs` holds that true.
+//!
+//! | module | what it is for |
+//! |--------|----------------|
+//! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
+//! | [`protocol`] | bytes to commands, replies to bytes |
+//! | [`store`] | what is in memory, behind a trait object; knows no disk |
+//! | [`wal`] | what is on disk; knows no keys |
+//! | [`metrics`] | counters, shown as INFO |
+//! | [`engine`] | ties store and log together; the only place where threads meet |
+//! | [`server`] | listener, one thread per client, ordered stop |
+//! | [`config`] | flags |
+//!
+//! # Threads
+//!
+//! | name | started in | does |
+//! |------|-----------|------|
+//! | `main` | – | accepts clients |
+//! | `client-<id>` | [`server`] | reads one client's requests; answers reads |
+//! | `committer` | [`engine`] | the only one that changes anything |
+//! | `segments` | [`wal::preparer`] | zero-fills the next segment |
+//! | `flusher` | [`server`] | finishes replies to slow clients |
+//! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM |
+
+pub mod command;
+pub mod config;
+pub mod engine;
+pub mod entry;
+pub mod metrics;
+pub mod protocol;
+pub mod record;
+pub mod server;
+pub mod store;
+pub mod wal;

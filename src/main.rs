@@ -1,0 +1,62 @@
+//! The program: flags, log lines, open, bind, serve, exit code.
+//!
+//! Exit code 0 after an ordered stop, 1 if the server could not start or could not close its log,
+//! 2 for wrong flags, 130 if it was told twice to stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use post_gres_rs::config::Config;
+use post_gres_rs::engine::{self, Engine};
+use post_gres_rs::metrics::Metrics;
+use post_gres_rs::server::{self, Server, Shutdown};
+use post_gres_rs::store;
+use post_gres_rs::wal::disk::SystemDisk;
+
+fn main() -> ExitCode {
+    let config = Config::from_args();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match serve(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    log::info!("post-gres-rs {} starts, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    if let Some(warning) = config.what_can_be_lost() {
+        log::warn!("{warning}");
+    }
+    let metrics = Arc::new(Metrics::default());
+    let (shards, capacity) = config.store();
+    let store = store::new(shards, capacity);
+
+    // The lock before the port, the port before the log: a second server on the same log learns
+    // of the first, and one whose port is in use has changed nothing.
+    let options = config.wal();
+    let _lock = options.as_ref().map(|options| engine::lock(&options.path)).transpose()?;
+    let address = config.address();
+    let listener = Server::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let engine = match options {
+        Some(options) => {
+            let disk = Arc::new(SystemDisk);
+            Engine::open(disk, options, config.fsync(), store, metrics.clone())?
+        }
+        None => Engine::in_memory(store, metrics.clone())?,
+    };
+
+    let engine = Arc::new(engine);
+    let shutdown = Shutdown::default();
+    shutdown.on_signals(&listener)?;
+    let max_clients = server::raise_descriptor_limit(config.max_clients());
+    let server = Server::new(engine.clone(), metrics, max_clients)?;
+    server.run(&listener, &shutdown)?;
+    anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
+    log::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! One client: its thread reads requests and answers or queues them, in order.
+//!
+//! A read is answered here, from the store, unless an earlier operation of this connection is
+//! still in the queue; then it queues behind it, so that one connection's commands take effect in
+//! order and a mixed pipeline pays one sync. Nothing here waits for another client.
+
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::outbox::Outbox;
+use crate::engine::{Engine, Operation, Submission};
+use crate::protocol::{self, Parsed, Parser};
+
+/// What is read at once, and the memory that an idle connection keeps. A pipeline of a hundred
+/// small commands fits.
+const READ_BYTES: usize = 16 * 1024;
+
+/// Replies that are gathered before they are sent.
+const SEND_BYTES: usize = 64 * 1024;
+
+/// How long a client that is told of its fatal mistake has to read that before the connection is
+/// reset by the input it still sends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves a client until it leaves, makes a fatal mistake, or the server stops.
+pub fn serve(engine: &Engine, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
+    let mut connection = Connection {
+        engine,
+        outbox,
+        parser: Parser::default(),
+        replies: Vec::new(),
+        operations: Vec::new(),
+    };
+    let mut received = Received::default();
+    let mut end = End::Left;
+    while !stopping.load(Ordering::Relaxed) {
+        match received.read_more(outbox) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                log::debug!("client {}: cannot read: {error}", outbox.id);
+                break;
+            }
+        }
+        end = connection.take_requests(&mut received);
+        if end != End::NotYet || outbox.is_broken() {
+            break;
+        }
+        end = End::Left;
+    }
+    outbox.wait_until_empty();
+    if end == End::Mistake {
+        drain(outbox);
+    }
+}
+
+/// Whether and why a connection ends.
+#[derive(PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// The client closed its side, or the server stops.
+    Left,
+    /// What it sent cannot be made sense of.
+    Mistake,
+}
+
+struct Connection<'a> {
+    engine: &'a Engine,
+    outbox: &'a Arc<Outbox>,
+    parser: Parser,
+    /// Replies that come before all of `operations`.
+    replies: Vec<u8>,
+    /// To be queued.
+    operations: Vec<Operation>,
+}
+
+impl Connection<'_> {
+    /// Answers or queues all whole requests received so far.
+    fn take_requests(&mut self, received: &mut Received) -> End {
+        let end = loop {
+            match self.parser.parse(received.bytes()) {
+                Parsed::Incomplete => break End::NotYet,
+                Parsed::Nothing(length) => received.consume(length),
+                Parsed::Request(command, dialect, length) => {
+                    received.consume(length);
+                    let in_order = self.operations.is_empty() && !self.outbox.has_queued();
+                    if in_order && !command.is_write() {
+                        self.engine.read(&command, &mut |reply| {
+                            protocol::encode(&command, dialect, &reply, &mut self.replies);
+                        });
+                        if self.replies.len() >= SEND_BYTES {
+                            self.outbox.send(&mut self.replies);
+                            self.outbox.wait_for_reader();
+                        }
+                    } else {
+                        self.operations.push(Operation::new(command, dialect));
+                    }
+                }
+                Parsed::Fatal(error, dialect) => {
+                    self.submit();
+                    self.outbox.wait_until_empty();
+                    protocol::encode_fatal(error, dialect, &mut self.replies);
+                    break End::Mistake;
+                }
+            }
+        };
+        if !self.replies.is_empty() {
+            self.outbox.send(&mut self.replies);
+            self.outbox.wait_for_reader();
+        }
+        self.submit();
+        end
+    }
+
+    fn submit(&mut self) {
+        if self.operations.is_empty() {
+            return;
+        }
+        if !self.replies.is_empty() {
+            self.outbox.send(&mut self.replies);
+        }
+        let operations = std::mem::take(&mut self.operations);
+        self.outbox.queue(&operations);
+        let recipient = self.outbox.clone();
+        if self.engine.submit(Submission { recipient, operations }).is_err() {
+            // The server has stopped; what was not taken is not answered, and the connection ends.
+            self.outbox.abandon();
+        }
+    }
+}
+
+/// Bytes read from the socket and not yet taken.
+///
+/// - `buffer[start..end]` are those bytes.
+#[derive(Default)]
+struct Received {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Received {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.start += length;
+        assert!(self.start <= self.end, "a request is no longer than what was received");
+    }
+
+    /// Waits for bytes; 0 says that there will be none. Memory grows with what was received, never
+    /// with what was announced; the parser's limits bound it.
+    fn read_more(&mut self, outbox: &Outbox) -> std::io::Result<usize> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == 0 && self.buffer.len() > READ_BYTES {
+            self.buffer = Vec::new();
+        }
+        if self.buffer.len() - self.end < READ_BYTES / 2 {
+            self.buffer.resize((self.buffer.len() * 2).max(READ_BYTES), 0);
+        }
+        let count = outbox.socket().read(&mut self.buffer[self.end..])?;
+        self.end += count;
+        Ok(count)
+    }
+}
+
+/// Lets the last reply arrive: a close with unread input resets the connection, and the reply may
+/// be lost with it.
+fn drain(outbox: &Outbox) {
+    let mut socket = outbox.socket();
+    let quiet = socket
+        .shutdown(Shutdown::Write)
+        .and_then(|()| socket.set_read_timeout(Some(LINGER)))
+        .and_then(|()| {
+            let mut rest = [0; 1024];
+            let deadline = std::time::Instant::now() + LINGER;
+            while socket.read(&mut rest)? > 0 && std::time::Instant::now() < deadline {}
+            Ok(())
+        });
+    if let Err(error) = quiet {
+        log::debug!("client {}: {error}", outbox.id);
+    }
+}

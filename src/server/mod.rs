@@ -1,0 +1,310 @@
+//! The listener, and one thread per client.
+//!
+//! All threads that serve clients are started here, in sight: the caller's accepts, `flusher`
+//! finishes slow replies, `client-<id>` serves one client each. The server owns no data: what is
+//! asked goes to the engine.
+
+mod connection;
+mod flusher;
+mod outbox;
+mod shutdown;
+
+pub use shutdown::Shutdown;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use parking_lot::{Condvar, Mutex};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use flusher::Flusher;
+use outbox::Outbox;
+
+/// Stack of a client's thread. Parsing and answering go a few calls deep and keep their data on
+/// the heap; only the pages that are touched take up memory.
+const CLIENT_STACK_BYTES: usize = 128 * 1024;
+
+/// Connections that the kernel accepts for us while we are busy; it lowers this to its own limit.
+const BACKLOG: i32 = 4096;
+
+/// How long to leave `accept` alone when there are no file descriptors or no memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long clients have to read their last replies when the server stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// With more clients than this, their coming and going is no news.
+const NEWSWORTHY_CLIENTS: u64 = 1000;
+
+/// A server on its listener.
+pub struct Server {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    max_clients: usize,
+    clients: Arc<Clients>,
+    flusher: Arc<Flusher>,
+}
+
+/// Descriptors beside those of clients: log segments, lock, listener, epoll, standard streams.
+const OTHER_DESCRIPTORS: u64 = 32;
+
+/// Lets the process open a descriptor for each of `max_clients`, as far as the system allows, and
+/// says for how many clients that is enough.
+pub fn raise_descriptor_limit(max_clients: usize) -> usize {
+    let wanted = max_clients as u64 + OTHER_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let now = limit.current.unwrap_or(u64::MAX);
+    if now >= wanted {
+        return max_clients;
+    }
+    let raised = wanted.min(limit.maximum.unwrap_or(u64::MAX));
+    let raise = Rlimit { current: Some(raised), maximum: limit.maximum };
+    let allowed = if setrlimit(Resource::Nofile, raise).is_ok() { raised } else { now };
+    if allowed < wanted {
+        log::warn!("only {allowed} descriptors may be open: -maxclients is lowered to fit");
+    }
+    (allowed.saturating_sub(OTHER_DESCRIPTORS).max(1) as usize).min(max_clients)
+}
+
+/// Who is connected.
+#[derive(Default)]
+struct Clients {
+    registry: Mutex<Registry>,
+    left: Condvar,
+}
+
+#[derive(Default)]
+struct Registry {
+    connected: HashMap<u64, Arc<Outbox>>,
+    threads: HashMap<u64, JoinHandle<()>>,
+    /// Threads that have nothing left to do but end.
+    finished: Vec<u64>,
+}
+
+impl Server {
+    /// A server for at most `max_clients` clients at a time.
+    pub fn new(
+        engine: Arc<Engine>,
+        metrics: Arc<Metrics>,
+        max_clients: usize,
+    ) -> anyhow::Result<Server> {
+        let flusher = Arc::new(Flusher::new().context("cannot watch sockets")?);
+        Ok(Server { engine, metrics, max_clients, clients: Arc::default(), flusher })
+    }
+
+    /// Binds a socket that does not listen yet: clients are refused until there is an answer for
+    /// them, and a port in use is found out before anything is touched.
+    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // A restart need not wait for the last connections to be forgotten by the kernel.
+        net::sockopt::set_socket_reuseaddr(&socket, true)?;
+        net::bind(&socket, &address)?;
+        Ok(TcpListener::from(socket))
+    }
+
+    /// Accepts and serves clients until `shutdown` is asked for; then answers what is queued, and
+    /// waits for all threads.
+    pub fn run(&self, listener: &TcpListener, shutdown: &Shutdown) -> anyhow::Result<()> {
+        net::listen(listener, BACKLOG).context("cannot listen")?;
+        log::info!("listening on {}", listener.local_addr()?);
+        let flusher = self.flusher.clone();
+        let flusher_thread = std::thread::Builder::new()
+            .name("flusher".into())
+            .spawn(move || flusher.run())
+            .context("cannot start the flusher thread")?;
+        self.accept_all(listener, shutdown);
+        self.stop_clients();
+        self.flusher.stop();
+        if flusher_thread.join().is_err() {
+            log::error!("the flusher panicked");
+        }
+        Ok(())
+    }
+
+    fn accept_all(&self, listener: &TcpListener, shutdown: &Shutdown) {
+        let mut next_id = 1;
+        let mut last_complaint = None;
+        while !shutdown.is_asked() {
+            match listener.accept() {
+                Ok(_) if shutdown.is_asked() => return,
+                Ok((socket, address)) => {
+                    self.admit(next_id, socket, address, shutdown);
+                    next_id += 1;
+                }
+                Err(error) if is_about_one_client(&error) => {}
+                Err(_) if shutdown.is_asked() => return,
+                // No descriptors, no memory: clients that leave give some back. Until then the
+                // others wait in the kernel's queue.
+                Err(error) => {
+                    let now = Instant::now();
+                    if last_complaint.is_none_or(|at| now - at > Duration::from_secs(1)) {
+                        log::error!("cannot accept a client, trying on: {error}");
+                        last_complaint = Some(now);
+                    }
+                    shutdown.wait(ACCEPT_PAUSE);
+                }
+            }
+            self.clients.join_finished();
+        }
+    }
+
+    fn admit(&self, id: u64, socket: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
+        let metrics = &self.metrics;
+        metrics.total_connections.add(1);
+        if self.clients.count() >= self.max_clients {
+            metrics.rejected_connections.add(1);
+            log::warn!("{address}: turned away, there are {} clients", self.max_clients);
+            return self.turn_away(&socket, "-ERR max number of clients reached\r\n");
+        }
+        // Replies are sent when they are ready; waiting to fill a packet only delays them.
+        if let Err(error) = socket.set_nodelay(true) {
+            log::debug!("{address}: {error}");
+        }
+        let outbox = Arc::new(Outbox::new(id, socket, self.flusher.clone()));
+        let mut registry = self.clients.registry.lock();
+        let client = Client {
+            id,
+            address,
+            outbox: outbox.clone(),
+            engine: self.engine.clone(),
+            metrics: self.metrics.clone(),
+            clients: self.clients.clone(),
+            stopping: shutdown.clone(),
+        };
+        let spawned = std::thread::Builder::new()
+            .name(format!("client-{id}"))
+            .stack_size(CLIENT_STACK_BYTES)
+            .spawn(move || client.run());
+        match spawned {
+            Ok(thread) => {
+                registry.connected.insert(id, outbox);
+                registry.threads.insert(id, thread);
+            }
+            Err(error) => {
+                log::error!("{address}: turned away, no thread can be started: {error}");
+                metrics.rejected_connections.add(1);
+                drop(registry);
+                self.turn_away(outbox.socket(), "-ERR max number of clients reached\r\n");
+            }
+        }
+    }
+
+    fn turn_away(&self, socket: &TcpStream, line: &str) {
+        if let Err(error) = outbox::turn_away(socket, line) {
+            log::debug!("cannot say so to the client: {error}");
+        }
+    }
+
+    /// No more requests are read. Who has replies coming gets them, who does not read them is cut
+    /// off; then every client's thread ends.
+    fn stop_clients(&self) {
+        let Clients { registry, left } = &*self.clients;
+        let mut registry = registry.lock();
+        log::info!("stopping with {} clients", registry.connected.len());
+        for outbox in registry.connected.values() {
+            if let Err(error) = outbox.socket().shutdown(std::net::Shutdown::Read) {
+                log::debug!("client {}: {error}", outbox.id);
+            }
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while !registry.connected.is_empty()
+            && !left.wait_until(&mut registry, deadline).timed_out()
+        {}
+        for outbox in registry.connected.values() {
+            log::info!("client {}: cut off, it does not read its replies", outbox.id);
+            outbox.abandon();
+        }
+        let threads: Vec<_> = registry.threads.drain().collect();
+        drop(registry);
+        for (id, thread) in threads {
+            join(id, thread);
+        }
+    }
+}
+
+/// What a client's thread owns.
+struct Client {
+    id: u64,
+    address: SocketAddr,
+    outbox: Arc<Outbox>,
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    clients: Arc<Clients>,
+    stopping: Shutdown,
+}
+
+impl Client {
+    fn run(self) {
+        self.metrics.connected_clients.add(1);
+        self.report("connected");
+        connection::serve(&self.engine, &self.outbox, self.stopping.flag());
+    }
+
+    fn report(&self, what: &str) {
+        let now = self.metrics.connected_clients.get();
+        let level = if now > NEWSWORTHY_CLIENTS { log::Level::Debug } else { log::Level::Info };
+        log::log!(level, "client {} {what} from {}, {now} clients", self.id, self.address);
+    }
+}
+
+/// Also after a panic: the connection is closed and the client is no longer counted.
+impl Drop for Client {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            log::error!("client {}: its thread panicked; only this client is closed", self.id);
+        }
+        self.outbox.abandon();
+        self.metrics.connected_clients.subtract(1);
+        self.report("closed");
+        let mut registry = self.clients.registry.lock();
+        registry.connected.remove(&self.id);
+        registry.finished.push(self.id);
+        self.clients.left.notify_all();
+    }
+}
+
+impl Clients {
+    fn count(&self) -> usize {
+        self.registry.lock().connected.len()
+    }
+
+    fn join_finished(&self) {
+        let mut registry = self.registry.lock();
+        let finished = std::mem::take(&mut registry.finished);
+        let threads: Vec<_> =
+            finished.iter().filter_map(|id| registry.threads.remove_entry(id)).collect();
+        drop(registry);
+        for (id, thread) in threads {
+            join(id, thread);
+        }
+    }
+}
+
+fn join(id: u64, thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        log::error!("client {id}: its thread ended by a panic");
+    }
+}
+
+/// An error of `accept` that concerns the connection that was to be accepted, and no other.
+fn is_about_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::PermissionDenied
+    )
+}

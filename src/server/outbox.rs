@@ -1,0 +1,241 @@
+//! Replies on their way to one client.
+//!
+//! Three threads put bytes here or take them away: the client's own (replies to reads), the
+//! committer (replies to writes) and the flusher (what the socket did not take at once). None of
+//! them waits for the client: a send never blocks, and what is left over stays here, in order. A
+//! client that lets more than [`UNSENT_BYTES`] gather is closed.
+//!
+//! The lock is held for encoding and for a send that does not block.
+
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+
+use super::flusher::Flusher;
+use crate::engine::{Operation, Recipient};
+use crate::protocol;
+
+/// Replies that a client may leave unread before it is closed. Redis has no such limit for ordinary
+/// clients and may run out of memory; a client library that sends a whole pipeline before it reads
+/// the first reply needs some, and 256 MiB is more than any that we know of.
+pub const UNSENT_BYTES: usize = 256 << 20;
+
+/// With more than this unsent, the client's own thread waits for the client to read, as long as it
+/// does read.
+const COMFORTABLE_BYTES: usize = 1 << 20;
+
+/// A client that takes nothing for so long is probably still sending, and will read later.
+const READING_PAUSE: Duration = Duration::from_millis(100);
+
+/// Operations of one client that may be queued; more are not read from its socket until some are
+/// answered. A deep pipeline is some thousand.
+const QUEUED_OPERATIONS: usize = 16 * 1024;
+
+/// Memory that one client's queued operations may take up, except that a single one may be larger.
+const QUEUED_BYTES: usize = 64 << 20;
+
+/// Memory for replies that is kept while a client is quiet.
+const KEPT_BYTES: usize = 4 * 1024;
+
+/// One client's replies, and its socket.
+pub struct Outbox {
+    /// The client's number, for its threads and log lines.
+    pub id: u64,
+    socket: TcpStream,
+    flusher: Arc<Flusher>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// - `unsent[sent..]` is still to be sent; if that is empty, so is `unsent`.
+/// - If `flushing`, the flusher has it, and nobody else may send.
+#[derive(Default)]
+struct State {
+    unsent: Vec<u8>,
+    sent: usize,
+    flushing: bool,
+    queued_operations: usize,
+    queued_bytes: usize,
+    /// Bytes taken by the socket, ever.
+    total_sent: u64,
+    /// `total_sent` when the client was last seen not to read.
+    stalled_at: Option<u64>,
+    /// Nothing can be sent any more.
+    broken: bool,
+}
+
+impl Outbox {
+    /// An outbox for a client.
+    pub fn new(id: u64, socket: TcpStream, flusher: Arc<Flusher>) -> Outbox {
+        Outbox { id, socket, flusher, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// The client's socket, to read from.
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Sends replies that are ready, and empties `replies`.
+    pub fn send(self: &Arc<Self>, replies: &mut Vec<u8>) {
+        let mut state = self.state.lock();
+        self.append(&mut state, |out| out.extend_from_slice(replies));
+        replies.clear();
+    }
+
+    /// Whether operations of this client are in the queue: then the next one has to queue behind
+    /// them, a read too.
+    pub fn has_queued(&self) -> bool {
+        self.state.lock().queued_operations > 0
+    }
+
+    /// Counts operations that are about to be queued. Waits first while there are too many.
+    pub fn queue(&self, operations: &[Operation]) {
+        let bytes = bytes_of(operations);
+        let mut state = self.state.lock();
+        while !state.broken
+            && state.queued_operations > 0
+            && (state.queued_operations + operations.len() > QUEUED_OPERATIONS
+                || state.queued_bytes + bytes > QUEUED_BYTES)
+        {
+            self.changed.wait(&mut state);
+        }
+        state.queued_operations += operations.len();
+        state.queued_bytes += bytes;
+    }
+
+    /// Waits while a client that reads has much left to read. One that does not read is waited for
+    /// only once, briefly: it may be sending a long pipeline first, and if it does not come to an
+    /// end it will be closed.
+    pub fn wait_for_reader(&self) {
+        let mut state = self.state.lock();
+        while !state.broken && state.unsent.len() - state.sent > COMFORTABLE_BYTES {
+            if state.stalled_at == Some(state.total_sent) {
+                return;
+            }
+            let before = state.total_sent;
+            let timed_out = self.changed.wait_for(&mut state, READING_PAUSE).timed_out();
+            if timed_out && state.total_sent == before {
+                state.stalled_at = Some(before);
+            }
+        }
+    }
+
+    /// Waits until every queued operation is answered and every reply sent, or the client is gone.
+    pub fn wait_until_empty(&self) {
+        let mut state = self.state.lock();
+        while !state.broken && (state.queued_operations > 0 || !state.unsent.is_empty()) {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Whether nothing can be sent any more.
+    pub fn is_broken(&self) -> bool {
+        self.state.lock().broken
+    }
+
+    /// Stops both directions at once. Whoever waits for this client goes on.
+    pub fn abandon(&self) {
+        self.break_off(&mut self.state.lock());
+    }
+
+    /// Sends what the socket takes. For the flusher: says whether something is left to send.
+    pub fn flush(&self) -> bool {
+        let mut state = self.state.lock();
+        self.send_unsent(&mut state);
+        state.flushing = !state.unsent.is_empty();
+        self.changed.notify_all();
+        state.flushing
+    }
+
+    fn append(
+        self: &Arc<Self>,
+        state: &mut MutexGuard<'_, State>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        if state.broken {
+            return;
+        }
+        if state.unsent.len() - state.sent > UNSENT_BYTES {
+            log::warn!("client {}: closed, it leaves its replies unread", self.id);
+            return self.break_off(state);
+        }
+        write(&mut state.unsent);
+        if state.flushing {
+            return;
+        }
+        self.send_unsent(state);
+        if !state.unsent.is_empty() {
+            state.flushing = true;
+            if let Err(error) = self.flusher.watch(self) {
+                log::error!("client {}: closed, cannot watch its socket: {error}", self.id);
+                self.break_off(state);
+            }
+        }
+    }
+
+    fn send_unsent(&self, state: &mut State) {
+        while state.sent < state.unsent.len() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match rustix::net::send(&self.socket, &state.unsent[state.sent..], flags) {
+                Ok(count) => {
+                    state.sent += count;
+                    state.total_sent += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(errno) => {
+                    log::debug!("client {}: cannot send: {errno}", self.id);
+                    return self.break_off(state);
+                }
+            }
+        }
+        state.sent = 0;
+        state.unsent.clear();
+        state.unsent.shrink_to(KEPT_BYTES);
+    }
+
+    fn break_off(&self, state: &mut State) {
+        state.broken = true;
+        state.sent = 0;
+        state.unsent = Vec::new();
+        // It may be gone already, which is as good.
+        if let Err(error) = self.socket.shutdown(Shutdown::Both)
+            && error.kind() != ErrorKind::NotConnected
+        {
+            log::debug!("client {}: cannot shut down: {error}", self.id);
+        }
+        self.changed.notify_all();
+    }
+}
+
+impl Recipient for Outbox {
+    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+        let mut state = self.state.lock();
+        self.append(&mut state, |out| {
+            for Operation { command, dialect, reply, .. } in answered {
+                protocol::encode(command, *dialect, reply, out);
+            }
+        });
+        state.queued_operations -= answered.len();
+        state.queued_bytes -= bytes_of(answered);
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+fn bytes_of(operations: &[Operation]) -> usize {
+    operations.iter().map(|operation| operation.bytes).sum()
+}
+
+/// Tells a client in one line why it is turned away. Nobody waits for it: an empty socket buffer
+/// takes a line at once.
+pub fn turn_away(socket: &TcpStream, line: &str) -> io::Result<()> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::send(socket, line.as_bytes(), flags)?;
+    socket.shutdown(Shutdown::Both)
+}

@@ -1,0 +1,39 @@
+//! The store as one hash map under one lock: the plainest thing that works.
+//!
+//! A reader holds the lock for one lookup, the committer for one batch.
+
+use parking_lot::RwLock;
+
+use super::Store;
+use super::table::Table;
+use crate::command::Mutation;
+use crate::entry::Entry;
+
+/// One map, one lock.
+pub struct HashMapStore {
+    table: RwLock<Table>,
+}
+
+impl HashMapStore {
+    /// An empty store with room for `capacity` keys.
+    pub fn new(capacity: usize) -> HashMapStore {
+        HashMapStore { table: RwLock::new(Table::with_capacity(capacity)) }
+    }
+}
+
+impl Store for HashMapStore {
+    fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
+        look(self.table.read().get(key));
+    }
+
+    fn apply(&self, mutations: &mut Vec<Mutation>) {
+        let mut table = self.table.write();
+        for mutation in mutations.drain(..) {
+            table.apply(mutation);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.table.read().len()
+    }
+}

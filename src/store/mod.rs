@@ -1,0 +1,82 @@
+//! What is in memory: the keys and values that a read sees.
+//!
+//! A [`Store`] holds only what is durable. Readers call it from their own threads; only the
+//! committer calls [`Store::apply`], with what it has just made durable (promise 1), in the order
+//! of the log (promise 2). A store knows no disk, no client and no command.
+
+mod hash_map;
+mod sharded_map;
+mod table;
+
+pub use hash_map::HashMapStore;
+pub use sharded_map::ShardedMapStore;
+
+use crate::command::Mutation;
+use crate::entry::Entry;
+
+/// Keys and values in memory, for many readers and one writer.
+///
+/// A replicated engine could take the place of store and log together: its `apply` would return
+/// when the batch is durable somewhere else.
+pub trait Store: Send + Sync {
+    /// Shows `look` the entry of a key. The entry cannot change while it looks, so it should be
+    /// quick, and must not call the store.
+    fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
+
+    /// Makes changes visible, in order.
+    fn apply(&self, mutations: &mut Vec<Mutation>);
+
+    /// Number of keys.
+    fn len(&self) -> usize;
+
+    /// Whether there are no keys.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The store for a number of shards: one `RwLock` hash map, or that many maps by DJB2.
+pub fn new(shards: usize, capacity: usize) -> Box<dyn Store> {
+    match shards {
+        1 => Box::new(HashMapStore::new(capacity)),
+        _ => Box::new(ShardedMapStore::new(shards, capacity)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(store: &dyn Store, key: &[u8]) -> Option<Vec<u8>> {
+        let mut found = None;
+        store.get(key, &mut |entry| found = entry.map(|entry| entry.value().to_vec()));
+        found
+    }
+
+    #[test]
+    fn a_store_holds_what_was_applied_last_however_many_shards_it_has() {
+        for shards in [1, 2, 8, 100] {
+            let store = new(shards, 10);
+            for round in 0..3_u32 {
+                let set = |key: u32| {
+                    let (key, value) = (key.to_string(), (key * 7 + round).to_string());
+                    Mutation::Set(Entry::new(key.as_bytes(), value.as_bytes()))
+                };
+                store.apply(&mut (0..500).map(set).collect());
+            }
+            assert_eq!(store.len(), 500);
+            assert_eq!(value(&*store, b"3"), Some(b"23".to_vec()));
+            let mut both = vec![
+                Mutation::Delete(b"3"[..].into()),
+                Mutation::Set(Entry::new(b"4", b"first")),
+                Mutation::Set(Entry::new(b"4", b"last")),
+                Mutation::Delete(b"none"[..].into()),
+            ];
+            store.apply(&mut both);
+            assert!(both.is_empty());
+            assert_eq!(store.len(), 499);
+            assert_eq!(value(&*store, b"3"), None);
+            assert_eq!(value(&*store, b"4"), Some(b"last".to_vec()));
+        }
+    }
+}

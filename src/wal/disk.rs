@@ -1,0 +1,214 @@
+//! The few calls the log makes to the file system, and nothing else.
+//!
+//! A trait, so that the tests can put a double in its place that remembers what was synced and
+//! fails on command. [`SystemDisk`] is the real one. It never retries a failed sync, never hides
+//! an error, and adds the path to each.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::block::{BLOCK_BYTES, Block, bytes_of};
+
+/// How a file's bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Past the page cache, to and from the device itself, where the file system allows it. After
+    /// a failed sync the page cache may hold bytes that the device never got, and a later sync
+    /// says it is all well; only what the device gives back can be trusted (Rebello et al., "Can
+    /// Applications Recover from fsync Failures?", USENIX ATC 2020).
+    Direct,
+    /// Through the page cache: for logs that are not synced on every batch.
+    Buffered,
+}
+
+/// A directory's worth of file system.
+pub trait Disk: Send + Sync {
+    /// Opens a file that exists, for reading and writing.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
+    /// Creates a file, or empties the one that is there.
+    fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
+    /// Puts a file under another name, in place of what has that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// The names in a directory.
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Makes creations, renames and removals in a directory durable.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+}
+
+/// An open file of blocks.
+pub trait DiskFile: Send + Sync {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads until `blocks` is full or the file ends; says how many bytes that were.
+    fn read_at(&self, blocks: &mut [Block], offset: u64) -> io::Result<usize>;
+    /// Writes all of `blocks`, or fails.
+    fn write_at(&self, blocks: &[Block], offset: u64) -> io::Result<()>;
+    /// Makes everything written so far durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Writes all of `blocks` and makes them durable: the commit.
+    fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()>;
+    /// Cuts the file to `len` bytes.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// The operating system's file system.
+#[derive(Debug, Default)]
+pub struct SystemDisk;
+
+impl SystemDisk {
+    fn open_with(
+        &self,
+        options: &mut OpenOptions,
+        path: &Path,
+        access: Access,
+    ) -> io::Result<Box<dyn DiskFile>> {
+        options.read(true).write(true);
+        let direct = OFlags::DIRECT.bits().cast_signed();
+        let opened = match access {
+            Access::Direct => options.custom_flags(direct).open(path),
+            Access::Buffered => options.open(path),
+        };
+        let (file, cached) = match opened {
+            Ok(file) => (file, access == Access::Buffered),
+            // Some file systems know no direct I/O and say so in this way.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                log::info!("{}: no direct I/O here; using the page cache", path.display());
+                (options.custom_flags(0).open(path).map_err(named(path))?, true)
+            }
+            Err(error) => return Err(named(path)(error)),
+        };
+        if !file.metadata().map_err(named(path))?.is_file() {
+            let what = format!("{}: not a regular file", path.display());
+            return Err(io::Error::new(ErrorKind::InvalidInput, what));
+        }
+        if cached && access == Access::Direct {
+            // The next best thing to direct reads: drop what the cache holds.
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).map_err(io::Error::from)?;
+        }
+        Ok(Box::new(SystemFile { file, path: path.to_owned() }))
+    }
+}
+
+impl Disk for SystemDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        self.open_with(&mut OpenOptions::new(), path, access)
+    }
+
+    fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        self.open_with(options.create(true).truncate(true).mode(0o600), path, access)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to).map_err(named(from))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path).map_err(named(path))
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(directory).map_err(named(directory))?;
+        entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>().map_err(named(directory))
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        File::open(directory).and_then(|open| open.sync_all()).map_err(named(directory))
+    }
+}
+
+struct SystemFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DiskFile for SystemFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata().map_err(named(&self.path))?.len())
+    }
+
+    fn read_at(&self, blocks: &mut [Block], offset: u64) -> io::Result<usize> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(blocks);
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match self.file.read_at(&mut bytes[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(named(&self.path)(error)),
+            }
+            // A direct read is short only where the file ends, and cannot go on from there.
+            if !filled.is_multiple_of(BLOCK_BYTES) {
+                break;
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes_of(blocks), offset).map_err(named(&self.path))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all().map_err(named(&self.path))
+    }
+
+    /// One system call where the kernel offers it (`RWF_DSYNC`, Linux 4.7), which costs the same
+    /// write and flush as a write with `fdatasync` behind it. A short count is no success: what
+    /// it covers is durable, and the rest is written by a call of its own.
+    fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        let bytes = bytes_of(blocks);
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = [IoSlice::new(&bytes[done..])];
+            let at = offset + done as u64;
+            match rustix::io::pwritev2(&self.file, &rest, at, ReadWriteFlags::DSYNC) {
+                Ok(0) => return Err(named(&self.path)(ErrorKind::WriteZero.into())),
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    self.file.write_all_at(&bytes[done..], at).map_err(named(&self.path))?;
+                    return self.file.sync_data().map_err(named(&self.path));
+                }
+                Err(errno) => return Err(named(&self.path)(errno.into())),
+            }
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(named(&self.path))
+    }
+}
+
+/// Puts the path in front of an error's own words and keeps its kind.
+fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), Named { path, error })
+}
+
+#[derive(Debug)]
+struct Named {
+    path: String,
+    error: io::Error,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.error)
+    }
+}
+
+impl std::error::Error for Named {}

@@ -1,0 +1,68 @@
+//! One server per log.
+//!
+//! The lock is the operating system's (`flock`): it ends with the process, however that ends, so
+//! there is no stale lock to remove. The file stays; removing it would let two servers lock two
+//! files of one name. It holds the process id for people to read, and decides nothing.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+
+use anyhow::{Context, bail};
+
+/// Held as long as the log is in use.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, and makes the directory first if there is none.
+    pub fn acquire(path: &Path) -> anyhow::Result<Lock> {
+        let directory = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        create_directory(directory)?;
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).open(path);
+        let mut file =
+            opened.with_context(|| format!("{}: cannot open the lock file", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut owner = String::new();
+                // Only for the message; whatever it says, the log is in use.
+                file.read_to_string(&mut owner).unwrap_or_default();
+                bail!(
+                    "{}: the log is in use by process {}; stop it first, or name another log",
+                    path.display(),
+                    owner.trim()
+                );
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("{}: cannot lock", path.display()));
+            }
+        }
+        file.set_len(0)
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .with_context(|| format!("{}: cannot write", path.display()))?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// Creates a directory and makes every name on the way durable: a log is lost with the directory
+/// that it is in.
+fn create_directory(directory: &Path) -> anyhow::Result<()> {
+    if directory.exists() {
+        return Ok(());
+    }
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    create_directory(parent)?;
+    fs::create_dir(directory)
+        .and_then(|()| File::open(parent)?.sync_all())
+        .with_context(|| format!("{}: cannot create the directory", directory.display()))
+}

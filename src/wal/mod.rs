@@ -1,0 +1,480 @@
+//! The write-ahead log: batches of opaque records, each durable as a whole before the next.
+//!
+//! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
+//! `&mut self`), knows no keys, and never tries a failed write or sync again.
+//!
+//! Reading order: [`frame`] is the format, [`segment`] one file, [`reader`] and [`recovery`] the
+//! way back; [`preparer`] works ahead; [`disk`] and [`block`] are what they all stand on.
+
+pub mod block;
+pub mod disk;
+pub mod frame;
+pub mod lock;
+pub mod preparer;
+pub mod reader;
+pub mod recovery;
+pub mod segment;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use block::BlockBuffer;
+use disk::{Access, Disk};
+use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
+use preparer::Preparer;
+use reader::Reader;
+use recovery::{Files, Replay, Replayed};
+use segment::{Names, Segment};
+
+/// A fresh server that holds three keys should not take up much: a first segment of 1 MiB, and
+/// one of 4 MiB prepared.
+pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// Segments grow fourfold up to this size: a change of segment costs four syncs, which among some
+/// ten thousand batches is nothing.
+pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
+const SEGMENT_GROWTH: u64 = 4;
+
+/// The largest file of another format that is read whole, to be imported: the seed's program was
+/// for learning, and 1 GiB is some thirty million of its records.
+const LARGEST_FOREIGN_BYTES: u64 = 1 << 30;
+
+/// Memory for frames that is kept from batch to batch.
+const KEPT_FRAME_BYTES: usize = 4 << 20;
+
+/// A commit that takes longer is reported: so slow a disk is about to fail, or overloaded.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
+
+/// When a batch is made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncPolicy {
+    /// Before anyone is told that it is.
+    Always,
+    /// Whenever [`Wal::sync`] is called.
+    Later,
+}
+
+/// Where the log is and how it is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The segment being written; the other files stand beside it.
+    pub path: PathBuf,
+    /// When a batch is made durable.
+    pub sync: SyncPolicy,
+    /// Length of the first segment.
+    pub first_segment_bytes: u64,
+    /// Length that no prepared segment exceeds.
+    pub largest_segment_bytes: u64,
+}
+
+/// Why the log takes no more writes. The first failure, for ever.
+#[derive(Clone, Debug)]
+pub struct Failure(pub Arc<str>);
+
+/// What a start found in the log.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// Segments read.
+    pub segments: usize,
+    /// Batches read.
+    pub batches: u64,
+    /// Records read.
+    pub records: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Whether the last server stopped in order. A fresh log counts as such.
+    pub closed: bool,
+    /// Bytes of a torn batch that were cut.
+    pub cut_bytes: u64,
+}
+
+/// What a commit took.
+#[derive(Clone, Copy, Debug)]
+pub struct Committed {
+    /// Records in the batch.
+    pub records: u32,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Time for the write, and the sync if there was one.
+    pub elapsed: Duration,
+}
+
+/// The log, open for writing.
+///
+/// - `frame` holds the batch that is being built: room for a header, then the payload.
+/// - Everything up to `durable_lsn` is on disk; `next_lsn - 1` is the last record written.
+/// - Once `failure` is set nothing is written any more.
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    names: Names,
+    options: Options,
+    segment: Segment,
+    /// None while the log is still being made: it then grows in its one segment.
+    preparer: Option<Preparer>,
+    frame: BlockBuffer,
+    records: u32,
+    next_lsn: u64,
+    durable_lsn: u64,
+    marked: bool,
+    failure: Option<Failure>,
+}
+
+impl Wal {
+    /// Opens the log at `options.path`, or begins one, and hands all its batches to `replay`.
+    ///
+    /// Fails, with nothing changed, on any damage and on a file that is no log of ours (see
+    /// [`Wal::stands_foreign`]).
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        replay: &mut Replay<'_>,
+    ) -> anyhow::Result<(Wal, Summary)> {
+        let names = Names::new(&options.path);
+        match recovery::find(&*disk, &names)? {
+            Files::Fresh => Wal::begin(disk, names, options),
+            Files::Segments(paths) => Wal::resume(disk, names, options, &paths, replay),
+            Files::Foreign => {
+                anyhow::bail!("{}: not a log of this program", options.path.display())
+            }
+        }
+    }
+
+    /// Whether at the log's path there is a file that is not empty and no segment.
+    pub fn stands_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<bool> {
+        let found = recovery::find(disk, &Names::new(&options.path))?;
+        Ok(matches!(found, Files::Foreign))
+    }
+
+    /// The bytes of the file at the log's path.
+    pub fn read_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<Vec<u8>> {
+        let path = &options.path;
+        let file = disk.open(path, Access::Direct)?;
+        file.sync()?;
+        let mut reader = Reader::new(&*file, 0)?;
+        let len = reader.file_bytes();
+        anyhow::ensure!(
+            len <= LARGEST_FOREIGN_BYTES,
+            "{}: {len} bytes are too many to import; the limit is {LARGEST_FOREIGN_BYTES}",
+            path.display()
+        );
+        Ok(reader.bytes(0, len as usize)?.to_vec())
+    }
+
+    /// Begins a log with the records that `fill` appends and commits, in place of the file at its
+    /// path, which is kept as `<path>.imported`. A crash leaves either that file, untouched, or
+    /// the whole new log.
+    pub fn replace_foreign(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        fill: &mut dyn FnMut(&mut Wal) -> Result<(), Failure>,
+    ) -> anyhow::Result<()> {
+        let names = Names::new(&options.path);
+        let mut wal = Wal::unlinked(disk.clone(), names.clone(), options)?;
+        fill(&mut wal).and_then(|()| wal.sync()).map_err(|Failure(why)| anyhow::anyhow!(why))?;
+        disk.rename(names.active(), &names.imported())?;
+        disk.sync_directory(names.directory())?;
+        disk.rename(&names.next(), names.active())?;
+        disk.sync_directory(names.directory())?;
+        Ok(())
+    }
+
+    /// A log whose first segment still stands at [`Names::next`], with no segment prepared.
+    fn unlinked(disk: Arc<dyn Disk>, names: Names, options: Options) -> io::Result<Wal> {
+        let access = access(options.sync);
+        let len = options.first_segment_bytes;
+        let file = Segment::prepare(&*disk, &names.next(), access, len)?;
+        let header = SegmentHeader {
+            store_id: u128::from(random()?) << 64 | u128::from(random()?),
+            sequence: 1,
+            epoch: random()?,
+            first_lsn: 1,
+            previous_epoch: 0,
+            previous_checksum: 0,
+        };
+        let segment = Segment::begin(file, header)?;
+        disk.sync_directory(names.directory())?;
+        Ok(Wal::assemble(disk, names, options, segment, 1))
+    }
+
+    fn begin(
+        disk: Arc<dyn Disk>,
+        names: Names,
+        options: Options,
+    ) -> anyhow::Result<(Wal, Summary)> {
+        let mut wal = Wal::unlinked(disk, names, options)?;
+        wal.disk.rename(&wal.names.next(), wal.names.active())?;
+        wal.disk.sync_directory(wal.names.directory())?;
+        wal.start_preparer()?;
+        Ok((wal, Summary { closed: true, ..Summary::default() }))
+    }
+
+    fn resume(
+        disk: Arc<dyn Disk>,
+        names: Names,
+        options: Options,
+        paths: &[PathBuf],
+        replay: &mut Replay<'_>,
+    ) -> anyhow::Result<(Wal, Summary)> {
+        let mut records = 0;
+        let mut counting = |batch: Replayed<'_>| {
+            records += u64::from(batch.records);
+            replay(batch)
+        };
+        let found = recovery::read(&disk, &names, paths, &mut counting)?;
+        if let Some(torn) = &found.torn {
+            recovery::cut_torn(&*disk, &names, torn)?;
+        }
+        let file = disk.open(names.active(), access(options.sync))?;
+        let len = (found.end + 1).next_multiple_of(options.first_segment_bytes);
+        let segment = Segment::resume(file, found.header, found.end, found.last_checksum, len)?;
+        let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
+        wal.start_preparer()?;
+        let summary = Summary {
+            segments: found.segments,
+            batches: found.batches,
+            records,
+            bytes: found.bytes,
+            closed: found.closed,
+            cut_bytes: found.torn.map_or(0, |torn| torn.end - torn.offset),
+        };
+        Ok((wal, summary))
+    }
+
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        names: Names,
+        options: Options,
+        segment: Segment,
+        next_lsn: u64,
+    ) -> Wal {
+        let mut frame = BlockBuffer::default();
+        frame.resize(FRAME_HEADER_BYTES);
+        Wal {
+            disk,
+            names,
+            options,
+            segment,
+            preparer: None,
+            frame,
+            records: 0,
+            next_lsn,
+            durable_lsn: next_lsn - 1,
+            marked: false,
+            failure: None,
+        }
+    }
+
+    fn start_preparer(&mut self) -> io::Result<()> {
+        let len = self.next_segment_bytes();
+        let access = access(self.options.sync);
+        let preparer = Preparer::start(self.disk.clone(), self.names.clone(), access, len)?;
+        self.preparer = Some(preparer);
+        Ok(())
+    }
+
+    /// Adds a record to the batch that is being built: whatever `write` appends.
+    pub fn push(&mut self, write: impl FnOnce(&mut BlockBuffer)) {
+        write(&mut self.frame);
+        self.records += 1;
+    }
+
+    /// Number of records in the batch that is being built.
+    pub fn pending_records(&self) -> u32 {
+        self.records
+    }
+
+    /// Forgets the batch that is being built.
+    pub fn discard(&mut self) {
+        self.frame.clear(KEPT_FRAME_BYTES);
+        self.frame.resize(FRAME_HEADER_BYTES);
+        self.records = 0;
+    }
+
+    /// Writes the batch, and with [`SyncPolicy::Always`] makes it durable. The first error closes
+    /// the log: it is returned from then on, and nothing is written.
+    pub fn commit(&mut self) -> Result<Committed, Failure> {
+        let committed = self.unless_failed(Wal::try_commit);
+        self.discard();
+        committed
+    }
+
+    /// Makes all batches durable.
+    pub fn sync(&mut self) -> Result<(), Failure> {
+        self.unless_failed(|wal| {
+            wal.segment.sync()?;
+            wal.durable_lsn = wal.next_lsn - 1;
+            Ok(())
+        })
+    }
+
+    /// Whether there are batches that a power cut could take.
+    pub fn has_unsynced(&self) -> bool {
+        self.durable_lsn + 1 < self.next_lsn
+    }
+
+    /// Says in the log that all of it is durable. Costs a write without a sync; call it when the
+    /// log has been idle. It is what tells later damage to the last batch from a torn one.
+    pub fn mark_idle(&mut self) -> Result<(), Failure> {
+        if self.marked || self.has_unsynced() || !self.segment.has_room(FRAME_HEADER_BYTES as u64) {
+            return Ok(());
+        }
+        self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop))
+    }
+
+    /// Whether [`Wal::mark_idle`] would have nothing to do.
+    pub fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// Why the log takes no more writes, if it does not.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// The last LSN that is on disk.
+    pub fn durable_lsn(&self) -> u64 {
+        self.durable_lsn
+    }
+
+    /// Ends the log in order: everything durable, a mark that says so, no zeros behind it.
+    pub fn close(mut self) -> Result<(), Failure> {
+        self.preparer = None;
+        self.sync()?;
+        self.unless_failed(|wal| {
+            let bytes = wal.mark(Kind::Closed)?;
+            wal.segment.sync()?;
+            wal.segment.cut(bytes)
+        })?;
+        // Only a convenience: a start makes a new one in any case.
+        if let Err(error) = self.disk.remove(&self.names.next()) {
+            log::debug!("the prepared segment stays: {error}");
+        }
+        Ok(())
+    }
+
+    fn unless_failed<T>(
+        &mut self,
+        act: impl FnOnce(&mut Wal) -> io::Result<T>,
+    ) -> Result<T, Failure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        act(self).map_err(|error| {
+            log::error!("the log is closed for writing until a restart: {error}");
+            let failure = Failure(error.to_string().into());
+            self.failure = Some(failure.clone());
+            failure
+        })
+    }
+
+    fn try_commit(&mut self) -> io::Result<Committed> {
+        let started = Instant::now();
+        let synced = self.options.sync == SyncPolicy::Always;
+        if !self.segment.has_room(self.frame.len() as u64)
+            && let Some(preparer) = self.preparer.take()
+        {
+            let rotated = self.rotate(&preparer);
+            self.preparer = Some(preparer);
+            rotated?;
+        }
+        let epoch = self.segment.header().epoch;
+        let payload = &self.frame.as_bytes()[FRAME_HEADER_BYTES..];
+        let header = FrameHeader {
+            kind: Kind::Batch,
+            records: self.records,
+            payload_bytes: payload.len() as u64,
+            first_lsn: self.next_lsn,
+            durable_lsn: self.durable_lsn,
+            previous_checksum: self.segment.last_checksum(),
+            payload_checksum: frame::payload_checksum(epoch, self.next_lsn, payload),
+        };
+        let header = header.encode(epoch);
+        self.frame.as_mut_bytes()[..FRAME_HEADER_BYTES].copy_from_slice(&header);
+        self.segment.append(self.frame.padded(), checksum_of(&header), synced)?;
+
+        self.marked = false;
+        self.next_lsn += u64::from(self.records);
+        if synced {
+            self.durable_lsn = self.next_lsn - 1;
+        }
+        let elapsed = started.elapsed();
+        if elapsed > SLOW_COMMIT {
+            log::warn!("slow disk: a commit took {:.1} s", elapsed.as_secs_f64());
+        }
+        Ok(Committed { records: self.records, bytes: self.frame.len() as u64, elapsed })
+    }
+
+    /// Goes on in the prepared segment. A crash at any line leaves a log that starts by itself:
+    /// before the first rename the prepared file counts for nothing, between the two it is
+    /// recognised by its header. The directory is synced after each, because without a journal
+    /// the second rename could reach the disk alone, and take the old segment's only name.
+    fn rotate(&mut self, preparer: &Preparer) -> io::Result<()> {
+        self.segment.sync()?;
+        self.durable_lsn = self.next_lsn - 1;
+        let old = *self.segment.header();
+        let header = SegmentHeader {
+            store_id: old.store_id,
+            sequence: old.sequence + 1,
+            epoch: random()?,
+            first_lsn: self.next_lsn,
+            previous_epoch: old.epoch,
+            previous_checksum: self.segment.last_checksum(),
+        };
+        let next = Segment::begin(preparer.take()?, header)?;
+        let archived = self.names.archived(old.sequence);
+        self.disk.rename(self.names.active(), &archived)?;
+        self.disk.sync_directory(self.names.directory())?;
+        self.disk.rename(&self.names.next(), self.names.active())?;
+        self.disk.sync_directory(self.names.directory())?;
+
+        let full = std::mem::replace(&mut self.segment, next);
+        preparer.next(self.next_segment_bytes(), (archived, full.end()));
+        Ok(())
+    }
+
+    fn next_segment_bytes(&self) -> u64 {
+        let Options { first_segment_bytes: first, largest_segment_bytes: largest, .. } =
+            self.options;
+        self.segment.file_bytes().saturating_mul(SEGMENT_GROWTH).clamp(first, largest.max(first))
+    }
+
+    /// Writes a mark and says how many bytes it takes up.
+    fn mark(&mut self, kind: Kind) -> io::Result<u64> {
+        let header = FrameHeader {
+            kind,
+            records: 0,
+            payload_bytes: 0,
+            first_lsn: self.next_lsn,
+            durable_lsn: self.durable_lsn,
+            previous_checksum: self.segment.last_checksum(),
+            payload_checksum: frame::payload_checksum(
+                self.segment.header().epoch,
+                self.next_lsn,
+                &[],
+            ),
+        };
+        let mut block = BlockBuffer::default();
+        block.extend_from_slice(&header.encode(self.segment.header().epoch));
+        self.segment.mark(block.padded())?;
+        self.marked = true;
+        Ok(header.frame_bytes())
+    }
+}
+
+/// A log that is synced on every batch gains nothing from the page cache.
+fn access(sync: SyncPolicy) -> Access {
+    match sync {
+        SyncPolicy::Always => Access::Direct,
+        SyncPolicy::Later => Access::Buffered,
+    }
+}
+
+/// Store ids and epochs come from the kernel: nobody may guess an epoch, since it is what keeps
+/// a value from passing for a frame.
+fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let count = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    assert_eq!(count, bytes.len(), "the kernel gives up to 256 random bytes whole");
+    Ok(u64::from_le_bytes(bytes))
+}

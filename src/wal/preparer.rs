@@ -1,0 +1,145 @@
+//! The `segments` thread: makes the next segment before it is needed.
+//!
+//! Zero-filling takes as long as writing, so it happens beside the commits and never in one. One
+//! prepared segment is kept at all times; it is also the reserve that lets a full disk be noticed
+//! before a commit runs into it. The thread also cuts full segments to their content. It never
+//! touches the segment that is being written.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::disk::{Access, Disk, DiskFile};
+use super::segment::{Names, Segment};
+
+/// How long to wait before another attempt where the disk is full: often enough that freed space
+/// is found before the running segment ends, seldom enough to be no load.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Handle to the thread.
+pub struct Preparer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// How long the next segment is to be; `None` when it has been made.
+    wanted: Option<u64>,
+    prepared: Option<Box<dyn DiskFile>>,
+    /// Why the last attempt failed.
+    error: Option<io::Error>,
+    /// A full segment and the length of its content.
+    full: Vec<(PathBuf, u64)>,
+    stop: bool,
+}
+
+impl Preparer {
+    /// Starts the thread and lets it prepare a segment of `len` bytes.
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        names: Names,
+        access: Access,
+        len: u64,
+    ) -> io::Result<Preparer> {
+        let state = State { wanted: Some(len), ..State::default() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("segments".into())
+            .spawn(move || run(&for_thread, &*disk, &names, access))?;
+        Ok(Preparer { shared, thread: Some(thread) })
+    }
+
+    /// Takes the prepared file, which stands at [`Names::next`]. Waits for one that is being
+    /// made; where that has failed it does not wait, but says why.
+    pub fn take(&self) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.shared.state.lock();
+        loop {
+            if let Some(file) = state.prepared.take() {
+                return Ok(file);
+            }
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            self.shared.changed.wait(&mut state);
+        }
+    }
+
+    /// Asks for the next segment, of `len` bytes, and for the one just filled to be cut to its
+    /// content.
+    pub fn next(&self, len: u64, full: (PathBuf, u64)) {
+        let mut state = self.shared.state.lock();
+        state.wanted = Some(len);
+        state.full.push(full);
+        self.shared.changed.notify_all();
+    }
+
+    /// Ends the thread, and waits for it.
+    pub fn stop(&mut self) {
+        self.shared.state.lock().stop = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the segments thread panicked");
+        }
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
+    let mut state = shared.state.lock();
+    while !state.stop {
+        if let Some((path, content)) = state.full.pop() {
+            parking_lot::MutexGuard::unlocked(&mut state, || cut(disk, &path, content));
+            continue;
+        }
+        let Some(len) = state.wanted else {
+            shared.changed.wait(&mut state);
+            continue;
+        };
+        let made = parking_lot::MutexGuard::unlocked(&mut state, || {
+            let file = Segment::prepare(disk, &names.next(), access, len)?;
+            disk.sync_directory(names.directory())?;
+            Ok::<_, io::Error>(file)
+        });
+        match made {
+            Ok(file) => {
+                state.prepared = Some(file);
+                state.error = None;
+                state.wanted = None;
+                shared.changed.notify_all();
+            }
+            Err(error) => {
+                log::error!("cannot prepare the next segment, will try again: {error}");
+                state.error = Some(error);
+                shared.changed.notify_all();
+                shared.changed.wait_for(&mut state, RETRY);
+            }
+        }
+    }
+}
+
+/// Frees the zeros behind the content of a full segment. That saves space and nothing else: the
+/// reader finds the end of a segment by its frames.
+fn cut(disk: &dyn Disk, path: &std::path::Path, content: u64) {
+    let done = disk.open(path, Access::Buffered).and_then(|file| file.set_len(content));
+    if let Err(error) = done {
+        log::warn!("a full segment keeps its spare zeros: {error}");
+    }
+}

@@ -1,0 +1,422 @@
+//! What a start does with the files it finds: sync them, read them in order, hand every batch on,
+//! and decide what the end of the log is.
+//!
+//! **Torn or damaged?** A batch is written only after the one before it is durable, or else says
+//! in its header how far the log was. So behind a block that is no valid frame:
+//! - a later frame that knows the missing LSN as durable proves that it was there: this is damage,
+//!   and the start is refused;
+//! - if there is none, the block is where the crash came, nobody was told that it is safe, and it
+//!   is cut: kept in a file beside the log, then overwritten with zeros.
+//!
+//! (Pebble's sync-chunk headers, 2025, carry the same knowledge.) Only the last segment may end
+//! torn: the header of each names the last batch of the one before.
+//!
+//! Every step may be interrupted and done again. Nothing is changed before all of it has been
+//! read. Only [`finish_rotation`] and [`cut_torn`] write, neither needs new space to succeed.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use super::block::{BLOCK_BYTES, Block, BlockBuffer};
+use super::disk::{Access, Disk, DiskFile};
+use super::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
+use super::reader::{Found, Reader};
+use super::segment::{Names, fill_with_zeros};
+
+/// How long a replay is silent.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A batch read from the log.
+pub struct Replayed<'a> {
+    /// LSN of its first record.
+    pub first_lsn: u64,
+    /// How many records it holds.
+    pub records: u32,
+    /// Its records, as they were given to the log.
+    pub payload: &'a [u8],
+}
+
+/// Takes the batches of a log in order.
+pub type Replay<'a> = dyn FnMut(Replayed<'_>) -> anyhow::Result<()> + 'a;
+
+/// Bytes in the log that cannot be what was acknowledged.
+#[derive(Debug)]
+pub struct Damage {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// The first record that is missing.
+    pub lsn: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { path, offset, lsn, what } = self;
+        write!(
+            f,
+            "{}: damaged at offset {offset}, LSN {lsn}: {what}. Nothing was changed. Restore the \
+             file from a backup, or move the log away to start without its data",
+            path.display()
+        )
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// A torn batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// Where it began.
+    pub offset: u64,
+    /// Where the zeros behind it begin.
+    pub end: u64,
+    /// The LSN its first record would have had.
+    pub lsn: u64,
+}
+
+/// How the files of a log end.
+pub struct Recovered {
+    /// The header of the last segment.
+    pub header: SegmentHeader,
+    /// Where its next frame goes.
+    pub end: u64,
+    /// The checksum that frame has to follow.
+    pub last_checksum: u32,
+    /// The LSN of its next record.
+    pub next_lsn: u64,
+    /// What has to be cut.
+    pub torn: Option<Torn>,
+    /// Whether the last server stopped in order.
+    pub closed: bool,
+    /// Segments read.
+    pub segments: usize,
+    /// Batches read.
+    pub batches: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// What stands at the log's path.
+pub enum Files {
+    /// No log, or an empty file: nothing was ever written.
+    Fresh,
+    /// A file that does not begin as a segment does.
+    Foreign,
+    /// The segments, in order; the last one is at the log's own path.
+    Segments(Vec<PathBuf>),
+}
+
+/// Looks for the files of a log, and finishes a change of segment that a crash interrupted.
+pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
+    let found = disk.list(names.directory())?;
+    let mut archived: Vec<u64> = found.iter().filter_map(|path| names.sequence_of(path)).collect();
+    archived.sort_unstable();
+
+    if !found.iter().any(|path| path.file_name() == names.active().file_name()) {
+        let next = found.iter().any(|path| path.file_name() == names.next().file_name());
+        let finished = next && finish_rotation(disk, names, archived.last().copied())?;
+        if !finished && archived.is_empty() {
+            return Ok(Files::Fresh);
+        }
+        if !finished {
+            bail!(
+                "{}: missing, though older segments of this log are there. Nothing was changed. \
+                 Restore it from a backup, or move the others away to start without their data",
+                names.active().display()
+            );
+        }
+    }
+
+    let first = first_block(disk, names.active())?;
+    if first.is_empty() && archived.is_empty() {
+        return Ok(Files::Fresh);
+    }
+    if !first.starts_with(MAGIC) && archived.is_empty() {
+        return Ok(Files::Foreign);
+    }
+    let mut paths: Vec<PathBuf> = archived.iter().map(|&number| names.archived(number)).collect();
+    paths.push(names.active().to_owned());
+    Ok(Files::Segments(paths))
+}
+
+/// Between the two renames of a change of segment there is no file at the log's path, and the
+/// prepared one has its header already. Says whether that is so; then the second rename is done.
+fn finish_rotation(disk: &dyn Disk, names: &Names, last: Option<u64>) -> anyhow::Result<bool> {
+    let Ok(header) = SegmentHeader::decode(&first_block(disk, &names.next())?) else {
+        return Ok(false);
+    };
+    if header.sequence != last.unwrap_or(0) + 1 {
+        return Ok(false);
+    }
+    disk.rename(&names.next(), names.active())?;
+    disk.sync_directory(names.directory())?;
+    log::info!("{}: finished an interrupted change of segment", names.active().display());
+    Ok(true)
+}
+
+fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
+    let file = disk.open(path, Access::Direct)?;
+    let mut reader = Reader::new(&*file, 0)?;
+    Ok(reader.bytes(0, BLOCK_BYTES)?.to_vec())
+}
+
+/// Reads all segments and hands their batches on. Changes nothing.
+pub fn read(
+    disk: &Arc<dyn Disk>,
+    names: &Names,
+    paths: &[PathBuf],
+    replay: &mut Replay<'_>,
+) -> anyhow::Result<Recovered> {
+    // What was written but never synced is in the page cache only. It must not be served and then
+    // be gone after a power cut, so it is made durable before anything is believed.
+    let mut files = Vec::new();
+    for path in paths {
+        let file = disk.open(path, Access::Direct)?;
+        file.sync()?;
+        files.push((path.as_path(), file));
+    }
+    disk.sync_directory(names.directory())?;
+
+    let mut log = LogReader::new(&files)?;
+    for (index, (path, file)) in files.iter().enumerate() {
+        log.read_segment(path, &**file, index + 1 == files.len(), replay)?;
+    }
+    log.recovered.context("a log has at least one segment")
+}
+
+/// Reads segments one after the other and holds each against the one before.
+struct LogReader {
+    recovered: Option<Recovered>,
+    progress: Progress,
+}
+
+impl LogReader {
+    fn new(files: &[(&Path, Box<dyn DiskFile>)]) -> anyhow::Result<LogReader> {
+        let lens = files.iter().map(|(_, file)| file.len()).collect::<Result<Vec<_>, _>>()?;
+        Ok(LogReader { recovered: None, progress: Progress::new(lens.iter().sum()) })
+    }
+
+    fn read_segment(
+        &mut self,
+        path: &Path,
+        file: &dyn DiskFile,
+        is_last: bool,
+        replay: &mut Replay<'_>,
+    ) -> anyhow::Result<()> {
+        let header = self.header(path, file)?;
+        let before = self.recovered.take();
+        let mut now = Recovered {
+            header,
+            end: FIRST_FRAME,
+            last_checksum: header.previous_checksum,
+            next_lsn: header.first_lsn,
+            torn: None,
+            closed: false,
+            segments: before.as_ref().map_or(0, |before| before.segments) + 1,
+            batches: before.as_ref().map_or(0, |before| before.batches),
+            bytes: before.as_ref().map_or(0, |before| before.bytes) + FIRST_FRAME,
+        };
+        let mut reader = Reader::new(file, header.epoch)?;
+        let damage = |offset: u64, lsn: u64, what: &str| Damage {
+            path: path.to_owned(),
+            offset,
+            lsn,
+            what: what.to_owned(),
+        };
+        loop {
+            let (offset, lsn) = (now.end, now.next_lsn);
+            let (frame, payload) = match reader.frame_at(offset)? {
+                Found::Frame(frame, payload) => (frame, payload),
+                Found::Nothing | Found::BadPayload => break,
+            };
+            if frame.first_lsn != lsn {
+                let what = format!("the batch here begins with LSN {}", frame.first_lsn);
+                bail!(damage(offset, lsn, &what));
+            }
+            if frame.previous_checksum != now.last_checksum {
+                bail!(damage(offset, lsn, "the batch here does not follow the one before it"));
+            }
+            if frame.kind != Kind::Batch {
+                now.closed = frame.kind == Kind::Closed;
+                break;
+            }
+            let records = frame.records;
+            replay(Replayed { first_lsn: lsn, records, payload }).with_context(|| {
+                let what = "the records here are not as they were written";
+                damage(offset, lsn, what)
+            })?;
+            now.last_checksum = checksum_of(&frame.encode(header.epoch));
+            now.next_lsn += u64::from(records);
+            now.end += frame.frame_bytes();
+            now.batches += 1;
+            now.bytes += frame.frame_bytes();
+            self.progress.report(now.bytes, now.next_lsn - 1);
+        }
+        if is_last {
+            now.torn = find_torn(&mut reader, &now, &damage)?;
+        }
+        self.recovered = Some(now);
+        Ok(())
+    }
+
+    /// Reads the header and checks that the segment is the one that has to follow.
+    fn header(&self, path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader> {
+        let shown = path.display();
+        let mut reader = Reader::new(file, 0)?;
+        let header = SegmentHeader::decode(reader.bytes(0, BLOCK_BYTES)?);
+        let before = self.recovered.as_ref();
+        let lsn = before.map_or(1, |before| before.next_lsn);
+        let damage = |offset, what: String| Damage { path: path.to_owned(), offset, lsn, what };
+        let header = header.map_err(|why| match why {
+            NotAHeader::Newer(version) => anyhow::anyhow!(
+                "{shown}: this log has format version {version}, and this program reads versions \
+                 up to {}. Nothing was changed. Use the newer program",
+                super::frame::VERSION
+            ),
+            NotAHeader::Foreign => damage(0, "this is no segment of a log".to_owned()).into(),
+            NotAHeader::Damaged => damage(0, "the segment's header is wrong".to_owned()).into(),
+        })?;
+
+        let sequence = before.map_or(1, |before| before.header.sequence + 1);
+        if header.sequence != sequence {
+            let what = format!("segment {sequence} is missing, found {}", header.sequence);
+            bail!(damage(0, what));
+        }
+        let Some(before) = before else {
+            return Ok(header);
+        };
+        if header.store_id != before.header.store_id {
+            bail!(damage(0, "the segment belongs to another log".to_owned()));
+        }
+        if header.previous_epoch != before.header.epoch
+            || header.previous_checksum != before.last_checksum
+            || header.first_lsn != before.next_lsn
+        {
+            let path = path.to_owned();
+            let what = format!(
+                "the segment before ends with LSN {} at its offset {}, this one goes on with {}",
+                before.next_lsn - 1,
+                before.end,
+                header.first_lsn
+            );
+            bail!(Damage { path, offset: 0, lsn, what });
+        }
+        Ok(header)
+    }
+}
+
+/// Decides what the end of the last segment is; see the head of this file.
+fn find_torn(
+    reader: &mut Reader<'_>,
+    now: &Recovered,
+    damage: &dyn Fn(u64, u64, &str) -> Damage,
+) -> anyhow::Result<Option<Torn>> {
+    let mut at = now.end;
+    while let Some((offset, later)) = reader.header_behind(at)? {
+        if later.durable_lsn >= now.next_lsn {
+            let what = format!(
+                "there is no valid batch here, but the frame at offset {offset} was written when \
+                 everything up to LSN {} was on disk",
+                later.durable_lsn
+            );
+            bail!(damage(now.end, now.next_lsn, &what));
+        }
+        at = offset;
+    }
+    // A mark is the end of the log, not something torn.
+    let begin = match reader.frame_at(now.end)? {
+        Found::Frame(mark, _) if mark.kind != Kind::Batch => now.end + mark.frame_bytes(),
+        _ => now.end,
+    };
+    let end = reader.content_end(begin)?;
+    Ok((end > begin).then_some(Torn { offset: begin, end, lsn: now.next_lsn }))
+}
+
+/// Copies a torn batch to a file of its own, then overwrites it with zeros.
+pub fn cut_torn(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
+    let file = disk.open(names.active(), Access::Direct)?;
+    let aside = names.torn(torn.lsn);
+    match keep(disk, names, &*file, torn, &aside) {
+        Ok(()) => log::warn!(
+            "{}: cut a torn batch of {} bytes at offset {}, LSN {}; nobody was told that it is \
+             safe. Its bytes are kept in {}",
+            names.active().display(),
+            torn.end - torn.offset,
+            torn.offset,
+            torn.lsn,
+            aside.display()
+        ),
+        // A start must not need space: what is cut was never acknowledged.
+        Err(error) => log::warn!(
+            "{}: cut a torn batch at offset {}, LSN {}; its bytes could not be kept: {error:#}",
+            names.active().display(),
+            torn.offset,
+            torn.lsn
+        ),
+    }
+    let end = torn.end.next_multiple_of(BLOCK_BYTES as u64);
+    fill_with_zeros(&*file, torn.offset, end)?;
+    file.sync()?;
+    Ok(())
+}
+
+fn keep(
+    disk: &dyn Disk,
+    names: &Names,
+    file: &dyn DiskFile,
+    torn: &Torn,
+    aside: &Path,
+) -> anyhow::Result<()> {
+    let copy = disk.create(aside, Access::Buffered)?;
+    let mut window = BlockBuffer::default();
+    let mut at = torn.offset;
+    while at < torn.end {
+        let blocks = ((torn.end - at).div_ceil(BLOCK_BYTES as u64) as usize).min(256);
+        let room: &mut [Block] = window.room(blocks);
+        let filled = file.read_at(room, at)?;
+        if filled == 0 {
+            break;
+        }
+        window.resize(filled);
+        copy.write_at(window.padded(), at - torn.offset)?;
+        at += (blocks * BLOCK_BYTES) as u64;
+    }
+    copy.sync()?;
+    disk.sync_directory(names.directory())?;
+    Ok(())
+}
+
+/// Says how far a long replay is.
+struct Progress {
+    total: u64,
+    started: Instant,
+    reported: Instant,
+}
+
+impl Progress {
+    fn new(total: u64) -> Progress {
+        let now = Instant::now();
+        Progress { total, started: now, reported: now }
+    }
+
+    fn report(&mut self, bytes: u64, records: u64) {
+        if self.reported.elapsed() < PROGRESS_INTERVAL {
+            return;
+        }
+        self.reported = Instant::now();
+        let done = bytes as f64 / self.total.max(1) as f64;
+        let left = self.started.elapsed().mul_f64((1.0 - done).max(0.0) / done.max(1e-9));
+        log::info!(
+            "replaying the log: {:.0} %, {records} records, about {:.0} s left",
+            done * 100.0,
+            left.as_secs_f64()
+        );
+    }
+}

@@ -1,0 +1,227 @@
+//! One file of the log: what it is called, how it is made, how frames are put into it.
+//!
+//! A segment is filled with zeros and synced before its first frame, so that a commit overwrites
+//! blocks that exist and touches no metadata: one write and one flush. (Growing a file, or first
+//! touching a block of one that was only reserved, makes ext4 commit its journal too: three
+//! writes and two flushes.) A durable block is never written again.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
+use super::disk::{Access, Disk, DiskFile};
+use super::frame::{FIRST_FRAME, SegmentHeader};
+
+/// Zeros are written in pieces of this size: large enough to be quick, small enough that a
+/// commit's flush never queues behind much of it.
+const ZERO_FILL_BLOCKS: usize = 64;
+static ZEROS: [Block; ZERO_FILL_BLOCKS] = [Block::ZERO; ZERO_FILL_BLOCKS];
+
+/// The names of a log's files, all in the directory of the one that the user named.
+#[derive(Clone, Debug)]
+pub struct Names {
+    active: PathBuf,
+}
+
+impl Names {
+    /// Names for the log at `path`.
+    pub fn new(path: &Path) -> Names {
+        Names { active: path.to_owned() }
+    }
+
+    /// The segment that is being written.
+    pub fn active(&self) -> &Path {
+        &self.active
+    }
+
+    /// The segment that is prepared to follow it.
+    pub fn next(&self) -> PathBuf {
+        self.beside("next")
+    }
+
+    /// The file whose lock says that a server is at work here.
+    pub fn lock(&self) -> PathBuf {
+        self.beside("lock")
+    }
+
+    /// Where the seed's log goes once it is imported.
+    pub fn imported(&self) -> PathBuf {
+        self.beside("imported")
+    }
+
+    /// Where the bytes of a torn batch go, named by the LSN it would have had.
+    pub fn torn(&self, lsn: u64) -> PathBuf {
+        self.beside(&format!("{lsn}.torn"))
+    }
+
+    /// A segment that is full.
+    pub fn archived(&self, sequence: u64) -> PathBuf {
+        self.beside(&format!("{sequence:010}.log"))
+    }
+
+    /// The sequence number in the name of a full segment of this log.
+    pub fn sequence_of(&self, path: &Path) -> Option<u64> {
+        let name = path.file_name()?.to_str()?;
+        let rest = name.strip_prefix(self.active.file_name()?.to_str()?)?;
+        let sequence = rest.strip_prefix('.')?.strip_suffix(".log")?.parse().ok()?;
+        (self.archived(sequence) == path).then_some(sequence)
+    }
+
+    /// The directory they are all in.
+    pub fn directory(&self) -> &Path {
+        match self.active.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        }
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.active.clone().into_os_string();
+        name.push(".");
+        name.push(suffix);
+        name.into()
+    }
+}
+
+/// A segment open for writing.
+///
+/// - Everything before `end` is frames; from `end` to `len` there are zeros, or one mark that the
+///   next batch replaces.
+/// - `last_checksum` is that of the last batch before `end`, or of the segment before.
+pub struct Segment {
+    file: Box<dyn DiskFile>,
+    header: SegmentHeader,
+    end: u64,
+    len: u64,
+    last_checksum: u32,
+}
+
+impl Segment {
+    /// Creates a file of `len` zeros and makes them durable. It is no segment before
+    /// [`Segment::begin`].
+    pub fn prepare(
+        disk: &dyn Disk,
+        path: &Path,
+        access: Access,
+        len: u64,
+    ) -> io::Result<Box<dyn DiskFile>> {
+        let file = disk.create(path, access)?;
+        fill_with_zeros(&*file, 0, len)?;
+        file.sync()?;
+        Ok(file)
+    }
+
+    /// Makes a prepared file a segment by writing its header, durably.
+    pub fn begin(file: Box<dyn DiskFile>, header: SegmentHeader) -> io::Result<Segment> {
+        let mut block = BlockBuffer::default();
+        block.extend_from_slice(&header.encode());
+        file.write_synced_at(block.padded(), 0)?;
+        let len = file.len()?;
+        let last_checksum = header.previous_checksum;
+        Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
+    }
+
+    /// Goes on with a segment that recovery has read up to `end`, with zeros from there on up to
+    /// at least `len`, which costs space only where the file is shorter.
+    pub fn resume(
+        file: Box<dyn DiskFile>,
+        header: SegmentHeader,
+        end: u64,
+        last_checksum: u32,
+        len: u64,
+    ) -> io::Result<Segment> {
+        let mut segment = Segment { len: file.len()?, file, header, end, last_checksum };
+        segment.len = segment.len.next_multiple_of(BLOCK_BYTES as u64);
+        if segment.len < len {
+            // A start must not fail for want of space; the next commit may.
+            match fill_with_zeros(&*segment.file, segment.len, len).and_then(|()| segment.sync()) {
+                Ok(()) => segment.len = len,
+                Err(error) => log::warn!("cannot fill the segment ahead: {error}"),
+            }
+        }
+        Ok(segment)
+    }
+
+    /// What the segment says of itself.
+    pub fn header(&self) -> &SegmentHeader {
+        &self.header
+    }
+
+    /// Bytes written, the header among them.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes there are.
+    pub fn file_bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// The checksum that the next batch has to follow.
+    pub fn last_checksum(&self) -> u32 {
+        self.last_checksum
+    }
+
+    /// Whether a frame of this size goes into it. Into an empty one anything does: a batch larger
+    /// than a segment makes its file grow, the one commit that pays for a journal.
+    pub fn has_room(&self, frame_bytes: u64) -> bool {
+        self.end == FIRST_FRAME || self.end + frame_bytes <= self.len
+    }
+
+    /// Writes a batch behind the last one. After an error nobody knows what the file holds, and
+    /// the segment must not be written again.
+    pub fn append(&mut self, frame: &[Block], checksum: u32, synced: bool) -> io::Result<()> {
+        match synced {
+            true => self.file.write_synced_at(frame, self.end)?,
+            false => self.file.write_at(frame, self.end)?,
+        }
+        self.end += bytes_of(frame).len() as u64;
+        self.len = self.len.max(self.end);
+        self.last_checksum = checksum;
+        Ok(())
+    }
+
+    /// Writes a mark where the next batch will stand. Nothing that was acknowledged is in it, so
+    /// that it may be lost, and overwritten.
+    pub fn mark(&self, frame: &[Block]) -> io::Result<()> {
+        self.file.write_at(frame, self.end)
+    }
+
+    /// Makes everything in it durable.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+
+    /// Cuts the zeros off behind the closing mark of `mark_bytes`.
+    pub fn cut(&self, mark_bytes: u64) -> io::Result<()> {
+        self.file.set_len(self.end + mark_bytes)?;
+        self.file.sync()
+    }
+}
+
+/// Zeros from `start` to `end`, both on block boundaries.
+pub fn fill_with_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
+    let mut at = start;
+    while at < end {
+        let blocks = ((end - at).div_ceil(BLOCK_BYTES as u64) as usize).min(ZERO_FILL_BLOCKS);
+        file.write_at(&ZEROS[..blocks], at)?;
+        at += (blocks * BLOCK_BYTES) as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_beside_the_log_and_are_told_from_those_of_another() {
+        let names = Names::new(Path::new("wal_files/wal_file"));
+        assert_eq!(names.archived(7), Path::new("wal_files/wal_file.0000000007.log"));
+        assert_eq!(names.sequence_of(&names.archived(7)), Some(7));
+        assert_eq!(names.sequence_of(Path::new("wal_files/wal_file.7.log")), None);
+        assert_eq!(names.sequence_of(Path::new("wal_files/other.0000000007.log")), None);
+        assert_eq!(names.sequence_of(&names.next()), None);
+        assert_eq!(Names::new(Path::new("log")).directory(), Path::new("."));
+    }
+}
