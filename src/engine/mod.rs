@@ -161,7 +161,8 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
         let queue = CommitQueue::default();
-        let shared = Arc::new(Shared { store, queue, metrics, failure: Mutex::default() });
+        let failure = Mutex::new(wal.as_ref().and_then(Wal::failure).cloned());
+        let shared = Arc::new(Shared { store, queue, metrics, failure });
         let mut committer = Committer::new(shared.clone(), wal, fsync);
         let thread = std::thread::Builder::new()
             .name("committer".into())

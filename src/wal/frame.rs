@@ -16,6 +16,7 @@
 //! | 56 | 8 | LSN of its first record |
 //! | 64 | 8 | epoch of the segment before, 0 if none |
 //! | 72 | 4 | checksum of the last batch in the segment before, 0 if none |
+//! | 80 | 8 | length of the file |
 //!
 //! A **frame** starts on a block boundary and is zero-padded to the next:
 //!
@@ -30,12 +31,15 @@
 //! | 32 | 8 | the last LSN that was durable when this was written |
 //! | 40 | 4 | checksum of the batch before, or of the segment before in the first |
 //! | 44 | 4 | payload checksum: CRC-32C of the epoch, the first LSN and the payload |
-//! | 48 | 16 | zero |
+//! | 48 | 8 | length of the file |
+//! | 56 | 8 | zero |
 //! | 64 | | payload |
 //!
 //! The epoch stands in no frame, only in the checksums. So nobody who stores bytes can make a
 //! value that looks like a frame, and frames of another segment are no frames of this one.
-//! No run of zeros is a frame: magic and kind differ from zero.
+//! No run of zeros is a frame: magic and kind differ from zero. The length of the file is in each
+//! frame because a file that was cut at a frame's boundary would else look like a whole one; only
+//! behind a closing mark may a file be shorter.
 //!
 //! The log sequence number, LSN, counts records from 1.
 
@@ -66,6 +70,8 @@ pub struct SegmentHeader {
     pub previous_epoch: u64,
     /// The checksum of the last batch of the segment before.
     pub previous_checksum: u32,
+    /// Length of the file when the segment was begun.
+    pub file_bytes: u64,
 }
 
 /// Why a block is no segment header.
@@ -91,6 +97,7 @@ impl SegmentHeader {
         block[56..64].copy_from_slice(&self.first_lsn.to_le_bytes());
         block[64..72].copy_from_slice(&self.previous_epoch.to_le_bytes());
         block[72..76].copy_from_slice(&self.previous_checksum.to_le_bytes());
+        block[80..88].copy_from_slice(&self.file_bytes.to_le_bytes());
         let checksum = crc32c::crc32c(&block[24..]);
         block[20..24].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -121,6 +128,7 @@ impl SegmentHeader {
             first_lsn: u64_at(block, 56),
             previous_epoch: u64_at(block, 64),
             previous_checksum: u32_at(block, 72),
+            file_bytes: u64_at(block, 80),
         })
     }
 }
@@ -154,6 +162,8 @@ pub struct FrameHeader {
     pub previous_checksum: u32,
     /// The checksum of the payload.
     pub payload_checksum: u32,
+    /// Length of the file, this frame included.
+    pub file_bytes: u64,
 }
 
 impl FrameHeader {
@@ -168,6 +178,7 @@ impl FrameHeader {
         bytes[32..40].copy_from_slice(&self.durable_lsn.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.previous_checksum.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.payload_checksum.to_le_bytes());
+        bytes[48..56].copy_from_slice(&self.file_bytes.to_le_bytes());
         let checksum = frame_checksum(epoch, &bytes);
         bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
         bytes
@@ -193,6 +204,7 @@ impl FrameHeader {
             durable_lsn: u64_at(bytes, 32),
             previous_checksum: u32_at(bytes, 40),
             payload_checksum: u32_at(bytes, 44),
+            file_bytes: u64_at(bytes, 48),
         })
     }
 
@@ -241,6 +253,7 @@ mod tests {
         durable_lsn: 16,
         previous_checksum: 0xdead_beef,
         payload_checksum: 0x1234_5678,
+        file_bytes: 1 << 20,
     };
 
     #[test]
@@ -269,6 +282,7 @@ mod tests {
             first_lsn: 4,
             previous_epoch: 5,
             previous_checksum: 6,
+            file_bytes: 7,
         };
         let mut block = header.encode();
         assert_eq!(SegmentHeader::decode(&block), Ok(header));

@@ -191,6 +191,7 @@ impl Wal {
             first_lsn: 1,
             previous_epoch: 0,
             previous_checksum: 0,
+            file_bytes: 0,
         };
         let segment = Segment::begin(file, header)?;
         disk.sync_directory(names.directory())?;
@@ -227,9 +228,13 @@ impl Wal {
         }
         let file = disk.open(names.active(), access(options.sync))?;
         let len = (found.end + 1).next_multiple_of(options.first_segment_bytes);
-        let segment = Segment::resume(file, found.header, found.end, found.last_checksum, len)?;
-        let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
-        wal.start_preparer()?;
+        let len = len.max(found.file_bytes);
+        let segment = Segment::resume(file, found.header, found.end, found.last_checksum);
+        let mut wal = Wal::assemble(disk, names, options, segment?, found.next_lsn);
+        // A start must not fail for want of space: what is there can be read.
+        if wal.unless_failed(|wal| wal.segment.fill_up(len)).is_ok() {
+            wal.start_preparer()?;
+        }
         let summary = Summary {
             segments: found.segments,
             batches: found.batches,
@@ -388,6 +393,7 @@ impl Wal {
             durable_lsn: self.durable_lsn,
             previous_checksum: self.segment.last_checksum(),
             payload_checksum: frame::payload_checksum(epoch, self.next_lsn, payload),
+            file_bytes: self.segment.file_bytes_with(self.frame.len() as u64),
         };
         let header = header.encode(epoch);
         self.frame.as_mut_bytes()[..FRAME_HEADER_BYTES].copy_from_slice(&header);
@@ -420,6 +426,7 @@ impl Wal {
             first_lsn: self.next_lsn,
             previous_epoch: old.epoch,
             previous_checksum: self.segment.last_checksum(),
+            file_bytes: 0,
         };
         let next = Segment::begin(preparer.take()?, header)?;
         let archived = self.names.archived(old.sequence);
@@ -453,6 +460,7 @@ impl Wal {
                 self.next_lsn,
                 &[],
             ),
+            file_bytes: self.segment.file_bytes(),
         };
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode(self.segment.header().epoch));

@@ -91,6 +91,8 @@ pub struct Recovered {
     pub last_checksum: u32,
     /// The LSN of its next record.
     pub next_lsn: u64,
+    /// How long the file was when its last frame was written.
+    pub file_bytes: u64,
     /// What has to be cut.
     pub torn: Option<Torn>,
     /// Whether the last server stopped in order.
@@ -217,6 +219,7 @@ impl LogReader {
             end: FIRST_FRAME,
             last_checksum: header.previous_checksum,
             next_lsn: header.first_lsn,
+            file_bytes: header.file_bytes,
             torn: None,
             closed: false,
             segments: before.as_ref().map_or(0, |before| before.segments) + 1,
@@ -243,6 +246,7 @@ impl LogReader {
             if frame.previous_checksum != now.last_checksum {
                 bail!(damage(offset, lsn, "the batch here does not follow the one before it"));
             }
+            now.file_bytes = frame.file_bytes;
             if frame.kind != Kind::Batch {
                 now.closed = frame.kind == Kind::Closed;
                 break;
@@ -329,6 +333,14 @@ fn find_torn(
             bail!(damage(now.end, now.next_lsn, &what));
         }
         at = offset;
+    }
+    if reader.file_bytes() < now.file_bytes && !now.closed {
+        let what = format!(
+            "the file was {} bytes long when it was last written, and ends here without a mark \
+             that it was closed",
+            now.file_bytes
+        );
+        bail!(damage(reader.file_bytes(), now.next_lsn, &what));
     }
     // A mark is the end of the log, not something torn.
     let begin = match reader.frame_at(now.end)? {

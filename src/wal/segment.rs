@@ -111,35 +111,37 @@ impl Segment {
         Ok(file)
     }
 
-    /// Makes a prepared file a segment by writing its header, durably.
+    /// Makes a prepared file a segment by writing its header, durably. The header's length of the
+    /// file is filled in.
     pub fn begin(file: Box<dyn DiskFile>, header: SegmentHeader) -> io::Result<Segment> {
+        let len = file.len()?;
+        let header = SegmentHeader { file_bytes: len, ..header };
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode());
         file.write_synced_at(block.padded(), 0)?;
-        let len = file.len()?;
         let last_checksum = header.previous_checksum;
         Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
     }
 
-    /// Goes on with a segment that recovery has read up to `end`, with zeros from there on up to
-    /// at least `len`, which costs space only where the file is shorter.
+    /// Goes on with a segment that recovery has read up to `end`.
     pub fn resume(
         file: Box<dyn DiskFile>,
         header: SegmentHeader,
         end: u64,
         last_checksum: u32,
-        len: u64,
     ) -> io::Result<Segment> {
-        let mut segment = Segment { len: file.len()?, file, header, end, last_checksum };
-        segment.len = segment.len.next_multiple_of(BLOCK_BYTES as u64);
-        if segment.len < len {
-            // A start must not fail for want of space; the next commit may.
-            match fill_with_zeros(&*segment.file, segment.len, len).and_then(|()| segment.sync()) {
-                Ok(()) => segment.len = len,
-                Err(error) => log::warn!("cannot fill the segment ahead: {error}"),
-            }
+        let len = file.len()?.next_multiple_of(BLOCK_BYTES as u64);
+        Ok(Segment { file, header, end, len, last_checksum })
+    }
+
+    /// Fills the file with zeros up to `len`, if it is shorter: an ordered stop has cut it.
+    pub fn fill_up(&mut self, len: u64) -> io::Result<()> {
+        if self.len < len {
+            fill_with_zeros(&*self.file, self.len, len)?;
+            self.file.sync()?;
+            self.len = len;
         }
-        Ok(segment)
+        Ok(())
     }
 
     /// What the segment says of itself.
@@ -160,6 +162,11 @@ impl Segment {
     /// The checksum that the next batch has to follow.
     pub fn last_checksum(&self) -> u32 {
         self.last_checksum
+    }
+
+    /// How long the file will be with another frame of this size in it.
+    pub fn file_bytes_with(&self, frame_bytes: u64) -> u64 {
+        self.len.max(self.end + frame_bytes)
     }
 
     /// Whether a frame of this size goes into it. Into an empty one anything does: a batch larger

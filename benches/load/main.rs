@@ -1,0 +1,194 @@
+//! The load program: `cargo bench --bench load -- [options]`.
+//!
+//! It starts post-gres-rs and its peers side by side on one disk, drives them over loopback, round
+//! by round in turn (A B A B), and prints one Markdown table: what each server did, and how ours
+//! compares. It measures from outside, by what a client sees and what the kernel counts; of ours
+//! alone it also reads INFO. Unless a signal ends it, no server and no file of theirs is left.
+//!
+//! Reading order: [`throughput`], [`restart`] and [`idle`] are the three comparisons; [`clients`]
+//! drives a server and [`server`] starts and stops one; the rest are small and stand alone.
+
+mod clients;
+mod histogram;
+mod idle;
+mod load;
+mod protocol;
+mod report;
+mod restart;
+mod server;
+mod throughput;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use load::Load;
+use protocol::Protocol;
+use server::Program;
+
+/// Ours and Redis under the same promise: a reply only after its change is on disk.
+const OURS: &str = "post-gres-rs={ours} -port {port} -wal {dir}/wal_file";
+const REDIS: &str = "redis=redis-server --port {port} --dir {dir} --bind 127.0.0.1 \
+                     --appendonly yes --appendfsync always --save \"\"";
+
+/// Few clients and many, a pipeline, reads alone and beside synced writes: about three minutes.
+const DEFAULT_LOADS: &str = "set:1:1,set:50:1,set:200:1,set:50:16,get:50:1,readers:50:8";
+
+/// Drives post-gres-rs and its peers over loopback, in turn, and compares them.
+#[derive(Parser)]
+#[command(name = "load")]
+pub struct Options {
+    /// set:CLIENTS:PIPELINE, get:…, mixed:… (SET and GET in turn), or readers:READERS:WRITERS;
+    /// repeatable
+    #[arg(long = "load", value_name = "LOAD", value_delimiter = ',', default_value = DEFAULT_LOADS)]
+    loads: Vec<Load>,
+
+    /// How long each load runs, per server and round
+    #[arg(long, default_value = "3", value_parser = parse_seconds)]
+    seconds: Duration,
+
+    /// Rounds that count, after one warm-up that does not
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
+
+    /// How many keys the requests are spread over
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    keys: u64,
+
+    /// Length of every value, in plain letters
+    #[arg(long, default_value_t = 32)]
+    value_bytes: usize,
+
+    /// Where the random keys begin; the same seed draws the same keys
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// The servers' files go below here, into directories that are removed afterwards
+    #[arg(long, default_value_os_t = env::temp_dir(), value_parser = parse_path)]
+    dir: PathBuf,
+
+    /// How to speak to ours
+    #[arg(long, value_enum, default_value_t = Protocol::Text)]
+    protocol: Protocol,
+
+    /// More flags for ours, as one argument
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    ours_args: String,
+
+    /// "[NAME=]COMMAND LINE" of a peer that speaks RESP, {port} and {dir} replaced, "" an empty
+    /// word; {ours} is our binary, to compare it with itself under other flags; repeatable
+    /// [default: the redis-server on PATH, appendfsync always]
+    #[arg(long = "peer", value_name = "PEER")]
+    peers: Vec<String>,
+
+    /// Leave ours out
+    #[arg(long, conflicts_with = "only_ours")]
+    only_peers: bool,
+
+    /// Leave the peers out
+    #[arg(long)]
+    only_ours: bool,
+
+    /// A library that slows every sync: LD_PRELOAD in the servers' environment
+    #[arg(long, value_name = "PATH.so", value_parser = parse_path)]
+    preload: Option<PathBuf>,
+
+    /// By how much it slows them: SLOWSYNC_US in the servers' environment
+    #[arg(long, value_name = "N", requires = "preload")]
+    slow_us: Option<u64>,
+
+    /// Every round as it came, with commas
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+
+    /// Instead of the loads: how long a start takes that finds this many records
+    #[arg(long, value_name = "RECORDS", conflicts_with_all = ["loads", "idle"],
+          value_parser = clap::value_parser!(u64).range(1..))]
+    restart: Option<u64>,
+
+    /// Instead of the loads: what this many idle connections cost in memory
+    #[arg(long, value_name = "N", conflicts_with = "loads")]
+    idle: Option<usize>,
+
+    /// `cargo bench` passes this to every program; it means nothing here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    allow_many_connections()?;
+
+    let programs = programs(&options)?;
+    println!("Disk: {}.", describe_disk(&options)?);
+    println!(
+        "{} keys of {} bytes, values of {} bytes, seed {}, {} cores shared with this program.\n",
+        options.keys,
+        protocol::ZERO_KEY.len(),
+        options.value_bytes,
+        options.seed,
+        thread::available_parallelism()?,
+    );
+    match (options.restart, options.idle) {
+        (Some(records), _) => restart::compare(&options, &programs, records),
+        (_, Some(connections)) => idle::compare(&programs, connections),
+        _ => throughput::compare(&options, &programs),
+    }
+}
+
+/// Raises the soft limit on open files to the hard one, for this program and the servers it starts.
+fn allow_many_connections() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit on open files")
+}
+
+/// Who is compared: ours first, then the peers in the order given.
+fn programs(options: &Options) -> Result<Vec<Program<'_>>> {
+    let mut command_lines = Vec::new();
+    if !options.only_peers {
+        command_lines.push(format!("{OURS} {}", options.ours_args));
+    }
+    if !options.only_ours {
+        let redis = Command::new("redis-server").arg("--version").output();
+        match options.peers.is_empty() {
+            false => command_lines.extend(options.peers.iter().cloned()),
+            true if redis.is_ok() => command_lines.push(REDIS.to_string()),
+            true => println!("No --peer, and no redis-server on PATH: nothing to compare with."),
+        }
+    }
+    ensure!(!command_lines.is_empty(), "no server to measure");
+    let programs = command_lines.iter().map(|line| Program::new(line, options));
+    programs.collect()
+}
+
+/// The file system below `--dir`. It decides what a sync costs: without it the numbers say little.
+fn describe_disk(options: &Options) -> Result<String> {
+    let mounts = fs::read_to_string("/proc/mounts")?;
+    let above = mounts.lines().filter_map(|line| {
+        let [device, point, kind, flags, ..] = line.split(' ').collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let found = format!("{kind} ({flags}) on {device}");
+        options.dir.starts_with(point).then_some((point.len(), found))
+    });
+    let (_, nearest) = above.max().context("no file system above --dir")?;
+    Ok(match options.slow_us {
+        Some(micros) => format!("{nearest}, each sync slowed by {micros} µs"),
+        None => nearest,
+    })
+}
+
+fn parse_seconds(text: &str) -> Result<Duration> {
+    Ok(Duration::try_from_secs_f64(text.parse()?)?)
+}
+
+/// A path must exist: a library that cannot be preloaded would slow nothing, and nobody would know.
+fn parse_path(text: &str) -> Result<PathBuf> {
+    Ok(fs::canonicalize(text)?)
+}

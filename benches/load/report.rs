@@ -1,0 +1,57 @@
+//! How the numbers of several rounds become one, and how they are shown.
+
+/// A Markdown table that is aligned as it stands. A row comes as a line with commas between its
+/// cells; the first two columns are words, the rest numbers.
+pub struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub fn new(header: &str) -> Table {
+        let mut table = Table { rows: Vec::new() };
+        table.push(header);
+        let rule = (0..table.rows[0].len()).map(|column| if column < 2 { "---" } else { "--:" });
+        table.rows.push(rule.map(String::from).collect());
+        table
+    }
+
+    pub fn push(&mut self, row: &str) {
+        self.rows.push(row.split(',').map(String::from).collect());
+    }
+
+    pub fn print(&self) {
+        for row in &self.rows {
+            for (column, cell) in row.iter().enumerate() {
+                let lengths = self.rows.iter().map(|row| row[column].chars().count());
+                let width = lengths.max().unwrap_or(0);
+                match column {
+                    0 | 1 => print!("| {cell:<width$} "),
+                    _ => print!("| {cell:>width$} "),
+                }
+            }
+            println!("|");
+        }
+    }
+}
+
+/// The middle one, or the mean of the middle two.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    assert!(!values.is_empty(), "there is always a round that counts");
+    values.sort_by(f64::total_cmp);
+    (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
+}
+
+/// `1.35 (1.20–1.41)`: the median, the least and the most.
+pub fn spread(values: &[f64]) -> String {
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(0.0, f64::max);
+    let middle = median(values.iter().copied());
+    format!("{middle:.2} ({least:.2}–{most:.2})")
+}
+
+/// The spread of the ratios round by round: what the two have in common in a round cancels out.
+pub fn ratios(over: &[f64], under: &[f64]) -> String {
+    let ratios = over.iter().zip(under).map(|(over, under)| over / under);
+    spread(&ratios.collect::<Vec<f64>>())
+}

@@ -1,0 +1,219 @@
+//! Servers from outside: started in a directory, asked until they answer, stopped by SIGTERM.
+//!
+//! A server never outlives the [`Server`] that stands for it. What it prints goes to a file in its
+//! directory; where the program ends by an error, the end of that file is shown.
+
+use std::fs::{self, File};
+use std::iter;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::Options;
+use crate::clients;
+use crate::protocol::{Protocol, Requests};
+
+/// How often a server is asked whether it is up, or gone: the resolution of `--restart`.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// How long a start or a stop may take. Redis needs 1 to 1.6 s for a million records.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// The unit of processor times in /proc, USER_HZ: 100 on every machine this program may meet.
+const TICKS_PER_SECOND: f64 = 100.0;
+/// How much of a failed server's output is shown: about a screen.
+const LAST_WORDS_BYTES: usize = 2000;
+
+/// How one of the compared servers is started, and how it is spoken to.
+pub struct Program<'a> {
+    pub name: String,
+    pub is_ours: bool,
+    pub requests: Requests,
+    /// The command line; {ours}, {port} and {dir} still stand in it.
+    words: Vec<String>,
+    options: &'a Options,
+}
+
+impl<'a> Program<'a> {
+    /// By `[NAME=]COMMAND LINE`; without a name it is called after its first word. Quotes do no
+    /// more than to make an empty word, as in `--save ""`.
+    pub fn new(text: &str, options: &'a Options) -> Result<Program<'a>> {
+        let mut words = text.split_whitespace().map(|word| word.trim_matches('"').to_string());
+        let first = words.next().context("an empty command line")?;
+        let (name, binary) = match first.split_once('=') {
+            Some(name_and_binary) => name_and_binary,
+            None => (first.rsplit('/').next().unwrap_or(&first), &first[..]),
+        };
+        let is_ours = binary == "{ours}";
+        let protocol = if is_ours { options.protocol } else { Protocol::Resp };
+        Ok(Program {
+            name: name.to_string(),
+            is_ours,
+            requests: Requests::new(protocol, options.value_bytes),
+            words: iter::once(binary.to_string()).chain(words).collect(),
+            options,
+        })
+    }
+
+    /// An empty directory for its files, removed when it is dropped.
+    pub fn new_home(&self) -> Result<TempDir> {
+        let home = tempfile::Builder::new()
+            .prefix(&format!("{}-", self.name))
+            .tempdir_in(&self.options.dir);
+        home.context("cannot make a directory below --dir")
+    }
+
+    /// Starts the program on a free port with its files in `home`, and waits until it answers.
+    pub fn start(&self, home: &TempDir) -> Result<Server<'_>> {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let output_path = home.path().join("output_of_the_server.txt");
+        let output = File::options().create(true).append(true).open(&output_path)?;
+        let mut words = self.words.iter().map(|word| {
+            word.replace("{ours}", env!("CARGO_BIN_EXE_post-gres-rs"))
+                .replace("{port}", &port.to_string())
+                .replace("{dir}", &home.path().to_string_lossy())
+        });
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).stdin(Stdio::null());
+        command.stdout(output.try_clone()?).stderr(output);
+        if let Some(library) = &self.options.preload {
+            command.env("LD_PRELOAD", library);
+        }
+        if let Some(micros) = self.options.slow_us {
+            command.env("SLOWSYNC_US", micros.to_string());
+        }
+
+        let started = Instant::now();
+        let process = command.spawn().with_context(|| format!("cannot start {}", self.name))?;
+        let mut server = Server {
+            program: self,
+            port,
+            ready_after: Duration::ZERO,
+            process,
+            stopped: false,
+            output_path,
+        };
+        server.wait_until_ready()?;
+        server.ready_after = started.elapsed();
+        Ok(server)
+    }
+}
+
+/// A running server.
+pub struct Server<'a> {
+    pub program: &'a Program<'a>,
+    pub port: u16,
+    /// From exec to the first answer.
+    pub ready_after: Duration,
+    process: Child,
+    stopped: bool,
+    output_path: PathBuf,
+}
+
+/// What ours counts about its log since it started.
+pub struct LogCounters {
+    pub records: u64,
+    pub syncs: u64,
+}
+
+impl Server<'_> {
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let name = &self.program.name;
+        let patience_ends = Instant::now() + PATIENCE;
+        while !self.is_ready() {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("{name} ended before it served: {status}");
+            }
+            ensure!(Instant::now() < patience_ends, "{name} does not answer");
+            thread::sleep(ASK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Redis answers while it loads, too, but only to say so.
+    fn is_ready(&self) -> bool {
+        let reply = self.ask(&self.program.requests.ping);
+        reply.is_ok_and(|reply| !reply.starts_with(b"-LOADING"))
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn stop(mut self) -> Result<()> {
+        let name = &self.program.name;
+        let patience_ends = Instant::now() + PATIENCE;
+        kill_process(Pid::from_child(&self.process), Signal::TERM)?;
+        let status = loop {
+            if let Some(status) = self.process.try_wait()? {
+                break status;
+            }
+            ensure!(Instant::now() < patience_ends, "{name} does not stop");
+            thread::sleep(ASK_AGAIN);
+        };
+        ensure!(status.success(), "{name} was asked to stop and ended with {status}");
+        self.stopped = true;
+        Ok(())
+    }
+
+    /// One question on a connection of its own; the answer is the whole reply as it came.
+    pub fn ask(&self, request: &[u8]) -> Result<Vec<u8>> {
+        clients::ask(&mut clients::connect(self.port)?, request)
+    }
+
+    /// Processor time of all its threads so far, in user and in kernel mode.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // The program's name stands in parentheses and may hold anything. After it, utime and stime
+        // are the twelfth and thirteenth field.
+        let (_, fields) = stat.rsplit_once(") ").context("no name in /proc/PID/stat")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let ticks = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+        Ok(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
+    }
+
+    /// Its memory that is in RAM, VmRSS.
+    pub fn resident_kib(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        number_after(&status, "VmRSS:").context("no VmRSS in /proc/PID/status")
+    }
+
+    /// Ours tells what its log does; of the peers, and of one that does not say, we know nothing.
+    pub fn log_counters(&self) -> Result<Option<LogCounters>> {
+        if !self.program.is_ours {
+            return Ok(None);
+        }
+        let info = self.ask(&Protocol::Text.encode(&["INFO"]))?;
+        let info = String::from_utf8_lossy(&info);
+        let counters = number_after(&info, "wal_records:").zip(number_after(&info, "wal_syncs:"));
+        Ok(counters.map(|(records, syncs)| LogCounters { records, syncs }))
+    }
+}
+
+/// On the way out after an error: says how the server fared, and kills it.
+impl Drop for Server<'_> {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let state = match self.process.try_wait() {
+            Ok(Some(status)) => format!("had ended, {status}"),
+            _ => "was still running".to_string(),
+        };
+        let output = fs::read(&self.output_path).unwrap_or_default();
+        let end = String::from_utf8_lossy(&output[output.len().saturating_sub(LAST_WORDS_BYTES)..]);
+        let name = &self.program.name;
+        eprintln!("{name} {state}; the end of its output:\n{end}");
+
+        // Both fail only for a process that is gone already, and then there is nothing to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The number on the line that begins with `name`.
+fn number_after(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}

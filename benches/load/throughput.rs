@@ -1,0 +1,142 @@
+//! What each server does under load: operations per second, latencies, processor time, syncs.
+//!
+//! For each load the servers start afresh and stay up until its last round; in each round they are
+//! driven in turn (A B A B), so that whatever changes on the machine meets them all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::slice;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::Options;
+use crate::clients::{Outcome, drive, random_keys, store_keys};
+use crate::load::Load;
+use crate::report::{Table, median, ratios};
+use crate::server::{Program, Server};
+
+/// A row's cells. The table adds the ratio to them, the raw rows their round.
+const COLUMNS: &str =
+    "load,server,ops/s,p50 ms,p99 ms,p99.9 ms,longest ms,server CPU µs/op,ops/sync";
+
+/// What one round of a load showed of one server.
+struct Round {
+    clients: Outcome,
+    /// Over the operations of all groups.
+    cpu_micros_per_op: f64,
+    /// Changes that shared one sync; unknown where the server does not tell or nothing was synced.
+    ops_per_sync: Option<f64>,
+}
+
+impl Round {
+    fn ops_per_second(&self, group: usize) -> f64 {
+        self.clients.latencies[group].count as f64 / self.clients.elapsed.as_secs_f64()
+    }
+}
+
+pub fn compare(options: &Options, programs: &[Program]) -> Result<()> {
+    let mut raw: Box<dyn Write> = match &options.csv {
+        Some(path) => Box::new(File::create(path).context("--csv")?),
+        None => Box::new(io::sink()),
+    };
+    eprintln!("{COLUMNS},round");
+    writeln!(raw, "{COLUMNS},round")?;
+
+    let mut table = Table::new(&format!("{COLUMNS},ours/peer"));
+    for load in &options.loads {
+        let servers = run(options, load, programs, &mut raw)?;
+        for (group, settings) in load.groups.iter().enumerate() {
+            let speed = |round: &Round| round.ops_per_second(group);
+            let speeds = |rounds: &Vec<Round>| rounds.iter().map(speed).collect();
+            let speeds: Vec<Vec<f64>> = servers.iter().map(speeds).collect();
+            for (i, program) in programs.iter().enumerate() {
+                let row = row(&settings.label, program, &servers[i], group);
+                match programs[0].is_ours && i > 0 {
+                    true => table.push(&format!("{row},{}", ratios(&speeds[0], &speeds[i]))),
+                    false => table.push(&format!("{row},-")),
+                }
+            }
+        }
+    }
+    table.print();
+    println!("\nMedians over {} rounds; of the longest, the longest.", options.rounds);
+    Ok(())
+}
+
+/// The rounds that count, for each server.
+fn run(
+    options: &Options,
+    load: &Load,
+    programs: &[Program],
+    raw: &mut dyn Write,
+) -> Result<Vec<Vec<Round>>> {
+    let homes: Vec<TempDir> = programs.iter().map(Program::new_home).collect::<Result<_>>()?;
+    let mut servers = Vec::new();
+    for (program, home) in programs.iter().zip(&homes) {
+        let server = program.start(home)?;
+        if load.reads() {
+            store_keys(&server, options.keys)?;
+        }
+        servers.push(server);
+    }
+
+    let mut rounds: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
+    for number in 0..=options.rounds {
+        for (server, rounds) in servers.iter().zip(&mut rounds) {
+            let round = measure(options, load, server, number);
+            let round =
+                round.with_context(|| format!("{} in round {number}", server.program.name))?;
+            for (group, settings) in load.groups.iter().enumerate() {
+                let row = row(&settings.label, server.program, slice::from_ref(&round), group);
+                eprintln!("{row},{number}");
+                writeln!(raw, "{row},{number}")?;
+            }
+            // Round 0 warmed up.
+            if number > 0 {
+                rounds.push(round);
+            }
+        }
+    }
+    servers.into_iter().try_for_each(Server::stop)?;
+    Ok(rounds)
+}
+
+fn measure(options: &Options, load: &Load, server: &Server, number: u64) -> Result<Round> {
+    // In the same round every server is asked for the same keys.
+    let keys = random_keys(options.seed.wrapping_add(number), options.keys);
+    let log_before = server.log_counters()?;
+    let cpu_before = server.cpu_time()?;
+    let clients = drive(server, load, keys, options.seconds)?;
+    let cpu = server.cpu_time()? - cpu_before;
+    let log = log_before.zip(server.log_counters()?);
+
+    let counts = clients.latencies.iter().map(|latencies| latencies.count);
+    let ops: u64 = counts.sum();
+    let cpu_micros_per_op = cpu.as_secs_f64() * 1e6 / ops as f64;
+    let ops_per_sync = log.and_then(|(before, after)| {
+        let (records, syncs) = (after.records - before.records, after.syncs - before.syncs);
+        (syncs > 0).then(|| records as f64 / syncs as f64)
+    });
+    Ok(Round { clients, cpu_micros_per_op, ops_per_sync })
+}
+
+/// One group of a load on one server: a cell for each of [`COLUMNS`].
+fn row(label: &str, program: &Program, rounds: &[Round], group: usize) -> String {
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let latencies = || rounds.iter().map(|round| &round.clients.latencies[group]);
+    let quantile = |share| median(latencies().map(|latencies| millis(latencies.quantile(share))));
+    let (p50, p99, p999) = (quantile(0.5), quantile(0.99), quantile(0.999));
+    let longest = latencies().map(|latencies| latencies.longest);
+    let longest = millis(longest.max().unwrap_or_default());
+
+    let name = &program.name;
+    let speed = median(rounds.iter().map(|round| round.ops_per_second(group)));
+    let cpu = median(rounds.iter().map(|round| round.cpu_micros_per_op));
+    let per_sync: Option<Vec<f64>> = rounds.iter().map(|round| round.ops_per_sync).collect();
+    let per_sync = per_sync.map_or("-".to_string(), |per_sync| format!("{:.1}", median(per_sync)));
+    format!(
+        "{label},{name},{speed:.0},{p50:.3},{p99:.3},{p999:.3},{longest:.3},{cpu:.2},{per_sync}"
+    )
+}

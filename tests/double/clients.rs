@@ -1,0 +1,164 @@
+//! Clients of an engine on the double, without sockets: they send, note what was acknowledged, and
+//! hold what a restart finds against it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use post_gres_rs::command::{Command, Dialect, LineEnd, Reply};
+use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Submission};
+use post_gres_rs::entry::Entry;
+use post_gres_rs::metrics::Metrics;
+use post_gres_rs::store;
+use post_gres_rs::wal;
+
+use super::DoubleDisk;
+
+/// Segments of 32 KiB: a handful of batches, so that a short run changes segment often.
+pub fn options() -> wal::Options {
+    wal::Options {
+        path: "/log/wal_file".into(),
+        sync: wal::SyncPolicy::Always,
+        first_segment_bytes: 32 << 10,
+        largest_segment_bytes: 32 << 10,
+    }
+}
+
+/// An engine on this disk.
+pub fn open(disk: &DoubleDisk, fsync: Fsync) -> anyhow::Result<Engine> {
+    let (store, metrics) = (store::new(2, 0), Arc::<Metrics>::default());
+    Engine::open(Arc::new(disk.clone()), options(), fsync, store, metrics)
+}
+
+/// Gathers replies.
+#[derive(Default)]
+pub struct Inbox {
+    replies: Mutex<Vec<Reply<'static>>>,
+    came: Condvar,
+}
+
+impl Recipient for Inbox {
+    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+        self.replies.lock().extend(answered.iter().map(|operation| operation.reply.clone()));
+        self.came.notify_all();
+    }
+}
+
+impl Inbox {
+    /// Waits for that many replies.
+    pub fn wait_for(&self, count: usize) -> Vec<Reply<'static>> {
+        let mut replies = self.replies.lock();
+        while replies.len() < count {
+            self.came.wait(&mut replies);
+        }
+        replies.clone()
+    }
+
+    /// How many replies there are now.
+    pub fn count(&self) -> usize {
+        self.replies.lock().len()
+    }
+}
+
+/// Sends commands as one submission, without waiting.
+pub fn send(engine: &Engine, commands: Vec<Command>) -> Arc<Inbox> {
+    let inbox = Arc::<Inbox>::default();
+    let dialect = Dialect::Text(LineEnd::Lf);
+    let operations = commands.into_iter().map(|command| Operation::new(command, dialect)).collect();
+    let sent = engine.submit(Submission { recipient: inbox.clone(), operations });
+    assert!(sent.is_ok(), "the engine is open");
+    inbox
+}
+
+/// Sends one command and waits for its reply.
+pub fn ask(engine: &Engine, command: Command) -> Reply<'static> {
+    send(engine, vec![command]).wait_for(1).remove(0)
+}
+
+/// The value of a key, read as a client's thread reads it.
+pub fn value(engine: &Engine, key: &str) -> Option<String> {
+    let mut found = None;
+    engine.read(&Command::Get(key.as_bytes().into()), &mut |reply| match reply {
+        Reply::Bulk(value) => found = Some(String::from_utf8_lossy(&value).into_owned()),
+        Reply::Null => {}
+        other => panic!("GET answered {other:?}"),
+    });
+    found
+}
+
+pub fn set(key: &str, value: &str) -> Command {
+    Command::Set(Entry::new(key.as_bytes(), value.as_bytes()))
+}
+
+pub fn del(key: &str) -> Command {
+    Command::Del(key.as_bytes().into())
+}
+
+/// What was asked of each key, in order, and how much of it was acknowledged.
+#[derive(Clone, Default)]
+pub struct History {
+    /// For each key the values it was given, `None` for DEL; and the number of acknowledged ones.
+    keys: BTreeMap<String, (Vec<Option<String>>, usize)>,
+}
+
+impl History {
+    /// Notes an operation before it is sent.
+    pub fn sent(&mut self, key: &str, value: Option<String>) {
+        self.keys.entry(key.to_owned()).or_default().0.push(value);
+    }
+
+    /// Notes that everything sent to this key so far is acknowledged.
+    pub fn acknowledged(&mut self, key: &str) {
+        let (values, acknowledged) = self.keys.get_mut(key).expect("it was sent");
+        *acknowledged = values.len();
+    }
+
+    /// Holds what a restart finds against it: each key has its last acknowledged value or one that
+    /// was sent later, and nothing else is there. Says what is wrong.
+    pub fn check(&self, engine: &Engine) -> Result<(), String> {
+        for (key, (values, acknowledged)) in &self.keys {
+            let found = value(engine, key);
+            let first_possible = acknowledged.saturating_sub(1);
+            let possible = || values[first_possible..].iter();
+            let never_acknowledged = *acknowledged == 0 && found.is_none();
+            if !never_acknowledged && !possible().any(|value| *value == found) {
+                return Err(format!(
+                    "{key} is {found:?}, acknowledged was {:?} of {values:?}",
+                    acknowledged.checked_sub(1).map(|last| &values[last])
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a client knows to be there.
+    pub fn acknowledged_values(&self) -> HashMap<&str, Option<&str>> {
+        let last = |(values, acknowledged): &(Vec<Option<String>>, usize)| {
+            acknowledged.checked_sub(1).and_then(|last| values[last].as_deref().map(str::to_owned))
+        };
+        let mut map = HashMap::new();
+        for (key, history) in &self.keys {
+            if last(history).is_some() || history.1 > 0 {
+                map.insert(key.as_str(), history.0[history.1 - 1].as_deref());
+            }
+        }
+        map
+    }
+}
+
+/// Numbers that look random and are the same for the same seed (SplitMix64, Steele et al. 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}

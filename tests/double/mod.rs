@@ -1,0 +1,410 @@
+//! A disk that remembers what was synced, and fails on command.
+//!
+//! It keeps apart what the page cache shows, what the device would give back, and what survives a
+//! power cut: of everything that was not synced, any part may survive, also single sectors of a
+//! write, also the second of two renames without the first. A failed sync loses the bytes for good
+//! while the cache goes on showing them, as ext4 does.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use post_gres_rs::wal::block::{Block, bytes_of};
+use post_gres_rs::wal::disk::{Access, Disk, DiskFile};
+
+/// What a drive writes in one piece.
+const SECTOR_BYTES: usize = 512;
+
+/// What happens at the call that is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The call fails and does nothing.
+    Error(ErrorKind),
+    /// A write puts down a part and fails; any other call fails.
+    Short,
+    /// The next sync fails, and its bytes are lost to the device.
+    LostSync,
+    /// Power is cut before the call: nothing works from then on.
+    PowerCut,
+    /// A sync says that it is done, and is not: what the tests must notice.
+    Lie,
+}
+
+/// The double.
+#[derive(Clone, Default)]
+pub struct DoubleDisk(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    gate_changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    inodes: Vec<Inode>,
+    names: HashMap<PathBuf, usize>,
+    durable_names: HashMap<PathBuf, usize>,
+    /// Changes of names since the directory was synced.
+    pending_names: Vec<NameChange>,
+    calls: usize,
+    fault: Option<(usize, Fault)>,
+    faulted: bool,
+    power_is_off: bool,
+    /// While set, a commit waits.
+    gate_closed: bool,
+    waiting_at_gate: usize,
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    cache: Vec<u8>,
+    device: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write(usize, Vec<u8>),
+    SetLen(usize),
+}
+
+#[derive(Clone)]
+enum NameChange {
+    Put(PathBuf, usize),
+    Rename(PathBuf, PathBuf, usize),
+    Remove(PathBuf),
+}
+
+impl DoubleDisk {
+    /// Lets call number `at` from now on fail.
+    pub fn fail_at(&self, at: usize, fault: Fault) {
+        let mut state = self.0.state.lock();
+        state.fault = Some((state.calls + at, fault));
+        state.faulted = false;
+    }
+
+    /// Whether that call has come.
+    pub fn has_failed(&self) -> bool {
+        self.0.state.lock().faulted
+    }
+
+    /// Holds all commits until the gate is opened.
+    pub fn close_gate(&self) {
+        self.0.state.lock().gate_closed = true;
+    }
+
+    /// Lets commits pass.
+    pub fn open_gate(&self) {
+        self.0.state.lock().gate_closed = false;
+        self.0.gate_changed.notify_all();
+    }
+
+    /// Waits until a commit waits at the gate.
+    pub fn wait_for_commit_at_gate(&self) {
+        let mut state = self.0.state.lock();
+        while state.waiting_at_gate == 0 {
+            self.0.gate_changed.wait(&mut state);
+        }
+    }
+
+    /// A disk as it may be found after the power was cut now: all that was synced, and what
+    /// `survives` says of the rest.
+    pub fn after_power_cut(&self, survives: &mut dyn FnMut() -> bool) -> DoubleDisk {
+        let state = self.0.state.lock();
+        let mut names = state.durable_names.clone();
+        for change in &state.pending_names {
+            if survives() {
+                change.apply(&mut names);
+            }
+        }
+        let inodes = state.inodes.iter().map(|inode| inode.after_power_cut(survives)).collect();
+        DoubleDisk::found(inodes, names)
+    }
+
+    /// The disk as another process finds it, when this one was killed and the power stayed on.
+    pub fn after_kill(&self) -> DoubleDisk {
+        let state = self.0.state.lock();
+        let disk = DoubleDisk::found(state.inodes.clone(), state.names.clone());
+        disk.0.state.lock().durable_names = state.durable_names.clone();
+        disk.0.state.lock().pending_names = state.pending_names.clone();
+        disk
+    }
+
+    fn found(inodes: Vec<Inode>, names: HashMap<PathBuf, usize>) -> DoubleDisk {
+        let state = State { inodes, durable_names: names.clone(), names, ..State::default() };
+        DoubleDisk(Arc::new(Shared { state: Mutex::new(state), gate_changed: Condvar::new() }))
+    }
+
+    /// All files by name.
+    pub fn files(&self) -> HashMap<PathBuf, Vec<u8>> {
+        let state = self.0.state.lock();
+        let content =
+            |(path, &inode): (&PathBuf, &usize)| (path.clone(), state.inodes[inode].device.clone());
+        state.names.iter().map(content).collect()
+    }
+
+    /// A disk that holds these files, all durable.
+    pub fn with_files(files: &HashMap<PathBuf, Vec<u8>>) -> DoubleDisk {
+        let mut names = HashMap::new();
+        let mut inodes = Vec::new();
+        for (path, bytes) in files {
+            names.insert(path.clone(), inodes.len());
+            let (cache, device, durable) = (bytes.clone(), bytes.clone(), bytes.clone());
+            inodes.push(Inode { cache, device, durable, pending: Vec::new() });
+        }
+        DoubleDisk::found(inodes, names)
+    }
+
+    /// Counts a call, and says what is to go wrong with it.
+    fn call(state: &mut State, is_sync: bool) -> io::Result<Option<Fault>> {
+        state.calls += 1;
+        if state.power_is_off {
+            return Err(io::Error::other("the power is off"));
+        }
+        let Some((at, fault)) = state.fault else {
+            return Ok(None);
+        };
+        // A liar lies for ever; everything else goes wrong once.
+        if state.calls < at || (state.calls > at && fault != Fault::Lie) {
+            return Ok(None);
+        }
+        state.faulted = true;
+        match fault {
+            Fault::LostSync if !is_sync => {
+                state.fault = Some((state.calls + 1, fault));
+                state.faulted = false;
+                Ok(None)
+            }
+            Fault::Error(kind) => Err(kind.into()),
+            Fault::PowerCut => {
+                state.power_is_off = true;
+                Err(io::Error::other("the power is off"))
+            }
+            fault => Ok(Some(fault)),
+        }
+    }
+
+    fn plain_call(state: &mut State) -> io::Result<()> {
+        match DoubleDisk::call(state, false)? {
+            None | Some(Fault::Lie) => Ok(()),
+            Some(_) => Err(io::Error::other("injected")),
+        }
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut HashMap<PathBuf, usize>) {
+        match self {
+            NameChange::Put(path, inode) => drop(names.insert(path.clone(), *inode)),
+            NameChange::Rename(from, to, inode) => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *inode);
+            }
+            NameChange::Remove(path) => drop(names.remove(path)),
+        }
+    }
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Change::Write(at, written) => {
+                bytes.resize(bytes.len().max(at + written.len()), 0);
+                bytes[*at..at + written.len()].copy_from_slice(written);
+            }
+            Change::SetLen(len) => bytes.resize(*len, 0),
+        }
+    }
+}
+
+impl Inode {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.cache);
+        change.apply(&mut self.device);
+        self.pending.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            change.apply(&mut self.durable);
+        }
+    }
+
+    fn lose(&mut self) {
+        self.pending.clear();
+        self.device = self.durable.clone();
+    }
+
+    fn after_power_cut(&self, survives: &mut dyn FnMut() -> bool) -> Inode {
+        let mut device = self.durable.clone();
+        for change in &self.pending {
+            match change {
+                Change::Write(at, bytes) => {
+                    for (sector, piece) in bytes.chunks(SECTOR_BYTES).enumerate() {
+                        if survives() {
+                            let at = at + sector * SECTOR_BYTES;
+                            Change::Write(at, piece.to_vec()).apply(&mut device);
+                        }
+                    }
+                }
+                Change::SetLen(_) if survives() => change.apply(&mut device),
+                Change::SetLen(_) => {}
+            }
+        }
+        let (cache, durable) = (device.clone(), device.clone());
+        Inode { cache, device, durable, pending: Vec::new() }
+    }
+}
+
+struct DoubleFile {
+    disk: DoubleDisk,
+    inode: usize,
+    access: Access,
+}
+
+impl DoubleFile {
+    fn sync_now(&self, state: &mut State) -> io::Result<()> {
+        match DoubleDisk::call(state, true)? {
+            None => state.inodes[self.inode].sync(),
+            Some(Fault::Lie) => {}
+            Some(Fault::LostSync) => {
+                state.inodes[self.inode].lose();
+                return Err(io::Error::other("the sync failed"));
+            }
+            Some(_) => return Err(io::Error::other("injected")),
+        }
+        Ok(())
+    }
+
+    fn write_now(&self, state: &mut State, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let fault = DoubleDisk::call(state, false)?;
+        let written = match fault {
+            None | Some(Fault::Lie) => bytes,
+            Some(_) => &bytes[..bytes.len() / 2],
+        };
+        state.inodes[self.inode].change(Change::Write(offset as usize, written.to_vec()));
+        match written.len() == bytes.len() {
+            true => Ok(()),
+            false => Err(ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+impl Disk for DoubleDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        let inode = *state.names.get(path).ok_or(ErrorKind::NotFound)?;
+        Ok(Box::new(DoubleFile { disk: self.clone(), inode, access }))
+    }
+
+    fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        let mut state = self.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        let inode = match state.names.get(path) {
+            Some(&inode) => {
+                state.inodes[inode].change(Change::SetLen(0));
+                inode
+            }
+            None => {
+                let inode = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.names.insert(path.to_owned(), inode);
+                state.pending_names.push(NameChange::Put(path.to_owned(), inode));
+                inode
+            }
+        };
+        Ok(Box::new(DoubleFile { disk: self.clone(), inode, access }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        let inode = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
+        let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
+        change.apply(&mut state.names);
+        state.pending_names.push(change);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        state.names.remove(path).ok_or(ErrorKind::NotFound)?;
+        state.pending_names.push(NameChange::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut state = self.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        let inside = |path: &&PathBuf| path.parent() == Some(directory);
+        Ok(state.names.keys().filter(inside).cloned().collect())
+    }
+
+    fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
+        let mut state = self.0.state.lock();
+        if DoubleDisk::call(&mut state, false)? == Some(Fault::Lie) {
+            return Ok(());
+        }
+        state.durable_names = state.names.clone();
+        state.pending_names.clear();
+        Ok(())
+    }
+}
+
+impl DiskFile for DoubleFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.0.state.lock().inodes[self.inode].cache.len() as u64)
+    }
+
+    fn read_at(&self, blocks: &mut [Block], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        let inode = &state.inodes[self.inode];
+        let bytes = match self.access {
+            Access::Direct => &inode.device,
+            Access::Buffered => &inode.cache,
+        };
+        let wanted: &mut [u8] = bytemuck::cast_slice_mut(blocks);
+        let there = &bytes[(offset as usize).min(bytes.len())..];
+        let count = there.len().min(wanted.len());
+        wanted[..count].copy_from_slice(&there[..count]);
+        Ok(count)
+    }
+
+    fn write_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        self.write_now(&mut self.disk.0.state.lock(), bytes_of(blocks), offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_now(&mut self.disk.0.state.lock())
+    }
+
+    fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.0.state.lock();
+        self.write_now(&mut state, bytes_of(blocks), offset)?;
+        while state.gate_closed {
+            state.waiting_at_gate += 1;
+            self.disk.0.gate_changed.notify_all();
+            self.disk.0.gate_changed.wait(&mut state);
+            state.waiting_at_gate -= 1;
+        }
+        self.sync_now(&mut state)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        state.inodes[self.inode].change(Change::SetLen(len as usize));
+        Ok(())
+    }
+}
