@@ -3,14 +3,12 @@
 //! The engine runs in this process on a double of the disk (`double`). One call after the other is
 //! made to go wrong, until a run ends in which nothing did (as SQLite tests its own).
 
-#[path = "double/clients.rs"]
-mod clients;
 mod double;
 
 use std::io::ErrorKind;
 use std::path::Path;
 
-use clients::{History, Random, ask, del, open, send, set, value};
+use double::clients::{History, Random, ask, del, open, send, set, value};
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};

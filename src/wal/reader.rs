@@ -96,10 +96,12 @@ impl<'a> Reader<'a> {
 
     /// `count` bytes from `offset`, fewer where the file ends.
     pub fn bytes(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
-        let count = count.min(self.len.saturating_sub(offset) as usize);
+        let left = self.len.saturating_sub(offset);
+        let count = left.min(count as u64) as usize;
         let window_end = self.window_start + self.window.len() as u64;
         if offset < self.window_start || offset + count as u64 > window_end {
-            let blocks = count.max(WINDOW_BYTES).div_ceil(BLOCK_BYTES);
+            let wanted = left.min(count.max(WINDOW_BYTES) as u64) as usize;
+            let blocks = wanted.div_ceil(BLOCK_BYTES);
             let filled = self.file.read_at(self.window.room(blocks), offset)?;
             self.window.resize(filled);
             self.window_start = offset;

@@ -280,8 +280,8 @@ impl LogReader {
         let damage = |offset, what: String| Damage { path: path.to_owned(), offset, lsn, what };
         let header = header.map_err(|why| match why {
             NotAHeader::Newer(version) => anyhow::anyhow!(
-                "{shown}: this log has format version {version}, and this program reads versions \
-                 up to {}. Nothing was changed. Use the newer program",
+                "{shown}: this log has format version {version} (at offset 16), and this program reads \
+                 versions up to {}. Nothing was changed. Use the newer program",
                 super::frame::VERSION
             ),
             NotAHeader::Foreign => damage(0, "this is no segment of a log".to_owned()).into(),

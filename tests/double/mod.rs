@@ -7,6 +7,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod clients;
+
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
