@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{ArgAction, CommandFactory, Parser, ValueEnum};
+use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::engine::Fsync;
 use crate::wal;
@@ -128,20 +128,13 @@ impl Config {
     }
 }
 
-/// `-port` is `--port` for every flag there is; anything else is left to the parser.
+/// `-port` is `--port`. There are no flags of one letter but `-h` and `-V`.
 fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let command = Config::command();
-    let known = |name: &str| {
-        let mut flags = command.get_arguments().filter_map(|flag| flag.get_long());
-        flags.any(|flag| flag == name) || ["help", "version"].contains(&name)
-    };
-    let widened = |arg: OsString| {
-        let text = arg.to_string_lossy();
-        let name = text.strip_prefix('-').and_then(|rest| rest.split('=').next());
-        match name {
-            Some(name) if known(name) => [OsStr::new("-"), &arg].into_iter().collect(),
-            _ => arg,
+    let widened = |arg: OsString| match arg.as_encoded_bytes() {
+        [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => {
+            [OsStr::new("-"), &arg].into_iter().collect()
         }
+        _ => arg,
     };
     args.map(widened).collect()
 }

@@ -14,9 +14,12 @@ use super::outbox::Outbox;
 use crate::engine::{Engine, Operation, Submission};
 use crate::protocol::{self, Parsed, Parser};
 
-/// What is read at once, and the memory that an idle connection keeps. A pipeline of a hundred
-/// small commands fits.
-const READ_BYTES: usize = 16 * 1024;
+/// Memory for what a new connection sends: thousands of connections may be idle. It doubles
+/// whenever a read fills it.
+const FIRST_READ_BYTES: usize = 2 * 1024;
+
+/// Memory that a connection keeps between requests, once it has needed it.
+const KEPT_READ_BYTES: usize = 64 * 1024;
 
 /// Replies that are gathered before they are sent.
 const SEND_BYTES: usize = 64 * 1024;
@@ -159,11 +162,11 @@ impl Received {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        if self.end == 0 && self.buffer.len() > READ_BYTES {
+        if self.end == 0 && self.buffer.len() > KEPT_READ_BYTES {
             self.buffer = Vec::new();
         }
-        if self.buffer.len() - self.end < READ_BYTES / 2 {
-            self.buffer.resize((self.buffer.len() * 2).max(READ_BYTES), 0);
+        if self.end == self.buffer.len() {
+            self.buffer.resize((self.buffer.len() * 2).max(FIRST_READ_BYTES), 0);
         }
         let count = outbox.socket().read(&mut self.buffer[self.end..])?;
         self.end += count;

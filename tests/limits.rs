@@ -1,0 +1,216 @@
+//! Clients that are slow, stuck, too many, or gone, and the order to stop among them: nobody else
+//! is disturbed, and nothing half-sent is done.
+
+mod common;
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+
+use common::{Client, Server, eventually, raise_descriptor_limit};
+
+/// A value that fills socket buffers soon, and still fits a line.
+const BIG_BYTES: usize = 60_000;
+
+#[test]
+fn a_client_that_reads_no_replies_to_reads_disturbs_nobody() {
+    leave_replies_unread("GET big\n");
+}
+
+#[test]
+fn a_client_that_reads_no_replies_to_writes_disturbs_nobody() {
+    // The GET waits for the SET, so its reply comes from the thread that serves all writers.
+    leave_replies_unread("SET mine x\nGET big\n");
+}
+
+/// One client sends `request` as long as the server takes it, and reads nothing; in step with it
+/// another one writes and reads.
+fn leave_replies_unread(request: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut good = Client::connect(&server);
+    assert_eq!(good.ask(&format!("SET big {}", "v".repeat(BIG_BYTES))), "+OK");
+
+    let stuck = Client::connect(&server);
+    stuck.stream().set_nonblocking(true).expect("a socket");
+    let requests = request.repeat(1000);
+    let mut at = 0;
+    let mut rounds = 0;
+    eventually("the client that reads nothing is closed", || {
+        rounds += 1;
+        assert_eq!(good.ask(&format!("SET round {rounds}")), "+OK");
+        assert_eq!(good.ask("GET round"), format!("+OK {rounds}"));
+        match stuck.stream().write(&requests.as_bytes()[at..]) {
+            Ok(sent) => at = (at + sent) % requests.len(),
+            Err(error) => return error.kind() != ErrorKind::WouldBlock,
+        }
+        false
+    });
+    server.stop();
+}
+
+#[test]
+fn a_client_that_sends_one_byte_at_a_time_is_served_beside_others() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut slow = Client::connect(&server);
+    let mut quick = Client::connect(&server);
+    for (index, byte) in b"SET slow value\r\nGET slow\n".iter().enumerate() {
+        slow.send([*byte]);
+        assert_eq!(quick.ask(&format!("SET quick {index}")), "+OK");
+        assert_eq!(quick.ask("GET quick"), format!("+OK {index}"));
+    }
+    assert_eq!([slow.line(), slow.line()], ["+OK\r", "+OK value"]);
+}
+
+#[test]
+fn a_client_that_dies_within_a_line_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut witness = Client::connect(&server);
+    for linger in [None, Some(Duration::ZERO)] {
+        let mut dying = Client::connect(&server);
+        assert_eq!(dying.ask("SET whole 1"), "+OK");
+        dying.send("SET half 1");
+        // With a linger time of zero, the end is a reset.
+        set_socket_linger(dying.stream(), linger).expect("a socket");
+        drop(dying);
+        eventually("the server notices", || witness.counter("connected_clients") == 1);
+        assert_eq!(witness.ask("GET half"), "-GET could not find half in store");
+        assert_eq!(witness.ask("GET whole"), "+OK 1");
+    }
+}
+
+#[test]
+fn a_client_over_maxclients_is_told_so_until_another_leaves() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-maxclients", "3"]);
+    let mut clients = [(); 3].map(|()| Client::connect(&server));
+    for client in &mut clients {
+        assert_eq!(client.ask("SET a 1"), "+OK");
+    }
+    let rejection = Client::connect(&server).rest().expect("the end");
+    assert_eq!(rejection.escape_ascii().to_string(), r"-ERR max number of clients reached\r\n");
+
+    let [first, mut others @ ..] = clients;
+    drop(first);
+    eventually("there is room again", || {
+        let mut client = Client::connect(&server);
+        client.try_send("GET a\n").is_ok() && client.try_line().is_ok_and(|line| line == b"+OK 1")
+    });
+    for client in &mut others {
+        assert_eq!(client.ask("GET a"), "+OK 1");
+    }
+}
+
+#[test]
+fn five_hundred_clients_are_served_at_the_same_time() {
+    serve_many(500);
+}
+
+#[test]
+#[ignore = "takes thousands of threads and descriptors; for CI"]
+fn ten_thousand_clients_are_served_at_the_same_time() {
+    // The server opens a descriptor per client, as this process does, and a few more; its threads
+    // count against a limit of the whole system.
+    let descriptors = raise_descriptor_limit() - 200;
+    let threads = fs::read_to_string("/proc/sys/kernel/threads-max").expect("Linux");
+    let threads: usize = threads.trim().parse().expect("a number");
+    serve_many(10_000.min(descriptors).min(threads / 2));
+}
+
+fn serve_many(count: usize) {
+    raise_descriptor_limit();
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-maxclients", &count.to_string()]);
+    let mut clients: Vec<Client> = (0..count).map(|_| Client::connect(&server)).collect();
+    for (index, client) in clients.iter_mut().enumerate() {
+        client.send(format!("SET key{index} {index}\nGET key{index}\n"));
+    }
+    for (index, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.line(), "+OK", "client {index} of {count}");
+        assert_eq!(client.line(), format!("+OK {index}"));
+    }
+    assert_eq!(clients[0].counter("connected_clients"), count as u64);
+    eprintln!("{count} clients were served");
+    server.stop();
+}
+
+#[test]
+fn without_free_descriptors_clients_wait_and_the_server_does_not_spin() {
+    const LIMIT: u64 = 64;
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let limit = Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
+    prlimit(Some(server.pid()), Resource::Nofile, limit).expect("our own child");
+
+    let mut clients: Vec<Client> = (0..2 * LIMIT).map(|_| Client::connect(&server)).collect();
+    for client in &mut clients {
+        client.send("SET a 1\n");
+    }
+    server.wait_for_log("Too many open files");
+    assert_eq!(clients[0].line(), "+OK");
+
+    // To see whether it spins takes a while of real time, in which nothing else is to happen.
+    let before = server.cpu_ticks();
+    std::thread::sleep(Duration::from_secs(1));
+    let ticks = server.cpu_ticks() - before;
+    assert!(ticks < 30, "{ticks} hundredths of a second of CPU time in one second");
+    let complaints = server.log().matches("Too many open files").count();
+    assert!(complaints < 10, "{complaints} log lines about one thing");
+
+    assert_eq!(clients[0].ask("GET a"), "+OK 1", "who is connected is served");
+    let waiting = clients.split_off(LIMIT as usize);
+    drop(clients);
+    for mut client in waiting {
+        assert_eq!(client.line(), "+OK", "who waited is served");
+        assert_eq!(client.ask("GET a"), "+OK 1");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_signal_stops_the_server_in_order_whatever_its_clients_do() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::start(dir.path(), &[]);
+        let mut done = Client::connect(&server);
+        assert_eq!(done.ask(&format!("SET big {}", "v".repeat(BIG_BYTES))), "+OK");
+        let mut idle = Client::connect(&server);
+        let mut half_way = Client::connect(&server);
+        half_way.send("SET half 1");
+        let mut stuck = Client::connect(&server);
+        // More than the socket buffers on both sides hold.
+        stuck.send("GET big\n".repeat(500));
+        assert_eq!(done.ask("SET last 1"), "+OK");
+
+        server.signal(signal);
+        let (status, log) = server.wait();
+        assert!(status.success(), "{status}; log:\n{log}");
+        for client in [&mut done, &mut idle, &mut half_way] {
+            assert_eq!(client.rest().expect("the end"), b"");
+        }
+
+        let server = Server::start(dir.path(), &[]);
+        server.wait_for_log("; closed in order");
+        let mut client = Client::connect(&server);
+        assert_eq!(client.ask("GET last"), "+OK 1");
+        assert_eq!(client.ask("GET half"), "-GET could not find half in store");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_the_server_too_and_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    server.signal(Signal::TERM);
+    server.signal(Signal::INT);
+    server.wait();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("GET a"), "+OK 1");
+}

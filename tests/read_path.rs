@@ -1,0 +1,163 @@
+//! On a slow log: reads do not wait for the syncs of others, nobody sees what is not yet on disk,
+//! and writers share a sync.
+//!
+//! A log on a quick disk is slowed without any help from the system: writes to one file take
+//! turns, so threads that write to the same file, far behind what the server uses of it, make each
+//! commit wait for its turn. What is asserted are numbers of events, not times.
+
+mod common;
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use common::{Client, Server};
+
+/// Where the server's first segments never reach.
+const FAR_BEHIND: u64 = 8 << 20;
+/// What is written at once: some milliseconds of work.
+const CHUNK: usize = 16 << 20;
+/// Enough threads that there is always another write waiting.
+const THREADS: usize = 3;
+
+/// How many reads fit into a commit that waits its turn, at least, for a test to tell whether they
+/// waited as well. Those that do are one or two.
+const READS_PER_COMMIT: usize = 20;
+/// How many of them must get through when several threads share the processors.
+const READS_EXPECTED: usize = 5;
+
+#[test]
+fn reads_do_not_wait_for_the_syncs_of_others() {
+    on_a_slow_log(|server| {
+        let done = AtomicBool::new(false);
+        let reads = AtomicUsize::new(0);
+        let writes = 50;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut reader = Client::connect(server);
+                while !done.load(Relaxed) {
+                    assert_eq!(&reader.ask("GET read")[..], "+OK 1");
+                    reads.fetch_add(1, Relaxed);
+                }
+            });
+            let mut writer = Client::connect(server);
+            for i in 0..writes {
+                assert_eq!(writer.ask(&format!("SET written {i}")), "+OK");
+            }
+            done.store(true, Relaxed);
+        });
+        let reads = reads.into_inner();
+        assert!(reads >= writes * READS_EXPECTED, "{reads} reads beside {writes} writes");
+    });
+}
+
+#[test]
+fn a_write_is_seen_by_others_only_when_it_is_on_disk() {
+    on_a_slow_log(|server| {
+        let mut writer = Client::connect(server);
+        let mut reader = Client::connect(server);
+        assert_eq!(writer.ask("SET k 0"), "+OK");
+        let mut old = 0;
+        let mut new = 0;
+        for round in 1..=50 {
+            writer.send(format!("SET k {round}\n"));
+            while !writer.has_reply() {
+                match reader.ask("GET k") == format!("+OK {round}") {
+                    true => new += 1,
+                    false => old += 1,
+                }
+            }
+            assert_eq!(writer.line(), "+OK");
+        }
+        // It is seen a moment before the reply to it is received, which may be long enough for a
+        // read or two.
+        assert!(new < old, "before the reply the old value was read {old}, the new {new} times");
+    });
+}
+
+#[test]
+fn writers_share_a_sync() {
+    on_a_slow_log(|server| {
+        let before = server.counter("wal_syncs");
+        let (clients, writes) = (50, 10);
+        std::thread::scope(|scope| {
+            for index in 0..clients {
+                scope.spawn(move || {
+                    let mut client = Client::connect(server);
+                    for i in 0..writes {
+                        assert_eq!(client.ask(&format!("SET {index} {i}")), "+OK");
+                    }
+                });
+            }
+        });
+        let syncs = server.counter("wal_syncs") - before;
+        eprintln!("{syncs} syncs for {} writes", clients * writes);
+        assert!(syncs * 5 <= clients * writes);
+    });
+}
+
+#[test]
+fn a_pipeline_of_writes_and_reads_pays_for_one_sync() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    client.send("SET k 1\nGET k\nDEL k\nGET k\n".repeat(100));
+    for _ in 0..100 {
+        let replies = [(); 4].map(|()| client.line());
+        assert_eq!(replies, ["+OK", "+OK 1", "+OK", "-GET could not find k in store"]);
+    }
+    // One packet is read at once; two would still be no sync per write.
+    let syncs = client.counter("wal_syncs");
+    assert!((1..=2).contains(&syncs), "{syncs} syncs");
+}
+
+/// Runs a test on a server whose commits take long; or says that they do not here. One at a time:
+/// each keeps the machine busy.
+fn on_a_slow_log(test: impl Fn(&Server)) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // Rather in the build directory, which is on a disk more often than the one for temporary files.
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let stop = AtomicBool::new(false);
+    let chunk = vec![0; CHUNK];
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| take_turns(&dir.path().join("wal_file"), &chunk, &stop));
+        }
+        // Also when the test panics, so that the threads end.
+        let _stop = StopOnDrop(&stop);
+        let mut client = Client::connect(&server);
+        let write = time(20, || assert_eq!(client.ask("SET read 1"), "+OK"));
+        let read = time(1000, || assert_eq!(client.ask("GET read"), "+OK 1"));
+        eprintln!("a commit takes {write:?}, a read {read:?}");
+        match write > read * READS_PER_COMMIT as u32 {
+            true => test(&server),
+            false => eprintln!("skipped: the log could not be slowed here"),
+        }
+    });
+}
+
+fn take_turns(path: &Path, chunk: &[u8], stop: &AtomicBool) {
+    let file = OpenOptions::new().write(true).open(path).expect("the log");
+    while !stop.load(Relaxed) {
+        file.write_all_at(chunk, FAR_BEHIND).expect("room for some more MiB");
+    }
+}
+
+fn time(count: u32, mut act: impl FnMut()) -> Duration {
+    let started = Instant::now();
+    (0..count).for_each(|_| act());
+    started.elapsed() / count
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}

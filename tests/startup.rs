@@ -1,0 +1,306 @@
+//! Starts that go well, and starts that are refused: flags, files, locks, logs of other programs.
+//!
+//! Whatever is refused leaves the disk as it was, and says in one sentence what to do.
+
+mod common;
+
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use common::{Client, PROGRAM, Refusal, Server, contents, run_to_exit};
+
+#[test]
+fn help_names_every_flag_and_is_no_failure() {
+    for flag in ["-help", "--help"] {
+        let output = Command::new(PROGRAM).arg(flag).output().expect("the program can be run");
+        assert!(output.status.success(), "{flag}: {}", output.status);
+        let text = String::from_utf8(output.stdout).expect("text");
+        for name in
+            ["-port", "-shards", "-wal", "-size", "-persist", "-bind", "-fsync", "-maxclients"]
+        {
+            assert!(text.contains(name), "{flag} does not tell of {name}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_flag_takes_one_dash_or_two_and_a_space_or_an_equals_sign() {
+    for port in [&["-port", "0"][..], &["--port", "0"], &["-port=0"], &["--port=0"]] {
+        let mut command = Command::new(PROGRAM);
+        let server = Server::spawn(command.args(["-persist=false", "-bind=127.0.0.1"]).args(port));
+        let server = server.expect("the server starts");
+        assert_eq!(server.address().ip().to_string(), "127.0.0.1");
+        assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+    }
+}
+
+#[test]
+fn a_bad_value_is_refused_with_its_flag_and_what_would_be_good() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let wal = path(&dir, "new/wal_file");
+    for (flag, value, expected) in [
+        ("port", "65536", "0 to 65535"),
+        ("port", "http", "0 to 65535"),
+        ("shards", "0", "1 to 1024"),
+        ("shards", "1025", "1 to 1024"),
+        ("shards", "eight", "1 to 1024"),
+        ("size", "-1", "from 0 to"),
+        ("maxclients", "0", "from 1 to"),
+        ("fsync", "sometimes", "always, everysec, no"),
+        ("persist", "perhaps", "true, false"),
+        ("bind", "nowhere", "address"),
+    ] {
+        let refusal = run_to_exit(&["-wal", &wal, &format!("-{flag}={value}")]);
+        assert_refused(&refusal, 2, &[flag, value, expected]);
+    }
+    assert_refused(&run_to_exit(&["-wal", &wal, "-prot", "1"]), 2, &["-prot"]);
+    assert_refused(&run_to_exit(&["-wal", &wal, "stray"]), 2, &["stray"]);
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "nothing is created");
+}
+
+#[test]
+fn a_port_in_use_is_named_and_the_log_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+    server.kill9();
+    let before = contents(dir.path());
+
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = holder.local_addr().expect("bound");
+    let wal = path(&dir, "wal_file");
+    let refusal = run_to_exit(&["-wal", &wal, "-port", &address.port().to_string()]);
+    assert_refused(&refusal, 1, &[&address.to_string(), "in use"]);
+    assert!(contents(dir.path()) == before, "the log was changed");
+}
+
+#[test]
+fn a_second_server_on_the_same_log_is_told_the_process_id_of_the_first() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&first);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+
+    let pid = first.pid().as_raw_nonzero().to_string();
+    assert_refused(&Server::refusal(dir.path(), &[]), 1, &["wal_file", &format!("process {pid}")]);
+    assert_eq!(client.ask("SET a 2"), "+OK", "the first server goes on");
+
+    // A lock ends with its process, however that ends.
+    first.kill9();
+    let second = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&second).ask("GET a"), "+OK 2");
+}
+
+#[test]
+fn a_missing_directory_is_created() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let deep = dir.path().join("some/where/else");
+    let server = Server::start(&deep, &[]);
+    assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+    assert!(deep.join("wal_file").is_file());
+}
+
+#[test]
+fn a_path_that_cannot_be_a_log_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::create_dir(dir.path().join("wal_file")).expect("a directory");
+    assert_refused(&Server::refusal(dir.path(), &[]), 1, &["wal_file", "directory"]);
+    assert!(contents(dir.path()).is_empty(), "something was created");
+
+    fs::write(dir.path().join("file"), "a file").expect("a file");
+    assert_refused(&Server::refusal(&dir.path().join("file"), &[]), 1, &["file"]);
+    assert_eq!(contents(dir.path()).into_keys().collect::<Vec<_>>(), ["file"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o500)).expect("our own directory");
+    if fs::write(dir.path().join("probe"), "").is_ok() {
+        return eprintln!("skipped: this user (root?) may write anywhere");
+    }
+    let refusal = Server::refusal(dir.path(), &[]);
+    assert_refused(&refusal, 1, &["wal_file", "denied"]);
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_left_to_the_newer_program() {
+    let dir = tempfile::tempdir().expect("a directory");
+    Server::start(dir.path(), &[]).stop();
+    let wal = dir.path().join("wal_file");
+    let mut bytes = fs::read(&wal).expect("the log");
+    // The format: a magic number of 16 bytes, then the version in 4.
+    bytes[16..20].copy_from_slice(&77_u32.to_le_bytes());
+    fs::write(&wal, bytes).expect("the log");
+
+    let before = contents(dir.path());
+    assert_refused(&Server::refusal(dir.path(), &[]), 1, &["wal_file", "version 77"]);
+    assert!(contents(dir.path()) == before, "the log was changed");
+}
+
+#[test]
+fn damage_before_the_last_write_is_refused_with_file_and_offset() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for i in 0..3 {
+        assert_eq!(client.ask(&format!("SET key{i} value{i}")), "+OK");
+    }
+    server.kill9();
+    let wal = dir.path().join("wal_file");
+    let good = fs::read(&wal).expect("the log");
+    let mut bytes = good.clone();
+    let at = bytes.windows(6).position(|word| word == b"value1").expect("records are plain text");
+    bytes[at] ^= 1;
+    fs::write(&wal, bytes).expect("the log");
+
+    let before = contents(dir.path());
+    let refusal = Server::refusal(dir.path(), &[]);
+    // The offset is that of the batch: batches start at multiples of 4096.
+    let offset = format!("offset {}", at / 4096 * 4096);
+    assert_refused(&refusal, 1, &["wal_file", &offset]);
+    assert!(contents(dir.path()) == before, "the log was changed");
+
+    fs::write(&wal, good).expect("the log");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("GET key1"), "+OK value1");
+}
+
+#[test]
+fn a_log_of_the_seed_is_imported_once_and_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // Deletions come with an empty value or with none. A length that a digit follows can be read
+    // in one way only where the other does not fit.
+    let seed = "3SET5hello5world\n3SET1a1b\n3SET3two3one\n3DEL1a0\n3SET5hello2hi\n3DEL3two\n\
+                3SET111x\n3SET11key-of-11111y\n3SET6größ2é\n";
+    fs::write(dir.path().join("wal_file"), seed).expect("a file");
+    for _ in 0..2 {
+        let server = Server::start(dir.path(), &[]);
+        let mut client = Client::connect(&server);
+        for (key, reply) in [
+            ("hello", "+OK hi"),
+            ("a", "-GET could not find a in store"),
+            ("two", "-GET could not find two in store"),
+            ("1", "+OK x"),
+            ("key-of-1111", "+OK y"),
+            ("größ", "+OK é"),
+        ] {
+            assert_eq!(client.ask(&format!("GET {key}")), reply, "{key}");
+        }
+        server.stop();
+        assert_eq!(contents(dir.path())["wal_file.imported"], seed.as_bytes());
+    }
+}
+
+#[test]
+fn a_log_that_is_neither_ours_nor_surely_the_seeds_is_refused_with_the_line() {
+    for (line, bad) in [
+        // Key `1` with a value of 12 bytes, or key `12abcdefghi` with a value of 2.
+        (2, "3SET5hello5world\n3SET1112abcdefghi2xy\n3SET1a1b\n"),
+        (3, "3SET5hello5world\n3SET1a1b\nhello world\n"),
+        (1, "3GET5hello0\n"),
+        (2, "3SET1a1b\n3SET5hello5worl\n"),
+        (2, "3SET1a1b\n3SET5hello6world\n"),
+        (2, "3SET1a1b\n\n3SET1c1d\n"),
+        (2, "3SET1a1b\n3SET5hello5wor"),
+        (2, "3SET1a1b\n3SET99999999999999999999999a1b\n"),
+        (1, "\u{0}\u{0}\u{0}\u{0}\n"),
+    ] {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("wal_file"), bad).expect("a file");
+        let refusal = Server::refusal(dir.path(), &[]);
+        assert_refused(&refusal, 1, &["wal_file", &format!("line {line}")]);
+        let left = contents(dir.path());
+        assert_eq!(left.keys().collect::<Vec<_>>(), ["wal_file"], "{bad:?}");
+        assert_eq!(left["wal_file"], bad.as_bytes());
+    }
+}
+
+#[test]
+fn without_persistence_nothing_is_kept_and_the_log_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(&dir.path().join("new"), &["-persist=false"]);
+    server.wait_for_log("nothing is kept");
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    assert_eq!(client.ask("GET a"), "+OK 1");
+    server.stop();
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0);
+}
+
+#[test]
+fn a_weaker_fsync_says_what_can_be_lost_and_a_stop_loses_nothing() {
+    for (fsync, warnings) in [("always", 0), ("everysec", 1), ("no", 1)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::start(dir.path(), &["-fsync", fsync]);
+        assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+        let (status, log) = server.terminate();
+        assert!(status.success(), "{status}");
+        let count = log.lines().filter(|line| line.contains("can lose")).count();
+        assert_eq!(count, warnings, "{fsync}; log:\n{log}");
+        let server = Server::start(dir.path(), &["-fsync", fsync]);
+        assert_eq!(Client::connect(&server).ask("GET a"), "+OK 1", "{fsync}");
+    }
+}
+
+#[test]
+fn data_outlives_a_stop_a_kill_and_a_change_of_shards() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for round in 0..6 {
+        let shards = ["8", "1", "1024"][round % 3];
+        let server = Server::start(dir.path(), &["-shards", shards, "-size=1000"]);
+        let mut client = Client::connect(&server);
+        if round > 0 {
+            for key in 0..50 {
+                assert_eq!(client.ask(&format!("GET {key}")), format!("+OK {}", round - 1));
+                assert_eq!(client.ask(&format!("GET gone{key}")).find("-GET"), Some(0));
+            }
+        }
+        for key in 0..50 {
+            assert_eq!(client.ask(&format!("SET gone{key} x")), "+OK");
+            assert_eq!(client.ask(&format!("SET {key} {round}")), "+OK");
+            assert_eq!(client.ask(&format!("DEL gone{key}")), "+OK");
+        }
+        if round % 2 == 0 { server.kill9() } else { server.stop() }
+    }
+}
+
+#[test]
+fn a_stop_cuts_the_log_to_its_content_and_the_next_start_sees_that_it_was_in_order() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+    let running = contents(dir.path())["wal_file"].len();
+    server.stop();
+    let files = contents(dir.path());
+    let stopped = files["wal_file"].len();
+    // A header, a batch, a mark, 4096 bytes each.
+    assert!(stopped <= 4 * 4096 && running > 10 * stopped, "{running} bytes, then {stopped}");
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["wal_file"], "nothing else is left");
+
+    let server = Server::start(dir.path(), &[]);
+    server.wait_for_log("; closed in order");
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("GET a"), "+OK 1");
+    assert_eq!(client.ask("SET a 2"), "+OK");
+    server.kill9();
+    Server::start(dir.path(), &[]).wait_for_log("; not closed in order");
+}
+
+fn path(dir: &tempfile::TempDir, name: &str) -> String {
+    dir.path().join(name).to_str().expect("a path in ASCII").to_owned()
+}
+
+/// A refusal with this exit code, in one log line or in the usual words for wrong flags, with all
+/// `parts` in it.
+fn assert_refused(refusal: &Refusal, code: i32, parts: &[&str]) {
+    assert_eq!(refusal.code, Some(code), "{}", refusal.stderr);
+    for part in parts {
+        assert!(refusal.stderr.contains(part), "{part:?} is not in:\n{}", refusal.stderr);
+    }
+    assert!(!refusal.stderr.contains("panicked"), "{}", refusal.stderr);
+    let errors = refusal.stderr.lines().filter(|line| line.contains(" ERROR ")).count();
+    assert_eq!(errors, usize::from(code == 1), "{}", refusal.stderr);
+}
