@@ -90,13 +90,16 @@ impl Config {
     }
 
     /// How the log is kept, if anything is kept.
-    pub fn wal(&self) -> Option<wal::Options> {
-        self.persist.then(|| wal::Options {
-            path: self.wal.clone(),
+    pub fn wal(&self) -> anyhow::Result<Option<wal::Options>> {
+        if !self.persist {
+            return Ok(None);
+        }
+        Ok(Some(wal::Options {
+            path: wal::lock::resolve(&self.wal)?,
             sync: wal::SyncPolicy::Always,
             first_segment_bytes: wal::FIRST_SEGMENT_BYTES,
             largest_segment_bytes: wal::LARGEST_SEGMENT_BYTES,
-        })
+        }))
     }
 
     /// When a write is on disk.
@@ -167,9 +170,9 @@ mod tests {
         for (args, persist) in
             [("", true), ("-persist", true), ("-persist=false", false), ("--persist false", false)]
         {
-            assert_eq!(config(args).expect(args).wal().is_some(), persist, "{args}");
+            assert_eq!(config(args).expect(args).persist, persist, "{args}");
         }
-        assert!(config("-persist -port 1").expect("persist").wal().is_some());
+        assert!(config("-persist -port 1").expect("persist").persist);
     }
 
     #[test]

@@ -38,7 +38,8 @@ fn serve(config: &Config) -> anyhow::Result<()> {
 
     // The lock before the port, the port before the log: a second server on the same log learns
     // of the first, and one whose port is in use has changed nothing.
-    let options = config.wal();
+    // A signal before the server listens ends the process at once, and loses nothing.
+    let options = config.wal()?;
     let _lock = options.as_ref().map(|options| engine::lock(&options.path)).transpose()?;
     let address = config.address();
     let listener = Server::bind(address).with_context(|| format!("cannot listen on {address}"))?;

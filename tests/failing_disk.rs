@@ -155,6 +155,20 @@ fn after_the_first_failure_all_writes_are_refused_with_its_reason_and_reads_go_o
     assert!(!engine.close(), "a failed log is not closed in order");
 }
 
+/// Seen with other servers: killed before a sync, they replay what only the page cache holds, serve
+/// it, and lose it to a power cut after all. Here a start makes it durable before it believes it.
+#[test]
+fn what_a_restart_after_a_kill_shows_is_still_there_after_a_power_cut() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Never).expect("a fresh log");
+    assert_eq!(ask(&engine, set("key", "never synced")), Reply::Ok);
+    let killed = disk.after_kill();
+    let restarted = open(&killed, Fsync::Always).expect("restart");
+    assert_eq!(value(&restarted, "key").as_deref(), Some("never synced"));
+    let cut = open(&killed.after_power_cut(&mut || false), Fsync::Always).expect("restart");
+    assert_eq!(value(&cut, "key").as_deref(), Some("never synced"));
+}
+
 #[test]
 fn with_everysec_a_power_cut_tears_the_tail_and_the_start_goes_on_by_itself() {
     for seed in 0..200 {

@@ -49,6 +49,28 @@ fn leave_replies_unread(request: &str) {
         }
         false
     });
+    // Replies to hundreds of batches are left unread before that; a batch is a turn for all.
+    assert!(rounds > 50, "the other client had {rounds} turns until the stuck one was closed");
+    server.stop();
+}
+
+#[test]
+fn a_client_that_sends_a_whole_pipeline_before_it_reads_gets_every_reply() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    let value = "v".repeat(BIG_BYTES);
+    assert_eq!(client.ask(&format!("SET big {value}")), "+OK");
+    // Far more than socket buffers hold, so most of it is finished by the flusher; half of the
+    // replies come from this client's thread, half from the committer.
+    let replies = 400;
+    client.send("GET big\n".repeat(replies / 2));
+    client.send("SET small x\nGET big\n".repeat(replies / 2));
+    for reply in 0..replies / 2 * 3 {
+        let line = client.line();
+        let is_set = reply >= replies / 2 && (reply - replies / 2) % 2 == 0;
+        assert_eq!(line.len(), if is_set { 3 } else { 4 + BIG_BYTES }, "reply {reply}");
+    }
     server.stop();
 }
 

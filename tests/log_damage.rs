@@ -189,6 +189,25 @@ fn a_torn_last_batch_is_cut_kept_aside_and_never_comes_back() {
     assert_eq!(value(&again, "after").as_deref(), Some("the cut"));
 }
 
+/// Without a sync for each batch, a power cut can leave a later batch and take an earlier one. Both
+/// are cut, and the later one must not be found again behind what is written in their place.
+#[test]
+fn a_batch_behind_a_lost_one_is_cut_with_it_and_never_comes_back() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Never).expect("a fresh log");
+    assert_eq!(ask(&engine, set("lost", "1")), Reply::Ok);
+    assert_eq!(ask(&engine, set("behind", "1")), Reply::Ok);
+    let mut files = disk.files();
+    files.get_mut(Path::new(ACTIVE)).expect("the active segment")[4096..8192].fill(0);
+    let disk = DoubleDisk::with_files(&files);
+    let engine = open(&disk, Fsync::Never).expect("torn, not damaged");
+    assert_eq!((value(&engine, "lost"), value(&engine, "behind")), (None, None));
+    assert_eq!(ask(&engine, set("lost", "2")), Reply::Ok);
+    let engine = open(&disk.after_kill(), Fsync::Never).expect("restart");
+    assert_eq!(value(&engine, "lost").as_deref(), Some("2"));
+    assert_eq!(value(&engine, "behind"), None);
+}
+
 /// Seen with RocksDB and Pebble: a value that holds the bytes of a record was replayed as one when
 /// the batch around it was torn (cockroach 35591). Here no value can know the segment's epoch.
 #[test]

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Client, PROGRAM, Refusal, Server, contents, run_to_exit};
+use common::{Client, PROGRAM, Refusal, Server, command, contents, run_to_exit};
 
 #[test]
 fn help_names_every_flag_and_is_no_failure() {
@@ -192,6 +192,16 @@ fn a_log_of_the_seed_is_imported_once_and_kept() {
         server.stop();
         assert_eq!(contents(dir.path())["wal_file.imported"], seed.as_bytes());
     }
+}
+
+#[test]
+fn an_import_does_not_overwrite_what_an_earlier_one_kept() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("wal_file.imported"), "3SET1a1b\n").expect("a file");
+    fs::write(dir.path().join("wal_file"), "3SET1c1d\n").expect("a file");
+    // Whether it is refused or goes under another name is for the server to decide.
+    drop(Server::spawn(&mut command(dir.path(), &[])));
+    assert_eq!(contents(dir.path())["wal_file.imported"], b"3SET1a1b\n");
 }
 
 #[test]

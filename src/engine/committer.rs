@@ -60,7 +60,9 @@ impl Committer {
             match self.shared.queue.take(&mut self.taken, until) {
                 Taken::Submissions => {
                     self.backlog.extend(self.taken.drain(..));
+                    self.run_batch();
                     while !self.backlog.is_empty() {
+                        self.shared.queue.take_more(&mut self.backlog);
                         self.run_batch();
                     }
                     idle_since = Instant::now();
@@ -101,7 +103,8 @@ impl Committer {
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission
-    /// may be split.
+    /// may be split; its rest goes behind the others, so that nobody's long pipeline keeps
+    /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
     fn evaluate(&mut self) {
         let mut bytes = 0;
         while bytes < BATCH_BYTES
@@ -120,7 +123,7 @@ impl Committer {
             if count < submission.operations.len() {
                 let operations = submission.operations.split_off(count);
                 let recipient = submission.recipient.clone();
-                self.backlog.push_front(Submission { recipient, operations });
+                self.backlog.push_back(Submission { recipient, operations });
             }
             self.shared.metrics.commands.add(count as u64);
             self.evaluated.push(submission);

@@ -80,7 +80,8 @@ pub trait Recipient: Send + Sync {
     fn deliver(self: Arc<Self>, answered: &[Operation]);
 }
 
-/// Some of one client's operations, in order.
+/// Some of one client's operations, in order. A client submits again only after all of these have
+/// been answered.
 pub struct Submission {
     /// Who wants the replies.
     pub recipient: Arc<dyn Recipient>,

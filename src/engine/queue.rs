@@ -3,6 +3,7 @@
 //! One lock, held for a push or a swap, never while anyone waits for disk or network. One sleeper:
 //! the committer. Who pushes wakes it only if it sleeps.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -75,6 +76,11 @@ impl CommitQueue {
                 return Taken::TimedOut;
             }
         }
+    }
+
+    /// Takes what is there, without waiting.
+    pub fn take_more(&self, backlog: &mut VecDeque<Submission>) {
+        backlog.extend(self.state.lock().waiting.drain(..));
     }
 
     /// Lets no more submissions in.

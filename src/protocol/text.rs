@@ -29,7 +29,9 @@ const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 /// Takes the first line off `received`, the first `scanned` bytes of which hold no line end.
 pub fn parse(received: &[u8], scanned: usize) -> Parsed {
     let Some(found) = memchr::memchr(b'\n', &received[scanned..]) else {
-        return match received.len() > LINE_BYTES {
+        // A carriage return may turn out to be part of the line's end.
+        let line = received.strip_suffix(b"\r").unwrap_or(received);
+        return match line.len() > LINE_BYTES {
             true => Parsed::Fatal(TOO_LONG, Dialect::Text(LineEnd::Lf)),
             false => Parsed::Incomplete,
         };
@@ -286,6 +288,8 @@ mod tests {
     #[test]
     fn a_line_at_the_limit_is_taken_and_one_byte_more_is_fatal() {
         let mut line = vec![b'x'; LINE_BYTES];
+        assert_eq!(parse(&line, 0), Parsed::Incomplete);
+        line.push(b'\r');
         assert_eq!(parse(&line, 0), Parsed::Incomplete);
         line.push(b'\n');
         assert!(matches!(parse(&line, 0), Parsed::Request(..)));

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use parking_lot::Mutex;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -25,6 +26,8 @@ pub struct Flusher {
     epoll: OwnedFd,
     stop: OwnedFd,
     watched: Mutex<HashMap<u64, Arc<Outbox>>>,
+    /// Bytes that all clients together have not taken.
+    pub unsent: AtomicUsize,
 }
 
 impl Flusher {
@@ -33,7 +36,7 @@ impl Flusher {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
-        Ok(Flusher { epoll, stop, watched: Mutex::default() })
+        Ok(Flusher { epoll, stop, watched: Mutex::default(), unsent: AtomicUsize::new(0) })
     }
 
     /// Takes over an outbox until all of it is sent.

@@ -10,6 +10,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -32,12 +33,8 @@ const COMFORTABLE_BYTES: usize = 1 << 20;
 /// A client that takes nothing for so long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);
 
-/// Operations of one client that may be queued; more are not read from its socket until some are
-/// answered. A deep pipeline is some thousand.
-const QUEUED_OPERATIONS: usize = 16 * 1024;
-
-/// Memory that one client's queued operations may take up, except that a single one may be larger.
-const QUEUED_BYTES: usize = 64 << 20;
+/// The same for all clients together; who then has much unread is closed first.
+pub const ALL_UNSENT_BYTES: usize = 1 << 30;
 
 /// Memory for replies that is kept while a client is quiet.
 const KEPT_BYTES: usize = 4 * 1024;
@@ -60,7 +57,8 @@ struct State {
     sent: usize,
     flushing: bool,
     queued_operations: usize,
-    queued_bytes: usize,
+    /// What the flusher has been told of the length of `unsent`.
+    accounted: usize,
     /// Bytes taken by the socket, ever.
     total_sent: u64,
     /// `total_sent` when the client was last seen not to read.
@@ -93,19 +91,15 @@ impl Outbox {
         self.state.lock().queued_operations > 0
     }
 
-    /// Counts operations that are about to be queued. Waits first while there are too many.
+    /// Counts operations that are about to be queued, all that has been read from the socket. Waits
+    /// until those before are answered: so a client that sends more than it is answered is not
+    /// read from, and its turn comes between those of others.
     pub fn queue(&self, operations: &[Operation]) {
-        let bytes = bytes_of(operations);
         let mut state = self.state.lock();
-        while !state.broken
-            && state.queued_operations > 0
-            && (state.queued_operations + operations.len() > QUEUED_OPERATIONS
-                || state.queued_bytes + bytes > QUEUED_BYTES)
-        {
+        while !state.broken && state.queued_operations > 0 {
             self.changed.wait(&mut state);
         }
         state.queued_operations += operations.len();
-        state.queued_bytes += bytes;
     }
 
     /// Waits while a client that reads has much left to read. One that does not read is waited for
@@ -147,6 +141,7 @@ impl Outbox {
     pub fn flush(&self) -> bool {
         let mut state = self.state.lock();
         self.send_unsent(&mut state);
+        self.account(&mut state);
         state.flushing = !state.unsent.is_empty();
         self.changed.notify_all();
         state.flushing
@@ -160,7 +155,9 @@ impl Outbox {
         if state.broken {
             return;
         }
-        if state.unsent.len() - state.sent > UNSENT_BYTES {
+        let unsent = state.unsent.len() - state.sent;
+        let all_unsent = self.flusher.unsent.load(Ordering::Relaxed);
+        if unsent > UNSENT_BYTES || (unsent > COMFORTABLE_BYTES && all_unsent > ALL_UNSENT_BYTES) {
             log::warn!("client {}: closed, it leaves its replies unread", self.id);
             return self.break_off(state);
         }
@@ -176,6 +173,15 @@ impl Outbox {
                 self.break_off(state);
             }
         }
+        self.account(state);
+    }
+
+    /// Keeps the sum over all clients.
+    fn account(&self, state: &mut State) {
+        let all = &self.flusher.unsent;
+        all.fetch_add(state.unsent.len(), Ordering::Relaxed);
+        all.fetch_sub(state.accounted, Ordering::Relaxed);
+        state.accounted = state.unsent.len();
     }
 
     fn send_unsent(&self, state: &mut State) {
@@ -203,6 +209,7 @@ impl Outbox {
         state.broken = true;
         state.sent = 0;
         state.unsent = Vec::new();
+        self.account(state);
         // It may be gone already, which is as good.
         if let Err(error) = self.socket.shutdown(Shutdown::Both)
             && error.kind() != ErrorKind::NotConnected
@@ -222,14 +229,9 @@ impl Recipient for Outbox {
             }
         });
         state.queued_operations -= answered.len();
-        state.queued_bytes -= bytes_of(answered);
         drop(state);
         self.changed.notify_all();
     }
-}
-
-fn bytes_of(operations: &[Operation]) -> usize {
-    operations.iter().map(|operation| operation.bytes).sum()
 }
 
 /// Tells a client in one line why it is turned away. Nobody waits for it: an empty socket buffer

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -49,6 +49,24 @@ impl Lock {
             .with_context(|| format!("{}: cannot write", path.display()))?;
         Ok(Lock { _file: file })
     }
+}
+
+/// The file that a log's path means: behind any symbolic links, because a change of segment puts
+/// another file in place of the one of that name. Refuses what cannot be a log.
+pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    if path.symlink_metadata().is_err() {
+        return Ok(path.to_owned());
+    }
+    let resolved = path.canonicalize().with_context(|| format!("{shown}: leads nowhere"))?;
+    let kind = resolved.metadata().with_context(|| format!("{shown}: cannot look at it"))?;
+    if kind.is_dir() {
+        bail!("{shown}: is a directory; name a file in it, such as {shown}/wal_file");
+    }
+    if !kind.is_file() {
+        bail!("{shown}: not a regular file, so it cannot be a log");
+    }
+    Ok(resolved)
 }
 
 /// Creates a directory and makes every name on the way durable: a log is lost with the directory

@@ -146,9 +146,19 @@ impl Wal {
         Ok(matches!(found, Files::Foreign))
     }
 
-    /// The bytes of the file at the log's path.
+    /// The bytes of the file at the log's path, which is to be replaced.
     pub fn read_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<Vec<u8>> {
         let path = &options.path;
+        let names = Names::new(path);
+        let kept = names.imported();
+        anyhow::ensure!(
+            !disk
+                .list(names.directory())?
+                .iter()
+                .any(|found| found.file_name() == kept.file_name()),
+            "{}: is in the way; it was kept by an earlier import. Nothing was changed. Move it away",
+            kept.display()
+        );
         let file = disk.open(path, Access::Direct)?;
         file.sync()?;
         let mut reader = Reader::new(&*file, 0)?;
