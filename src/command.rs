@@ -1,42 +1,251 @@
 //! What a client can ask, what can change, and what is answered: the words that all layers share.
 //!
 //! Only a [`Mutation`] can reach the log and the store, and only the committer makes one, so a
-//! read cannot be logged and a change cannot go round the log.
+//! read cannot be logged and a change cannot go round the log. Times are absolute here: a protocol
+//! has turned "in ten seconds" into a point in time.
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::entry::Entry;
 
-/// A client's request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key, where it does not come with its value.
+pub type Key = Box<[u8]>;
+
+/// What a client asks of the data.
+#[derive(Clone, Debug)]
 pub enum Command {
     /// The value of a key.
-    Get(Box<[u8]>),
+    Get(Key),
+    /// The values of several keys, at one moment.
+    GetAll(Vec<Key>),
+    /// How many of these keys there are.
+    Exists(Vec<Key>),
+    /// The length of a value.
+    Length(Key),
+    /// A part of a value; negative places count from its end.
+    GetRange(Key, i64, i64),
+    /// When a key expires.
+    Expiry(Key, ExpiryForm),
+    /// What kind of value a key has.
+    Type(Key),
+    /// How Redis would keep a value.
+    Encoding(Key),
+    /// The memory that a key takes up.
+    MemoryUsage(Key),
+    /// All keys that fit a pattern.
+    Keys(Box<[u8]>),
+    /// A step of a walk through all keys.
+    Scan {
+        /// Where to go on.
+        cursor: u64,
+        /// How many keys to look at, about.
+        count: usize,
+        /// Which keys to show.
+        pattern: Option<Box<[u8]>>,
+        /// Whether any can be shown: all values here are strings.
+        of_strings: bool,
+    },
+    /// The number of keys.
+    Count,
+    /// Any key.
+    RandomKey,
+
     /// Sets a key to a value.
-    Set(Entry),
-    /// Removes a key.
-    Del(Box<[u8]>),
-    /// The server's counters.
-    Info,
-    /// A request that makes no sense, and the error that says so. It goes the way of a read, so
-    /// that its reply takes its place among the others.
-    Mistake(Cow<'static, str>),
+    Set(Entry, SetOptions),
+    /// Sets several keys, all or none; with `true` only if none of them is there.
+    SetAll(Vec<Entry>, bool),
+    /// Removes keys.
+    Del(Vec<Key>),
+    /// Removes a key and answers its value.
+    GetDel(Key),
+    /// Answers a value and changes when it expires.
+    GetEx(Key, Option<NewExpiry>),
+    /// Appends to a value; no value is an empty one.
+    Append(Key, Box<[u8]>),
+    /// Overwrites a part of a value.
+    SetRange(Key, usize, Box<[u8]>),
+    /// Adds to a value that is a whole number.
+    Add(Key, i64),
+    /// Adds to a value that is a number.
+    AddFloat(Key, f64),
+    /// Gives a value another key; with `true` only if that is free.
+    Rename(Key, Key, bool),
+    /// Copies a value to another key; with `true` also if that is not free.
+    Copy(Key, Key, bool),
+    /// Sets when a key expires, under a condition.
+    Expire(Key, i64, ExpireCondition),
+    /// Keeps a key from expiring.
+    Persist(Key),
+    /// Removes every key.
+    Clear,
+    /// Removes those of these keys that have expired; nobody asks for it but the server itself.
+    Reclaim(Vec<Key>),
+    /// Several commands at one moment, unless a watched key has changed.
+    Transaction(Vec<Command>, Option<Watch>),
+    /// Begins to watch keys.
+    Watch(Vec<Key>, Watch),
+
+    /// Something that is answered already, and only takes its place among the other replies.
+    Answered(Reply<'static>),
+}
+
+/// Says whether a watched key has changed.
+pub type Watch = Arc<WatchFlag>;
+
+/// See [`Watch`].
+#[derive(Debug, Default)]
+pub struct WatchFlag(pub AtomicBool);
+
+/// How SET sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetOptions {
+    /// When to set at all.
+    pub condition: SetCondition,
+    /// Keep the expiry that the key has.
+    pub keep_expiry: bool,
+    /// What to answer.
+    pub answer: SetAnswer,
+}
+
+/// When SET sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetCondition {
+    /// In any case.
+    #[default]
+    Always,
+    /// Only a key that is not there.
+    New,
+    /// Only one that is.
+    Existing,
+}
+
+/// What SET answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetAnswer {
+    /// OK, or null where the condition was not met.
+    #[default]
+    Ok,
+    /// The value before, or null.
+    OldValue,
+    /// 1 or 0.
+    Number,
+}
+
+/// How an expiry is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpiryForm {
+    /// As a point in time, not as time left.
+    pub absolute: bool,
+    /// In milliseconds, not in seconds.
+    pub millis: bool,
+}
+
+/// What GETEX does to an expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewExpiry {
+    /// Milliseconds of Unix time.
+    At(i64),
+    /// None any more.
+    Never,
+}
+
+/// When EXPIRE sets an expiry. GT and LT take no expiry for an infinite one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpireCondition {
+    /// Only a key without one.
+    pub only_new: bool,
+    /// Only a key that has one.
+    pub only_existing: bool,
+    /// Only a later one.
+    pub only_later: bool,
+    /// Only an earlier one.
+    pub only_earlier: bool,
 }
 
 impl Command {
-    /// Whether it may change something, and so has to go through the log.
+    /// Whether it may change something, or has to be seen by the one thread that does, and so has
+    /// to go through the queue.
     pub fn is_write(&self) -> bool {
-        matches!(self, Command::Set(_) | Command::Del(_))
+        match self {
+            Command::Get(_)
+            | Command::GetAll(_)
+            | Command::Exists(_)
+            | Command::Length(_)
+            | Command::GetRange(..)
+            | Command::Expiry(..)
+            | Command::Type(_)
+            | Command::Encoding(_)
+            | Command::MemoryUsage(_)
+            | Command::Keys(_)
+            | Command::Scan { .. }
+            | Command::Count
+            | Command::RandomKey
+            | Command::Answered(_) => false,
+            Command::Set(..)
+            | Command::SetAll(..)
+            | Command::Del(_)
+            | Command::GetDel(_)
+            | Command::GetEx(..)
+            | Command::Append(..)
+            | Command::SetRange(..)
+            | Command::Add(..)
+            | Command::AddFloat(..)
+            | Command::Rename(..)
+            | Command::Copy(..)
+            | Command::Expire(..)
+            | Command::Persist(_)
+            | Command::Clear
+            | Command::Reclaim(_)
+            | Command::Transaction(..)
+            | Command::Watch(..) => true,
+        }
+    }
+
+    /// Whether it cannot be carried out without the log.
+    pub fn needs_log(&self) -> bool {
+        match self {
+            Command::Watch(..) => false,
+            Command::Transaction(commands, _) => commands.iter().any(Command::needs_log),
+            other => other.is_write(),
+        }
     }
 
     /// Roughly what it takes up in memory.
     pub fn bytes(&self) -> usize {
+        let keys = |keys: &[Key]| keys.iter().map(|key| key.len() + size_of::<Key>()).sum();
         size_of::<Command>()
             + match self {
-                Command::Get(key) | Command::Del(key) => key.len(),
-                Command::Set(entry) => entry.key().len() + entry.value().len(),
-                Command::Info | Command::Mistake(_) => 0,
+                Command::Set(entry, _) => entry.bytes(),
+                Command::SetAll(entries, _) => entries.iter().map(Entry::bytes).sum(),
+                Command::GetAll(list)
+                | Command::Exists(list)
+                | Command::Del(list)
+                | Command::Reclaim(list)
+                | Command::Watch(list, _) => keys(list),
+                Command::Append(key, value) | Command::SetRange(key, _, value) => {
+                    key.len() + value.len()
+                }
+                Command::Rename(from, to, _) | Command::Copy(from, to, _) => from.len() + to.len(),
+                Command::Get(key)
+                | Command::Length(key)
+                | Command::GetRange(key, ..)
+                | Command::Expiry(key, _)
+                | Command::Type(key)
+                | Command::Encoding(key)
+                | Command::MemoryUsage(key)
+                | Command::GetDel(key)
+                | Command::GetEx(key, _)
+                | Command::Add(key, _)
+                | Command::AddFloat(key, _)
+                | Command::Expire(key, ..)
+                | Command::Persist(key) => key.len(),
+                Command::Keys(pattern) => pattern.len(),
+                Command::Scan { pattern, .. } => pattern.as_ref().map_or(0, |p| p.len()),
+                Command::Transaction(commands, _) => commands.iter().map(Command::bytes).sum(),
+                Command::Answered(reply) => reply.bytes(),
+                Command::Count | Command::RandomKey | Command::Clear => 0,
             }
     }
 }
@@ -47,34 +256,64 @@ pub enum Mutation {
     /// This key has this value.
     Set(Entry),
     /// This key is not there.
-    Delete(Box<[u8]>),
+    Delete(Key),
+    /// No key is there.
+    Clear,
 }
 
 impl Mutation {
-    /// The key that it is about.
+    /// The key that it is about; none for [`Mutation::Clear`], which is about all.
     pub fn key(&self) -> &[u8] {
         match self {
             Mutation::Set(entry) => entry.key(),
             Mutation::Delete(key) => key,
+            Mutation::Clear => &[],
         }
     }
 }
 
 /// An answer, before a protocol spells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Reply<'a> {
     /// It was done, and is on disk.
     Ok,
-    /// There is no such key.
+    /// There is no such thing.
     Null,
+    /// There is no such array: what EXEC answers when a watched key has changed.
+    NullArray,
+    /// A word of the protocol.
+    Simple(&'static str),
     /// A number.
     Integer(i64),
     /// A value.
     Bulk(Cow<'a, [u8]>),
+    /// A list.
+    Array(Vec<Reply<'a>>),
+    /// Names and values; the list has both in turn.
+    Map(Vec<Reply<'a>>),
     /// It was not done; the text says why, and begins with an error code.
     Error(Cow<'a, str>),
     /// It was not done, because the log takes no more writes, for this reason.
     NotDurable(Arc<str>),
+}
+
+impl Reply<'_> {
+    /// A value.
+    pub fn bulk(bytes: &[u8]) -> Reply<'static> {
+        Reply::Bulk(bytes.to_vec().into())
+    }
+
+    /// Roughly what it takes up beside the enum itself.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Reply::Bulk(bytes) => bytes.len(),
+            Reply::Array(items) | Reply::Map(items) => {
+                items.iter().map(|item| size_of::<Reply<'_>>() + item.bytes()).sum()
+            }
+            Reply::Error(text) => text.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// How a client spelled a command and wants the reply spelled. Of interest to the protocols only;
@@ -83,6 +322,8 @@ pub enum Reply<'a> {
 pub enum Dialect {
     /// A line typed by a person or a script; the reply ends as it did.
     Text(LineEnd),
+    /// The Redis serialization protocol.
+    Resp(RespVersion),
 }
 
 /// What ended a line.
@@ -92,4 +333,14 @@ pub enum LineEnd {
     Lf,
     /// `\r\n`, as telnet and network protocols have it.
     CrLf,
+}
+
+/// Which words of the Redis protocol the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RespVersion {
+    /// The one that all clients begin with.
+    #[default]
+    V2,
+    /// The one that HELLO 3 asks for.
+    V3,
 }

@@ -7,9 +7,12 @@ use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::engine::Fsync;
+use crate::protocol;
+use crate::server::{self, Settings};
 use crate::wal;
 
 /// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
@@ -61,6 +64,36 @@ pub struct Config {
         value_parser = number(1, 1_000_000)
     )]
     max_clients: u64,
+
+    /// The longest value, in bytes
+    #[arg(
+        long = "maxvalue",
+        default_value_t = protocol::DEFAULT_VALUE_BYTES as u64,
+        value_name = "BYTES",
+        value_parser = number(1024, MAX_VALUE)
+    )]
+    max_value: u64,
+
+    /// File whose first line is the password that clients must say; or the environment's
+    /// POST_GRES_RS_PASSWORD
+    #[arg(long = "requirepass-file", value_name = "PATH")]
+    password_file: Option<PathBuf>,
+
+    /// Whether to refuse to listen beyond this machine without a password
+    #[arg(long = "protected-mode", value_enum, default_value_t = Switch::Yes, value_name = "yes|no")]
+    protected_mode: Switch,
+}
+
+/// The longest value that a record and a frame can hold with a key, with room to spare.
+const MAX_VALUE: u64 = 1 << 30;
+
+/// Where the password may be, if not in a file.
+const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    Yes,
+    No,
 }
 
 /// The most keys to make room for: some 100 GiB of table, far more than it is meant for.
@@ -111,9 +144,55 @@ impl Config {
         }
     }
 
-    /// How many clients at a time.
-    pub fn max_clients(&self) -> usize {
-        self.max_clients as usize
+    /// The longest value.
+    pub fn max_value(&self) -> usize {
+        self.max_value as usize
+    }
+
+    /// What the server has to know: limits, password, and what CONFIG GET shows.
+    pub fn server(&self) -> anyhow::Result<Settings> {
+        let password = self.password()?;
+        if password.is_none() && !self.bind.is_loopback() && self.protected_mode == Switch::Yes {
+            anyhow::bail!(
+                "-bind {}: anyone who reaches this address could read and change everything. Set \
+                 a password with -requirepass-file, or say -protected-mode no if you mean it",
+                self.bind
+            );
+        }
+        let max_clients = server::raise_descriptor_limit(self.max_clients as usize);
+        let fsync = match self.fsync {
+            FsyncFlag::Always => "always",
+            FsyncFlag::Everysec => "everysec",
+            FsyncFlag::No => "no",
+        };
+        let shown = vec![
+            ("appendfsync", fsync.to_owned()),
+            ("appendonly", if self.persist { "yes" } else { "no" }.to_owned()),
+            ("bind", self.bind.to_string()),
+            ("databases", "1".to_owned()),
+            ("maxclients", max_clients.to_string()),
+            ("maxmemory", "0".to_owned()),
+            ("port", self.port.to_string()),
+            ("proto-max-bulk-len", self.max_value.to_string()),
+            ("save", String::new()),
+            ("timeout", "0".to_owned()),
+        ];
+        Ok(Settings { max_clients, max_value: self.max_value(), password, shown })
+    }
+
+    fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {
+        let text = match &self.password_file {
+            Some(path) => std::fs::read(path)
+                .with_context(|| format!("{}: cannot read the password", path.display()))?,
+            None => match std::env::var_os(PASSWORD_VARIABLE) {
+                Some(text) => text.into_encoded_bytes(),
+                None => return Ok(None),
+            },
+        };
+        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let password = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
+        anyhow::ensure!(!password.is_empty(), "the password is empty");
+        Ok(Some(password))
     }
 
     /// What can be lost, in a sentence, if it is not nothing.

@@ -33,7 +33,8 @@
 //!    else stops the start with file and offset; nothing acknowledged is ever dropped silently.
 //! 6. The first failed write or sync closes writing for good. Reads go on. A restart trusts only
 //!    what the device itself gives back.
-//! 7. A batch is all or nothing.
+//! 7. A batch is all or nothing, and so is a command that changes several keys, on disk and for
+//!    readers.
 //! 8. Every length from outside is checked against a named limit before memory is taken.
 //! 9. Everyone who waits is answered: no error, panic or shutdown leaves a client hanging.
 //!
@@ -44,6 +45,7 @@
 //! | module | what it is for |
 //! |--------|----------------|
 //! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
+//! | [`glob`] | patterns of keys |
 //! | [`protocol`] | bytes to commands, replies to bytes |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
 //! | [`wal`] | what is on disk; knows no keys |
@@ -59,6 +61,7 @@
 //! | `main` | – | accepts clients |
 //! | `client-<id>` | [`server`] | reads one client's requests; answers reads |
 //! | `committer` | [`engine`] | the only one that changes anything |
+//! | `expirer` | [`engine`] | finds keys that have expired |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM |
@@ -67,6 +70,7 @@ pub mod command;
 pub mod config;
 pub mod engine;
 pub mod entry;
+pub mod glob;
 pub mod metrics;
 pub mod protocol;
 pub mod record;

@@ -11,7 +11,7 @@ use anyhow::Context;
 use post_gres_rs::config::Config;
 use post_gres_rs::engine::{self, Engine};
 use post_gres_rs::metrics::Metrics;
-use post_gres_rs::server::{self, Server, Shutdown};
+use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
 use post_gres_rs::wal::disk::SystemDisk;
 
@@ -32,6 +32,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     if let Some(warning) = config.what_can_be_lost() {
         log::warn!("{warning}");
     }
+    let settings = config.server()?;
     let metrics = Arc::new(Metrics::default());
     let (shards, capacity) = config.store();
     let store = store::new(shards, capacity);
@@ -46,16 +47,15 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let engine = match options {
         Some(options) => {
             let disk = Arc::new(SystemDisk);
-            Engine::open(disk, options, config.fsync(), store, metrics.clone())?
+            Engine::open(disk, options, config.fsync(), store, metrics.clone(), config.max_value())?
         }
-        None => Engine::in_memory(store, metrics.clone())?,
+        None => Engine::in_memory(store, metrics.clone(), config.max_value())?,
     };
 
     let engine = Arc::new(engine);
     let shutdown = Shutdown::default();
     shutdown.on_signals(&listener)?;
-    let max_clients = server::raise_descriptor_limit(config.max_clients());
-    let server = Server::new(engine.clone(), metrics, max_clients)?;
+    let server = Server::new(engine.clone(), metrics, settings)?;
     server.run(&listener, &shutdown)?;
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
     log::info!("stopped");

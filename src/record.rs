@@ -1,7 +1,8 @@
 //! A mutation as the log keeps it.
 //!
 //! The text of a record is the seed program's own, so that `strings` on a log reads as the seed's
-//! does: `3SET5hello5world\n`, `3DEL5hello0\n`. Alone it is ambiguous, because a key or value that
+//! does: `3SET5hello5world\n`, `3DEL5hello0\n`. An expiry is a third field, milliseconds of Unix
+//! time: `3SET5hello5world13` `1795000000000\n`. `8FLUSHALL00\n` removes every key. Alone it is ambiguous, because a key or value that
 //! begins with a digit runs into the length before it (`3SET11...`). So a header goes before it,
 //! the reader slices by that, and holds the text against it:
 //!
@@ -9,8 +10,8 @@
 //! |------:|-------|
 //! | 4 | length of the key, little-endian |
 //! | 4 | length of the value, 0 for DEL |
-//! | 4 | zero: room for a third field |
-//! | | text, `<opLen><op><keyLen><key><valueLen><value>\n` |
+//! | 4 | length of the expiry, 0 if there is none |
+//! | | text, `<opLen><op><keyLen><key><valueLen><value>[<expiryLen><expiry>]\n` |
 //!
 //! Records are absolute: replaying one twice is harmless (promise 3).
 
@@ -20,22 +21,30 @@ use crate::entry::Entry;
 const HEADER_BYTES: usize = 12;
 const SET: &[u8] = b"3SET";
 const DEL: &[u8] = b"3DEL";
+const CLEAR: &[u8] = b"8FLUSHALL";
 
 /// Hands the bytes of a record to `write`, piece by piece.
 pub fn encode(mutation: &Mutation, mut write: impl FnMut(&[u8])) {
-    let (op, key, value) = match mutation {
-        Mutation::Set(entry) => (SET, entry.key(), entry.value()),
-        Mutation::Delete(key) => (DEL, &key[..], &[][..]),
+    let (op, key, value, expiry) = match mutation {
+        Mutation::Set(entry) => (SET, entry.key(), entry.value(), entry.expiry()),
+        Mutation::Delete(key) => (DEL, &key[..], &[][..], None),
+        Mutation::Clear => (CLEAR, &[][..], &[][..], None),
     };
+    let expiry = expiry.map(|at| at.to_string()).unwrap_or_default();
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&length(key).to_le_bytes());
     header[4..8].copy_from_slice(&length(value).to_le_bytes());
+    header[8..].copy_from_slice(&length(expiry.as_bytes()).to_le_bytes());
     write(&header);
     write(op);
     write(Decimal::new(length(key)).as_bytes());
     write(key);
     write(Decimal::new(length(value)).as_bytes());
     write(value);
+    if !expiry.is_empty() {
+        write(Decimal::new(length(expiry.as_bytes())).as_bytes());
+        write(expiry.as_bytes());
+    }
     write(b"\n");
 }
 
@@ -44,18 +53,24 @@ pub fn decode(bytes: &[u8]) -> Option<(Mutation, usize)> {
     let mut rest = Slices(bytes);
     let key_length = rest.u32()?;
     let value_length = rest.u32()?;
-    if rest.u32()? != 0 {
-        return None;
-    }
-    let op = rest.take(SET.len())?;
+    let expiry_length = rest.u32()?;
+    let op = [SET, DEL, CLEAR].into_iter().find(|op| rest.0.starts_with(op))?;
+    rest.expect(op)?;
     rest.expect(Decimal::new(key_length).as_bytes())?;
     let key = rest.take(key_length as usize)?;
     rest.expect(Decimal::new(value_length).as_bytes())?;
     let value = rest.take(value_length as usize)?;
+    let mut expiry = None;
+    if expiry_length > 0 {
+        rest.expect(Decimal::new(expiry_length).as_bytes())?;
+        let text = std::str::from_utf8(rest.take(expiry_length as usize)?).ok()?;
+        expiry = Some(text.parse().ok()?);
+    }
     rest.expect(b"\n")?;
     let mutation = match op {
-        SET => Mutation::Set(Entry::new(key, value)),
-        DEL if value.is_empty() => Mutation::Delete(key.into()),
+        SET => Mutation::Set(Entry::expiring(key, value, expiry)),
+        DEL if value.is_empty() && expiry.is_none() => Mutation::Delete(key.into()),
+        CLEAR if key.is_empty() && value.is_empty() && expiry.is_none() => Mutation::Clear,
         _ => return None,
     };
     Some((mutation, bytes.len() - rest.0.len()))
@@ -126,6 +141,9 @@ mod tests {
         assert_eq!(&set[HEADER_BYTES..], b"3SET5hello5world\n");
         let del = encoded(&Mutation::Delete(b"hello"[..].into()));
         assert_eq!(&del[HEADER_BYTES..], b"3DEL5hello0\n");
+        let expiring =
+            encoded(&Mutation::Set(Entry::expiring(b"a", b"b", Some(1_795_000_000_000))));
+        assert_eq!(&expiring[HEADER_BYTES..], b"3SET1a1b131795000000000\n");
     }
 
     #[test]
@@ -134,7 +152,9 @@ mod tests {
             Mutation::Set(Entry::new(b"1", b"23")),
             Mutation::Set(Entry::new(b"", b"")),
             Mutation::Set(Entry::new(b"\n\0\xff", &[b'3'; 1000])),
+            Mutation::Set(Entry::expiring(b"key", b"5", Some(-1))),
             Mutation::Delete(b"12"[..].into()),
+            Mutation::Clear,
         ];
         for mutation in mutations {
             let bytes = encoded(&mutation);

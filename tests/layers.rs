@@ -9,13 +9,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("entry", &[]),
     ("command", &["entry"]),
     ("record", &["command", "entry"]),
+    ("glob", &[]),
     ("protocol", &["command", "entry"]),
     ("store", &["command", "entry"]),
     ("wal", &[]),
     ("metrics", &[]),
-    ("engine", &["command", "entry", "metrics", "record", "store", "wal"]),
-    ("server", &["command", "engine", "metrics", "protocol"]),
-    ("config", &["engine", "wal"]),
+    ("engine", &["command", "entry", "glob", "metrics", "record", "store", "wal"]),
+    ("server", &["command", "engine", "glob", "metrics", "protocol"]),
+    ("config", &["engine", "protocol", "server", "wal"]),
 ];
 
 #[test]
@@ -40,13 +41,14 @@ fn no_module_uses_one_above_it_and_the_leaves_do_not_know_each_other() {
 }
 
 #[test]
-fn only_main_reads_flags_and_only_the_log_touches_files() {
+fn only_the_configuration_reads_flags_and_the_data_is_touched_by_the_log_alone() {
     for path in sources() {
         let text = code(&read(&path));
         let module = module_of(&path);
         assert!(module == "config" || !text.contains("env::args"), "{path:?} reads arguments");
         let touches = text.contains("std::fs") || text.contains("rustix::fs");
-        assert!(module == "wal" || !touches, "{path:?} touches files");
+        let may = ["wal", "config", "metrics"].contains(&module.as_str());
+        assert!(may || !touches, "{path:?} touches files");
     }
 }
 

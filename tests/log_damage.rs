@@ -220,7 +220,10 @@ fn a_value_that_holds_a_whole_log_is_not_mistaken_for_one() {
         let mut bytes = vec![b'.'; 4096 - 64 - 12 - 4 - 1 - 3 - 5 - shift];
         bytes.extend_from_slice(&inner);
         let entry = post_gres_rs::entry::Entry::new(b"key", &bytes);
-        assert_eq!(ask(&engine, post_gres_rs::command::Command::Set(entry)), Reply::Ok);
+        assert_eq!(
+            ask(&engine, post_gres_rs::command::Command::Set(entry, Default::default())),
+            Reply::Ok
+        );
     }
     let mut files = disk.files();
     files.remove(Path::new("/log/wal_file.next"));

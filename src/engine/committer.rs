@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::queue::Taken;
+use super::write::carry_out;
 use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, push_record};
-use crate::command::{Command, Reply};
+use crate::command::Reply;
+use crate::entry::now_millis;
 use crate::wal::{Failure, Wal};
 
 /// A batch ends when its records and replies have this many bytes, so that a small write is not
@@ -40,6 +42,7 @@ pub struct Committer {
 impl Committer {
     /// A committer for this store and log.
     pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> Committer {
+        let batch = Batch::new(shared.max_value);
         Committer {
             shared,
             wal,
@@ -47,7 +50,7 @@ impl Committer {
             backlog: VecDeque::new(),
             taken: Vec::new(),
             evaluated: Vec::new(),
-            batch: Batch::default(),
+            batch,
             last_sync: Instant::now(),
         }
     }
@@ -93,7 +96,7 @@ impl Committer {
         self.evaluate();
         let committed = self.commit();
         match committed {
-            Ok(()) => self.shared.store.apply(&mut self.batch.mutations),
+            Ok(()) => self.shared.store.apply(&mut self.batch.mutations, self.batch.together),
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
@@ -106,6 +109,7 @@ impl Committer {
     /// may be split; its rest goes behind the others, so that nobody's long pipeline keeps
     /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
     fn evaluate(&mut self) {
+        self.batch.now = now_millis();
         let mut bytes = 0;
         while bytes < BATCH_BYTES
             && let Some(mut submission) = self.backlog.pop_front()
@@ -113,8 +117,10 @@ impl Committer {
             let mut count = 0;
             for operation in &mut submission.operations {
                 bytes += operation.bytes;
-                operation.reply = answer(&self.shared, &mut self.batch, &mut operation.command);
-                bytes += reply_bytes(&operation.reply);
+                let mut view = self.batch.over(&*self.shared.store);
+                operation.reply =
+                    carry_out(&mut view, &mut operation.command, &self.shared.metrics);
+                bytes += operation.reply.bytes();
                 count += 1;
                 if bytes >= BATCH_BYTES {
                     break;
@@ -159,9 +165,12 @@ impl Committer {
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
         {
             let Operation { command, reply, .. } = operation;
-            *reply = match command.is_write() {
+            *reply = match command.needs_log() {
                 true => Reply::NotDurable(reason.clone()),
-                false => answer(&self.shared, &mut self.batch, command),
+                false => {
+                    let mut view = self.batch.over(&*self.shared.store);
+                    carry_out(&mut view, command, &self.shared.metrics)
+                }
             };
         }
     }
@@ -194,33 +203,5 @@ impl Committer {
             Err(failure) => *self.shared.failure.lock() = Some(failure),
         }
         self.last_sync = Instant::now();
-    }
-}
-
-/// Evaluates one command on top of the store and the batch so far.
-fn answer(shared: &Shared, batch: &mut Batch, command: &mut Command) -> Reply<'static> {
-    match command {
-        Command::Get(key) => {
-            let mut reply = Reply::Null;
-            batch.get(&*shared.store, key, &mut |entry| {
-                if let Some(entry) = entry {
-                    reply = Reply::Bulk(entry.value().to_vec().into());
-                }
-            });
-            let found = reply != Reply::Null;
-            let count = if found { &shared.metrics.hits } else { &shared.metrics.misses };
-            count.add(1);
-            reply
-        }
-        Command::Info => shared.info(),
-        Command::Mistake(error) => Reply::Error(error.clone()),
-        Command::Set(_) | Command::Del(_) => batch.write(&*shared.store, command),
-    }
-}
-
-fn reply_bytes(reply: &Reply<'_>) -> usize {
-    match reply {
-        Reply::Bulk(value) => value.len(),
-        _ => 0,
     }
 }

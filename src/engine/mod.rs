@@ -15,8 +15,12 @@
 
 mod batch;
 mod committer;
+mod expirer;
 mod import;
 mod queue;
+mod read;
+mod view;
+mod write;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -26,6 +30,7 @@ use anyhow::Context;
 use parking_lot::Mutex;
 
 use crate::command::{Command, Dialect, Mutation, Reply};
+use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::record;
 use crate::store::Store;
@@ -35,7 +40,9 @@ use crate::wal::segment::Names;
 use crate::wal::{self, Failure, SyncPolicy, Wal};
 
 use committer::Committer;
+use expirer::Expirer;
 use queue::CommitQueue;
+use view::StoreView;
 
 /// When a write is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +100,8 @@ pub struct Submission {
 pub struct Engine {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
+    expirer: Arc<Expirer>,
+    expirer_thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What client threads and the committer both use.
@@ -102,12 +111,18 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// Why the log takes no more writes.
     failure: Mutex<Option<Failure>>,
+    /// The longest value that a command may make.
+    max_value: usize,
 }
 
 impl Engine {
     /// Starts on a store that keeps nothing on disk.
-    pub fn in_memory(store: Box<dyn Store>, metrics: Arc<Metrics>) -> anyhow::Result<Engine> {
-        Engine::start(store, None, Fsync::Never, metrics)
+    pub fn in_memory(
+        store: Box<dyn Store>,
+        metrics: Arc<Metrics>,
+        max_value: usize,
+    ) -> anyhow::Result<Engine> {
+        Engine::start(store, None, Fsync::Never, metrics, max_value)
     }
 
     /// Replays the log into the store, which is empty, and starts on both. A log of the seed's
@@ -118,6 +133,7 @@ impl Engine {
         fsync: Fsync,
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
+        max_value: usize,
     ) -> anyhow::Result<Engine> {
         let options = wal::Options { sync: sync_policy(fsync), ..options };
         if Wal::stands_foreign(&*disk, &options)? {
@@ -134,7 +150,7 @@ impl Engine {
                 rest = &rest[length..];
             }
             anyhow::ensure!(rest.is_empty(), "there are more bytes than records");
-            store.apply(&mut chunk);
+            store.apply(&mut chunk, false);
             Ok(())
         })?;
         log::info!(
@@ -152,7 +168,7 @@ impl Engine {
             }
         );
         metrics.durable_lsn.set(wal.durable_lsn());
-        Engine::start(store, Some(wal), fsync, metrics)
+        Engine::start(store, Some(wal), fsync, metrics, max_value)
     }
 
     fn start(
@@ -160,10 +176,11 @@ impl Engine {
         wal: Option<Wal>,
         fsync: Fsync,
         metrics: Arc<Metrics>,
+        max_value: usize,
     ) -> anyhow::Result<Engine> {
         let queue = CommitQueue::default();
         let failure = Mutex::new(wal.as_ref().and_then(Wal::failure).cloned());
-        let shared = Arc::new(Shared { store, queue, metrics, failure });
+        let shared = Arc::new(Shared { store, queue, metrics, failure, max_value });
         let mut committer = Committer::new(shared.clone(), wal, fsync);
         let thread = std::thread::Builder::new()
             .name("committer".into())
@@ -174,22 +191,36 @@ impl Engine {
                 std::mem::forget(guard);
             })
             .context("cannot start the committer thread")?;
-        Ok(Engine { shared, committer: Mutex::new(Some(thread)) })
+        let expirer = Arc::<Expirer>::default();
+        let (for_thread, its_shared) = (expirer.clone(), shared.clone());
+        let expirer_thread = std::thread::Builder::new()
+            .name("expirer".into())
+            .spawn(move || for_thread.run(&its_shared))
+            .context("cannot start the expirer thread")?;
+        Ok(Engine {
+            shared,
+            committer: Mutex::new(Some(thread)),
+            expirer,
+            expirer_thread: Mutex::new(Some(expirer_thread)),
+        })
     }
 
     /// Answers a read from the store, on the caller's thread. The reply is handed over in place,
     /// so that a value goes to the client's buffer without a copy between.
     pub fn read(&self, command: &Command, answer: &mut dyn FnMut(Reply<'_>)) {
         let Shared { store, metrics, .. } = &*self.shared;
-        match command {
-            Command::Get(key) => store.get(key, &mut |entry| {
-                let count = if entry.is_some() { &metrics.hits } else { &metrics.misses };
-                count.add(1);
-                answer(entry.map_or(Reply::Null, |entry| Reply::Bulk(entry.value().into())));
-            }),
-            Command::Info => answer(self.shared.info()),
-            Command::Mistake(error) => answer(Reply::Error(error.clone())),
-            Command::Set(_) | Command::Del(_) => unreachable!("a write goes through the queue"),
+        let mut view = StoreView { store: &**store, now: now_millis() };
+        read::read(&mut view, command, metrics, answer);
+        metrics.commands.add(1);
+    }
+
+    /// What there is in the store and the log, for INFO.
+    pub fn state(&self) -> State {
+        let Shared { store, failure, .. } = &*self.shared;
+        State {
+            keys: store.len(),
+            expiring: store.expiring(),
+            failure: failure.lock().as_ref().map(|Failure(why)| why.to_string()),
         }
     }
 
@@ -202,6 +233,12 @@ impl Engine {
     /// Answers everything that is queued, closes the log in order, and ends the committer. False
     /// if the log could not be closed.
     pub fn close(&self) -> bool {
+        self.expirer.stop();
+        if let Some(thread) = self.expirer_thread.lock().take()
+            && thread.join().is_err()
+        {
+            log::error!("the expirer panicked");
+        }
         self.shared.queue.close();
         if let Some(thread) = self.committer.lock().take() {
             thread.join().expect("the committer aborts the process rather than panic");
@@ -216,12 +253,14 @@ impl Drop for Engine {
     }
 }
 
-impl Shared {
-    fn info(&self) -> Reply<'static> {
-        let failure = self.failure.lock().clone();
-        let failure = failure.as_ref().map(|Failure(why)| &**why);
-        Reply::Bulk(self.metrics.render(self.store.len(), failure).into_bytes().into())
-    }
+/// See [`Engine::state`].
+pub struct State {
+    /// Number of keys.
+    pub keys: usize,
+    /// Number of keys with an expiry.
+    pub expiring: usize,
+    /// Why the log takes no more writes.
+    pub failure: Option<String>,
 }
 
 /// Takes the lock of the log at `path`.

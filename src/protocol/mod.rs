@@ -1,40 +1,173 @@
-//! Bytes to [`Command`], [`Reply`] to bytes. No socket, no store.
+//! Bytes to [`Request`], [`Reply`] to bytes. No socket, no store.
 //!
-//! A parser looks at what has been received so far and takes the first request off it, in place.
-//! Its limits are checked here, before any memory is taken (promise 8).
+//! A request whose first byte is `*` is RESP, anything else is a line of text; that is decided for
+//! each. A parser looks at what has been received so far and takes the first request off it, in
+//! place. Its limits are checked here, before any memory is taken (promise 8).
+//!
+//! Reading order: [`text`] and [`resp`] split bytes into words, [`table`] says which commands there
+//! are, [`arguments`] makes sense of their words.
 
+mod arguments;
+mod resp;
+mod table;
 mod text;
 
-use crate::command::{Command, Dialect, Reply};
+pub use table::{Spec, spec_named};
+
+use std::borrow::Cow;
+
+use crate::command::{Command, Dialect, Key, Reply, RespVersion};
+
+/// The longest key. Redis allows 512 MiB; a key is compared and hashed at every access, and one
+/// beyond 64 KiB is a mistake.
+pub const KEY_BYTES: usize = 64 * 1024;
+
+/// The longest value unless configured otherwise: Redis's `proto-max-bulk-len`.
+pub const DEFAULT_VALUE_BYTES: usize = 512 << 20;
+
+/// The longest request, all its words together: Redis's `client-query-buffer-limit`.
+pub const REQUEST_BYTES: usize = 1 << 30;
+
+/// What a client wants.
+#[derive(Debug)]
+pub enum Request {
+    /// Something of the data, or something that is answered already.
+    Command(Command),
+    /// Something of its connection or of the server.
+    Session(Session),
+    /// Nothing that makes sense, and the error that says so.
+    Mistake(Cow<'static, str>),
+}
+
+/// What a client wants of its connection or of the server.
+#[derive(Debug)]
+pub enum Session {
+    /// To be told about the server, perhaps in another version of RESP.
+    Hello(Hello),
+    /// To be let in: user and password.
+    Auth(Vec<u8>, Vec<u8>),
+    /// To leave.
+    Quit,
+    /// To begin anew.
+    Reset,
+    /// To begin a transaction.
+    Multi,
+    /// To carry it out.
+    Exec,
+    /// To forget it.
+    Discard,
+    /// To have a transaction fail if one of these keys changes.
+    Watch(Vec<Key>),
+    /// Not any more.
+    Unwatch,
+    /// Its number.
+    ClientId,
+    /// Its name.
+    ClientGetName,
+    /// To have a name.
+    ClientSetName(String),
+    /// To have its library, or that one's version, known.
+    ClientSetInfo(LibraryField, String),
+    /// A line about itself.
+    ClientInfo,
+    /// A line about each client.
+    ClientList,
+    /// To close another client, by number or by address; with `true` in the old form, which
+    /// answers OK or an error instead of a count.
+    ClientKill(ClientChoice, bool),
+    /// The counters, of these sections.
+    Info(Vec<String>),
+    /// The settings whose names fit these patterns.
+    ConfigGet(Vec<Vec<u8>>),
+    /// A compaction of the log.
+    Compact,
+}
+
+/// What HELLO says.
+#[derive(Debug, Default)]
+pub struct Hello {
+    /// The version to go on with.
+    pub version: Option<RespVersion>,
+    /// User and password.
+    pub auth: Option<(Vec<u8>, Vec<u8>)>,
+    /// A name for the client.
+    pub name: Option<String>,
+}
+
+/// What CLIENT SETINFO sets.
+#[derive(Clone, Copy, Debug)]
+pub enum LibraryField {
+    /// Its name.
+    Name,
+    /// Its version.
+    Version,
+}
+
+/// Which client CLIENT KILL means.
+#[derive(Debug)]
+pub enum ClientChoice {
+    /// By number.
+    Id(u64),
+    /// By `address:port`.
+    Address(String),
+}
 
 /// What stands at the front of the received bytes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Parsed {
     /// Not yet a whole request.
     Incomplete,
     /// This many bytes that ask for nothing: a blank line.
     Nothing(usize),
-    /// A request of this many bytes.
-    Request(Command, Dialect, usize),
+    /// A request of this many bytes, and the command that it names if there is one.
+    Request(Request, Dialect, usize, Option<&'static Spec>),
     /// Something after which the next request cannot be told from garbage: it is answered with
     /// this error, and the connection is closed.
-    Fatal(&'static str, Dialect),
+    Fatal(Cow<'static, str>, Dialect),
+    /// Not meant for this server, and perhaps an attack by way of somebody's browser: the
+    /// connection is closed without a word.
+    Http,
 }
 
 /// Reads one connection's requests. Remembers how far it has looked, so that a request which
 /// arrives in many pieces is looked through once.
-#[derive(Default)]
 pub struct Parser {
     /// Bytes at the front that hold no line end.
     scanned: usize,
+    resp: resp::Parser,
+    /// The version that replies to RESP requests are in.
+    pub version: RespVersion,
+    /// Who has not said the password yet may send only little.
+    pub authenticated: bool,
+    /// The longest value.
+    pub max_value: usize,
 }
 
 impl Parser {
+    /// A parser for a new connection.
+    pub fn new(authenticated: bool, max_value: usize) -> Parser {
+        let (resp, version) = (resp::Parser::default(), RespVersion::V2);
+        Parser { scanned: 0, resp, version, authenticated, max_value }
+    }
+
     /// Looks at the bytes received and not yet taken. The same bytes must be there again, with
     /// more behind them, after [`Parsed::Incomplete`].
     pub fn parse(&mut self, received: &[u8]) -> Parsed {
-        let parsed = text::parse(received, self.scanned);
-        self.scanned = if parsed == Parsed::Incomplete { received.len() } else { 0 };
+        let parsed = match received.first() {
+            None => Parsed::Incomplete,
+            Some(b'*') => {
+                let limits =
+                    resp::Limits { authenticated: self.authenticated, max_value: self.max_value };
+                self.resp.parse(received, self.version, &limits)
+            }
+            Some(_) => text::parse(received, self.scanned, self.version),
+        };
+        let incomplete = matches!(parsed, Parsed::Incomplete);
+        if incomplete && received.len() > REQUEST_BYTES.saturating_add(self.max_value) {
+            let dialect = Dialect::Resp(self.version);
+            return Parsed::Fatal("ERR Protocol error: request too large".into(), dialect);
+        }
+        self.scanned = if incomplete { received.len() } else { 0 };
         parsed
     }
 }
@@ -43,6 +176,7 @@ impl Parser {
 pub fn encode(command: &Command, dialect: Dialect, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match dialect {
         Dialect::Text(line_end) => text::encode(command, line_end, reply, out),
+        Dialect::Resp(version) => resp::encode(version, reply, out),
     }
 }
 
@@ -50,5 +184,6 @@ pub fn encode(command: &Command, dialect: Dialect, reply: &Reply<'_>, out: &mut 
 pub fn encode_fatal(error: &str, dialect: Dialect, out: &mut Vec<u8>) {
     match dialect {
         Dialect::Text(line_end) => text::encode_error(error, line_end, out),
+        Dialect::Resp(version) => resp::encode(version, &Reply::Error(error.into()), out),
     }
 }

@@ -5,7 +5,8 @@
 //! | `SET key value` | `+OK` |
 //! | `GET key` | `+OK value`, or `-GET could not find key in store` |
 //! | `DEL key` | `+OK`, whether or not it was there |
-//! | `INFO` | the counters, as Redis sends them |
+//! | any other command of the table | what Redis answers |
+//! | anything else | `-INVALID COMMAND` |
 //! | a blank line | nothing |
 //!
 //! Words are separated by white space and may be quoted as in Redis's inline commands (`sdssplitargs`
@@ -16,23 +17,25 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use super::Parsed;
-use crate::command::{Command, Dialect, LineEnd, Reply};
+use super::table::spec_named;
+use super::{Parsed, Request, arguments, resp};
+use crate::command::{Command, Dialect, LineEnd, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
 
 /// The longest line, without its end: Redis's limit for inline requests (PROTO_INLINE_MAX_SIZE).
 pub const LINE_BYTES: usize = 64 * 1024;
 
 const TOO_LONG: &str = "ERR Protocol error: too big inline request";
+const INVALID: &str = "INVALID COMMAND";
 const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 
 /// Takes the first line off `received`, the first `scanned` bytes of which hold no line end.
-pub fn parse(received: &[u8], scanned: usize) -> Parsed {
+pub fn parse(received: &[u8], scanned: usize, version: RespVersion) -> Parsed {
     let Some(found) = memchr::memchr(b'\n', &received[scanned..]) else {
         // A carriage return may turn out to be part of the line's end.
         let line = received.strip_suffix(b"\r").unwrap_or(received);
         return match line.len() > LINE_BYTES {
-            true => Parsed::Fatal(TOO_LONG, Dialect::Text(LineEnd::Lf)),
+            true => Parsed::Fatal(TOO_LONG.into(), Dialect::Text(LineEnd::Lf)),
             false => Parsed::Incomplete,
         };
     };
@@ -41,51 +44,60 @@ pub fn parse(received: &[u8], scanned: usize) -> Parsed {
         Some(line) => (line, LineEnd::CrLf),
         None => (&received[..length], LineEnd::Lf),
     };
-    let dialect = Dialect::Text(line_end);
+    let text = Dialect::Text(line_end);
     if line.len() > LINE_BYTES {
-        return Parsed::Fatal(TOO_LONG, dialect);
+        return Parsed::Fatal(TOO_LONG.into(), text);
     }
-    match command(line) {
-        Ok(Some(command)) => Parsed::Request(command, dialect, length + 1),
-        Ok(None) => Parsed::Nothing(length + 1),
-        Err(Unbalanced) => Parsed::Fatal(UNBALANCED, dialect),
+    let words: Result<Vec<_>, Unbalanced> = Words(line).collect();
+    let Ok(words) = words else {
+        return Parsed::Fatal(UNBALANCED.into(), text);
+    };
+    let Some(name) = words.first() else {
+        return Parsed::Nothing(length + 1);
+    };
+    if resp::is_http(name) {
+        return Parsed::Http;
+    }
+    // What a person types to try the server has answers for people; the rest is Redis's.
+    if let Some((name, request)) = own_request(&words) {
+        return Parsed::Request(request, text, length + 1, spec_named(name));
+    }
+    let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+    let (request, spec) = arguments::request(&words);
+    match spec {
+        Some(_) => Parsed::Request(request, Dialect::Resp(version), length + 1, spec),
+        None => Parsed::Request(Request::Mistake(INVALID.into()), text, length + 1, None),
     }
 }
 
-/// The command in a line, if it is not blank.
-fn command(line: &[u8]) -> Result<Option<Command>, Unbalanced> {
-    let mut words = Words(line);
-    let Some(name) = words.next().transpose()? else {
-        return Ok(None);
+/// SET, GET and DEL, in the seed's form.
+fn own_request(words: &[Cow<'_, [u8]>]) -> Option<(&'static [u8], Request)> {
+    let (name, request) = match words {
+        [name, rest @ ..] if name.eq_ignore_ascii_case(b"SET") => (
+            &b"set"[..],
+            match rest {
+                [key, value] => Ok(Command::Set(Entry::new(key, value), SetOptions::default())),
+                _ => Err("SET expected 2 arguments KEY and VALUE"),
+            },
+        ),
+        [name, rest @ ..] if name.eq_ignore_ascii_case(b"GET") => (
+            &b"get"[..],
+            match rest {
+                [key] => Ok(Command::Get((**key).into())),
+                _ => Err("GET expected 1 argument KEY"),
+            },
+        ),
+        [name, rest @ ..] if name.eq_ignore_ascii_case(b"DEL") => (
+            &b"del"[..],
+            match rest {
+                [key] => Ok(Command::Del(vec![(**key).into()])),
+                _ => Err("DEL expected 1 argument KEY"),
+            },
+        ),
+        _ => return None,
     };
-    let first = words.next().transpose()?;
-    let second = words.next().transpose()?;
-    let third = words.next().transpose()?;
-    // Quotes that do not balance make the whole line doubtful, also where nobody looks.
-    words.try_for_each(|word| word.map(drop))?;
-
-    let mistake = |error: &'static str| Command::Mistake(error.into());
-    let command = if name.eq_ignore_ascii_case(b"SET") {
-        match (first, second, third) {
-            (Some(key), Some(value), None) => Command::Set(Entry::new(&key, &value)),
-            _ => mistake("SET expected 2 arguments KEY and VALUE"),
-        }
-    } else if name.eq_ignore_ascii_case(b"GET") {
-        match (first, second) {
-            (Some(key), None) => Command::Get(key.into()),
-            _ => mistake("GET expected 1 argument KEY"),
-        }
-    } else if name.eq_ignore_ascii_case(b"DEL") {
-        match (first, second) {
-            (Some(key), None) => Command::Del(key.into()),
-            _ => mistake("DEL expected 1 argument KEY"),
-        }
-    } else if name.eq_ignore_ascii_case(b"INFO") {
-        Command::Info
-    } else {
-        mistake("INVALID COMMAND")
-    };
-    Ok(Some(command))
+    let mistake = |error: &'static str| Request::Mistake(error.into());
+    Some((name, request.map_or_else(mistake, Request::Command)))
 }
 
 /// A line whose quotes do not balance.
@@ -159,12 +171,6 @@ fn is_space(byte: u8) -> bool {
 /// Appends a reply.
 pub fn encode(command: &Command, line_end: LineEnd, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match reply {
-        Reply::Bulk(text) if *command == Command::Info => {
-            append(out, format_args!("${}\r\n", text.len()));
-            out.extend_from_slice(text);
-            out.extend_from_slice(b"\r\n");
-            return;
-        }
         Reply::Bulk(value) => {
             out.extend_from_slice(b"+OK ");
             print(value, out);
@@ -176,11 +182,12 @@ pub fn encode(command: &Command, line_end: LineEnd, reply: &Reply<'_>, out: &mut
             }
             out.extend_from_slice(b" in store");
         }
-        Reply::Ok | Reply::Integer(_) => out.extend_from_slice(b"+OK"),
         Reply::Error(error) => return encode_error(error, line_end, out),
         Reply::NotDurable(reason) => {
             append(out, format_args!("-ERR not written, the log takes no more writes: {reason}"));
         }
+        // Only SET, GET and DEL are answered here, and errors.
+        _ => out.extend_from_slice(b"+OK"),
     }
     end_line(line_end, out);
 }
@@ -240,6 +247,8 @@ fn is_plain(word: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    const V2: RespVersion = RespVersion::V2;
+
     fn words(line: &str) -> Result<Vec<String>, Unbalanced> {
         let text = |word: Cow<'_, [u8]>| String::from_utf8_lossy(&word).into_owned();
         Words(line.as_bytes()).map(|word| word.map(text)).collect()
@@ -288,14 +297,14 @@ mod tests {
     #[test]
     fn a_line_at_the_limit_is_taken_and_one_byte_more_is_fatal() {
         let mut line = vec![b'x'; LINE_BYTES];
-        assert_eq!(parse(&line, 0), Parsed::Incomplete);
+        assert!(matches!(parse(&line, 0, V2), Parsed::Incomplete));
         line.push(b'\r');
-        assert_eq!(parse(&line, 0), Parsed::Incomplete);
+        assert!(matches!(parse(&line, 0, V2), Parsed::Incomplete));
         line.push(b'\n');
-        assert!(matches!(parse(&line, 0), Parsed::Request(..)));
+        assert!(matches!(parse(&line, 0, V2), Parsed::Request(..)));
         line.insert(0, b'x');
-        assert!(matches!(parse(&line, 0), Parsed::Fatal(TOO_LONG, _)));
+        assert!(matches!(parse(&line, 0, V2), Parsed::Fatal(..)));
         line.pop();
-        assert!(matches!(parse(&line, 0), Parsed::Fatal(TOO_LONG, _)));
+        assert!(matches!(parse(&line, 0, V2), Parsed::Fatal(..)));
     }
 }

@@ -8,9 +8,12 @@ use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::Shared;
 use super::outbox::Outbox;
+use super::session::{Session, Step};
+use crate::command::{Command, Dialect};
 use crate::engine::{Engine, Operation, Submission};
 use crate::protocol::{self, Parsed, Parser};
 
@@ -29,11 +32,12 @@ const SEND_BYTES: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a client until it leaves, makes a fatal mistake, or the server stops.
-pub fn serve(engine: &Engine, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
+pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     let mut connection = Connection {
-        engine,
+        engine: &shared.engine,
         outbox,
-        parser: Parser::default(),
+        session: Session::new(shared, outbox),
+        parser: Parser::new(shared.settings.password.is_none(), shared.settings.max_value),
         replies: Vec::new(),
         operations: Vec::new(),
     };
@@ -42,7 +46,7 @@ pub fn serve(engine: &Engine, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     while !stopping.load(Ordering::Relaxed) {
         match received.read_more(outbox) {
             Ok(0) => break,
-            Ok(_) => {}
+            Ok(count) => shared.metrics.input_bytes.add(count as u64),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
                 log::debug!("client {}: cannot read: {error}", outbox.id);
@@ -56,7 +60,7 @@ pub fn serve(engine: &Engine, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         end = End::Left;
     }
     outbox.wait_until_empty();
-    if end == End::Mistake {
+    if end == End::Closing {
         drain(outbox);
     }
 }
@@ -67,13 +71,14 @@ enum End {
     NotYet,
     /// The client closed its side, or the server stops.
     Left,
-    /// What it sent cannot be made sense of.
-    Mistake,
+    /// What it sent cannot be made sense of, or it has said goodbye: nothing more is read.
+    Closing,
 }
 
 struct Connection<'a> {
     engine: &'a Engine,
     outbox: &'a Arc<Outbox>,
+    session: Session<'a>,
     parser: Parser,
     /// Replies that come before all of `operations`.
     replies: Vec<u8>,
@@ -84,30 +89,36 @@ struct Connection<'a> {
 impl Connection<'_> {
     /// Answers or queues all whole requests received so far.
     fn take_requests(&mut self, received: &mut Received) -> End {
+        let mut last = None;
         let end = loop {
             match self.parser.parse(received.bytes()) {
                 Parsed::Incomplete => break End::NotYet,
                 Parsed::Nothing(length) => received.consume(length),
-                Parsed::Request(command, dialect, length) => {
+                Parsed::Request(request, dialect, length, spec) => {
                     received.consume(length);
-                    let in_order = self.operations.is_empty() && !self.outbox.has_queued();
-                    if in_order && !command.is_write() {
-                        self.engine.read(&command, &mut |reply| {
-                            protocol::encode(&command, dialect, &reply, &mut self.replies);
-                        });
-                        if self.replies.len() >= SEND_BYTES {
-                            self.outbox.send(&mut self.replies);
-                            self.outbox.wait_for_reader();
-                        }
-                    } else {
-                        self.operations.push(Operation::new(command, dialect));
+                    last = spec.or(last);
+                    let Step { command, close } =
+                        self.session.step(request, spec, &mut self.parser);
+                    // HELLO is answered in the version that it asks for.
+                    let dialect = match dialect {
+                        Dialect::Resp(_) => Dialect::Resp(self.parser.version),
+                        text => text,
+                    };
+                    self.run(command, dialect);
+                    if close {
+                        break End::Closing;
                     }
+                }
+                Parsed::Http => {
+                    log::warn!("client {}: closed, it speaks HTTP", self.outbox.id);
+                    self.outbox.abandon();
+                    break End::Left;
                 }
                 Parsed::Fatal(error, dialect) => {
                     self.submit();
                     self.outbox.wait_until_empty();
-                    protocol::encode_fatal(error, dialect, &mut self.replies);
-                    break End::Mistake;
+                    protocol::encode_fatal(&error, dialect, &mut self.replies);
+                    break End::Closing;
                 }
             }
         };
@@ -116,7 +127,28 @@ impl Connection<'_> {
             self.outbox.wait_for_reader();
         }
         self.submit();
+        if let Some(spec) = last {
+            self.outbox.profile.tell(|told| {
+                told.command = spec.name;
+                told.active = Some(Instant::now());
+            });
+        }
         end
+    }
+
+    /// Answers a read if nothing is before it in the queue, else queues.
+    fn run(&mut self, command: Command, dialect: Dialect) {
+        let in_order = self.operations.is_empty() && !self.outbox.has_queued();
+        if command.is_write() || !in_order {
+            return self.operations.push(Operation::new(command, dialect));
+        }
+        self.engine.read(&command, &mut |reply| {
+            protocol::encode(&command, dialect, &reply, &mut self.replies);
+        });
+        if self.replies.len() >= SEND_BYTES {
+            self.outbox.send(&mut self.replies);
+            self.outbox.wait_for_reader();
+        }
     }
 
     fn submit(&mut self) {
@@ -183,8 +215,8 @@ fn drain(outbox: &Outbox) {
         .and_then(|()| socket.set_read_timeout(Some(LINGER)))
         .and_then(|()| {
             let mut rest = [0; 1024];
-            let deadline = std::time::Instant::now() + LINGER;
-            while socket.read(&mut rest)? > 0 && std::time::Instant::now() < deadline {}
+            let deadline = Instant::now() + LINGER;
+            while socket.read(&mut rest)? > 0 && Instant::now() < deadline {}
             Ok(())
         });
     if let Err(error) = quiet {

@@ -4,27 +4,28 @@
 //! finishes slow replies, `client-<id>` serves one client each. The server owns no data: what is
 //! asked goes to the engine.
 
+mod clients;
 mod connection;
 mod flusher;
 mod outbox;
+mod session;
 mod shutdown;
 
 pub use shutdown::Shutdown;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use parking_lot::{Condvar, Mutex};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::engine::Engine;
-use crate::metrics::Metrics;
+use crate::engine::{Engine, State};
+use crate::metrics::{Facts, Metrics};
+use clients::{Clients, Profile};
 use flusher::Flusher;
 use outbox::Outbox;
 
@@ -46,10 +47,7 @@ const NEWSWORTHY_CLIENTS: u64 = 1000;
 
 /// A server on its listener.
 pub struct Server {
-    engine: Arc<Engine>,
-    metrics: Arc<Metrics>,
-    max_clients: usize,
-    clients: Arc<Clients>,
+    shared: Arc<Shared>,
     flusher: Arc<Flusher>,
 }
 
@@ -74,30 +72,55 @@ pub fn raise_descriptor_limit(max_clients: usize) -> usize {
     (allowed.saturating_sub(OTHER_DESCRIPTORS).max(1) as usize).min(max_clients)
 }
 
-/// Who is connected.
-#[derive(Default)]
-struct Clients {
-    registry: Mutex<Registry>,
-    left: Condvar,
+/// What the server is told by whoever starts it.
+pub struct Settings {
+    /// Clients at the same time.
+    pub max_clients: usize,
+    /// The longest value.
+    pub max_value: usize,
+    /// What a client has to say before anything else.
+    pub password: Option<Vec<u8>>,
+    /// What CONFIG GET shows.
+    pub shown: Vec<(&'static str, String)>,
 }
 
-#[derive(Default)]
-struct Registry {
-    connected: HashMap<u64, Arc<Outbox>>,
-    threads: HashMap<u64, JoinHandle<()>>,
-    /// Threads that have nothing left to do but end.
-    finished: Vec<u64>,
+/// What the threads of all clients share.
+struct Shared {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    clients: Clients,
+    port: AtomicU16,
+}
+
+impl Shared {
+    fn info(&self, sections: &[String]) -> String {
+        let State { keys, expiring, failure } = self.engine.state();
+        self.metrics.render(
+            sections,
+            &Facts {
+                redis_version: session::REDIS_VERSION,
+                port: self.port.load(Ordering::Relaxed),
+                max_clients: self.settings.max_clients,
+                keys,
+                expiring,
+                failure,
+            },
+        )
+    }
 }
 
 impl Server {
-    /// A server for at most `max_clients` clients at a time.
+    /// A server of this engine.
     pub fn new(
         engine: Arc<Engine>,
         metrics: Arc<Metrics>,
-        max_clients: usize,
+        settings: Settings,
     ) -> anyhow::Result<Server> {
         let flusher = Arc::new(Flusher::new().context("cannot watch sockets")?);
-        Ok(Server { engine, metrics, max_clients, clients: Arc::default(), flusher })
+        let (clients, port) = (Clients::default(), AtomicU16::new(0));
+        let shared = Arc::new(Shared { engine, metrics, settings, clients, port });
+        Ok(Server { shared, flusher })
     }
 
     /// Binds a socket that does not listen yet: clients are refused until there is an answer for
@@ -118,14 +141,16 @@ impl Server {
     /// waits for all threads.
     pub fn run(&self, listener: &TcpListener, shutdown: &Shutdown) -> anyhow::Result<()> {
         net::listen(listener, BACKLOG).context("cannot listen")?;
-        log::info!("listening on {}", listener.local_addr()?);
+        let address = listener.local_addr().context("cannot tell the address")?;
+        self.shared.port.store(address.port(), Ordering::Relaxed);
+        log::info!("listening on {address}");
         let flusher = self.flusher.clone();
         let flusher_thread = std::thread::Builder::new()
             .name("flusher".into())
             .spawn(move || flusher.run())
             .context("cannot start the flusher thread")?;
         self.accept_all(listener, shutdown);
-        self.stop_clients();
+        self.shared.clients.stop(STOP_PATIENCE);
         self.flusher.stop();
         if flusher_thread.join().is_err() {
             log::error!("the flusher panicked");
@@ -156,48 +181,36 @@ impl Server {
                     shutdown.wait(ACCEPT_PAUSE);
                 }
             }
-            self.clients.join_finished();
+            self.shared.clients.join_finished();
         }
     }
 
     fn admit(&self, id: u64, socket: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
-        let metrics = &self.metrics;
+        let Shared { metrics, settings, clients, .. } = &*self.shared;
         metrics.total_connections.add(1);
-        if self.clients.count() >= self.max_clients {
+        if clients.count() >= settings.max_clients {
             metrics.rejected_connections.add(1);
-            log::warn!("{address}: turned away, there are {} clients", self.max_clients);
+            log::warn!("{address}: turned away, there are {} clients", settings.max_clients);
             return self.turn_away(&socket, "-ERR max number of clients reached\r\n");
         }
         // Replies are sent when they are ready; waiting to fill a packet only delays them.
         if let Err(error) = socket.set_nodelay(true) {
             log::debug!("{address}: {error}");
         }
-        let outbox = Arc::new(Outbox::new(id, socket, self.flusher.clone()));
-        let mut registry = self.clients.registry.lock();
-        let client = Client {
-            id,
-            address,
-            outbox: outbox.clone(),
-            engine: self.engine.clone(),
-            metrics: self.metrics.clone(),
-            clients: self.clients.clone(),
-            stopping: shutdown.clone(),
-        };
-        let spawned = std::thread::Builder::new()
-            .name(format!("client-{id}"))
-            .stack_size(CLIENT_STACK_BYTES)
-            .spawn(move || client.run());
-        match spawned {
-            Ok(thread) => {
-                registry.connected.insert(id, outbox);
-                registry.threads.insert(id, thread);
-            }
-            Err(error) => {
-                log::error!("{address}: turned away, no thread can be started: {error}");
-                metrics.rejected_connections.add(1);
-                drop(registry);
-                self.turn_away(outbox.socket(), "-ERR max number of clients reached\r\n");
-            }
+        let profile = Profile::new(address, socket.local_addr().ok());
+        let outbox =
+            Arc::new(Outbox::new(id, profile, socket, self.flusher.clone(), metrics.clone()));
+        let (shared, stopping) = (self.shared.clone(), shutdown.clone());
+        let client = Client { outbox: outbox.clone(), shared, stopping };
+        let admitted = clients.admit(&outbox, || {
+            std::thread::Builder::new()
+                .name(format!("client-{id}"))
+                .stack_size(CLIENT_STACK_BYTES)
+                .spawn(move || client.run())
+        });
+        if let Err(error) = admitted {
+            log::error!("{address}: turned away, no thread can be started: {error}");
+            metrics.rejected_connections.add(1);
         }
     }
 
@@ -206,95 +219,41 @@ impl Server {
             log::debug!("cannot say so to the client: {error}");
         }
     }
-
-    /// No more requests are read. Who has replies coming gets them, who does not read them is cut
-    /// off; then every client's thread ends.
-    fn stop_clients(&self) {
-        let Clients { registry, left } = &*self.clients;
-        let mut registry = registry.lock();
-        log::info!("stopping with {} clients", registry.connected.len());
-        for outbox in registry.connected.values() {
-            if let Err(error) = outbox.socket().shutdown(std::net::Shutdown::Read) {
-                log::debug!("client {}: {error}", outbox.id);
-            }
-        }
-        let deadline = Instant::now() + STOP_PATIENCE;
-        while !registry.connected.is_empty()
-            && !left.wait_until(&mut registry, deadline).timed_out()
-        {}
-        for outbox in registry.connected.values() {
-            log::info!("client {}: cut off, it does not read its replies", outbox.id);
-            outbox.abandon();
-        }
-        let threads: Vec<_> = registry.threads.drain().collect();
-        drop(registry);
-        for (id, thread) in threads {
-            join(id, thread);
-        }
-    }
 }
 
 /// What a client's thread owns.
 struct Client {
-    id: u64,
-    address: SocketAddr,
     outbox: Arc<Outbox>,
-    engine: Arc<Engine>,
-    metrics: Arc<Metrics>,
-    clients: Arc<Clients>,
+    shared: Arc<Shared>,
     stopping: Shutdown,
 }
 
 impl Client {
     fn run(self) {
-        self.metrics.connected_clients.add(1);
+        self.shared.metrics.connected_clients.add(1);
         self.report("connected");
-        connection::serve(&self.engine, &self.outbox, self.stopping.flag());
+        connection::serve(&self.shared, &self.outbox, self.stopping.flag());
     }
 
     fn report(&self, what: &str) {
-        let now = self.metrics.connected_clients.get();
+        let now = self.shared.metrics.connected_clients.get();
         let level = if now > NEWSWORTHY_CLIENTS { log::Level::Debug } else { log::Level::Info };
-        log::log!(level, "client {} {what} from {}, {now} clients", self.id, self.address);
+        let Outbox { id, profile, .. } = &*self.outbox;
+        log::log!(level, "client {id} {what} from {}, {now} clients", profile.address);
     }
 }
 
 /// Also after a panic: the connection is closed and the client is no longer counted.
 impl Drop for Client {
     fn drop(&mut self) {
+        let id = self.outbox.id;
         if std::thread::panicking() {
-            log::error!("client {}: its thread panicked; only this client is closed", self.id);
+            log::error!("client {id}: its thread panicked; only this client is closed");
         }
         self.outbox.abandon();
-        self.metrics.connected_clients.subtract(1);
+        self.shared.metrics.connected_clients.subtract(1);
         self.report("closed");
-        let mut registry = self.clients.registry.lock();
-        registry.connected.remove(&self.id);
-        registry.finished.push(self.id);
-        self.clients.left.notify_all();
-    }
-}
-
-impl Clients {
-    fn count(&self) -> usize {
-        self.registry.lock().connected.len()
-    }
-
-    fn join_finished(&self) {
-        let mut registry = self.registry.lock();
-        let finished = std::mem::take(&mut registry.finished);
-        let threads: Vec<_> =
-            finished.iter().filter_map(|id| registry.threads.remove_entry(id)).collect();
-        drop(registry);
-        for (id, thread) in threads {
-            join(id, thread);
-        }
-    }
-}
-
-fn join(id: u64, thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        log::error!("client {id}: its thread ended by a panic");
+        self.shared.clients.leave(id);
     }
 }
 

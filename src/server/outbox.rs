@@ -17,8 +17,10 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
+use super::clients::Profile;
 use super::flusher::Flusher;
 use crate::engine::{Operation, Recipient};
+use crate::metrics::Metrics;
 use crate::protocol;
 
 /// Replies that a client may leave unread before it is closed. Redis has no such limit for ordinary
@@ -43,8 +45,11 @@ const KEPT_BYTES: usize = 4 * 1024;
 pub struct Outbox {
     /// The client's number, for its threads and log lines.
     pub id: u64,
+    /// What is known of the client.
+    pub profile: Profile,
     socket: TcpStream,
     flusher: Arc<Flusher>,
+    metrics: Arc<Metrics>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -69,8 +74,15 @@ struct State {
 
 impl Outbox {
     /// An outbox for a client.
-    pub fn new(id: u64, socket: TcpStream, flusher: Arc<Flusher>) -> Outbox {
-        Outbox { id, socket, flusher, state: Mutex::default(), changed: Condvar::new() }
+    pub fn new(
+        id: u64,
+        profile: Profile,
+        socket: TcpStream,
+        flusher: Arc<Flusher>,
+        metrics: Arc<Metrics>,
+    ) -> Outbox {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Outbox { id, profile, socket, flusher, metrics, state, changed }
     }
 
     /// The client's socket, to read from.
@@ -191,6 +203,7 @@ impl Outbox {
                 Ok(count) => {
                     state.sent += count;
                     state.total_sent += count as u64;
+                    self.metrics.output_bytes.add(count as u64);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,

@@ -5,7 +5,7 @@
 use parking_lot::RwLock;
 
 use super::Store;
-use super::table::Table;
+use super::table::{SCAN_END, Table};
 use crate::command::Mutation;
 use crate::entry::Entry;
 
@@ -26,7 +26,12 @@ impl Store for HashMapStore {
         look(self.table.read().get(key));
     }
 
-    fn apply(&self, mutations: &mut Vec<Mutation>) {
+    fn get_all(&self, keys: &[Box<[u8]>], look: &mut dyn FnMut(Option<&Entry>)) {
+        let table = self.table.read();
+        keys.iter().for_each(|key| look(table.get(key)));
+    }
+
+    fn apply(&self, mutations: &mut Vec<Mutation>, _together: bool) {
         let mut table = self.table.write();
         for mutation in mutations.drain(..) {
             table.apply(mutation);
@@ -35,5 +40,21 @@ impl Store for HashMapStore {
 
     fn len(&self) -> usize {
         self.table.read().len()
+    }
+
+    fn expiring(&self) -> usize {
+        self.table.read().expiring()
+    }
+
+    fn cursors(&self) -> u64 {
+        SCAN_END.into()
+    }
+
+    fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
+        let from = u32::try_from(cursor).unwrap_or(SCAN_END);
+        match self.table.read().scan(from, count, look) {
+            SCAN_END => 0,
+            next => next.into(),
+        }
     }
 }

@@ -23,11 +23,24 @@ pub trait Store: Send + Sync {
     /// quick, and must not call the store.
     fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
 
-    /// Makes changes visible, in order.
-    fn apply(&self, mutations: &mut Vec<Mutation>);
+    /// Shows `look` the entries of several keys, in their order, as they are at one moment.
+    fn get_all(&self, keys: &[Box<[u8]>], look: &mut dyn FnMut(Option<&Entry>));
 
-    /// Number of keys.
+    /// Makes changes visible, in order; if `together`, all at one moment.
+    fn apply(&self, mutations: &mut Vec<Mutation>, together: bool);
+
+    /// Number of keys. Those that have expired count until they are removed.
     fn len(&self) -> usize;
+
+    /// Number of keys that have an expiry.
+    fn expiring(&self) -> usize;
+
+    /// Shows `look` at least `count` entries, if there are so many, and says with which cursor to go
+    /// on; 0 begins and ends. Who goes on until 0 has seen every key that was there all the time.
+    fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
+
+    /// Cursors are below this, and this is below 2^53: some clients keep a cursor in a double.
+    fn cursors(&self) -> u64;
 
     /// Whether there are no keys.
     fn is_empty(&self) -> bool {
@@ -62,7 +75,7 @@ mod tests {
                     let (key, value) = (key.to_string(), (key * 7 + round).to_string());
                     Mutation::Set(Entry::new(key.as_bytes(), value.as_bytes()))
                 };
-                store.apply(&mut (0..500).map(set).collect());
+                store.apply(&mut (0..500).map(set).collect(), false);
             }
             assert_eq!(store.len(), 500);
             assert_eq!(value(&*store, b"3"), Some(b"23".to_vec()));
@@ -72,11 +85,40 @@ mod tests {
                 Mutation::Set(Entry::new(b"4", b"last")),
                 Mutation::Delete(b"none"[..].into()),
             ];
-            store.apply(&mut both);
+            store.apply(&mut both, true);
             assert!(both.is_empty());
             assert_eq!(store.len(), 499);
             assert_eq!(value(&*store, b"3"), None);
             assert_eq!(value(&*store, b"4"), Some(b"last".to_vec()));
+            let mut values = Vec::new();
+            let keys = [b"4"[..].into(), b"3"[..].into(), b"4"[..].into()];
+            store.get_all(&keys, &mut |entry| values.push(entry.map(|e| e.value().to_vec())));
+            assert_eq!(values, [Some(b"last".to_vec()), None, Some(b"last".to_vec())]);
+            store.apply(&mut vec![Mutation::Clear, Mutation::Set(Entry::new(b"a", b""))], true);
+            assert_eq!(store.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_scan_through_all_shards_shows_every_key_and_ends() {
+        for shards in [1, 8] {
+            let store = new(shards, 0);
+            let set = |key: u32| Mutation::Set(Entry::new(&key.to_le_bytes(), b""));
+            store.apply(&mut (0..5000).map(set).collect(), false);
+            let (mut cursor, mut steps, mut seen) = (0, 0, std::collections::HashSet::new());
+            loop {
+                cursor = store.scan(cursor, 10, &mut |entry| {
+                    seen.insert(entry.key().to_vec());
+                });
+                steps += 1;
+                assert!(cursor < 1 << 53);
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert_eq!(seen.len(), 5000);
+            assert!(steps > 5);
+            assert_eq!(store.scan(u64::MAX, 10, &mut |_| panic!("there is nothing there")), 0);
         }
     }
 }

@@ -5,10 +5,12 @@
 //! number of shards. Inside a shard the table hashes again, with a key that nobody can guess: who
 //! chooses keys to share a shard loses the shards' help and nothing else.
 
+use std::cell::Cell;
+
 use parking_lot::RwLock;
 
 use super::Store;
-use super::table::Table;
+use super::table::{SCAN_END, Table};
 use crate::command::Mutation;
 use crate::entry::Entry;
 
@@ -30,7 +32,20 @@ impl ShardedMapStore {
     }
 
     fn shard(&self, key: &[u8]) -> &RwLock<Table> {
-        &self.shards[djb2(key) as usize % self.shards.len()].0
+        &self.shards[self.shard_index(key)].0
+    }
+
+    fn shard_index(&self, key: &[u8]) -> usize {
+        djb2(key) as usize % self.shards.len()
+    }
+
+    /// The shards of some keys, each once, in the order in which all who take several locks take
+    /// them.
+    fn shard_indices<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
+        let mut indices: Vec<usize> = keys.map(|key| self.shard_index(key)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices
     }
 }
 
@@ -39,14 +54,76 @@ impl Store for ShardedMapStore {
         look(self.shard(key).read().get(key));
     }
 
-    fn apply(&self, mutations: &mut Vec<Mutation>) {
+    fn get_all(&self, keys: &[Box<[u8]>], look: &mut dyn FnMut(Option<&Entry>)) {
+        let indices = self.shard_indices(keys.iter().map(|key| &**key));
+        let guards: Vec<_> = indices.iter().map(|&index| self.shards[index].0.read()).collect();
+        for key in keys {
+            let place = indices.binary_search(&self.shard_index(key)).expect("it was locked");
+            look(guards[place].get(key));
+        }
+    }
+
+    fn apply(&self, mutations: &mut Vec<Mutation>, together: bool) {
+        let clears = mutations.iter().any(|mutation| matches!(mutation, Mutation::Clear));
+        if !together && !clears {
+            for mutation in mutations.drain(..) {
+                self.shard(mutation.key()).write().apply(mutation);
+            }
+            return;
+        }
+        let indices = match clears {
+            true => (0..self.shards.len()).collect(),
+            false => self.shard_indices(mutations.iter().map(Mutation::key)),
+        };
+        let mut guards: Vec<_> =
+            indices.iter().map(|&index| self.shards[index].0.write()).collect();
         for mutation in mutations.drain(..) {
-            self.shard(mutation.key()).write().apply(mutation);
+            if matches!(mutation, Mutation::Clear) {
+                guards.iter_mut().for_each(|table| table.apply(Mutation::Clear));
+                continue;
+            }
+            let index = self.shard_index(mutation.key());
+            let place = indices.binary_search(&index).expect("it was locked");
+            guards[place].apply(mutation);
         }
     }
 
     fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.0.read().len()).sum()
+    }
+
+    fn expiring(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.read().expiring()).sum()
+    }
+
+    fn cursors(&self) -> u64 {
+        self.shards.len() as u64 * u64::from(SCAN_END)
+    }
+
+    /// A cursor is a shard's number and, below it, a prefix in its table.
+    fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
+        let span = u64::from(SCAN_END);
+        let seen = Cell::new(0);
+        let mut counting = |entry: &Entry| {
+            seen.set(seen.get() + 1);
+            look(entry);
+        };
+        let (shard, mut from) = (cursor / span, (cursor % span) as u32);
+        let Some(shards) = usize::try_from(shard).ok().and_then(|shard| self.shards.get(shard..))
+        else {
+            return 0;
+        };
+        for (shard, table) in (shard..).zip(shards) {
+            let next = table.0.read().scan(from, count, &mut counting);
+            if next < SCAN_END {
+                return shard * span + u64::from(next);
+            }
+            from = 0;
+            if seen.get() >= count && shard + 1 < self.shards.len() as u64 {
+                return (shard + 1) * span;
+            }
+        }
+        0
     }
 }
 

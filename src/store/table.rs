@@ -1,49 +1,246 @@
-//! A hash table of entries, without a lock.
+//! A hash table of entries, without a lock, that grows without a pause.
 //!
-//! The table keeps entries, which hold their own key, so a key is stored once. The hash is keyed
-//! at random for each table (SipHash, std's own), so that no client can choose keys that collide.
+//! It is an extendible hash table (Fagin et al., "Extendible Hashing", ACM TODS 1979): a directory,
+//! indexed by the first bits of a 24-bit prefix taken from the hash, points to leaves of a few
+//! hundred entries. A full leaf is split in two, which costs microseconds however many keys there
+//! are; the directory doubles now and then, at four bytes per leaf. Leaves in the order of their
+//! prefixes are also what SCAN walks along: a split makes the ranges finer and never moves a key to
+//! a place that a cursor has passed.
+//!
+//! Entries hold their own key, so a key is stored once. The hash is keyed at random for each table
+//! (SipHash, std's own), so that no client can choose keys that collide.
 
 use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::HashTable;
-use hashbrown::hash_table;
+use hashbrown::{HashTable, hash_table};
 
 use crate::command::Mutation;
 use crate::entry::Entry;
 
+/// A leaf with this many entries is split. hashbrown fills a table of 512 buckets up to seven
+/// eighths; one more entry would make it double.
+const LEAF_ENTRIES: usize = 448;
+
+/// Bits of the hash that choose a leaf. hashbrown itself uses the lowest bits of a hash and the
+/// highest seven, so these are taken from between.
+const PREFIX_BITS: u8 = 24;
+const PREFIX_SHIFT: u32 = 32;
+
+/// Where a walk through all prefixes ends.
+pub const SCAN_END: u32 = 1 << PREFIX_BITS;
+
 /// Entries by key.
+///
+/// - `directory.len() == 1 << depth`; each leaf of depth `d` is pointed to by the `1 << (depth - d)`
+///   neighbours whose index begins with the leaf's `d` bits.
 pub struct Table {
-    entries: HashTable<Entry>,
+    directory: Vec<u32>,
+    depth: u8,
+    leaves: Vec<Leaf>,
+    len: usize,
+    expiring: usize,
     hasher: RandomState,
 }
 
+#[derive(Default)]
+struct Leaf {
+    depth: u8,
+    entries: HashTable<Entry>,
+}
+
 impl Table {
-    /// A table with room for `capacity` keys.
+    /// A table with leaves for `capacity` keys.
     pub fn with_capacity(capacity: usize) -> Table {
-        Table { entries: HashTable::with_capacity(capacity), hasher: RandomState::new() }
+        // Half full, as leaves are after a split.
+        let leaves = (capacity / (LEAF_ENTRIES / 2)).next_power_of_two();
+        let depth = (leaves.ilog2() as u8).min(PREFIX_BITS);
+        let leaf = |_| Leaf { depth, entries: HashTable::new() };
+        Table {
+            directory: (0..1 << depth).collect(),
+            depth,
+            leaves: (0..1 << depth).map(leaf).collect(),
+            len: 0,
+            expiring: 0,
+            hasher: RandomState::new(),
+        }
     }
 
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        self.entries.find(self.hasher.hash_one(key), |entry| entry.key() == key)
+        let hash = self.hasher.hash_one(key);
+        self.leaf(prefix(hash)).entries.find(hash, |entry| entry.key() == key)
     }
 
     /// Makes a change.
     pub fn apply(&mut self, mutation: Mutation) {
-        let Table { entries, hasher } = self;
-        let hash = hasher.hash_one(mutation.key());
-        let same = |entry: &Entry| entry.key() == mutation.key();
-        let found = entries.entry(hash, same, |entry| hasher.hash_one(entry.key()));
-        match (mutation, found) {
-            (Mutation::Set(new), hash_table::Entry::Occupied(mut old)) => *old.get_mut() = new,
-            (Mutation::Set(new), hash_table::Entry::Vacant(room)) => drop(room.insert(new)),
-            (Mutation::Delete(_), hash_table::Entry::Occupied(old)) => drop(old.remove()),
-            (Mutation::Delete(_), hash_table::Entry::Vacant(_)) => {}
+        let old = match mutation {
+            Mutation::Set(entry) => {
+                self.len += 1;
+                self.expiring += usize::from(entry.expiry().is_some());
+                self.insert(entry)
+            }
+            Mutation::Delete(key) => self.remove(&key),
+            Mutation::Clear => return *self = Table::with_capacity(0),
+        };
+        if let Some(old) = old {
+            self.len -= 1;
+            self.expiring -= usize::from(old.expiry().is_some());
         }
     }
 
-    /// Number of keys.
+    /// Number of keys, those that have expired and are not yet reclaimed among them.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.len
+    }
+
+    /// Number of keys with an expiry.
+    pub fn expiring(&self) -> usize {
+        self.expiring
+    }
+
+    /// Shows all entries of whole leaves, from the prefix `from` on until there are `count`, and
+    /// says where to go on: [`SCAN_END`] if that was all.
+    pub fn scan(&self, from: u32, count: usize, look: &mut dyn FnMut(&Entry)) -> u32 {
+        let (mut at, mut seen) = (from, 0);
+        while at < SCAN_END && seen < count {
+            let leaf = self.leaf(at);
+            leaf.entries.iter().for_each(&mut *look);
+            seen += leaf.entries.len();
+            let span = 1 << (PREFIX_BITS - leaf.depth);
+            at = (at / span + 1) * span;
+        }
+        at
+    }
+
+    fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        let hash = self.hasher.hash_one(entry.key());
+        loop {
+            let index = self.leaf_index(prefix(hash));
+            let Table { leaves, hasher, .. } = self;
+            let leaf = &mut leaves[index];
+            let same = |other: &Entry| other.key() == entry.key();
+            if let Some(found) = leaf.entries.find_mut(hash, same) {
+                return Some(std::mem::replace(found, entry));
+            }
+            if leaf.entries.len() < LEAF_ENTRIES || leaf.depth == PREFIX_BITS {
+                leaf.entries.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
+                return None;
+            }
+            self.split(index, prefix(hash));
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+        let hash = self.hasher.hash_one(key);
+        let index = self.leaf_index(prefix(hash));
+        let hasher = &self.hasher;
+        let leaf = &mut self.leaves[index].entries;
+        let hash_table::Entry::Occupied(found) =
+            leaf.entry(hash, |entry| entry.key() == key, |entry| hasher.hash_one(entry.key()))
+        else {
+            return None;
+        };
+        let (removed, _) = found.remove();
+        // Memory is given back after a large delete; the factor keeps a leaf from going to and fro.
+        if leaf.capacity() > 8 && leaf.len() < leaf.capacity() / 4 {
+            leaf.shrink_to(leaf.len() * 2, |entry| hasher.hash_one(entry.key()));
+        }
+        Some(removed)
+    }
+
+    /// Splits the leaf that holds `prefix`.
+    fn split(&mut self, index: usize, prefix: u32) {
+        if self.leaves[index].depth == self.depth {
+            self.directory = self.directory.iter().flat_map(|&leaf| [leaf, leaf]).collect();
+            self.depth += 1;
+        }
+        let hasher = &self.hasher;
+        let leaf = &mut self.leaves[index];
+        leaf.depth += 1;
+        let bit = 1 << (PREFIX_BITS - leaf.depth);
+        let mut upper = Leaf { depth: leaf.depth, entries: HashTable::new() };
+        let mut lower = HashTable::new();
+        for entry in std::mem::take(&mut leaf.entries) {
+            let hash = hasher.hash_one(entry.key());
+            let half = if self::prefix(hash) & bit == 0 { &mut lower } else { &mut upper.entries };
+            half.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
+        }
+        leaf.entries = lower;
+
+        let span = 1_usize << (self.depth - leaf.depth);
+        let new = u32::try_from(self.leaves.len()).expect("there are at most 2^24 leaves");
+        let shift = PREFIX_BITS - self.depth;
+        let first = ((prefix & !(bit - 1)) | bit) >> shift;
+        self.directory[first as usize..][..span].fill(new);
+        self.leaves.push(upper);
+    }
+
+    fn leaf(&self, prefix: u32) -> &Leaf {
+        &self.leaves[self.leaf_index(prefix)]
+    }
+
+    fn leaf_index(&self, prefix: u32) -> usize {
+        self.directory[(prefix >> (PREFIX_BITS - self.depth)) as usize] as usize
+    }
+}
+
+fn prefix(hash: u64) -> u32 {
+    (hash >> PREFIX_SHIFT) as u32 & (SCAN_END - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn set(key: u32) -> Mutation {
+        Mutation::Set(Entry::new(&key.to_le_bytes(), b""))
+    }
+
+    #[test]
+    fn a_table_finds_every_key_while_it_grows_and_after_most_are_gone() {
+        let mut table = Table::with_capacity(0);
+        for key in 0..20_000_u32 {
+            table.apply(set(key));
+        }
+        assert_eq!(table.len(), 20_000);
+        assert!(table.leaves.len() > 20_000 / LEAF_ENTRIES);
+        assert!((0..20_000_u32).all(|key| table.get(&key.to_le_bytes()).is_some()));
+        for key in 100..20_000_u32 {
+            table.apply(Mutation::Delete(key.to_le_bytes().into()));
+        }
+        assert_eq!(table.len(), 100);
+        assert!((0..200_u32).all(|key| table.get(&key.to_le_bytes()).is_some() == (key < 100)));
+        table.apply(Mutation::Clear);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_scan_shows_every_key_that_is_there_all_the_time_while_the_table_grows() {
+        let mut table = Table::with_capacity(0);
+        (0..5000).for_each(|key| table.apply(set(key)));
+        let mut seen = HashSet::new();
+        let (mut at, mut new) = (0, 5000);
+        while at < SCAN_END {
+            at = table.scan(at, 10, &mut |entry| {
+                seen.insert(entry.key().to_vec());
+            });
+            (new..new + 100).for_each(|key| table.apply(set(key)));
+            new += 100;
+        }
+        assert!(new > 5500, "it took some steps");
+        assert!((0..5000_u32).all(|key| seen.contains(&key.to_le_bytes()[..])));
+    }
+
+    #[test]
+    fn keys_with_an_expiry_are_counted() {
+        let mut table = Table::with_capacity(0);
+        table.apply(Mutation::Set(Entry::expiring(b"a", b"", Some(1))));
+        table.apply(Mutation::Set(Entry::expiring(b"b", b"", Some(1))));
+        assert_eq!(table.expiring(), 2);
+        table.apply(Mutation::Set(Entry::new(b"a", b"")));
+        table.apply(Mutation::Delete(b"b"[..].into()));
+        assert_eq!((table.expiring(), table.len()), (0, 1));
     }
 }

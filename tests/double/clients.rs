@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
-use post_gres_rs::command::{Command, Dialect, LineEnd, Reply};
+use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
 use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Submission};
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
@@ -27,7 +27,7 @@ pub fn options() -> wal::Options {
 /// An engine on this disk.
 pub fn open(disk: &DoubleDisk, fsync: Fsync) -> anyhow::Result<Engine> {
     let (store, metrics) = (store::new(2, 0), Arc::<Metrics>::default());
-    Engine::open(Arc::new(disk.clone()), options(), fsync, store, metrics)
+    Engine::open(Arc::new(disk.clone()), options(), fsync, store, metrics, 1 << 20)
 }
 
 /// Gathers replies.
@@ -87,11 +87,11 @@ pub fn value(engine: &Engine, key: &str) -> Option<String> {
 }
 
 pub fn set(key: &str, value: &str) -> Command {
-    Command::Set(Entry::new(key.as_bytes(), value.as_bytes()))
+    Command::Set(Entry::new(key.as_bytes(), value.as_bytes()), SetOptions::default())
 }
 
 pub fn del(key: &str) -> Command {
-    Command::Del(key.as_bytes().into())
+    Command::Del(vec![key.as_bytes().into()])
 }
 
 /// What was asked of each key, in order, and how much of it was acknowledged.

@@ -1,0 +1,710 @@
+//! The words of a request, made sense of: one function for each command of the table.
+//!
+//! The errors are Redis 7's own texts, because clients match them. Times become points in time
+//! here, as a request is read.
+
+use std::borrow::Cow;
+
+use super::table::{COMMANDS, Spec, spec_named};
+use super::{ClientChoice, Hello, KEY_BYTES, LibraryField, Request, Session};
+use crate::command::{
+    Command, ExpireCondition, ExpiryForm, Key, NewExpiry, Reply, RespVersion, SetAnswer,
+    SetCondition, SetOptions,
+};
+use crate::entry::{Entry, now_millis};
+
+/// The words of a request, the command's name first.
+pub type Words<'a> = [&'a [u8]];
+
+/// A request, or what is wrong with it.
+pub type Outcome = Result<Request, Cow<'static, str>>;
+
+const SYNTAX: &str = "ERR syntax error";
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+
+/// Of an unknown command, what is shown of its name, and of its words: Redis's 128 bytes.
+const SHOWN_BYTES: usize = 128;
+
+/// What a request asks for, and the command that it names.
+pub fn request(words: &Words<'_>) -> (Request, Option<&'static Spec>) {
+    let Some(spec) = spec_named(words[0]) else {
+        return (Request::Mistake(unknown(words)), None);
+    };
+    if !spec.takes(words.len()) {
+        return (Request::Mistake(wrong_number(spec.name)), Some(spec));
+    }
+    ((spec.parse)(words).unwrap_or_else(Request::Mistake), Some(spec))
+}
+
+fn unknown(words: &Words<'_>) -> Cow<'static, str> {
+    let name = shown(words[0], SHOWN_BYTES);
+    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+    let start = text.len();
+    for word in &words[1..] {
+        let room = SHOWN_BYTES.saturating_sub(text.len() - start);
+        if room == 0 {
+            break;
+        }
+        text += &format!("'{}' ", shown(word, room));
+    }
+    text.into()
+}
+
+fn shown(word: &[u8], most: usize) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(most)]).replace('\0', " ")
+}
+
+fn wrong_number(name: &str) -> Cow<'static, str> {
+    format!("ERR wrong number of arguments for '{name}' command").into()
+}
+
+fn unknown_subcommand(container: &str, name: &[u8]) -> Cow<'static, str> {
+    let name = shown(name, SHOWN_BYTES);
+    let container = container.to_uppercase();
+    format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into()
+}
+
+/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {
+    integer(text).ok_or(NOT_AN_INTEGER.into())
+}
+
+fn key(word: &[u8]) -> Result<Key, Cow<'static, str>> {
+    check_key(word)?;
+    Ok(word.into())
+}
+
+fn check_key(word: &[u8]) -> Result<(), Cow<'static, str>> {
+    match word.len() > KEY_BYTES {
+        true => Err(format!("ERR key is too long, the limit is {KEY_BYTES} bytes").into()),
+        false => Ok(()),
+    }
+}
+
+fn key_list(words: &Words<'_>) -> Result<Vec<Key>, Cow<'static, str>> {
+    words.iter().map(|word| key(word)).collect()
+}
+
+fn entry(word: &[u8], value: &[u8], expiry: Option<i64>) -> Result<Entry, Cow<'static, str>> {
+    check_key(word)?;
+    Ok(Entry::expiring(word, value, expiry))
+}
+
+fn is(word: &[u8], option: &str) -> bool {
+    word.eq_ignore_ascii_case(option.as_bytes())
+}
+
+fn command_of(command: Command) -> Outcome {
+    Ok(Request::Command(command))
+}
+
+fn answered(reply: Reply<'static>) -> Outcome {
+    command_of(Command::Answered(reply))
+}
+
+/// The unit of an expiry option, if the word is one: whether it is absolute, and in milliseconds.
+fn expiry_option(word: &[u8]) -> Option<ExpiryForm> {
+    [("ex", false, false), ("px", false, true), ("exat", true, false), ("pxat", true, true)]
+        .into_iter()
+        .find(|(option, ..)| is(word, option))
+        .map(|(_, absolute, millis)| ExpiryForm { absolute, millis })
+}
+
+/// A point in time. SET and its like take only times after the beginning.
+fn expiry(text: &[u8], form: ExpiryForm, command: &str) -> Result<i64, Cow<'static, str>> {
+    let time = number(text)?;
+    let invalid = || format!("ERR invalid expire time in '{command}' command").into();
+    if time <= 0 {
+        return Err(invalid());
+    }
+    point_in_time(time, form).ok_or_else(invalid)
+}
+
+fn point_in_time(time: i64, form: ExpiryForm) -> Option<i64> {
+    let millis = if form.millis { time } else { time.checked_mul(1000)? };
+    if form.absolute { Some(millis) } else { millis.checked_add(now_millis()) }
+}
+
+pub fn get(words: &Words<'_>) -> Outcome {
+    command_of(Command::Get(key(words[1])?))
+}
+
+pub fn mget(words: &Words<'_>) -> Outcome {
+    command_of(Command::GetAll(key_list(&words[1..])?))
+}
+
+pub fn exists(words: &Words<'_>) -> Outcome {
+    command_of(Command::Exists(key_list(&words[1..])?))
+}
+
+pub fn strlen(words: &Words<'_>) -> Outcome {
+    command_of(Command::Length(key(words[1])?))
+}
+
+pub fn getrange(words: &Words<'_>) -> Outcome {
+    command_of(Command::GetRange(key(words[1])?, number(words[2])?, number(words[3])?))
+}
+
+fn expiry_query(words: &Words<'_>, absolute: bool, millis: bool) -> Outcome {
+    command_of(Command::Expiry(key(words[1])?, ExpiryForm { absolute, millis }))
+}
+
+pub fn ttl(words: &Words<'_>) -> Outcome {
+    expiry_query(words, false, false)
+}
+
+pub fn pttl(words: &Words<'_>) -> Outcome {
+    expiry_query(words, false, true)
+}
+
+pub fn expiretime(words: &Words<'_>) -> Outcome {
+    expiry_query(words, true, false)
+}
+
+pub fn pexpiretime(words: &Words<'_>) -> Outcome {
+    expiry_query(words, true, true)
+}
+
+pub fn kind(words: &Words<'_>) -> Outcome {
+    command_of(Command::Type(key(words[1])?))
+}
+
+pub fn keys(words: &Words<'_>) -> Outcome {
+    command_of(Command::Keys(words[1].into()))
+}
+
+pub fn dbsize(_: &Words<'_>) -> Outcome {
+    command_of(Command::Count)
+}
+
+pub fn randomkey(_: &Words<'_>) -> Outcome {
+    command_of(Command::RandomKey)
+}
+
+pub fn scan(words: &Words<'_>) -> Outcome {
+    let cursor = std::str::from_utf8(words[1]).ok().and_then(|text| text.parse().ok());
+    let cursor = cursor.ok_or("ERR invalid cursor")?;
+    let (mut count, mut pattern, mut of_strings) = (10, None, true);
+    let mut rest = &words[2..];
+    while let [option, value, after @ ..] = rest {
+        if is(option, "count") {
+            let number = number(value)?;
+            count = usize::try_from(number).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
+        } else if is(option, "match") {
+            pattern = Some((*value).into());
+        } else if is(option, "type") {
+            of_strings = is(value, "string");
+        } else {
+            return Err(SYNTAX.into());
+        }
+        rest = after;
+    }
+    if !rest.is_empty() {
+        return Err(SYNTAX.into());
+    }
+    command_of(Command::Scan { cursor, count, pattern, of_strings })
+}
+
+pub fn set(words: &Words<'_>) -> Outcome {
+    let mut options = SetOptions::default();
+    let mut expires_at = None;
+    let mut rest = &words[3..];
+    while let [option, after @ ..] = rest {
+        rest = after;
+        let unconditional = options.condition == SetCondition::Always;
+        let no_expiry = expires_at.is_none() && !options.keep_expiry;
+        if is(option, "nx") && unconditional {
+            options.condition = SetCondition::New;
+        } else if is(option, "xx") && unconditional {
+            options.condition = SetCondition::Existing;
+        } else if is(option, "get") {
+            options.answer = SetAnswer::OldValue;
+        } else if is(option, "keepttl") && no_expiry {
+            options.keep_expiry = true;
+        } else if let (Some(form), [time, after @ ..], true) =
+            (expiry_option(option), rest, no_expiry)
+        {
+            expires_at = Some(expiry(time, form, "set")?);
+            rest = after;
+        } else {
+            return Err(SYNTAX.into());
+        }
+    }
+    command_of(Command::Set(entry(words[1], words[2], expires_at)?, options))
+}
+
+pub fn setnx(words: &Words<'_>) -> Outcome {
+    let condition = SetCondition::New;
+    let options = SetOptions { condition, answer: SetAnswer::Number, ..SetOptions::default() };
+    command_of(Command::Set(entry(words[1], words[2], None)?, options))
+}
+
+pub fn getset(words: &Words<'_>) -> Outcome {
+    let options = SetOptions { answer: SetAnswer::OldValue, ..SetOptions::default() };
+    command_of(Command::Set(entry(words[1], words[2], None)?, options))
+}
+
+fn set_for(words: &Words<'_>, millis: bool, name: &str) -> Outcome {
+    let at = expiry(words[2], ExpiryForm { absolute: false, millis }, name)?;
+    command_of(Command::Set(entry(words[1], words[3], Some(at))?, SetOptions::default()))
+}
+
+pub fn setex(words: &Words<'_>) -> Outcome {
+    set_for(words, false, "setex")
+}
+
+pub fn psetex(words: &Words<'_>) -> Outcome {
+    set_for(words, true, "psetex")
+}
+
+fn set_all(words: &Words<'_>, only_new: bool, name: &str) -> Outcome {
+    let pairs = &words[1..];
+    if !pairs.len().is_multiple_of(2) {
+        return Err(wrong_number(name));
+    }
+    let entries: Result<_, _> = pairs.chunks(2).map(|pair| entry(pair[0], pair[1], None)).collect();
+    command_of(Command::SetAll(entries?, only_new))
+}
+
+pub fn mset(words: &Words<'_>) -> Outcome {
+    set_all(words, false, "mset")
+}
+
+pub fn msetnx(words: &Words<'_>) -> Outcome {
+    set_all(words, true, "msetnx")
+}
+
+pub fn del(words: &Words<'_>) -> Outcome {
+    command_of(Command::Del(key_list(&words[1..])?))
+}
+
+pub fn getdel(words: &Words<'_>) -> Outcome {
+    command_of(Command::GetDel(key(words[1])?))
+}
+
+pub fn getex(words: &Words<'_>) -> Outcome {
+    let change = match &words[2..] {
+        [] => None,
+        [option] if is(option, "persist") => Some(NewExpiry::Never),
+        [option, time] => {
+            let form = expiry_option(option).ok_or(SYNTAX)?;
+            Some(NewExpiry::At(expiry(time, form, "getex")?))
+        }
+        _ => return Err(SYNTAX.into()),
+    };
+    command_of(Command::GetEx(key(words[1])?, change))
+}
+
+pub fn append(words: &Words<'_>) -> Outcome {
+    command_of(Command::Append(key(words[1])?, words[2].into()))
+}
+
+pub fn setrange(words: &Words<'_>) -> Outcome {
+    let offset = number(words[2])?;
+    let offset = usize::try_from(offset).map_err(|_| "ERR offset is out of range")?;
+    command_of(Command::SetRange(key(words[1])?, offset, words[3].into()))
+}
+
+pub fn incr(words: &Words<'_>) -> Outcome {
+    command_of(Command::Add(key(words[1])?, 1))
+}
+
+pub fn decr(words: &Words<'_>) -> Outcome {
+    command_of(Command::Add(key(words[1])?, -1))
+}
+
+pub fn incrby(words: &Words<'_>) -> Outcome {
+    command_of(Command::Add(key(words[1])?, number(words[2])?))
+}
+
+pub fn decrby(words: &Words<'_>) -> Outcome {
+    let by = number(words[2])?.checked_neg().ok_or("ERR decrement would overflow")?;
+    command_of(Command::Add(key(words[1])?, by))
+}
+
+pub fn incrbyfloat(words: &Words<'_>) -> Outcome {
+    let by = float(words[2]).ok_or("ERR value is not a valid float")?;
+    command_of(Command::AddFloat(key(words[1])?, by))
+}
+
+/// A number as C's `strtold` reads all of a text.
+pub fn float(text: &[u8]) -> Option<f64> {
+    let text = std::str::from_utf8(text).ok()?;
+    let spaced = text.starts_with(|char: char| char.is_ascii_whitespace());
+    text.parse().ok().filter(|number: &f64| !number.is_nan() && !spaced)
+}
+
+pub fn rename(words: &Words<'_>) -> Outcome {
+    command_of(Command::Rename(key(words[1])?, key(words[2])?, false))
+}
+
+pub fn renamenx(words: &Words<'_>) -> Outcome {
+    command_of(Command::Rename(key(words[1])?, key(words[2])?, true))
+}
+
+pub fn copy(words: &Words<'_>) -> Outcome {
+    let mut replace = false;
+    let mut rest = &words[3..];
+    while let [option, after @ ..] = rest {
+        rest = after;
+        match after {
+            _ if is(option, "replace") => replace = true,
+            [database, after @ ..] if is(option, "db") => {
+                if number(database)? != 0 {
+                    return Err("ERR DB index is out of range".into());
+                }
+                rest = after;
+            }
+            _ => return Err(SYNTAX.into()),
+        }
+    }
+    command_of(Command::Copy(key(words[1])?, key(words[2])?, replace))
+}
+
+fn expire_at(words: &Words<'_>, form: ExpiryForm, name: &str) -> Outcome {
+    let mut condition = ExpireCondition::default();
+    for option in &words[3..] {
+        match () {
+            () if is(option, "nx") => condition.only_new = true,
+            () if is(option, "xx") => condition.only_existing = true,
+            () if is(option, "gt") => condition.only_later = true,
+            () if is(option, "lt") => condition.only_earlier = true,
+            () => {
+                return Err(format!("ERR Unsupported option {}", shown(option, SHOWN_BYTES)).into());
+            }
+        }
+    }
+    let ExpireCondition { only_new, only_existing, only_later, only_earlier } = condition;
+    if only_new && (only_existing || only_later || only_earlier) {
+        return Err("ERR NX and XX, GT or LT options at the same time are not compatible".into());
+    }
+    if only_later && only_earlier {
+        return Err("ERR GT and LT options at the same time are not compatible".into());
+    }
+    let at = point_in_time(number(words[2])?, form);
+    let at = at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))?;
+    command_of(Command::Expire(key(words[1])?, at, condition))
+}
+
+pub fn expire(words: &Words<'_>) -> Outcome {
+    expire_at(words, ExpiryForm { absolute: false, millis: false }, "expire")
+}
+
+pub fn pexpire(words: &Words<'_>) -> Outcome {
+    expire_at(words, ExpiryForm { absolute: false, millis: true }, "pexpire")
+}
+
+pub fn expireat(words: &Words<'_>) -> Outcome {
+    expire_at(words, ExpiryForm { absolute: true, millis: false }, "expireat")
+}
+
+pub fn pexpireat(words: &Words<'_>) -> Outcome {
+    expire_at(words, ExpiryForm { absolute: true, millis: true }, "pexpireat")
+}
+
+pub fn persist(words: &Words<'_>) -> Outcome {
+    command_of(Command::Persist(key(words[1])?))
+}
+
+pub fn flush(words: &Words<'_>) -> Outcome {
+    match &words[1..] {
+        [] => command_of(Command::Clear),
+        [option] if is(option, "async") || is(option, "sync") => command_of(Command::Clear),
+        _ => Err(SYNTAX.into()),
+    }
+}
+
+pub fn ping(words: &Words<'_>) -> Outcome {
+    match &words[1..] {
+        [] => answered(Reply::Simple("PONG")),
+        [message] => answered(Reply::bulk(message)),
+        _ => Err(wrong_number("ping")),
+    }
+}
+
+pub fn echo(words: &Words<'_>) -> Outcome {
+    answered(Reply::bulk(words[1]))
+}
+
+pub fn select(words: &Words<'_>) -> Outcome {
+    match number(words[1])? {
+        0 => answered(Reply::Ok),
+        _ => Err("ERR DB index is out of range".into()),
+    }
+}
+
+pub fn time(_: &Words<'_>) -> Outcome {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap_or_default();
+    let part = |number: u64| Reply::bulk(number.to_string().as_bytes());
+    answered(Reply::Array(vec![part(now.as_secs()), part(now.subsec_micros().into())]))
+}
+
+/// There are no replicas to wait for.
+pub fn wait(words: &Words<'_>) -> Outcome {
+    let replicas = number(words[1])?;
+    if number(words[2]).map_err(|_| "ERR timeout is not an integer or out of range")? < 0 {
+        return Err("ERR timeout is negative".into());
+    }
+    match replicas {
+        0 => answered(Reply::Integer(0)),
+        _ => {
+            Err("ERR there are no replicas to wait for; every reply to a write means it is on disk"
+                .into())
+        }
+    }
+}
+
+/// Everything is saved at any time.
+pub fn lastsave(_: &Words<'_>) -> Outcome {
+    answered(Reply::Integer(now_millis() / 1000))
+}
+
+pub fn bgrewriteaof(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Compact))
+}
+
+pub fn object(words: &Words<'_>) -> Outcome {
+    match &words[1..] {
+        [name, word] if is(name, "encoding") => command_of(Command::Encoding(key(word)?)),
+        [name, ..] if is(name, "encoding") => Err(wrong_number("object|encoding")),
+        _ => Err(unknown_subcommand("object", words[1])),
+    }
+}
+
+pub fn memory(words: &Words<'_>) -> Outcome {
+    match &words[1..] {
+        [name, word] if is(name, "usage") => command_of(Command::MemoryUsage(key(word)?)),
+        [name, word, samples, count] if is(name, "usage") && is(samples, "samples") => {
+            number(count)?;
+            command_of(Command::MemoryUsage(key(word)?))
+        }
+        [name, _, ..] if is(name, "usage") => Err(SYNTAX.into()),
+        [name] if is(name, "usage") => Err(wrong_number("memory|usage")),
+        _ => Err(unknown_subcommand("memory", words[1])),
+    }
+}
+
+pub fn multi(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Multi))
+}
+
+pub fn exec(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Exec))
+}
+
+pub fn discard(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Discard))
+}
+
+pub fn watch(words: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Watch(key_list(&words[1..])?)))
+}
+
+pub fn unwatch(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Unwatch))
+}
+
+pub fn quit(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Quit))
+}
+
+pub fn reset(_: &Words<'_>) -> Outcome {
+    Ok(Request::Session(Session::Reset))
+}
+
+pub fn auth(words: &Words<'_>) -> Outcome {
+    match words[1..] {
+        [password] => Ok(Request::Session(Session::Auth(b"default".to_vec(), password.to_vec()))),
+        [user, password] => Ok(Request::Session(Session::Auth(user.to_vec(), password.to_vec()))),
+        _ => Err(SYNTAX.into()),
+    }
+}
+
+pub fn hello(words: &Words<'_>) -> Outcome {
+    let mut hello = Hello::default();
+    let mut rest = &words[1..];
+    if let [version, after @ ..] = rest {
+        hello.version = match integer(version) {
+            Some(2) => Some(RespVersion::V2),
+            Some(3) => Some(RespVersion::V3),
+            Some(_) => return Err("NOPROTO unsupported protocol version".into()),
+            None => {
+                return Err("ERR Protocol version is not an integer or out of range".into());
+            }
+        };
+        rest = after;
+    }
+    while let [option, after @ ..] = rest {
+        rest = match after {
+            [user, password, after @ ..] if is(option, "auth") => {
+                hello.auth = Some((user.to_vec(), password.to_vec()));
+                after
+            }
+            [name, after @ ..] if is(option, "setname") => {
+                hello.name = Some(printable(name, "Client names")?);
+                after
+            }
+            _ => {
+                let option = shown(option, SHOWN_BYTES);
+                return Err(format!("ERR Syntax error in HELLO option '{option}'").into());
+            }
+        };
+    }
+    Ok(Request::Session(Session::Hello(hello)))
+}
+
+/// A word that can stand in a line of CLIENT LIST.
+fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
+    match word.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        true => Ok(String::from_utf8_lossy(word).into_owned()),
+        false => {
+            Err(format!("ERR {what} cannot contain spaces, newlines or special characters.").into())
+        }
+    }
+}
+
+pub fn client(words: &Words<'_>) -> Outcome {
+    let session = match &words[1..] {
+        [name] if is(name, "id") => Session::ClientId,
+        [name] if is(name, "getname") => Session::ClientGetName,
+        [name] if is(name, "info") => Session::ClientInfo,
+        [name, ..] if is(name, "list") => Session::ClientList,
+        [name, new] if is(name, "setname") => {
+            Session::ClientSetName(printable(new, "Client names")?)
+        }
+        [name, attribute, value] if is(name, "setinfo") => {
+            if is(attribute, "lib-name") {
+                Session::ClientSetInfo(LibraryField::Name, printable(value, "lib-name")?)
+            } else if is(attribute, "lib-ver") {
+                Session::ClientSetInfo(LibraryField::Version, printable(value, "lib-ver")?)
+            } else {
+                let attribute = shown(attribute, SHOWN_BYTES);
+                return Err(format!("ERR Unrecognized option '{attribute}'").into());
+            }
+        }
+        [name, address] if is(name, "kill") => {
+            Session::ClientKill(ClientChoice::Address(shown(address, SHOWN_BYTES)), true)
+        }
+        [name, filter, value] if is(name, "kill") && is(filter, "id") => {
+            let id = number(value).ok().and_then(|id| u64::try_from(id).ok());
+            let id = id.filter(|id| *id > 0);
+            Session::ClientKill(
+                ClientChoice::Id(id.ok_or("ERR client-id should be greater than 0")?),
+                false,
+            )
+        }
+        [name, filter, value] if is(name, "kill") && is(filter, "addr") => {
+            Session::ClientKill(ClientChoice::Address(shown(value, SHOWN_BYTES)), false)
+        }
+        [name, ..] if is(name, "kill") => return Err(SYNTAX.into()),
+        [name, ..] => {
+            let known = ["id", "getname", "info", "setname", "setinfo"];
+            return Err(match known.iter().find(|known| is(name, known)) {
+                Some(known) => wrong_number(&format!("client|{known}")),
+                None => unknown_subcommand("client", name),
+            });
+        }
+        [] => return Err(wrong_number("client")),
+    };
+    Ok(Request::Session(session))
+}
+
+pub fn config(words: &Words<'_>) -> Outcome {
+    match &words[1..] {
+        [name, patterns @ ..] if is(name, "get") && !patterns.is_empty() => {
+            let patterns = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+            Ok(Request::Session(Session::ConfigGet(patterns)))
+        }
+        [name] if is(name, "get") => Err(wrong_number("config|get")),
+        _ => Err(unknown_subcommand("config", words[1])),
+    }
+}
+
+pub fn info(words: &Words<'_>) -> Outcome {
+    let sections = words[1..].iter().map(|word| shown(word, SHOWN_BYTES).to_lowercase()).collect();
+    Ok(Request::Session(Session::Info(sections)))
+}
+
+pub fn command(words: &Words<'_>) -> Outcome {
+    let described = |spec: Option<&Spec>| spec.map_or(Reply::NullArray, describe);
+    let reply = match &words[1..] {
+        [] => Reply::Array(COMMANDS.iter().map(describe).collect()),
+        [name] if is(name, "count") => Reply::Integer(COMMANDS.len() as i64),
+        [name] if is(name, "list") => Reply::Array(
+            COMMANDS.iter().map(|spec| Reply::Bulk(spec.name.as_bytes().into())).collect(),
+        ),
+        [name] if is(name, "info") => Reply::Array(COMMANDS.iter().map(describe).collect()),
+        [name, names @ ..] if is(name, "info") => {
+            Reply::Array(names.iter().map(|name| described(spec_named(name))).collect())
+        }
+        // An empty DOCS would take redis-cli's own hints away; after an error it keeps them.
+        [name, ..] => return Err(unknown_subcommand("command", name)),
+    };
+    answered(reply)
+}
+
+/// A row of COMMAND, in the form that it has since Redis 7.
+fn describe(spec: &Spec) -> Reply<'static> {
+    let (first, last, step) = spec.keys;
+    let number = |number: i32| Reply::Integer(number.into());
+    Reply::Array(vec![
+        Reply::Bulk(spec.name.as_bytes().into()),
+        number(spec.arity),
+        Reply::Array(spec.flags.iter().map(|flag| Reply::Simple(flag)).collect()),
+        number(first),
+        number(last),
+        number(step),
+        Reply::Array(Vec::new()),
+        Reply::Array(Vec::new()),
+        Reply::Array(Vec::new()),
+        Reply::Array(Vec::new()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-0", None),
+            ("01", None),
+            ("+1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("", None),
+            ("-", None),
+        ] {
+            assert_eq!(integer(text.as_bytes()), number, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_command_is_told_in_the_words_that_clients_look_for() {
+        let (request, _) = request(&[b"HELLO2", b"3", b"a\r\nb"]);
+        match request {
+            Request::Mistake(text) => assert_eq!(
+                text,
+                "ERR unknown command 'HELLO2', with args beginning with: '3' 'a\r\nb' "
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+}

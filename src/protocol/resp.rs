@@ -1,0 +1,286 @@
+//! The Redis serialization protocol, versions 2 and 3 (RESP).
+//!
+//! A request is `*<count>\r\n` and that many words `$<length>\r\n<bytes>\r\n`. The parser keeps its
+//! place between reads, so a long value is looked at once, and it takes memory only for what has
+//! arrived: a count or length that is announced reserves nothing. Errors and limits are those of
+//! Redis 7 (`networking.c`).
+
+use std::io::Write;
+use std::ops::Range;
+
+use super::{Parsed, arguments};
+use crate::command::{Dialect, Reply, RespVersion};
+
+/// The most words in a request. Redis had this limit until version 7; each word has at least five
+/// bytes on the wire, and sixteen in memory.
+const WORDS: i64 = 1024 * 1024;
+
+/// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
+const HEADER_BYTES: usize = 64 * 1024;
+
+/// What a client may send that has not said the password: Redis's limits.
+const UNAUTHENTICATED_WORDS: i64 = 10;
+const UNAUTHENTICATED_BYTES: usize = 16 * 1024;
+
+/// What a request may be like.
+pub struct Limits {
+    /// Whether the client has said the password, or there is none.
+    pub authenticated: bool,
+    /// The longest word.
+    pub max_value: usize,
+}
+
+/// The place in a request that has not arrived as a whole.
+///
+/// - `words` are the ranges of the words found so far; `at` is where the next header begins.
+#[derive(Default)]
+pub struct Parser {
+    words: Vec<Range<usize>>,
+    /// Words that are still to come; `None` before the count is known.
+    missing: Option<usize>,
+    at: usize,
+}
+
+/// Why there is no request.
+enum Stop {
+    Incomplete,
+    Error(String),
+}
+
+impl Parser {
+    /// Takes a request off the front of `received`, which begins with `*`.
+    pub fn parse(&mut self, received: &[u8], version: RespVersion, limits: &Limits) -> Parsed {
+        let dialect = Dialect::Resp(version);
+        match self.advance(received, limits) {
+            Ok(()) => {}
+            Err(Stop::Incomplete) => return Parsed::Incomplete,
+            Err(Stop::Error(what)) => {
+                return Parsed::Fatal(format!("ERR Protocol error: {what}").into(), dialect);
+            }
+        }
+        let length = self.at;
+        let words: Vec<&[u8]> = self.words.iter().map(|word| &received[word.clone()]).collect();
+        let parsed = match words.first() {
+            None => Parsed::Nothing(length),
+            Some(name) if is_http(name) => Parsed::Http,
+            Some(_) => {
+                let (request, spec) = arguments::request(&words);
+                Parsed::Request(request, dialect, length, spec)
+            }
+        };
+        self.words.clear();
+        (self.missing, self.at) = (None, 0);
+        parsed
+    }
+
+    fn advance(&mut self, received: &[u8], limits: &Limits) -> Result<(), Stop> {
+        if self.missing.is_none() {
+            let count = self.number(received, "too big mbulk count string")?;
+            let count = count.filter(|count| *count <= WORDS);
+            let count = count.ok_or_else(|| error("invalid multibulk length"))?;
+            if count > UNAUTHENTICATED_WORDS && !limits.authenticated {
+                return Err(error("unauthenticated multibulk length"));
+            }
+            self.missing = Some(count.max(0) as usize);
+        }
+        while let Some(missing) = self.missing.filter(|missing| *missing > 0) {
+            match received.get(self.at) {
+                None => return Err(Stop::Incomplete),
+                Some(b'$') => {}
+                Some(&other) => {
+                    let shown = match other {
+                        b'\r' | b'\n' | 0 => ' ',
+                        other => char::from(other),
+                    };
+                    return Err(Stop::Error(format!("expected '$', got '{shown}'")));
+                }
+            }
+            let header = self.at;
+            let length = self.number(received, "too big bulk count string")?;
+            let length = length.and_then(|length| usize::try_from(length).ok());
+            let length = length.filter(|length| *length <= limits.max_value);
+            let length = length.ok_or_else(|| error("invalid bulk length"))?;
+            if length > UNAUTHENTICATED_BYTES && !limits.authenticated {
+                return Err(error("unauthenticated bulk length"));
+            }
+            let end = self.at + length;
+            if received.len() < end + 2 {
+                self.at = header;
+                return Err(Stop::Incomplete);
+            }
+            self.words.push(self.at..end);
+            self.at = end + 2;
+            self.missing = Some(missing - 1);
+        }
+        Ok(())
+    }
+
+    /// The number between the type byte and the line end, and the place moved behind it. `None` is
+    /// no number.
+    fn number(&mut self, received: &[u8], too_big: &str) -> Result<Option<i64>, Stop> {
+        let from = self.at + 1;
+        let rest = received.get(from..).ok_or(Stop::Incomplete)?;
+        let Some(found) = memchr::memchr(b'\r', &rest[..rest.len().min(HEADER_BYTES + 1)]) else {
+            if rest.len() > HEADER_BYTES {
+                return Err(error(too_big));
+            }
+            return Err(Stop::Incomplete);
+        };
+        let end = from + found;
+        if received.len() < end + 2 {
+            return Err(Stop::Incomplete);
+        }
+        let number = arguments::integer(&received[from..end]);
+        self.at = end + 2;
+        Ok(number)
+    }
+}
+
+fn error(what: &str) -> Stop {
+    Stop::Error(what.to_owned())
+}
+
+/// Whether a command is the beginning of an HTTP request, or its Host header: a page in somebody's
+/// browser may send such requests to this port, and lines in its body would be commands.
+pub fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
+}
+
+/// Appends a reply.
+pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    match reply {
+        Reply::Ok => out.extend_from_slice(b"+OK\r\n"),
+        Reply::Simple(word) => line(out, format_args!("+{word}")),
+        Reply::Integer(number) => line(out, format_args!(":{number}")),
+        Reply::Bulk(bytes) => {
+            line(out, format_args!("${}", bytes.len()));
+            out.extend_from_slice(bytes);
+            out.extend_from_slice(b"\r\n");
+        }
+        Reply::Null => out.extend_from_slice(match version {
+            RespVersion::V2 => b"$-1\r\n",
+            RespVersion::V3 => b"_\r\n",
+        }),
+        Reply::NullArray => out.extend_from_slice(match version {
+            RespVersion::V2 => b"*-1\r\n",
+            RespVersion::V3 => b"_\r\n",
+        }),
+        Reply::Array(items) => {
+            line(out, format_args!("*{}", items.len()));
+            items.iter().for_each(|item| encode(version, item, out));
+        }
+        Reply::Map(items) => {
+            match version {
+                RespVersion::V2 => line(out, format_args!("*{}", items.len())),
+                RespVersion::V3 => line(out, format_args!("%{}", items.len() / 2)),
+            }
+            items.iter().for_each(|item| encode(version, item, out));
+        }
+        Reply::Error(text) => {
+            out.push(b'-');
+            // A line end in an error would end the reply before its time.
+            let one_line = |byte: u8| if byte == b'\r' || byte == b'\n' { b' ' } else { byte };
+            out.extend(text.bytes().map(one_line));
+            out.extend_from_slice(b"\r\n");
+        }
+        Reply::NotDurable(reason) => {
+            line(out, format_args!("-MISCONF Errors writing to the AOF file: {reason}"));
+        }
+    }
+}
+
+fn line(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    write!(out, "{text}\r\n").expect("writing to memory cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Parser, Request};
+
+    fn parser() -> Parser {
+        Parser::new(true, 1000)
+    }
+
+    #[test]
+    fn a_request_is_the_same_however_it_is_cut() {
+        let request = b"*3\r\n$3\r\nset\r\n$3\r\nk\r\n\r\n$0\r\n\r\n";
+        for first in 0..request.len() {
+            for second in first..request.len() {
+                let mut parser = parser();
+                for cut in [first, second] {
+                    assert!(matches!(parser.parse(&request[..cut]), Parsed::Incomplete), "{cut}");
+                }
+                match parser.parse(request) {
+                    Parsed::Request(Request::Command(command), _, length, Some(spec)) => {
+                        assert_eq!(length, request.len());
+                        assert_eq!(spec.name, "set");
+                        let shown = format!("{command:?}");
+                        assert!(shown.contains(r"k\r\n = "), "{shown}");
+                    }
+                    other => panic!("{first}, {second}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_request_is_refused_in_redis_words() {
+        for (request, expected) in [
+            ("*x\r\n", "invalid multibulk length"),
+            ("*\r\n", "invalid multibulk length"),
+            ("*3000000000\r\n", "invalid multibulk length"),
+            ("*1\r\nfoo\r\n", "expected '$', got 'f'"),
+            ("*1\r\n\r\n", "expected '$', got ' '"),
+            ("*1\r\n$-1\r\n", "invalid bulk length"),
+            ("*1\r\n$1001\r\n", "invalid bulk length"),
+            ("*1\r\n$x\r\n", "invalid bulk length"),
+            (&format!("*{}", "1".repeat(70_000)), "too big mbulk count string"),
+            (&format!("*1\r\n${}", "1".repeat(70_000)), "too big bulk count string"),
+        ] {
+            match parser().parse(request.as_bytes()) {
+                Parsed::Fatal(error, _) => {
+                    assert_eq!(error, format!("ERR Protocol error: {expected}"));
+                }
+                other => panic!("{request:?}: {other:?}"),
+            }
+        }
+        for nothing in ["*0\r\n", "*-1\r\n", "*-10\r\n"] {
+            let parsed = parser().parse(nothing.as_bytes());
+            assert!(matches!(parsed, Parsed::Nothing(length) if length == nothing.len()));
+        }
+    }
+
+    #[test]
+    fn who_has_not_said_the_password_may_send_little() {
+        for (request, expected) in [
+            ("*11\r\n", "unauthenticated multibulk length"),
+            ("*1\r\n$16385\r\n", "unauthenticated bulk length"),
+        ] {
+            match Parser::new(false, 1 << 20).parse(request.as_bytes()) {
+                Parsed::Fatal(error, _) => assert!(error.ends_with(expected), "{error}"),
+                other => panic!("{request:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn replies_are_spelled_as_each_version_has_them() {
+        let spelled = |version, reply: &Reply<'_>| {
+            let mut out = Vec::new();
+            encode(version, reply, &mut out);
+            String::from_utf8(out).expect("text")
+        };
+        let map = Reply::Map(vec![Reply::bulk(b"a"), Reply::Integer(1)]);
+        for (reply, two, three) in [
+            (Reply::Null, "$-1\r\n", "_\r\n"),
+            (Reply::NullArray, "*-1\r\n", "_\r\n"),
+            (map, "*2\r\n$1\r\na\r\n:1\r\n", "%1\r\n$1\r\na\r\n:1\r\n"),
+            (Reply::Array(vec![Reply::Ok]), "*1\r\n+OK\r\n", "*1\r\n+OK\r\n"),
+            (Reply::Error("ERR a\r\nb".into()), "-ERR a  b\r\n", "-ERR a  b\r\n"),
+        ] {
+            assert_eq!(spelled(RespVersion::V2, &reply), two);
+            assert_eq!(spelled(RespVersion::V3, &reply), three);
+        }
+    }
+}
