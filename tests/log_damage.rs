@@ -189,6 +189,53 @@ fn a_torn_last_batch_is_cut_kept_aside_and_never_comes_back() {
     assert_eq!(value(&again, "after").as_deref(), Some("the cut"));
 }
 
+/// Seen: a segment that was exactly full had no room for the mark, so damage to its last batch was
+/// taken for a torn write, however long it had been acknowledged; and the committer spun. Now the
+/// mark makes the file grow.
+#[test]
+fn the_last_batch_of_a_full_segment_is_marked_too() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    let full = 32 << 10;
+    for batch in 1..full / 4096 {
+        assert_eq!(ask(&engine, set(&format!("key{batch}"), "value")), Reply::Ok);
+    }
+    while disk.files()[Path::new(ACTIVE)].len() <= full {
+        std::thread::yield_now();
+    }
+    let mut files = disk.files();
+    files.remove(Path::new("/log/wal_file.next"));
+    files.get_mut(Path::new(ACTIVE)).expect("the active segment")[full - 4096 + 70] ^= 1;
+    let error = start(&files).expect_err("damage to an acknowledged batch");
+    assert!(error.contains("offset 28672"), "{error}");
+}
+
+/// Seen: an import that failed left a half-made segment under the name of the next one. When the
+/// seed's file was moved away, as the message says, a start went on with that half.
+#[test]
+fn an_import_that_fails_at_any_call_leaves_no_half_log_behind() {
+    let records = 25_000;
+    let line = |key: usize| format!("3SET9k{key:08}5value\n");
+    let lines: String = (0..records).map(line).collect();
+    for at in 1.. {
+        let files = HashMap::from([(PathBuf::from(ACTIVE), lines.clone().into_bytes())]);
+        let disk = DoubleDisk::with_files(&files);
+        disk.fail_at(at, double::Fault::PowerCut);
+        drop(open(&disk, Fsync::Always));
+        let found = disk.after_power_cut(&mut || true);
+        let mut files = found.files();
+        if files.get(Path::new(ACTIVE)).is_some_and(|bytes| bytes.starts_with(b"3SET")) {
+            files.remove(Path::new(ACTIVE));
+        }
+        let engine = open(&DoubleDisk::with_files(&files), Fsync::Always).expect("a start");
+        let keys = engine.state().keys;
+        assert!(keys == 0 || keys == records, "call {at}: {keys} of {records} keys");
+        if !disk.has_failed() {
+            break;
+        }
+    }
+}
+
 /// Without a sync for each batch, a power cut can leave a later batch and take an earlier one. Both
 /// are cut, and the later one must not be found again behind what is written in their place.
 #[test]

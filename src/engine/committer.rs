@@ -67,6 +67,7 @@ impl Committer {
                     while !self.backlog.is_empty() {
                         self.shared.queue.take_more(&mut self.backlog);
                         self.run_batch();
+                        self.sync_if_due();
                     }
                     idle_since = Instant::now();
                 }

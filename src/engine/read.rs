@@ -71,7 +71,7 @@ pub fn read(
         }),
         Command::Encoding(key) => view.get(key, &mut |entry| {
             answer(match entry.map(Entry::value) {
-                None => Reply::Error("ERR no such key".into()),
+                None => Reply::Null,
                 Some(value) => Reply::bulk(encoding(value).as_bytes()),
             });
         }),

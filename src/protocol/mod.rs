@@ -160,7 +160,7 @@ impl Parser {
                     resp::Limits { authenticated: self.authenticated, max_value: self.max_value };
                 self.resp.parse(received, self.version, &limits)
             }
-            Some(_) => text::parse(received, self.scanned, self.version),
+            Some(_) => text::parse(received, self.scanned, self.version, self.max_value),
         };
         let incomplete = matches!(parsed, Parsed::Incomplete);
         if incomplete && received.len() > REQUEST_BYTES.saturating_add(self.max_value) {

@@ -26,11 +26,12 @@ use crate::entry::Entry;
 pub const LINE_BYTES: usize = 64 * 1024;
 
 const TOO_LONG: &str = "ERR Protocol error: too big inline request";
+const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 const INVALID: &str = "INVALID COMMAND";
 const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 
 /// Takes the first line off `received`, the first `scanned` bytes of which hold no line end.
-pub fn parse(received: &[u8], scanned: usize, version: RespVersion) -> Parsed {
+pub fn parse(received: &[u8], scanned: usize, version: RespVersion, max_value: usize) -> Parsed {
     let Some(found) = memchr::memchr(b'\n', &received[scanned..]) else {
         // A carriage return may turn out to be part of the line's end.
         let line = received.strip_suffix(b"\r").unwrap_or(received);
@@ -57,6 +58,9 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion) -> Parsed {
     };
     if resp::is_http(name) {
         return Parsed::Http;
+    }
+    if words.iter().any(|word| word.len() > max_value) {
+        return Parsed::Request(Request::Mistake(TOO_LONG_VALUE.into()), text, length + 1, None);
     }
     // What a person types to try the server has answers for people; the rest is Redis's.
     if let Some((name, request)) = own_request(&words) {
@@ -184,7 +188,7 @@ pub fn encode(command: &Command, line_end: LineEnd, reply: &Reply<'_>, out: &mut
         }
         Reply::Error(error) => return encode_error(error, line_end, out),
         Reply::NotDurable(reason) => {
-            append(out, format_args!("-ERR not written, the log takes no more writes: {reason}"));
+            append(out, format_args!("-ERR not confirmed, the log takes no more writes: {reason}"));
         }
         // Only SET, GET and DEL are answered here, and errors.
         _ => out.extend_from_slice(b"+OK"),
@@ -297,14 +301,14 @@ mod tests {
     #[test]
     fn a_line_at_the_limit_is_taken_and_one_byte_more_is_fatal() {
         let mut line = vec![b'x'; LINE_BYTES];
-        assert!(matches!(parse(&line, 0, V2), Parsed::Incomplete));
+        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Incomplete));
         line.push(b'\r');
-        assert!(matches!(parse(&line, 0, V2), Parsed::Incomplete));
+        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Incomplete));
         line.push(b'\n');
-        assert!(matches!(parse(&line, 0, V2), Parsed::Request(..)));
+        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Request(..)));
         line.insert(0, b'x');
-        assert!(matches!(parse(&line, 0, V2), Parsed::Fatal(..)));
+        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Fatal(..)));
         line.pop();
-        assert!(matches!(parse(&line, 0, V2), Parsed::Fatal(..)));
+        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Fatal(..)));
     }
 }

@@ -24,12 +24,19 @@ const FIRST_READ_BYTES: usize = 2 * 1024;
 /// Memory that a connection keeps between requests, once it has needed it.
 const KEPT_READ_BYTES: usize = 64 * 1024;
 
+/// Reads that are queued at a time behind a write: their replies may be long, and the client has to
+/// take them before there are more.
+const QUEUED_READS: usize = 1024;
+
 /// Replies that are gathered before they are sent.
 const SEND_BYTES: usize = 64 * 1024;
 
 /// How long a client that is told of its fatal mistake has to read that before the connection is
 /// reset by the input it still sends.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How often to look whether such a client has closed.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
 
 /// Serves a client until it leaves, makes a fatal mistake, or the server stops.
 pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
@@ -40,13 +47,18 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         parser: Parser::new(shared.settings.password.is_none(), shared.settings.max_value),
         replies: Vec::new(),
         operations: Vec::new(),
+        queued_reads: 0,
     };
     let mut received = Received::default();
     let mut end = End::Left;
+    let mut last_read = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
         match received.read_more(outbox) {
             Ok(0) => break,
-            Ok(count) => shared.metrics.input_bytes.add(count as u64),
+            Ok(count) => {
+                shared.metrics.input_bytes.add(count as u64);
+                last_read = Instant::now();
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
                 log::debug!("client {}: cannot read: {error}", outbox.id);
@@ -60,7 +72,8 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         end = End::Left;
     }
     outbox.wait_until_empty();
-    if end == End::Closing {
+    let speaks = last_read.elapsed() < LINGER;
+    if end == End::Closing || (stopping.load(Ordering::Relaxed) && speaks) {
         drain(outbox);
     }
 }
@@ -84,6 +97,8 @@ struct Connection<'a> {
     replies: Vec<u8>,
     /// To be queued.
     operations: Vec<Operation>,
+    /// How many of them are reads.
+    queued_reads: usize,
 }
 
 impl Connection<'_> {
@@ -140,7 +155,12 @@ impl Connection<'_> {
     fn run(&mut self, command: Command, dialect: Dialect) {
         let in_order = self.operations.is_empty() && !self.outbox.has_queued();
         if command.is_write() || !in_order {
-            return self.operations.push(Operation::new(command, dialect));
+            self.queued_reads += usize::from(!command.is_write());
+            self.operations.push(Operation::new(command, dialect));
+            if self.queued_reads >= QUEUED_READS {
+                self.submit();
+            }
+            return;
         }
         self.engine.read(&command, &mut |reply| {
             protocol::encode(&command, dialect, &reply, &mut self.replies);
@@ -159,6 +179,7 @@ impl Connection<'_> {
             self.outbox.send(&mut self.replies);
         }
         let operations = std::mem::take(&mut self.operations);
+        self.queued_reads = 0;
         self.outbox.queue(&operations);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission { recipient, operations }).is_err() {
@@ -206,20 +227,23 @@ impl Received {
     }
 }
 
-/// Lets the last reply arrive: a close with unread input resets the connection, and the reply may
-/// be lost with it.
+/// Lets the last replies arrive: a close with unread input resets the connection, and what is still
+/// on the way is lost with it. So the input is read and thrown away until the client has closed its
+/// side too, or has had its time.
 fn drain(outbox: &Outbox) {
     let mut socket = outbox.socket();
-    let quiet = socket
-        .shutdown(Shutdown::Write)
-        .and_then(|()| socket.set_read_timeout(Some(LINGER)))
-        .and_then(|()| {
-            let mut rest = [0; 1024];
-            let deadline = Instant::now() + LINGER;
-            while socket.read(&mut rest)? > 0 && Instant::now() < deadline {}
-            Ok(())
-        });
-    if let Err(error) = quiet {
-        log::debug!("client {}: {error}", outbox.id);
+    let deadline = Instant::now() + LINGER;
+    let prepared =
+        socket.shutdown(Shutdown::Write).and_then(|()| socket.set_read_timeout(Some(DRAIN_STEP)));
+    let mut rest = [0; 4096];
+    // A connection that both sides have closed has no peer any more.
+    while prepared.is_ok() && Instant::now() < deadline && socket.peer_addr().is_ok() {
+        match socket.read(&mut rest) {
+            // Closed by the client, or to reading by ourselves, when nothing is to be read now.
+            Ok(0) => std::thread::sleep(DRAIN_STEP),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
     }
 }

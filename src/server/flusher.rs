@@ -43,7 +43,11 @@ impl Flusher {
     pub fn watch(&self, outbox: &Arc<Outbox>) -> io::Result<()> {
         self.watched.lock().insert(outbox.id, outbox.clone());
         let flags = EventFlags::OUT | EventFlags::ONESHOT;
-        Ok(epoll::add(&self.epoll, outbox.socket(), EventData::new_u64(outbox.id), flags)?)
+        let data = EventData::new_u64(outbox.id);
+        epoll::add(&self.epoll, outbox.socket(), data, flags).map_err(|errno| {
+            self.watched.lock().remove(&outbox.id);
+            errno.into()
+        })
     }
 
     /// What the thread does.

@@ -39,6 +39,9 @@ const BACKLOG: i32 = 4096;
 /// How long to leave `accept` alone when there are no file descriptors or no memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// When a silent connection is first asked whether it is still there: Redis's `tcp-keepalive`.
+const KEEPALIVE: Duration = Duration::from_secs(300);
+
 /// How long clients have to read their last replies when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -124,7 +127,8 @@ impl Server {
     }
 
     /// Binds a socket that does not listen yet: clients are refused until there is an answer for
-    /// them, and a port in use is found out before anything is touched.
+    /// them, and a port that another server listens on is found out before anything is touched. (Two
+    /// servers that both still replay may bind the same port; the second to listen then fails.)
     pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
@@ -194,7 +198,12 @@ impl Server {
             return self.turn_away(&socket, "-ERR max number of clients reached\r\n");
         }
         // Replies are sent when they are ready; waiting to fill a packet only delays them.
-        if let Err(error) = socket.set_nodelay(true) {
+        // A peer that has vanished without a word is found out in the end.
+        let set = socket.set_nodelay(true).and_then(|()| {
+            net::sockopt::set_socket_keepalive(&socket, true)?;
+            Ok(net::sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?)
+        });
+        if let Err(error) = set {
             log::debug!("{address}: {error}");
         }
         let profile = Profile::new(address, socket.local_addr().ok());
@@ -211,6 +220,7 @@ impl Server {
         if let Err(error) = admitted {
             log::error!("{address}: turned away, no thread can be started: {error}");
             metrics.rejected_connections.add(1);
+            self.turn_away(outbox.socket(), "-ERR max number of clients reached\r\n");
         }
     }
 
@@ -232,7 +242,10 @@ impl Client {
     fn run(self) {
         self.shared.metrics.connected_clients.add(1);
         self.report("connected");
-        connection::serve(&self.shared, &self.outbox, self.stopping.flag());
+        // Made here and not before: where no thread can be started, nobody has come and nobody
+        // leaves.
+        let Connected(client) = &Connected(self);
+        connection::serve(&client.shared, &client.outbox, client.stopping.flag());
     }
 
     fn report(&self, what: &str) {
@@ -243,17 +256,20 @@ impl Client {
     }
 }
 
-/// Also after a panic: the connection is closed and the client is no longer counted.
-impl Drop for Client {
+/// A client that is counted. Also after a panic its connection is closed, and it is no longer.
+struct Connected(Client);
+
+impl Drop for Connected {
     fn drop(&mut self) {
-        let id = self.outbox.id;
+        let client = &self.0;
+        let id = client.outbox.id;
         if std::thread::panicking() {
             log::error!("client {id}: its thread panicked; only this client is closed");
         }
-        self.outbox.abandon();
-        self.shared.metrics.connected_clients.subtract(1);
-        self.report("closed");
-        self.shared.clients.leave(id);
+        client.outbox.abandon();
+        client.shared.metrics.connected_clients.subtract(1);
+        client.report("closed");
+        client.shared.clients.leave(id);
     }
 }
 

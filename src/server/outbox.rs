@@ -38,6 +38,10 @@ const READING_PAUSE: Duration = Duration::from_millis(100);
 /// The same for all clients together; who then has much unread is closed first.
 pub const ALL_UNSENT_BYTES: usize = 1 << 30;
 
+/// What is sent under one lock: a client that reads as fast as we send must not keep the committer
+/// waiting for the lock.
+const ROUND_BYTES: u64 = 1 << 20;
+
 /// Memory for replies that is kept while a client is quiet.
 const KEPT_BYTES: usize = 4 * 1024;
 
@@ -103,14 +107,17 @@ impl Outbox {
         self.state.lock().queued_operations > 0
     }
 
-    /// Counts operations that are about to be queued, all that has been read from the socket. Waits
-    /// until those before are answered: so a client that sends more than it is answered is not
-    /// read from, and its turn comes between those of others.
+    /// Counts operations that are about to be queued. Waits until those before are answered and the
+    /// client reads: so a client that sends more than it is answered is not read from, and its turn
+    /// comes between those of others.
     pub fn queue(&self, operations: &[Operation]) {
         let mut state = self.state.lock();
         while !state.broken && state.queued_operations > 0 {
             self.changed.wait(&mut state);
         }
+        drop(state);
+        self.wait_for_reader();
+        let mut state = self.state.lock();
         state.queued_operations += operations.len();
     }
 
@@ -119,7 +126,7 @@ impl Outbox {
     /// end it will be closed.
     pub fn wait_for_reader(&self) {
         let mut state = self.state.lock();
-        while !state.broken && state.unsent.len() - state.sent > COMFORTABLE_BYTES {
+        while !state.broken && state.unsent_bytes() > COMFORTABLE_BYTES {
             if state.stalled_at == Some(state.total_sent) {
                 return;
             }
@@ -167,7 +174,7 @@ impl Outbox {
         if state.broken {
             return;
         }
-        let unsent = state.unsent.len() - state.sent;
+        let unsent = state.unsent_bytes();
         let all_unsent = self.flusher.unsent.load(Ordering::Relaxed);
         if unsent > UNSENT_BYTES || (unsent > COMFORTABLE_BYTES && all_unsent > ALL_UNSENT_BYTES) {
             log::warn!("client {}: closed, it leaves its replies unread", self.id);
@@ -191,13 +198,17 @@ impl Outbox {
     /// Keeps the sum over all clients.
     fn account(&self, state: &mut State) {
         let all = &self.flusher.unsent;
-        all.fetch_add(state.unsent.len(), Ordering::Relaxed);
+        all.fetch_add(state.unsent_bytes(), Ordering::Relaxed);
         all.fetch_sub(state.accounted, Ordering::Relaxed);
-        state.accounted = state.unsent.len();
+        state.accounted = state.unsent_bytes();
     }
 
     fn send_unsent(&self, state: &mut State) {
+        let before = state.total_sent;
         while state.sent < state.unsent.len() {
+            if state.total_sent - before >= ROUND_BYTES {
+                return state.forget_sent();
+            }
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             match rustix::net::send(&self.socket, &state.unsent[state.sent..], flags) {
                 Ok(count) => {
@@ -206,7 +217,7 @@ impl Outbox {
                     self.metrics.output_bytes.add(count as u64);
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN) => return state.forget_sent(),
                 Err(errno) => {
                     log::debug!("client {}: cannot send: {errno}", self.id);
                     return self.break_off(state);
@@ -230,6 +241,20 @@ impl Outbox {
             log::debug!("client {}: cannot shut down: {error}", self.id);
         }
         self.changed.notify_all();
+    }
+}
+
+impl State {
+    /// Gives back what is sent, once it is worth moving the rest.
+    fn forget_sent(&mut self) {
+        if self.sent > COMFORTABLE_BYTES || self.sent > self.unsent.len() / 2 {
+            self.unsent.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.unsent.len() - self.sent
     }
 }
 

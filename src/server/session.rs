@@ -111,13 +111,13 @@ impl<'a> Session<'a> {
                     Step { command, close: false }
                 }
             },
-            Asked::Discard => {
-                self.watch = None;
-                answer(match self.transaction.take() {
-                    None => error("ERR DISCARD without MULTI"),
-                    Some(_) => Reply::Ok,
-                })
-            }
+            Asked::Discard => answer(match self.transaction.take() {
+                None => error("ERR DISCARD without MULTI"),
+                Some(_) => {
+                    self.watch = None;
+                    Reply::Ok
+                }
+            }),
             Asked::Watch(_) if self.transaction.is_some() => {
                 answer(error("ERR WATCH inside MULTI is not allowed"))
             }
@@ -139,6 +139,21 @@ impl<'a> Session<'a> {
                 answer(Reply::Simple("RESET"))
             }
             Asked::ClientKill(choice, old_form) => self.kill(&choice, old_form),
+            // EXEC ends all watching anyway, and until then a transaction does nothing.
+            Asked::Unwatch if self.transaction.is_some() => {
+                answer(self.gather(Command::Answered(Reply::Ok)))
+            }
+            Asked::Hello(_)
+            | Asked::Auth(..)
+            | Asked::ClientSetName(_)
+            | Asked::ClientSetInfo(..)
+                if self.transaction.is_some() =>
+            {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.aborted = true;
+                }
+                answer(error("ERR Command not allowed inside a transaction"))
+            }
             asked => {
                 let reply = self.about(asked, parser);
                 match self.transaction {

@@ -58,7 +58,14 @@ pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     if path.symlink_metadata().is_err() {
         return Ok(path.to_owned());
     }
-    let resolved = path.canonicalize().with_context(|| format!("{shown}: leads nowhere"))?;
+    // Between the two renames of a change of segment there is nothing behind a link.
+    if let Ok(target) = path.read_link()
+        && !path.exists()
+    {
+        let beside = path.parent().unwrap_or(Path::new(""));
+        return Ok(beside.join(target));
+    }
+    let resolved = path.canonicalize().with_context(|| format!("{shown}: cannot follow it"))?;
     let kind = resolved.metadata().with_context(|| format!("{shown}: cannot look at it"))?;
     if kind.is_dir() {
         bail!("{shown}: is a directory; name a file in it, such as {shown}/wal_file");

@@ -16,7 +16,7 @@ pub mod recovery;
 pub mod segment;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -180,8 +180,12 @@ impl Wal {
         fill: &mut dyn FnMut(&mut Wal) -> Result<(), Failure>,
     ) -> anyhow::Result<()> {
         let names = Names::new(&options.path);
-        let mut wal = Wal::unlinked(disk.clone(), names.clone(), options)?;
+        let making = names.importing();
+        let mut wal = Wal::unlinked(disk.clone(), names.clone(), options, &making)?;
         fill(&mut wal).and_then(|()| wal.sync()).map_err(|Failure(why)| anyhow::anyhow!(why))?;
+        // Only a whole log may have the name under which a start would go on with it.
+        disk.rename(&making, &names.next())?;
+        disk.sync_directory(names.directory())?;
         disk.rename(names.active(), &names.imported())?;
         disk.sync_directory(names.directory())?;
         disk.rename(&names.next(), names.active())?;
@@ -189,11 +193,16 @@ impl Wal {
         Ok(())
     }
 
-    /// A log whose first segment still stands at [`Names::next`], with no segment prepared.
-    fn unlinked(disk: Arc<dyn Disk>, names: Names, options: Options) -> io::Result<Wal> {
+    /// A log whose first segment stands at `path`, with no segment prepared.
+    fn unlinked(
+        disk: Arc<dyn Disk>,
+        names: Names,
+        options: Options,
+        path: &Path,
+    ) -> io::Result<Wal> {
         let access = access(options.sync);
         let len = options.first_segment_bytes;
-        let file = Segment::prepare(&*disk, &names.next(), access, len)?;
+        let file = Segment::prepare(&*disk, path, access, len)?;
         let header = SegmentHeader {
             store_id: u128::from(random()?) << 64 | u128::from(random()?),
             sequence: 1,
@@ -213,7 +222,8 @@ impl Wal {
         names: Names,
         options: Options,
     ) -> anyhow::Result<(Wal, Summary)> {
-        let mut wal = Wal::unlinked(disk, names, options)?;
+        let next = names.next();
+        let mut wal = Wal::unlinked(disk, names, options, &next)?;
         wal.disk.rename(&wal.names.next(), wal.names.active())?;
         wal.disk.sync_directory(wal.names.directory())?;
         wal.start_preparer()?;
@@ -331,9 +341,10 @@ impl Wal {
     /// Says in the log that all of it is durable. Costs a write without a sync; call it when the
     /// log has been idle. It is what tells later damage to the last batch from a torn one.
     pub fn mark_idle(&mut self) -> Result<(), Failure> {
-        if self.marked || self.has_unsynced() || !self.segment.has_room(FRAME_HEADER_BYTES as u64) {
+        if self.marked || self.has_unsynced() {
             return Ok(());
         }
+        // In a full segment the file grows by a block, which is cut off at the change of segment.
         self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop))
     }
 

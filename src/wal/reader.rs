@@ -54,10 +54,11 @@ impl<'a> Reader<'a> {
         };
         // The header's checksum fits, so its length was written by us; the file may still be
         // shorter. No memory is taken for more than there is.
-        let frame_bytes = FRAME_HEADER_BYTES as u64 + header.payload_bytes;
-        if frame_bytes > self.len - offset {
+        let left = self.len - offset;
+        let frame_bytes = (FRAME_HEADER_BYTES as u64).checked_add(header.payload_bytes);
+        let Some(frame_bytes) = frame_bytes.filter(|bytes| *bytes <= left) else {
             return Ok(Found::BadPayload);
-        }
+        };
         let payload = &self.bytes(offset, frame_bytes as usize)?[FRAME_HEADER_BYTES..];
         match payload_checksum(epoch, header.first_lsn, payload) == header.payload_checksum {
             true => Ok(Found::Frame(header, payload)),

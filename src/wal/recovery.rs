@@ -154,8 +154,16 @@ fn finish_rotation(disk: &dyn Disk, names: &Names, last: Option<u64>) -> anyhow:
     let Ok(header) = SegmentHeader::decode(&first_block(disk, &names.next())?) else {
         return Ok(false);
     };
-    if header.sequence != last.unwrap_or(0) + 1 {
-        return Ok(false);
+    // Its header is written only when it is about to follow the last one.
+    let expected = last.unwrap_or(0).saturating_add(1);
+    if header.sequence != expected {
+        bail!(
+            "{}: is segment {} and to go on with, but segment {expected} would have to follow. \
+             Older segments are missing. Nothing was changed. Restore them from a backup, or move \
+             this one away to start without its data",
+            names.next().display(),
+            header.sequence
+        );
     }
     disk.rename(&names.next(), names.active())?;
     disk.sync_directory(names.directory())?;
@@ -196,13 +204,16 @@ pub fn read(
 /// Reads segments one after the other and holds each against the one before.
 struct LogReader {
     recovered: Option<Recovered>,
+    /// The segment that `recovered` tells the end of.
+    path: PathBuf,
     progress: Progress,
 }
 
 impl LogReader {
     fn new(files: &[(&Path, Box<dyn DiskFile>)]) -> anyhow::Result<LogReader> {
         let lens = files.iter().map(|(_, file)| file.len()).collect::<Result<Vec<_>, _>>()?;
-        Ok(LogReader { recovered: None, progress: Progress::new(lens.iter().sum()) })
+        let progress = Progress::new(lens.iter().sum());
+        Ok(LogReader { recovered: None, path: PathBuf::new(), progress })
     }
 
     fn read_segment(
@@ -267,6 +278,7 @@ impl LogReader {
             now.torn = find_torn(&mut reader, &now, &damage)?;
         }
         self.recovered = Some(now);
+        self.path = path.to_owned();
         Ok(())
     }
 
@@ -288,7 +300,7 @@ impl LogReader {
             NotAHeader::Damaged => damage(0, "the segment's header is wrong".to_owned()).into(),
         })?;
 
-        let sequence = before.map_or(1, |before| before.header.sequence + 1);
+        let sequence = before.map_or(1, |before| before.header.sequence.saturating_add(1));
         if header.sequence != sequence {
             let what = format!("segment {sequence} is missing, found {}", header.sequence);
             bail!(damage(0, what));
@@ -303,14 +315,12 @@ impl LogReader {
             || header.previous_checksum != before.last_checksum
             || header.first_lsn != before.next_lsn
         {
-            let path = path.to_owned();
             let what = format!(
-                "the segment before ends with LSN {} at its offset {}, this one goes on with {}",
+                "the log ends here with LSN {}, but the segment after it, {shown}, goes on with {}",
                 before.next_lsn - 1,
-                before.end,
                 header.first_lsn
             );
-            bail!(Damage { path, offset: 0, lsn, what });
+            bail!(Damage { path: self.path.clone(), offset: before.end, lsn, what });
         }
         Ok(header)
     }
@@ -354,7 +364,7 @@ fn find_torn(
 /// Copies a torn batch to a file of its own, then overwrites it with zeros.
 pub fn cut_torn(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
     let file = disk.open(names.active(), Access::Direct)?;
-    let aside = names.torn(torn.lsn);
+    let aside = free_name(disk, names, torn.lsn)?;
     match keep(disk, names, &*file, torn, &aside) {
         Ok(()) => log::warn!(
             "{}: cut a torn batch of {} bytes at offset {}, LSN {}; nobody was told that it is \
@@ -377,6 +387,15 @@ pub fn cut_torn(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<(
     fill_with_zeros(&*file, torn.offset, end)?;
     file.sync()?;
     Ok(())
+}
+
+/// A name for the bytes that are cut. An earlier copy is never overwritten: a crash while zeros are
+/// written would make the second one the poorer.
+fn free_name(disk: &dyn Disk, names: &Names, lsn: u64) -> anyhow::Result<PathBuf> {
+    let found = disk.list(names.directory())?;
+    let is_free = |name: &PathBuf| !found.iter().any(|path| path.file_name() == name.file_name());
+    let mut candidates = (0..).map(|number| names.torn(lsn, number));
+    candidates.find(is_free).context("there is always a free name")
 }
 
 fn keep(

@@ -49,9 +49,18 @@ impl Names {
         self.beside("imported")
     }
 
-    /// Where the bytes of a torn batch go, named by the LSN it would have had.
-    pub fn torn(&self, lsn: u64) -> PathBuf {
-        self.beside(&format!("{lsn}.torn"))
+    /// Where such a log is made.
+    pub fn importing(&self) -> PathBuf {
+        self.beside("importing")
+    }
+
+    /// Where the bytes of a torn batch go, named by the LSN it would have had; with a number where
+    /// there is such a file already.
+    pub fn torn(&self, lsn: u64, number: u32) -> PathBuf {
+        match number {
+            0 => self.beside(&format!("{lsn}.torn")),
+            _ => self.beside(&format!("{lsn}.{number}.torn")),
+        }
     }
 
     /// A segment that is full.
@@ -61,10 +70,13 @@ impl Names {
 
     /// The sequence number in the name of a full segment of this log.
     pub fn sequence_of(&self, path: &Path) -> Option<u64> {
-        let name = path.file_name()?.to_str()?;
-        let rest = name.strip_prefix(self.active.file_name()?.to_str()?)?;
-        let sequence = rest.strip_prefix('.')?.strip_suffix(".log")?.parse().ok()?;
-        (self.archived(sequence) == path).then_some(sequence)
+        // By name only: the same directory may be spelled in several ways.
+        let name = path.file_name()?;
+        let rest =
+            name.as_encoded_bytes().strip_prefix(self.active.file_name()?.as_encoded_bytes());
+        let number = rest?.strip_prefix(b".")?.strip_suffix(b".log")?;
+        let sequence = std::str::from_utf8(number).ok()?.parse().ok()?;
+        (self.archived(sequence).file_name()? == name).then_some(sequence)
     }
 
     /// The directory they are all in.
@@ -229,6 +241,9 @@ mod tests {
         assert_eq!(names.sequence_of(Path::new("wal_files/wal_file.7.log")), None);
         assert_eq!(names.sequence_of(Path::new("wal_files/other.0000000007.log")), None);
         assert_eq!(names.sequence_of(&names.next()), None);
-        assert_eq!(Names::new(Path::new("log")).directory(), Path::new("."));
+        // A log in the working directory is listed with the directory's name before it.
+        let names = Names::new(Path::new("log"));
+        assert_eq!(names.directory(), Path::new("."));
+        assert_eq!(names.sequence_of(Path::new("./log.0000000003.log")), Some(3));
     }
 }
