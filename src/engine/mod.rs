@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A read goes straight to the store, which holds only what is durable, and waits for no disk. A
-//! write goes into the [`queue`], and the [`committer`] carries everything that is queued through
+//! write goes into the `queue`, and the `committer` carries everything that is queued through
 //! the log as one batch. Queue order is log order is apply order is reply order.
 //!
 //! The engine knows no socket: whoever submits brings a [`Recipient`] for the replies.

@@ -4,8 +4,8 @@
 //! each. A parser looks at what has been received so far and takes the first request off it, in
 //! place. Its limits are checked here, before any memory is taken (promise 8).
 //!
-//! Reading order: [`text`] and [`resp`] split bytes into words, [`table`] says which commands there
-//! are, [`arguments`] makes sense of their words.
+//! Reading order: `text` and `resp` split bytes into words, `table` says which commands there
+//! are, `arguments` makes sense of their words.
 
 mod arguments;
 mod resp;

@@ -12,7 +12,7 @@
 //! torn: the header of each names the last batch of the one before.
 //!
 //! Every step may be interrupted and done again. Nothing is changed before all of it has been
-//! read. Only [`finish_rotation`] and [`cut_torn`] write, neither needs new space to succeed.
+//! read. Only `finish_rotation` and [`cut_torn`] write, neither needs new space to succeed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -306,6 +306,9 @@ impl LogReader {
             bail!(damage(0, what));
         }
         let Some(before) = before else {
+            if header.first_lsn != 1 {
+                bail!(damage(0, format!("the first segment begins with LSN {}", header.first_lsn)));
+            }
             return Ok(header);
         };
         if header.store_id != before.header.store_id {
@@ -351,6 +354,13 @@ fn find_torn(
             now.file_bytes
         );
         bail!(damage(reader.file_bytes(), now.next_lsn, &what));
+    }
+    // The file is filled up to this length again, so nothing impossible may be believed: a segment
+    // is prepared up to a limit, and grows beyond that only by its content.
+    let content = now.end + BLOCK_BYTES as u64;
+    if now.file_bytes > content.max(super::LARGEST_SEGMENT_BYTES) {
+        let what = format!("the file cannot have been {} bytes long", now.file_bytes);
+        bail!(damage(now.end, now.next_lsn, &what));
     }
     // A mark is the end of the log, not something torn.
     let begin = match reader.frame_at(now.end)? {
