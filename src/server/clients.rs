@@ -42,9 +42,9 @@ pub struct Told {
     /// Its name.
     pub name: String,
     /// Its library.
-    pub library: String,
+    pub lib_name: String,
     /// That one's version.
-    pub library_version: String,
+    pub lib_version: String,
     /// The version of RESP it speaks.
     pub resp: u8,
     /// What it asked last.
@@ -72,7 +72,7 @@ impl Profile {
 
     /// Its line in CLIENT LIST.
     pub fn line(&self, id: u64) -> String {
-        let Told { name, library, library_version, resp, command, active } = self.told();
+        let Told { name, lib_name, lib_version, resp, command, active } = self.told();
         let age = self.since.elapsed().as_secs();
         let idle = active.map_or(age, |active| active.elapsed().as_secs());
         let local = self.local.map(|local| local.to_string()).unwrap_or_default();
@@ -80,7 +80,7 @@ impl Profile {
             "id={id} addr={} laddr={local} fd=0 name={name} age={age} idle={idle} flags=N db=0 \
              sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 obl=0 oll=0 \
              omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 resp={resp} \
-             lib-name={library} lib-ver={library_version}\n",
+             lib-name={lib_name} lib-ver={lib_version}\n",
             self.address
         )
     }

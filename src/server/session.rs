@@ -186,11 +186,11 @@ impl<'a> Session<'a> {
                 Reply::Ok
             }
             Asked::ClientSetInfo(LibraryField::Name, name) => {
-                profile.tell(|told| told.library = name);
+                profile.tell(|told| told.lib_name = name);
                 Reply::Ok
             }
             Asked::ClientSetInfo(LibraryField::Version, version) => {
-                profile.tell(|told| told.library_version = version);
+                profile.tell(|told| told.lib_version = version);
                 Reply::Ok
             }
             Asked::ClientInfo => Reply::bulk(profile.line(self.outbox.id).as_bytes()),

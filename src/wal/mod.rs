@@ -3,17 +3,20 @@
 //! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
-//! Reading order: [`frame`] is the format, [`segment`] one file, [`reader`] and [`recovery`] the
-//! way back; [`preparer`] works ahead; [`disk`] and [`block`] are what they all stand on.
+//! Reading order: [`frame`] is the format, [`segment`] one file; [`reader`] and [`recovery`] are the
+//! way back, [`torn`] what is cut there; [`preparer`] works ahead; `foreign` lets a log take the place
+//! of another format's; [`disk`] and [`block`] are what they all stand on.
 
 pub mod block;
 pub mod disk;
+mod foreign;
 pub mod frame;
 pub mod lock;
 pub mod preparer;
 pub mod reader;
 pub mod recovery;
 pub mod segment;
+pub mod torn;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +27,6 @@ use block::BlockBuffer;
 use disk::{Access, Disk};
 use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
 use preparer::Preparer;
-use reader::Reader;
 use recovery::{Files, Replay, Replayed};
 use segment::{Names, Segment};
 
@@ -35,10 +37,6 @@ pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// ten thousand batches is nothing.
 pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
 const SEGMENT_GROWTH: u64 = 4;
-
-/// The largest file of another format that is read whole, to be imported: the seed's program was
-/// for learning, and 1 GiB is some thirty million of its records.
-const LARGEST_FOREIGN_BYTES: u64 = 1 << 30;
 
 /// Memory for frames that is kept from batch to batch.
 const KEPT_FRAME_BYTES: usize = 4 << 20;
@@ -140,59 +138,6 @@ impl Wal {
         }
     }
 
-    /// Whether at the log's path there is a file that is not empty and no segment.
-    pub fn stands_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<bool> {
-        let found = recovery::find(disk, &Names::new(&options.path))?;
-        Ok(matches!(found, Files::Foreign))
-    }
-
-    /// The bytes of the file at the log's path, which is to be replaced.
-    pub fn read_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<Vec<u8>> {
-        let path = &options.path;
-        let names = Names::new(path);
-        let kept = names.imported();
-        anyhow::ensure!(
-            !disk
-                .list(names.directory())?
-                .iter()
-                .any(|found| found.file_name() == kept.file_name()),
-            "{}: is in the way; it was kept by an earlier import. Nothing was changed. Move it away",
-            kept.display()
-        );
-        let file = disk.open(path, Access::Direct)?;
-        file.sync()?;
-        let mut reader = Reader::new(&*file, 0)?;
-        let len = reader.file_bytes();
-        anyhow::ensure!(
-            len <= LARGEST_FOREIGN_BYTES,
-            "{}: {len} bytes are too many to import; the limit is {LARGEST_FOREIGN_BYTES}",
-            path.display()
-        );
-        Ok(reader.bytes(0, len as usize)?.to_vec())
-    }
-
-    /// Begins a log with the records that `fill` appends and commits, in place of the file at its
-    /// path, which is kept as `<path>.imported`. A crash leaves either that file, untouched, or
-    /// the whole new log.
-    pub fn replace_foreign(
-        disk: Arc<dyn Disk>,
-        options: Options,
-        fill: &mut dyn FnMut(&mut Wal) -> Result<(), Failure>,
-    ) -> anyhow::Result<()> {
-        let names = Names::new(&options.path);
-        let making = names.importing();
-        let mut wal = Wal::unlinked(disk.clone(), names.clone(), options, &making)?;
-        fill(&mut wal).and_then(|()| wal.sync()).map_err(|Failure(why)| anyhow::anyhow!(why))?;
-        // Only a whole log may have the name under which a start would go on with it.
-        disk.rename(&making, &names.next())?;
-        disk.sync_directory(names.directory())?;
-        disk.rename(names.active(), &names.imported())?;
-        disk.sync_directory(names.directory())?;
-        disk.rename(&names.next(), names.active())?;
-        disk.sync_directory(names.directory())?;
-        Ok(())
-    }
-
     /// A log whose first segment stands at `path`, with no segment prepared.
     fn unlinked(
         disk: Arc<dyn Disk>,
@@ -244,7 +189,7 @@ impl Wal {
         };
         let found = recovery::read(&disk, &names, paths, &mut counting)?;
         if let Some(torn) = &found.torn {
-            recovery::cut_torn(&*disk, &names, torn)?;
+            torn::cut(&*disk, &names, torn)?;
         }
         let file = disk.open(names.active(), access(options.sync))?;
         let len = (found.end + 1).next_multiple_of(options.first_segment_bytes);

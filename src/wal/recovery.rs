@@ -12,7 +12,7 @@
 //! torn: the header of each names the last batch of the one before.
 //!
 //! Every step may be interrupted and done again. Nothing is changed before all of it has been
-//! read. Only `finish_rotation` and [`cut_torn`] write, neither needs new space to succeed.
+//! read. Only `finish_rotation` writes here, and [`super::torn`]; neither needs new space to succeed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -21,11 +21,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::block::{BLOCK_BYTES, Block, BlockBuffer};
+use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
 use super::reader::{Found, Reader};
-use super::segment::{Names, fill_with_zeros};
+use super::segment::Names;
+use super::torn::Torn;
 
 /// How long a replay is silent.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -69,17 +70,6 @@ impl fmt::Display for Damage {
 }
 
 impl std::error::Error for Damage {}
-
-/// A torn batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Torn {
-    /// Where it began.
-    pub offset: u64,
-    /// Where the zeros behind it begin.
-    pub end: u64,
-    /// The LSN its first record would have had.
-    pub lsn: u64,
-}
 
 /// How the files of a log end.
 pub struct Recovered {
@@ -369,69 +359,6 @@ fn find_torn(
     };
     let end = reader.content_end(begin)?;
     Ok((end > begin).then_some(Torn { offset: begin, end, lsn: now.next_lsn }))
-}
-
-/// Copies a torn batch to a file of its own, then overwrites it with zeros.
-pub fn cut_torn(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
-    let file = disk.open(names.active(), Access::Direct)?;
-    let aside = free_name(disk, names, torn.lsn)?;
-    match keep(disk, names, &*file, torn, &aside) {
-        Ok(()) => log::warn!(
-            "{}: cut a torn batch of {} bytes at offset {}, LSN {}; nobody was told that it is \
-             safe. Its bytes are kept in {}",
-            names.active().display(),
-            torn.end - torn.offset,
-            torn.offset,
-            torn.lsn,
-            aside.display()
-        ),
-        // A start must not need space: what is cut was never acknowledged.
-        Err(error) => log::warn!(
-            "{}: cut a torn batch at offset {}, LSN {}; its bytes could not be kept: {error:#}",
-            names.active().display(),
-            torn.offset,
-            torn.lsn
-        ),
-    }
-    let end = torn.end.next_multiple_of(BLOCK_BYTES as u64);
-    fill_with_zeros(&*file, torn.offset, end)?;
-    file.sync()?;
-    Ok(())
-}
-
-/// A name for the bytes that are cut. An earlier copy is never overwritten: a crash while zeros are
-/// written would make the second one the poorer.
-fn free_name(disk: &dyn Disk, names: &Names, lsn: u64) -> anyhow::Result<PathBuf> {
-    let found = disk.list(names.directory())?;
-    let is_free = |name: &PathBuf| !found.iter().any(|path| path.file_name() == name.file_name());
-    let mut candidates = (0..).map(|number| names.torn(lsn, number));
-    candidates.find(is_free).context("there is always a free name")
-}
-
-fn keep(
-    disk: &dyn Disk,
-    names: &Names,
-    file: &dyn DiskFile,
-    torn: &Torn,
-    aside: &Path,
-) -> anyhow::Result<()> {
-    let copy = disk.create(aside, Access::Buffered)?;
-    let mut window = BlockBuffer::default();
-    let mut at = torn.offset;
-    while at < torn.end {
-        let blocks = ((torn.end - at).div_ceil(BLOCK_BYTES as u64) as usize).min(256);
-        let room: &mut [Block] = window.room(blocks);
-        let filled = file.read_at(room, at)?;
-        if filled == 0 {
-            break;
-        }
-        window.resize(filled);
-        copy.write_at(window.padded(), at - torn.offset)?;
-        at += (blocks * BLOCK_BYTES) as u64;
-    }
-    copy.sync()?;
-    disk.sync_directory(names.directory())?;
-    Ok(())
 }
 
 /// Says how far a long replay is.
