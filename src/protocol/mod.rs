@@ -5,9 +5,11 @@
 //! place. Its limits are checked here, before any memory is taken (promise 8).
 //!
 //! Reading order: `text` and `resp` split bytes into words, `table` says which commands there
-//! are, `arguments` makes sense of their words.
+//! are, `arguments` and `connection_arguments` make sense of
+//! their words.
 
 mod arguments;
+mod connection_arguments;
 mod resp;
 mod table;
 mod text;

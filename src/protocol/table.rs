@@ -4,7 +4,8 @@
 //! stand among the words: first, last (from the end if negative), step; zeros if there are none.
 //! All of it as in Redis's own `COMMAND INFO`.
 
-use super::arguments::{self, Outcome, Words};
+use super::arguments::*;
+use super::connection_arguments::*;
 
 /// A row of the table.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ macro_rules! commands {
             arity: $arity,
             flags: $flags,
             keys: $keys,
-            parse: arguments::$parse,
+            parse: $parse,
         }),*];
     };
 }

@@ -48,6 +48,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         replies: Vec::new(),
         operations: Vec::new(),
         queued_reads: 0,
+        nothing_queued: false,
     };
     let mut received = Received::default();
     let mut end = End::Left;
@@ -99,6 +100,8 @@ struct Connection<'a> {
     operations: Vec<Operation>,
     /// How many of them are reads.
     queued_reads: usize,
+    /// Everything that was queued before is known to be answered.
+    nothing_queued: bool,
 }
 
 impl Connection<'_> {
@@ -153,7 +156,9 @@ impl Connection<'_> {
 
     /// Answers a read if nothing is before it in the queue, else queues.
     fn run(&mut self, command: Command, dialect: Dialect) {
-        let in_order = self.operations.is_empty() && !self.outbox.has_queued();
+        // Only this thread queues for this client, so what is answered stays so until it submits.
+        self.nothing_queued = self.nothing_queued || !self.outbox.has_queued();
+        let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
             self.queued_reads += usize::from(!command.is_write());
             self.operations.push(Operation::new(command, dialect));
@@ -180,6 +185,7 @@ impl Connection<'_> {
         }
         let operations = std::mem::take(&mut self.operations);
         self.queued_reads = 0;
+        self.nothing_queued = false;
         self.outbox.queue(&operations);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission { recipient, operations }).is_err() {

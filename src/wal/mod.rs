@@ -249,11 +249,6 @@ impl Wal {
         self.records += 1;
     }
 
-    /// Number of records in the batch that is being built.
-    pub fn pending_records(&self) -> u32 {
-        self.records
-    }
-
     /// Forgets the batch that is being built.
     pub fn discard(&mut self) {
         self.frame.clear(KEPT_FRAME_BYTES);
