@@ -8,10 +8,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::decimal::Decimal;
 use crate::entry::Entry;
 
 /// A key, where it does not come with its value.
 pub type Key = Box<[u8]>;
+
+/// Under which name a command came: its place in the protocol's table. Of interest to the counters
+/// only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandId(pub usize);
 
 /// What a client asks of the data.
 #[derive(Clone, Debug)]
@@ -69,7 +75,7 @@ pub enum Command {
     /// Adds to a value that is a whole number.
     Add(Key, i64),
     /// Adds to a value that is a number.
-    AddFloat(Key, f64),
+    AddFloat(Key, Decimal),
     /// Gives a value another key; with `true` only if that is free.
     Rename(Key, Key, bool),
     /// Copies a value to another key; with `true` also if that is not free.
@@ -201,6 +207,11 @@ impl Command {
             | Command::Transaction(..)
             | Command::Watch(..) => true,
         }
+    }
+
+    /// Whether nothing is left to do but to answer.
+    pub fn is_answered(&self) -> bool {
+        matches!(self, Command::Answered(_))
     }
 
     /// Whether it cannot be carried out without the log.

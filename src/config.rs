@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::engine::Fsync;
-use crate::protocol;
+use crate::protocol::Limits;
 use crate::server::{self, Settings};
 use crate::wal;
 
@@ -68,11 +68,38 @@ pub struct Config {
     /// The longest value, in bytes
     #[arg(
         long = "maxvalue",
-        default_value_t = protocol::DEFAULT_VALUE_BYTES as u64,
+        default_value_t = Limits::default().value as u64,
         value_name = "BYTES",
         value_parser = number(1024, MAX_VALUE)
     )]
     max_value: u64,
+
+    /// The longest key, in bytes
+    #[arg(
+        long = "maxkey",
+        default_value_t = Limits::default().key as u64,
+        value_name = "BYTES",
+        value_parser = number(16, MAX_KEY)
+    )]
+    max_key: u64,
+
+    /// The most words in a request
+    #[arg(
+        long = "maxwords",
+        default_value_t = Limits::default().words as u64,
+        value_name = "WORDS",
+        value_parser = number(16, MAX_WORDS)
+    )]
+    max_words: u64,
+
+    /// The longest line of text, in bytes
+    #[arg(
+        long = "maxline",
+        default_value_t = Limits::default().line as u64,
+        value_name = "BYTES",
+        value_parser = number(1024, MAX_LINE)
+    )]
+    max_line: u64,
 
     /// File whose first line is the password that clients must say; or the environment's
     /// POST_GRES_RS_PASSWORD
@@ -86,6 +113,15 @@ pub struct Config {
 
 /// The longest value that a record and a frame can hold with a key, with room to spare.
 const MAX_VALUE: u64 = 1 << 30;
+
+/// Far longer keys than make sense, and short enough for every record.
+const MAX_KEY: u64 = 1 << 24;
+
+/// Their places take up 16 bytes each before the request has been carried out.
+const MAX_WORDS: u64 = 1 << 24;
+
+/// A line is looked through anew for its words, so it is not for the largest values.
+const MAX_LINE: u64 = 1 << 24;
 
 /// Where the password may be, if not in a file.
 const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
@@ -144,9 +180,14 @@ impl Config {
         }
     }
 
-    /// The longest value.
-    pub fn max_value(&self) -> usize {
-        self.max_value as usize
+    /// What a request may be like.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            key: self.max_key as usize,
+            value: self.max_value as usize,
+            words: self.max_words as usize,
+            line: self.max_line as usize,
+        }
     }
 
     /// What the server has to know: limits, password, and what CONFIG GET shows.
@@ -177,7 +218,7 @@ impl Config {
             ("save", String::new()),
             ("timeout", "0".to_owned()),
         ];
-        Ok(Settings { max_clients, max_value: self.max_value(), password, shown })
+        Ok(Settings { max_clients, limits: self.limits(), password, shown })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {

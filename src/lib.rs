@@ -45,7 +45,7 @@
 //! | module | what it is for |
 //! |--------|----------------|
 //! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
-//! | [`glob`] | patterns of keys |
+//! | [`glob`], [`decimal`] | patterns of keys; numbers with decimals |
 //! | [`protocol`] | bytes to commands, replies to bytes |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
 //! | [`wal`] | what is on disk; knows no keys |
@@ -68,6 +68,7 @@
 
 pub mod command;
 pub mod config;
+pub mod decimal;
 pub mod engine;
 pub mod entry;
 pub mod glob;

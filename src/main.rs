@@ -11,6 +11,7 @@ use anyhow::Context;
 use post_gres_rs::config::Config;
 use post_gres_rs::engine::{self, Engine};
 use post_gres_rs::metrics::Metrics;
+use post_gres_rs::protocol;
 use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
 use post_gres_rs::wal::disk::SystemDisk;
@@ -33,7 +34,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         log::warn!("{warning}");
     }
     let settings = config.server()?;
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(protocol::command_names()));
     let (shards, capacity) = config.store();
     let store = store::new(shards, capacity);
 
@@ -44,12 +45,13 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let _lock = options.as_ref().map(|options| engine::lock(&options.path)).transpose()?;
     let address = config.address();
     let listener = Server::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let max_value = config.limits().value;
     let engine = match options {
         Some(options) => {
             let disk = Arc::new(SystemDisk);
-            Engine::open(disk, options, config.fsync(), store, metrics.clone(), config.max_value())?
+            Engine::open(disk, options, config.fsync(), store, metrics.clone(), max_value)?
         }
-        None => Engine::in_memory(store, metrics.clone(), config.max_value())?,
+        None => Engine::in_memory(store, metrics.clone(), max_value)?,
     };
 
     let engine = Arc::new(engine);

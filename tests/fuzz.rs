@@ -31,7 +31,7 @@ use double::DoubleDisk;
 use double::clients::{ask, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
 use post_gres_rs::engine::Fsync;
-use post_gres_rs::protocol::{self, Parsed, Parser, Request};
+use post_gres_rs::protocol::{self, Limits, Parsed, Parser, Request};
 use post_gres_rs::record;
 use post_gres_rs::wal::block::BLOCK_BYTES;
 use post_gres_rs::wal::frame::{FRAME_HEADER_BYTES, MAGIC, payload_checksum};
@@ -248,7 +248,7 @@ fn requests(
     authenticated: bool,
     next: &mut dyn FnMut(usize) -> usize,
 ) -> Vec<String> {
-    let mut parser = Parser::new(authenticated, VALUE_BYTES);
+    let mut parser = Parser::new(authenticated, Limits { value: VALUE_BYTES, ..Limits::default() });
     let (mut taken, mut arrived) = (0, 0);
     let mut requests = Vec::new();
     loop {

@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 /// Each module and what it may use; nothing else, and so nothing upward.
 const LAYERS: &[(&str, &[&str])] = &[
     ("entry", &[]),
-    ("command", &["entry"]),
+    ("decimal", &[]),
+    ("command", &["decimal", "entry"]),
     ("record", &["command", "entry"]),
     ("glob", &[]),
-    ("protocol", &["command", "entry"]),
+    ("protocol", &["command", "decimal", "entry"]),
     ("store", &["command", "entry"]),
     ("wal", &[]),
-    ("metrics", &[]),
-    ("engine", &["command", "entry", "glob", "metrics", "record", "store", "wal"]),
+    ("metrics", &["command"]),
+    ("engine", &["command", "decimal", "entry", "glob", "metrics", "record", "store", "wal"]),
     ("server", &["command", "engine", "glob", "metrics", "protocol"]),
     ("config", &["engine", "protocol", "server", "wal"]),
 ];

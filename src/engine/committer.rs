@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::queue::Taken;
 use super::write::carry_out;
-use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, push_record};
+use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, count, push_record};
 use crate::command::Reply;
 use crate::entry::now_millis;
 use crate::wal::{Failure, Wal};
@@ -111,28 +111,34 @@ impl Committer {
     /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
     fn evaluate(&mut self) {
         self.batch.now = now_millis();
+        let metrics = &self.shared.metrics;
+        let mut started = Instant::now();
         let mut bytes = 0;
         while bytes < BATCH_BYTES
             && let Some(mut submission) = self.backlog.pop_front()
         {
-            let mut count = 0;
+            let mut done = 0;
             for operation in &mut submission.operations {
+                let Operation { command, reply, id, .. } = operation;
                 bytes += operation.bytes;
+                let before = command.is_answered();
                 let mut view = self.batch.over(&*self.shared.store);
-                operation.reply =
-                    carry_out(&mut view, &mut operation.command, &self.shared.metrics);
-                bytes += operation.reply.bytes();
-                count += 1;
+                *reply = carry_out(&mut view, command, metrics);
+                bytes += reply.bytes();
+                let now = Instant::now();
+                count(metrics, *id, before, reply, now - started);
+                started = now;
+                done += 1;
                 if bytes >= BATCH_BYTES {
                     break;
                 }
             }
-            if count < submission.operations.len() {
-                let operations = submission.operations.split_off(count);
+            if done < submission.operations.len() {
+                let operations = submission.operations.split_off(done);
                 let recipient = submission.recipient.clone();
                 self.backlog.push_back(Submission { recipient, operations });
             }
-            self.shared.metrics.commands.add(count as u64);
+            metrics.answered.add(done as u64);
             self.evaluated.push(submission);
         }
     }
@@ -165,9 +171,13 @@ impl Committer {
         self.batch.clear();
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
         {
-            let Operation { command, reply, .. } = operation;
+            let Operation { command, reply, id, .. } = operation;
             *reply = match command.needs_log() {
-                true => Reply::NotDurable(reason.clone()),
+                true => {
+                    let reply = Reply::NotDurable(reason.clone());
+                    self.shared.metrics.commands.count_error(*id, &reply, true);
+                    reply
+                }
                 false => {
                     let mut view = self.batch.over(&*self.shared.store);
                     carry_out(&mut view, command, &self.shared.metrics)

@@ -51,7 +51,7 @@ impl Expirer {
             }
             shared.metrics.expired.add(expired.len() as u64);
             let operation =
-                Operation::new(Command::Reclaim(expired), Dialect::Resp(RespVersion::V2));
+                Operation::new(Command::Reclaim(expired), Dialect::Resp(RespVersion::V2), None);
             self.state.lock().waiting = true;
             let operations = vec![operation];
             if shared.queue.push(Submission { recipient: self.clone(), operations }).is_err() {

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use parking_lot::Mutex;
 
-use crate::command::{Command, Dialect, Mutation, Reply};
+use crate::command::{Command, CommandId, Dialect, Mutation, Reply};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::record;
@@ -68,15 +68,17 @@ pub struct Operation {
     pub dialect: Dialect,
     /// The answer.
     pub reply: Reply<'static>,
+    /// Under which name it is counted.
+    pub id: Option<CommandId>,
     /// What it took up in memory when it was asked.
     pub bytes: usize,
 }
 
 impl Operation {
     /// A request that is not answered yet.
-    pub fn new(command: Command, dialect: Dialect) -> Operation {
+    pub fn new(command: Command, dialect: Dialect, id: Option<CommandId>) -> Operation {
         let bytes = command.bytes();
-        Operation { command, dialect, reply: Reply::Null, bytes }
+        Operation { command, dialect, reply: Reply::Null, id, bytes }
     }
 }
 
@@ -207,11 +209,20 @@ impl Engine {
 
     /// Answers a read from the store, on the caller's thread. The reply is handed over in place,
     /// so that a value goes to the client's buffer without a copy between.
-    pub fn read(&self, command: &Command, answer: &mut dyn FnMut(Reply<'_>)) {
+    pub fn read(
+        &self,
+        command: &Command,
+        id: Option<CommandId>,
+        answer: &mut dyn FnMut(Reply<'_>),
+    ) {
         let Shared { store, metrics, .. } = &*self.shared;
+        let started = Instant::now();
         let mut view = StoreView { store: &**store, now: now_millis() };
-        read::read(&mut view, command, metrics, answer);
-        metrics.commands.add(1);
+        read::read(&mut view, command, metrics, &mut |reply| {
+            count(metrics, id, command.is_answered(), &reply, started.elapsed());
+            answer(reply);
+        });
+        metrics.answered.add(1);
     }
 
     /// What there is in the store and the log, for INFO.
@@ -266,6 +277,24 @@ pub struct State {
 /// Takes the lock of the log at `path`.
 pub fn lock(path: &std::path::Path) -> anyhow::Result<Lock> {
     Lock::acquire(&Names::new(path).lock())
+}
+
+/// Counts a command and its reply. Who was answered before anything was carried out has made a
+/// mistake, or asked something of the connection.
+fn count(
+    metrics: &Metrics,
+    id: Option<CommandId>,
+    answered_before: bool,
+    reply: &Reply<'_>,
+    elapsed: Duration,
+) {
+    let is_error = matches!(reply, Reply::Error(_));
+    if is_error {
+        metrics.commands.count_error(id, reply, !answered_before);
+    }
+    if !(is_error && answered_before) {
+        metrics.commands.count_call(id, elapsed);
+    }
 }
 
 fn sync_policy(fsync: Fsync) -> SyncPolicy {

@@ -9,6 +9,7 @@ use super::view::View;
 use crate::command::{
     Command, ExpireCondition, Key, Mutation, NewExpiry, Reply, SetAnswer, SetCondition, SetOptions,
 };
+use crate::decimal::Decimal;
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 
@@ -249,16 +250,15 @@ fn add(view: &mut BatchView<'_>, key: &[u8], by: i64) -> Reply<'static> {
     Reply::Integer(sum)
 }
 
-fn add_float(view: &mut BatchView<'_>, key: &[u8], by: f64) -> Reply<'static> {
+fn add_float(view: &mut BatchView<'_>, key: &[u8], by: Decimal) -> Reply<'static> {
     let old = view.entry(key);
-    let text = old.as_ref().map(|entry| std::str::from_utf8(entry.value()).unwrap_or_default());
-    let Ok(number) = text.unwrap_or("0").parse::<f64>() else {
+    let Some(number) = old.as_ref().map_or(Some(Decimal::ZERO), |old| Decimal::parse(old.value()))
+    else {
         return Reply::Error("ERR value is not a valid float".into());
     };
-    let sum = number + by;
-    if !sum.is_finite() {
+    let Some(sum) = number.plus(by) else {
         return Reply::Error("ERR increment would produce NaN or Infinity".into());
-    }
+    };
     let text = sum.to_string();
     replace(view, key, text.as_bytes(), old.as_ref());
     Reply::bulk(text.as_bytes())

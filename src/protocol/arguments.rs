@@ -7,11 +7,12 @@
 use std::borrow::Cow;
 
 use super::table::{Spec, spec_named};
-use super::{KEY_BYTES, Request};
+use super::{Limits, Request};
 use crate::command::{
     Command, ExpireCondition, ExpiryForm, Key, NewExpiry, Reply, SetAnswer, SetCondition,
     SetOptions,
 };
+use crate::decimal::Decimal;
 use crate::entry::{Entry, now_millis};
 
 /// The words of a request, the command's name first.
@@ -27,14 +28,21 @@ const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 pub const SHOWN_BYTES: usize = 128;
 
 /// What a request asks for, and the command that it names.
-pub fn request(words: &Words<'_>) -> (Request, Option<&'static Spec>) {
+pub fn request(words: &Words<'_>, limits: &Limits) -> (Request, Option<&'static Spec>) {
     let Some(spec) = spec_named(words[0]) else {
         return (Request::Mistake(unknown(words)), None);
     };
     if !spec.takes(words.len()) {
         return (Request::Mistake(wrong_number(spec.name)), Some(spec));
     }
+    if spec.keys_among(words).any(|key| key.len() > limits.key) {
+        return (Request::Mistake(key_too_long(limits)), Some(spec));
+    }
     ((spec.parse)(words).unwrap_or_else(Request::Mistake), Some(spec))
+}
+
+pub fn key_too_long(limits: &Limits) -> Cow<'static, str> {
+    format!("ERR key is too long, the limit is {} bytes", limits.key).into()
 }
 
 fn unknown(words: &Words<'_>) -> Cow<'static, str> {
@@ -80,25 +88,8 @@ pub fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {
     integer(text).ok_or(NOT_AN_INTEGER.into())
 }
 
-fn key(word: &[u8]) -> Result<Key, Cow<'static, str>> {
-    check_key(word)?;
-    Ok(word.into())
-}
-
-fn check_key(word: &[u8]) -> Result<(), Cow<'static, str>> {
-    match word.len() > KEY_BYTES {
-        true => Err(format!("ERR key is too long, the limit is {KEY_BYTES} bytes").into()),
-        false => Ok(()),
-    }
-}
-
-pub fn key_list(words: &Words<'_>) -> Result<Vec<Key>, Cow<'static, str>> {
-    words.iter().map(|word| key(word)).collect()
-}
-
-fn entry(word: &[u8], value: &[u8], expiry: Option<i64>) -> Result<Entry, Cow<'static, str>> {
-    check_key(word)?;
-    Ok(Entry::expiring(word, value, expiry))
+pub fn key_list(words: &Words<'_>) -> Vec<Key> {
+    words.iter().map(|word| Key::from(*word)).collect()
 }
 
 pub fn is(word: &[u8], option: &str) -> bool {
@@ -137,27 +128,27 @@ fn point_in_time(time: i64, form: ExpiryForm) -> Option<i64> {
 }
 
 pub fn get(words: &Words<'_>) -> Outcome {
-    command_of(Command::Get(key(words[1])?))
+    command_of(Command::Get(words[1].into()))
 }
 
 pub fn mget(words: &Words<'_>) -> Outcome {
-    command_of(Command::GetAll(key_list(&words[1..])?))
+    command_of(Command::GetAll(key_list(&words[1..])))
 }
 
 pub fn exists(words: &Words<'_>) -> Outcome {
-    command_of(Command::Exists(key_list(&words[1..])?))
+    command_of(Command::Exists(key_list(&words[1..])))
 }
 
 pub fn strlen(words: &Words<'_>) -> Outcome {
-    command_of(Command::Length(key(words[1])?))
+    command_of(Command::Length(words[1].into()))
 }
 
 pub fn getrange(words: &Words<'_>) -> Outcome {
-    command_of(Command::GetRange(key(words[1])?, number(words[2])?, number(words[3])?))
+    command_of(Command::GetRange(words[1].into(), number(words[2])?, number(words[3])?))
 }
 
 fn expiry_query(words: &Words<'_>, absolute: bool, millis: bool) -> Outcome {
-    command_of(Command::Expiry(key(words[1])?, ExpiryForm { absolute, millis }))
+    command_of(Command::Expiry(words[1].into(), ExpiryForm { absolute, millis }))
 }
 
 pub fn ttl(words: &Words<'_>) -> Outcome {
@@ -177,7 +168,7 @@ pub fn pexpiretime(words: &Words<'_>) -> Outcome {
 }
 
 pub fn kind(words: &Words<'_>) -> Outcome {
-    command_of(Command::Type(key(words[1])?))
+    command_of(Command::Type(words[1].into()))
 }
 
 pub fn keys(words: &Words<'_>) -> Outcome {
@@ -241,23 +232,23 @@ pub fn set(words: &Words<'_>) -> Outcome {
             return Err(SYNTAX.into());
         }
     }
-    command_of(Command::Set(entry(words[1], words[2], expires_at)?, options))
+    command_of(Command::Set(Entry::expiring(words[1], words[2], expires_at), options))
 }
 
 pub fn setnx(words: &Words<'_>) -> Outcome {
     let condition = SetCondition::New;
     let options = SetOptions { condition, answer: SetAnswer::Number, ..SetOptions::default() };
-    command_of(Command::Set(entry(words[1], words[2], None)?, options))
+    command_of(Command::Set(Entry::new(words[1], words[2]), options))
 }
 
 pub fn getset(words: &Words<'_>) -> Outcome {
     let options = SetOptions { answer: SetAnswer::OldValue, ..SetOptions::default() };
-    command_of(Command::Set(entry(words[1], words[2], None)?, options))
+    command_of(Command::Set(Entry::new(words[1], words[2]), options))
 }
 
 fn set_for(words: &Words<'_>, millis: bool, name: &str) -> Outcome {
     let at = expiry(words[2], ExpiryForm { absolute: false, millis }, name)?;
-    command_of(Command::Set(entry(words[1], words[3], Some(at))?, SetOptions::default()))
+    command_of(Command::Set(Entry::expiring(words[1], words[3], Some(at)), SetOptions::default()))
 }
 
 pub fn setex(words: &Words<'_>) -> Outcome {
@@ -273,8 +264,8 @@ fn set_all(words: &Words<'_>, only_new: bool, name: &str) -> Outcome {
     if !pairs.len().is_multiple_of(2) {
         return Err(wrong_number(name));
     }
-    let entries: Result<_, _> = pairs.chunks(2).map(|pair| entry(pair[0], pair[1], None)).collect();
-    command_of(Command::SetAll(entries?, only_new))
+    let entries: Vec<Entry> = pairs.chunks(2).map(|pair| Entry::new(pair[0], pair[1])).collect();
+    command_of(Command::SetAll(entries, only_new))
 }
 
 pub fn mset(words: &Words<'_>) -> Outcome {
@@ -286,11 +277,11 @@ pub fn msetnx(words: &Words<'_>) -> Outcome {
 }
 
 pub fn del(words: &Words<'_>) -> Outcome {
-    command_of(Command::Del(key_list(&words[1..])?))
+    command_of(Command::Del(key_list(&words[1..])))
 }
 
 pub fn getdel(words: &Words<'_>) -> Outcome {
-    command_of(Command::GetDel(key(words[1])?))
+    command_of(Command::GetDel(words[1].into()))
 }
 
 pub fn getex(words: &Words<'_>) -> Outcome {
@@ -303,54 +294,47 @@ pub fn getex(words: &Words<'_>) -> Outcome {
         }
         _ => return Err(SYNTAX.into()),
     };
-    command_of(Command::GetEx(key(words[1])?, change))
+    command_of(Command::GetEx(words[1].into(), change))
 }
 
 pub fn append(words: &Words<'_>) -> Outcome {
-    command_of(Command::Append(key(words[1])?, words[2].into()))
+    command_of(Command::Append(words[1].into(), words[2].into()))
 }
 
 pub fn setrange(words: &Words<'_>) -> Outcome {
     let offset = number(words[2])?;
     let offset = usize::try_from(offset).map_err(|_| "ERR offset is out of range")?;
-    command_of(Command::SetRange(key(words[1])?, offset, words[3].into()))
+    command_of(Command::SetRange(words[1].into(), offset, words[3].into()))
 }
 
 pub fn incr(words: &Words<'_>) -> Outcome {
-    command_of(Command::Add(key(words[1])?, 1))
+    command_of(Command::Add(words[1].into(), 1))
 }
 
 pub fn decr(words: &Words<'_>) -> Outcome {
-    command_of(Command::Add(key(words[1])?, -1))
+    command_of(Command::Add(words[1].into(), -1))
 }
 
 pub fn incrby(words: &Words<'_>) -> Outcome {
-    command_of(Command::Add(key(words[1])?, number(words[2])?))
+    command_of(Command::Add(words[1].into(), number(words[2])?))
 }
 
 pub fn decrby(words: &Words<'_>) -> Outcome {
     let by = number(words[2])?.checked_neg().ok_or("ERR decrement would overflow")?;
-    command_of(Command::Add(key(words[1])?, by))
+    command_of(Command::Add(words[1].into(), by))
 }
 
 pub fn incrbyfloat(words: &Words<'_>) -> Outcome {
-    let by = float(words[2]).ok_or("ERR value is not a valid float")?;
-    command_of(Command::AddFloat(key(words[1])?, by))
-}
-
-/// A number as C's `strtold` reads all of a text.
-pub fn float(text: &[u8]) -> Option<f64> {
-    let text = std::str::from_utf8(text).ok()?;
-    let spaced = text.starts_with(|char: char| char.is_ascii_whitespace());
-    text.parse().ok().filter(|number: &f64| !number.is_nan() && !spaced)
+    let by = Decimal::parse(words[2]).ok_or("ERR value is not a valid float")?;
+    command_of(Command::AddFloat(words[1].into(), by))
 }
 
 pub fn rename(words: &Words<'_>) -> Outcome {
-    command_of(Command::Rename(key(words[1])?, key(words[2])?, false))
+    command_of(Command::Rename(words[1].into(), words[2].into(), false))
 }
 
 pub fn renamenx(words: &Words<'_>) -> Outcome {
-    command_of(Command::Rename(key(words[1])?, key(words[2])?, true))
+    command_of(Command::Rename(words[1].into(), words[2].into(), true))
 }
 
 pub fn copy(words: &Words<'_>) -> Outcome {
@@ -369,7 +353,7 @@ pub fn copy(words: &Words<'_>) -> Outcome {
             _ => return Err(SYNTAX.into()),
         }
     }
-    command_of(Command::Copy(key(words[1])?, key(words[2])?, replace))
+    command_of(Command::Copy(words[1].into(), words[2].into(), replace))
 }
 
 fn expire_at(words: &Words<'_>, form: ExpiryForm, name: &str) -> Outcome {
@@ -394,7 +378,7 @@ fn expire_at(words: &Words<'_>, form: ExpiryForm, name: &str) -> Outcome {
     }
     let at = point_in_time(number(words[2])?, form);
     let at = at.ok_or_else(|| format!("ERR invalid expire time in '{name}' command"))?;
-    command_of(Command::Expire(key(words[1])?, at, condition))
+    command_of(Command::Expire(words[1].into(), at, condition))
 }
 
 pub fn expire(words: &Words<'_>) -> Outcome {
@@ -414,7 +398,7 @@ pub fn pexpireat(words: &Words<'_>) -> Outcome {
 }
 
 pub fn persist(words: &Words<'_>) -> Outcome {
-    command_of(Command::Persist(key(words[1])?))
+    command_of(Command::Persist(words[1].into()))
 }
 
 pub fn flush(words: &Words<'_>) -> Outcome {
@@ -427,7 +411,7 @@ pub fn flush(words: &Words<'_>) -> Outcome {
 
 pub fn object(words: &Words<'_>) -> Outcome {
     match &words[1..] {
-        [name, word] if is(name, "encoding") => command_of(Command::Encoding(key(word)?)),
+        [name, word] if is(name, "encoding") => command_of(Command::Encoding((*word).into())),
         [name, ..] if is(name, "encoding") => Err(wrong_number("object|encoding")),
         _ => Err(unknown_subcommand("object", words[1])),
     }
@@ -435,10 +419,10 @@ pub fn object(words: &Words<'_>) -> Outcome {
 
 pub fn memory(words: &Words<'_>) -> Outcome {
     match &words[1..] {
-        [name, word] if is(name, "usage") => command_of(Command::MemoryUsage(key(word)?)),
+        [name, word] if is(name, "usage") => command_of(Command::MemoryUsage((*word).into())),
         [name, word, samples, count] if is(name, "usage") && is(samples, "samples") => {
             number(count)?;
-            command_of(Command::MemoryUsage(key(word)?))
+            command_of(Command::MemoryUsage((*word).into()))
         }
         [name, _, ..] if is(name, "usage") => Err(SYNTAX.into()),
         [name] if is(name, "usage") => Err(wrong_number("memory|usage")),
@@ -472,7 +456,7 @@ mod tests {
 
     #[test]
     fn an_unknown_command_is_told_in_the_words_that_clients_look_for() {
-        let (request, _) = request(&[b"HELLO2", b"3", b"a\r\nb"]);
+        let (request, _) = request(&[b"HELLO2", b"3", b"a\r\nb"], &Limits::default());
         match request {
             Request::Mistake(text) => assert_eq!(
                 text,

@@ -75,7 +75,7 @@ pub fn discard(_: &Words<'_>) -> Outcome {
 }
 
 pub fn watch(words: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Watch(key_list(&words[1..])?)))
+    Ok(Request::Session(Session::Watch(key_list(&words[1..]))))
 }
 
 pub fn unwatch(_: &Words<'_>) -> Outcome {

@@ -14,18 +14,33 @@ mod resp;
 mod table;
 mod text;
 
-pub use table::{Spec, spec_named};
+pub use table::{Spec, command_names, spec_named};
 
 use std::borrow::Cow;
 
 use crate::command::{Command, Dialect, Key, Reply, RespVersion};
 
-/// The longest key. Redis allows 512 MiB; a key is compared and hashed at every access, and one
-/// beyond 64 KiB is a mistake.
-pub const KEY_BYTES: usize = 64 * 1024;
+/// What a request may be like. Over a limit nothing is stored, and the client is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest key, in bytes.
+    pub key: usize,
+    /// The longest value, in bytes: Redis's `proto-max-bulk-len`.
+    pub value: usize,
+    /// The most words.
+    pub words: usize,
+    /// The longest line of text without its end, in bytes: Redis's PROTO_INLINE_MAX_SIZE.
+    pub line: usize,
+}
 
-/// The longest value unless configured otherwise: Redis's `proto-max-bulk-len`.
-pub const DEFAULT_VALUE_BYTES: usize = 512 << 20;
+impl Default for Limits {
+    /// Values and lines as in Redis, words as before its version 7: each has at least five bytes on
+    /// the wire, and sixteen in memory. Redis allows keys of 512 MiB; a key is compared and hashed at
+    /// every access, and one beyond 64 KiB is a mistake.
+    fn default() -> Limits {
+        Limits { key: 64 * 1024, value: 512 << 20, words: 1024 * 1024, line: 64 * 1024 }
+    }
+}
 
 /// The longest request, all its words together: Redis's `client-query-buffer-limit`.
 pub const REQUEST_BYTES: usize = 1 << 30;
@@ -141,15 +156,15 @@ pub struct Parser {
     pub version: RespVersion,
     /// Who has not said the password yet may send only little.
     pub authenticated: bool,
-    /// The longest value.
-    pub max_value: usize,
+    /// What a request may be like.
+    limits: Limits,
 }
 
 impl Parser {
     /// A parser for a new connection.
-    pub fn new(authenticated: bool, max_value: usize) -> Parser {
+    pub fn new(authenticated: bool, limits: Limits) -> Parser {
         let (resp, version) = (resp::Parser::default(), RespVersion::V2);
-        Parser { scanned: 0, resp, version, authenticated, max_value }
+        Parser { scanned: 0, resp, version, authenticated, limits }
     }
 
     /// Looks at the bytes received and not yet taken. The same bytes must be there again, with
@@ -157,15 +172,11 @@ impl Parser {
     pub fn parse(&mut self, received: &[u8]) -> Parsed {
         let parsed = match received.first() {
             None => Parsed::Incomplete,
-            Some(b'*') => {
-                let limits =
-                    resp::Limits { authenticated: self.authenticated, max_value: self.max_value };
-                self.resp.parse(received, self.version, &limits)
-            }
-            Some(_) => text::parse(received, self.scanned, self.version, self.max_value),
+            Some(b'*') => self.resp.parse(received, self.version, &self.limits, self.authenticated),
+            Some(_) => text::parse(received, self.scanned, self.version, &self.limits),
         };
         let incomplete = matches!(parsed, Parsed::Incomplete);
-        if incomplete && received.len() > REQUEST_BYTES.saturating_add(self.max_value) {
+        if incomplete && received.len() > REQUEST_BYTES.saturating_add(self.limits.value) {
             let dialect = Dialect::Resp(self.version);
             return Parsed::Fatal("ERR Protocol error: request too large".into(), dialect);
         }

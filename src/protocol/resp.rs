@@ -8,12 +8,8 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Parsed, arguments};
+use super::{Limits, Parsed, arguments};
 use crate::command::{Dialect, Reply, RespVersion};
-
-/// The most words in a request. Redis had this limit until version 7; each word has at least five
-/// bytes on the wire, and sixteen in memory.
-const WORDS: i64 = 1024 * 1024;
 
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
 const HEADER_BYTES: usize = 64 * 1024;
@@ -21,14 +17,6 @@ const HEADER_BYTES: usize = 64 * 1024;
 /// What a client may send that has not said the password: Redis's limits.
 const UNAUTHENTICATED_WORDS: i64 = 10;
 const UNAUTHENTICATED_BYTES: usize = 16 * 1024;
-
-/// What a request may be like.
-pub struct Limits {
-    /// Whether the client has said the password, or there is none.
-    pub authenticated: bool,
-    /// The longest word.
-    pub max_value: usize,
-}
 
 /// The place in a request that has not arrived as a whole.
 ///
@@ -49,9 +37,15 @@ enum Stop {
 
 impl Parser {
     /// Takes a request off the front of `received`, which begins with `*`.
-    pub fn parse(&mut self, received: &[u8], version: RespVersion, limits: &Limits) -> Parsed {
+    pub fn parse(
+        &mut self,
+        received: &[u8],
+        version: RespVersion,
+        limits: &Limits,
+        authenticated: bool,
+    ) -> Parsed {
         let dialect = Dialect::Resp(version);
-        match self.advance(received, limits) {
+        match self.advance(received, limits, authenticated) {
             Ok(()) => {}
             Err(Stop::Incomplete) => return Parsed::Incomplete,
             Err(Stop::Error(what)) => {
@@ -64,7 +58,7 @@ impl Parser {
             None => Parsed::Nothing(length),
             Some(name) if is_http(name) => Parsed::Http,
             Some(_) => {
-                let (request, spec) = arguments::request(&words);
+                let (request, spec) = arguments::request(&words, limits);
                 Parsed::Request(request, dialect, length, spec)
             }
         };
@@ -73,12 +67,17 @@ impl Parser {
         parsed
     }
 
-    fn advance(&mut self, received: &[u8], limits: &Limits) -> Result<(), Stop> {
+    fn advance(
+        &mut self,
+        received: &[u8],
+        limits: &Limits,
+        authenticated: bool,
+    ) -> Result<(), Stop> {
         if self.missing.is_none() {
             let count = self.number(received, "too big mbulk count string")?;
-            let count = count.filter(|count| *count <= WORDS);
+            let count = count.filter(|count| *count <= limits.words as i64);
             let count = count.ok_or_else(|| error("invalid multibulk length"))?;
-            if count > UNAUTHENTICATED_WORDS && !limits.authenticated {
+            if count > UNAUTHENTICATED_WORDS && !authenticated {
                 return Err(error("unauthenticated multibulk length"));
             }
             self.missing = Some(count.max(0) as usize);
@@ -98,9 +97,9 @@ impl Parser {
             let header = self.at;
             let length = self.number(received, "too big bulk count string")?;
             let length = length.and_then(|length| usize::try_from(length).ok());
-            let length = length.filter(|length| *length <= limits.max_value);
+            let length = length.filter(|length| *length <= limits.value);
             let length = length.ok_or_else(|| error("invalid bulk length"))?;
-            if length > UNAUTHENTICATED_BYTES && !limits.authenticated {
+            if length > UNAUTHENTICATED_BYTES && !authenticated {
                 return Err(error("unauthenticated bulk length"));
             }
             let end = self.at + length;
@@ -199,7 +198,7 @@ mod tests {
     use crate::protocol::{Parser, Request};
 
     fn parser() -> Parser {
-        Parser::new(true, 1000)
+        Parser::new(true, Limits { value: 1000, ..Limits::default() })
     }
 
     #[test]
@@ -257,7 +256,7 @@ mod tests {
             ("*11\r\n", "unauthenticated multibulk length"),
             ("*1\r\n$16385\r\n", "unauthenticated bulk length"),
         ] {
-            match Parser::new(false, 1 << 20).parse(request.as_bytes()) {
+            match Parser::new(false, Limits::default()).parse(request.as_bytes()) {
                 Parsed::Fatal(error, _) => assert!(error.ends_with(expected), "{error}"),
                 other => panic!("{request:?}: {other:?}"),
             }

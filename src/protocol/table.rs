@@ -6,6 +6,7 @@
 
 use super::arguments::*;
 use super::connection_arguments::*;
+use crate::command::CommandId;
 
 /// A row of the table.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Spec {
     pub keys: (i32, i32, i32),
     /// Makes sense of its words.
     pub parse: fn(&Words<'_>) -> Outcome,
+    /// Its place in the table.
+    pub id: CommandId,
 }
 
 const READ: &[&str] = &["readonly", "fast"];
@@ -39,14 +42,24 @@ const PAIRS: (i32, i32, i32) = (1, -1, 2);
 macro_rules! commands {
     ($($name:literal $arity:literal $flags:ident $keys:ident $parse:ident;)*) => {
         /// Every command, in the order of their names.
-        pub static COMMANDS: &[Spec] = &[$(Spec {
+        pub static COMMANDS: &[Spec] = &numbered([$(Spec {
             name: $name,
             arity: $arity,
             flags: $flags,
             keys: $keys,
             parse: $parse,
-        }),*];
+            id: CommandId(0),
+        }),*]);
     };
+}
+
+const fn numbered<const COUNT: usize>(mut specs: [Spec; COUNT]) -> [Spec; COUNT] {
+    let mut place = 0;
+    while place < COUNT {
+        specs[place].id = CommandId(place);
+        place += 1;
+    }
+    specs
 }
 
 commands! {
@@ -118,6 +131,11 @@ commands! {
     "watch" -2 FREE ALL watch;
 }
 
+/// The names of all commands, in the order of their [`CommandId`].
+pub fn command_names() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|spec| spec.name)
+}
+
 /// The command of a name, in any case.
 pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
     let order = |spec: &Spec| {
@@ -137,6 +155,14 @@ impl Spec {
         }
     }
 
+    /// Those of a request's words that are keys. The request has as many words as it takes.
+    pub fn keys_among<'a>(&self, words: &'a Words<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (first, last, step) = self.keys;
+        let last = if last < 0 { words.len() as i32 + last } else { last };
+        let places = (first.max(1)..=last).step_by(step.max(1) as usize);
+        places.filter_map(|place| words.get(place as usize).copied())
+    }
+
     /// Whether it is for those who have not said the password.
     pub fn needs_no_password(&self) -> bool {
         self.flags.contains(&"no_auth")
@@ -146,6 +172,23 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_found_where_the_table_says() {
+        for (request, keys) in [
+            ("get a", "a"),
+            ("ping a", ""),
+            ("mset a 1 b 2", "a b"),
+            ("rename a b", "a b"),
+            ("copy a b replace", "a b"),
+            ("del a b c", "a b c"),
+        ] {
+            let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
+            let spec = spec_named(words[0]).expect(request);
+            let found: Vec<&[u8]> = spec.keys_among(&words).collect();
+            assert_eq!(found.join(&b' '), keys.as_bytes(), "{request}");
+        }
+    }
 
     #[test]
     fn every_command_is_found_by_its_name_in_any_case() {

@@ -18,12 +18,9 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use super::table::spec_named;
-use super::{Parsed, Request, arguments, resp};
+use super::{Limits, Parsed, Request, arguments, resp};
 use crate::command::{Command, Dialect, LineEnd, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
-
-/// The longest line, without its end: Redis's limit for inline requests (PROTO_INLINE_MAX_SIZE).
-pub const LINE_BYTES: usize = 64 * 1024;
 
 const TOO_LONG: &str = "ERR Protocol error: too big inline request";
 const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
@@ -31,11 +28,11 @@ const INVALID: &str = "INVALID COMMAND";
 const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 
 /// Takes the first line off `received`, the first `scanned` bytes of which hold no line end.
-pub fn parse(received: &[u8], scanned: usize, version: RespVersion, max_value: usize) -> Parsed {
+pub fn parse(received: &[u8], scanned: usize, version: RespVersion, limits: &Limits) -> Parsed {
     let Some(found) = memchr::memchr(b'\n', &received[scanned..]) else {
         // A carriage return may turn out to be part of the line's end.
         let line = received.strip_suffix(b"\r").unwrap_or(received);
-        return match line.len() > LINE_BYTES {
+        return match line.len() > limits.line {
             true => Parsed::Fatal(TOO_LONG.into(), Dialect::Text(LineEnd::Lf)),
             false => Parsed::Incomplete,
         };
@@ -46,7 +43,7 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, max_value: u
         None => (&received[..length], LineEnd::Lf),
     };
     let text = Dialect::Text(line_end);
-    if line.len() > LINE_BYTES {
+    if line.len() > limits.line {
         return Parsed::Fatal(TOO_LONG.into(), text);
     }
     let words: Result<Vec<_>, Unbalanced> = Words(line).collect();
@@ -59,15 +56,15 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, max_value: u
     if resp::is_http(name) {
         return Parsed::Http;
     }
-    if words.iter().any(|word| word.len() > max_value) {
+    if words.iter().any(|word| word.len() > limits.value) {
         return Parsed::Request(Request::Mistake(TOO_LONG_VALUE.into()), text, length + 1, None);
     }
     // What a person types to try the server has answers for people; the rest is Redis's.
-    if let Some((name, request)) = own_request(&words) {
+    if let Some((name, request)) = own_request(&words, limits) {
         return Parsed::Request(request, text, length + 1, spec_named(name));
     }
     let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-    let (request, spec) = arguments::request(&words);
+    let (request, spec) = arguments::request(&words, limits);
     match spec {
         Some(_) => Parsed::Request(request, Dialect::Resp(version), length + 1, spec),
         None => Parsed::Request(Request::Mistake(INVALID.into()), text, length + 1, None),
@@ -75,7 +72,7 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, max_value: u
 }
 
 /// SET, GET and DEL, in the seed's form.
-fn own_request(words: &[Cow<'_, [u8]>]) -> Option<(&'static [u8], Request)> {
+fn own_request(words: &[Cow<'_, [u8]>], limits: &Limits) -> Option<(&'static [u8], Request)> {
     let (name, request) = match words {
         [name, rest @ ..] if name.eq_ignore_ascii_case(b"SET") => (
             &b"set"[..],
@@ -100,6 +97,9 @@ fn own_request(words: &[Cow<'_, [u8]>]) -> Option<(&'static [u8], Request)> {
         ),
         _ => return None,
     };
+    if words.get(1).is_some_and(|key| key.len() > limits.key) {
+        return Some((name, Request::Mistake(arguments::key_too_long(limits))));
+    }
     let mistake = |error: &'static str| Request::Mistake(error.into());
     Some((name, request.map_or_else(mistake, Request::Command)))
 }
@@ -300,15 +300,16 @@ mod tests {
 
     #[test]
     fn a_line_at_the_limit_is_taken_and_one_byte_more_is_fatal() {
-        let mut line = vec![b'x'; LINE_BYTES];
-        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Incomplete));
+        let limits = Limits::default();
+        let mut line = vec![b'x'; limits.line];
+        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Incomplete));
         line.push(b'\r');
-        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Incomplete));
+        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Incomplete));
         line.push(b'\n');
-        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Request(..)));
+        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Request(..)));
         line.insert(0, b'x');
-        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Fatal(..)));
+        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Fatal(..)));
         line.pop();
-        assert!(matches!(parse(&line, 0, V2, LINE_BYTES), Parsed::Fatal(..)));
+        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Fatal(..)));
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::outbox::Outbox;
 use super::session::{Session, Step};
-use crate::command::{Command, Dialect};
+use crate::command::{Command, CommandId, Dialect};
 use crate::engine::{Engine, Operation, Submission};
 use crate::protocol::{self, Parsed, Parser};
 
@@ -44,7 +44,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         engine: &shared.engine,
         outbox,
         session: Session::new(shared, outbox),
-        parser: Parser::new(shared.settings.password.is_none(), shared.settings.max_value),
+        parser: Parser::new(shared.settings.password.is_none(), shared.settings.limits),
         replies: Vec::new(),
         operations: Vec::new(),
         queued_reads: 0,
@@ -122,7 +122,7 @@ impl Connection<'_> {
                         Dialect::Resp(_) => Dialect::Resp(self.parser.version),
                         text => text,
                     };
-                    self.run(command, dialect);
+                    self.run(command, dialect, spec.map(|spec| spec.id));
                     if close {
                         break End::Closing;
                     }
@@ -155,19 +155,19 @@ impl Connection<'_> {
     }
 
     /// Answers a read if nothing is before it in the queue, else queues.
-    fn run(&mut self, command: Command, dialect: Dialect) {
+    fn run(&mut self, command: Command, dialect: Dialect, id: Option<CommandId>) {
         // Only this thread queues for this client, so what is answered stays so until it submits.
         self.nothing_queued = self.nothing_queued || !self.outbox.has_queued();
         let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
             self.queued_reads += usize::from(!command.is_write());
-            self.operations.push(Operation::new(command, dialect));
+            self.operations.push(Operation::new(command, dialect, id));
             if self.queued_reads >= QUEUED_READS {
                 self.submit();
             }
             return;
         }
-        self.engine.read(&command, &mut |reply| {
+        self.engine.read(&command, id, &mut |reply| {
             protocol::encode(&command, dialect, &reply, &mut self.replies);
         });
         if self.replies.len() >= SEND_BYTES {

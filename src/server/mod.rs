@@ -25,6 +25,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::engine::{Engine, State};
 use crate::metrics::{Facts, Metrics};
+use crate::protocol::Limits;
 use clients::{Clients, Profile};
 use flusher::Flusher;
 use outbox::Outbox;
@@ -79,8 +80,8 @@ pub fn raise_descriptor_limit(max_clients: usize) -> usize {
 pub struct Settings {
     /// Clients at the same time.
     pub max_clients: usize,
-    /// The longest value.
-    pub max_value: usize,
+    /// What a request may be like.
+    pub limits: Limits,
     /// What a client has to say before anything else.
     pub password: Option<Vec<u8>>,
     /// What CONFIG GET shows.

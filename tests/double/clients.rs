@@ -64,7 +64,8 @@ impl Inbox {
 pub fn send(engine: &Engine, commands: Vec<Command>) -> Arc<Inbox> {
     let inbox = Arc::<Inbox>::default();
     let dialect = Dialect::Text(LineEnd::Lf);
-    let operations = commands.into_iter().map(|command| Operation::new(command, dialect)).collect();
+    let operations =
+        commands.into_iter().map(|command| Operation::new(command, dialect, None)).collect();
     let sent = engine.submit(Submission { recipient: inbox.clone(), operations });
     assert!(sent.is_ok(), "the engine is open");
     inbox
@@ -78,7 +79,7 @@ pub fn ask(engine: &Engine, command: Command) -> Reply<'static> {
 /// The value of a key, read as a client's thread reads it.
 pub fn value(engine: &Engine, key: &str) -> Option<String> {
     let mut found = None;
-    engine.read(&Command::Get(key.as_bytes().into()), &mut |reply| match reply {
+    engine.read(&Command::Get(key.as_bytes().into()), None, &mut |reply| match reply {
         Reply::Bulk(value) => found = Some(String::from_utf8_lossy(&value).into_owned()),
         Reply::Null => {}
         other => panic!("GET answered {other:?}"),

@@ -1,0 +1,93 @@
+//! What the server counts, and INFO, which shows it.
+//!
+//! Counters are relaxed atomics: each is right, two of them may be a moment apart. Nothing decides
+//! anything by them.
+
+mod command;
+mod info;
+mod number;
+
+pub use command::CommandStats;
+pub use info::Facts;
+pub use number::{Counter, Histogram};
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use number::Rate;
+
+/// All counters of a server.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    birth: Birth,
+    /// Clients there are.
+    pub connected_clients: Counter,
+    /// Clients there were, with those.
+    pub total_connections: Counter,
+    /// Connections turned away for their number.
+    pub rejected_connections: Counter,
+    /// Commands answered.
+    pub answered: Counter,
+    /// The same, for each command.
+    pub commands: CommandStats,
+    /// Reads that found their key.
+    pub hits: Counter,
+    /// Reads that did not.
+    pub misses: Counter,
+    /// Batches written to the log.
+    pub batches: Counter,
+    /// Records in them.
+    pub records: Counter,
+    /// Bytes in them, padding too.
+    pub log_bytes: Counter,
+    /// Times the log was synced for a client.
+    pub syncs: Counter,
+    /// The last LSN on disk.
+    pub durable_lsn: Counter,
+    /// Keys removed because they had expired.
+    pub expired: Counter,
+    /// Bytes read from clients.
+    pub input_bytes: Counter,
+    /// Bytes sent to clients.
+    pub output_bytes: Counter,
+    /// Microseconds that a batch took to be written and synced.
+    pub commit_micros: Histogram,
+    /// Records per batch.
+    pub batch_records: Histogram,
+    peak_memory: Counter,
+    answer_rate: Rate,
+    input_rate: Rate,
+    output_rate: Rate,
+}
+
+impl Metrics {
+    /// Counters for commands of these names.
+    pub fn new(commands: impl Iterator<Item = &'static str>) -> Metrics {
+        Metrics { commands: CommandStats::new(commands), ..Metrics::default() }
+    }
+
+    /// Counts a batch that was written, and synced if `synced`.
+    pub fn count_batch(&self, records: u32, bytes: u64, elapsed: Duration, synced: bool) {
+        self.batches.add(1);
+        self.records.add(u64::from(records));
+        self.log_bytes.add(bytes);
+        self.syncs.add(u64::from(synced));
+        self.commit_micros.add(elapsed.as_micros() as u64);
+        self.batch_records.add(u64::from(records));
+    }
+}
+
+/// When the process was started, and a number that tells it from all others.
+#[derive(Debug)]
+struct Birth {
+    at: Instant,
+    run_id: u64,
+}
+
+impl Default for Birth {
+    /// A fresh RandomState is a random number, and it only has to differ from run to run.
+    fn default() -> Birth {
+        let run_id = RandomState::new().hash_one(std::process::id());
+        Birth { at: Instant::now(), run_id }
+    }
+}

@@ -1,0 +1,128 @@
+//! Numbers that many threads count up: a counter, a histogram, the rate at which a counter grows.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+/// How fast a counter has grown since it was last looked at.
+#[derive(Debug)]
+pub struct Rate(Mutex<(Instant, u64, u64)>);
+
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate(Mutex::new((Instant::now(), 0, 0)))
+    }
+}
+
+impl Rate {
+    /// Growth per second since the last look that is at least a second ago.
+    pub fn per_second(&self, count: u64) -> u64 {
+        let mut last = self.0.lock();
+        let (at, before, rate) = *last;
+        let elapsed = at.elapsed().as_secs_f64();
+        if elapsed < 1.0 {
+            return rate;
+        }
+        let rate = (count.saturating_sub(before) as f64 / elapsed) as u64;
+        *last = (Instant::now(), count, rate);
+        rate
+    }
+}
+
+/// A number that many threads count up.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    /// Takes from it.
+    pub fn subtract(&self, less: u64) {
+        self.0.fetch_sub(less, Relaxed);
+    }
+
+    /// Replaces it by a larger value.
+    pub fn raise(&self, value: u64) {
+        self.0.fetch_max(value, Relaxed);
+    }
+
+    /// Replaces it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// How often values of each size came: bucket `n` counts those below `2^n`, from `2^(n-1)` on.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [AtomicU64; 64],
+    largest: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram { buckets: [const { AtomicU64::new(0) }; 64], largest: AtomicU64::new(0) }
+    }
+}
+
+impl Histogram {
+    /// Counts a value.
+    pub fn add(&self, value: u64) {
+        let bucket = (u64::BITS - value.leading_zeros()).min(63) as usize;
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        // Nearly always not larger, and a look is cheaper than a change.
+        if value > self.largest.load(Relaxed) {
+            self.largest.fetch_max(value, Relaxed);
+        }
+    }
+
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+    }
+
+    /// A value that the given share of all values does not exceed, to within a factor of two.
+    pub fn quantile(&self, share: f64) -> u64 {
+        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let rank = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        for (bucket, count) in counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return ((1 << bucket) - 1).min(self.largest.load(Relaxed));
+            }
+        }
+        self.largest.load(Relaxed)
+    }
+}
+
+impl std::fmt::Display for Histogram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [p50, p99] = [0.5, 0.99].map(|share| self.quantile(share));
+        write!(f, "p50={p50},p99={p99},max={}", self.largest.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_right_to_within_a_factor_of_two() {
+        let histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5), 0);
+        (0..1000).for_each(|value| histogram.add(value));
+        assert!((499..998).contains(&histogram.quantile(0.5)));
+        assert!((989..=999).contains(&histogram.quantile(0.99)));
+        assert_eq!(histogram.quantile(1.0), 999);
+    }
+}

@@ -1,0 +1,60 @@
+//! INFO's counters against what was done: each command, each kind of error.
+
+mod common;
+#[path = "common/wire.rs"]
+mod wire;
+
+use common::{Client, Server};
+use wire::{Value, ask};
+
+#[test]
+fn every_command_and_every_error_is_counted_under_its_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for words in ["SET n x", "GET n", "GET n", "INCR n", "GET", "LPUSH n x", "MULTI", "EXEC"] {
+        let words: Vec<&str> = words.split(' ').collect();
+        ask(&mut client, &words);
+    }
+    let info = section(&mut client, "commandstats");
+    let counts = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{name}:")));
+        let fields = line.unwrap_or_else(|| panic!("no {name} in {info}")).split(',');
+        let value = |(field, value): (&str, &str)| {
+            (!field.starts_with("usec")).then(|| value.parse::<u64>().expect("a count"))
+        };
+        fields.filter_map(|field| value(field.split_once('=').expect("a field"))).collect()
+    };
+    // Calls, rejected calls, failed calls.
+    for (name, expected) in
+        [("set", [1, 0, 0]), ("get", [2, 1, 0]), ("incr", [1, 0, 1]), ("exec", [1, 0, 0])]
+    {
+        let counts: Vec<u64> = counts(name);
+        assert_eq!(counts, expected, "{name}");
+    }
+    assert!(!info.contains("lpush"), "{info}");
+
+    let latencies = section(&mut client, "latencystats");
+    assert!(latencies.contains("latency_percentiles_usec_set:p50="), "{latencies}");
+    // The unknown command, the wrong number of words, the value that is no number.
+    assert_eq!(section(&mut client, "errorstats"), "# Errorstats\r\nerrorstat_ERR:count=3\r\n");
+    assert_eq!(client.counter("total_error_replies"), 3);
+
+    // Lines for each command are shown to those who want everything.
+    for (sections, shown) in [(None, false), (Some("default"), false), (Some("all"), true)] {
+        let words: Vec<&str> = std::iter::once("INFO").chain(sections).collect();
+        assert_eq!(text(ask(&mut client, &words)).contains("cmdstat_get"), shown, "{sections:?}");
+    }
+    server.stop();
+}
+
+fn section(client: &mut Client, name: &str) -> String {
+    text(ask(client, &["INFO", name]))
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::Bulk(bytes) => String::from_utf8(bytes).expect("INFO is text"),
+        other => panic!("INFO answers {other:?}"),
+    }
+}
