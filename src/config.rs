@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{ArgAction, Parser, ValueEnum};
 
-use crate::engine::Fsync;
+use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
 use crate::server::{self, Settings};
 use crate::wal;
@@ -55,6 +55,24 @@ pub struct Config {
     /// When a write is on disk: before its reply, within a second of it, or at some time
     #[arg(long, value_enum, default_value_t = FsyncFlag::Always, value_name = "WHEN")]
     fsync: FsyncFlag,
+
+    /// The log is compacted when it has grown since the last snapshot by this many times its size
+    #[arg(
+        long = "compact-factor",
+        default_value_t = 1,
+        value_name = "1-1000",
+        value_parser = number(1, 1000)
+    )]
+    compact_factor: u64,
+
+    /// But not before it has grown by so many bytes
+    #[arg(
+        long = "compact-least",
+        default_value_t = 64 << 20,
+        value_name = "BYTES",
+        value_parser = number(0, 1 << 40)
+    )]
+    compact_least: u64,
 
     /// Number of clients that may be connected at the same time
     #[arg(
@@ -171,12 +189,19 @@ impl Config {
         }))
     }
 
-    /// When a write is on disk.
-    pub fn fsync(&self) -> Fsync {
-        match self.fsync {
-            FsyncFlag::Always => Fsync::Always,
-            FsyncFlag::Everysec => Fsync::EverySecond,
-            FsyncFlag::No => Fsync::Never,
+    /// What the engine has to know.
+    pub fn engine(&self) -> engine::Options {
+        engine::Options {
+            fsync: match self.fsync {
+                FsyncFlag::Always => Fsync::Always,
+                FsyncFlag::Everysec => Fsync::EverySecond,
+                FsyncFlag::No => Fsync::Never,
+            },
+            compaction: engine::Policy {
+                factor: self.compact_factor,
+                least_bytes: self.compact_least,
+            },
+            max_value: self.limits().value,
         }
     }
 

@@ -27,8 +27,10 @@
 //! 1. No change is visible, and no reply to it is sent, before its record is durable.
 //! 2. Changes are applied in log order, and replies to one connection leave in the order of its
 //!    commands.
-//! 3. The log rebuilds the store exactly. Records are absolute, so replaying one twice is harmless.
-//! 4. A file takes another's place only after it is durable: sync file, rename, sync directory.
+//! 3. Snapshot plus log rebuild the store exactly. Records are absolute, so replaying one twice is
+//!    harmless.
+//! 4. A file takes another's place only after it is durable, and is deleted only after what replaces
+//!    it is: sync file, rename, sync directory, delete.
 //! 5. Only the very last batch may be torn. It is cut, kept aside and reported. Damage anywhere
 //!    else stops the start with file and offset; nothing acknowledged is ever dropped silently.
 //! 6. The first failed write or sync closes writing for good. Reads go on. A restart trusts only
@@ -62,9 +64,10 @@
 //! | `client-<id>` | [`server`] | reads one client's requests; answers reads |
 //! | `committer` | [`engine`] | the only one that changes anything |
 //! | `expirer` | [`engine`] | finds keys that have expired |
+//! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
-//! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM |
+//! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
 
 pub mod command;
 pub mod config;

@@ -45,18 +45,23 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let _lock = options.as_ref().map(|options| engine::lock(&options.path)).transpose()?;
     let address = config.address();
     let listener = Server::bind(address).with_context(|| format!("cannot listen on {address}"))?;
-    let max_value = config.limits().value;
+    let engine_options = config.engine();
     let engine = match options {
         Some(options) => {
             let disk = Arc::new(SystemDisk);
-            Engine::open(disk, options, config.fsync(), store, metrics.clone(), max_value)?
+            Engine::open(disk, options, &engine_options, store, metrics.clone())?
         }
-        None => Engine::in_memory(store, metrics.clone(), max_value)?,
+        None => Engine::in_memory(store, metrics.clone(), &engine_options)?,
     };
 
     let engine = Arc::new(engine);
     let shutdown = Shutdown::default();
-    shutdown.on_signals(&listener)?;
+    let compacting = Arc::downgrade(&engine);
+    shutdown.on_signals(&listener, move || {
+        if let Some(engine) = compacting.upgrade() {
+            engine.compact();
+        }
+    })?;
     let server = Server::new(engine.clone(), metrics, settings)?;
     server.run(&listener, &shutdown)?;
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");

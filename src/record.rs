@@ -24,12 +24,26 @@ const DEL: &[u8] = b"3DEL";
 const CLEAR: &[u8] = b"8FLUSHALL";
 
 /// Hands the bytes of a record to `write`, piece by piece.
-pub fn encode(mutation: &Mutation, mut write: impl FnMut(&[u8])) {
-    let (op, key, value, expiry) = match mutation {
-        Mutation::Set(entry) => (SET, entry.key(), entry.value(), entry.expiry()),
-        Mutation::Delete(key) => (DEL, &key[..], &[][..], None),
-        Mutation::Clear => (CLEAR, &[][..], &[][..], None),
-    };
+pub fn encode(mutation: &Mutation, write: impl FnMut(&[u8])) {
+    match mutation {
+        Mutation::Set(entry) => encode_set(entry, write),
+        Mutation::Delete(key) => encode_fields(DEL, key, &[], None, write),
+        Mutation::Clear => encode_fields(CLEAR, &[], &[], None, write),
+    }
+}
+
+/// The same for a [`Mutation::Set`] of this entry.
+pub fn encode_set(entry: &Entry, write: impl FnMut(&[u8])) {
+    encode_fields(SET, entry.key(), entry.value(), entry.expiry(), write);
+}
+
+fn encode_fields(
+    op: &[u8],
+    key: &[u8],
+    value: &[u8],
+    expiry: Option<i64>,
+    mut write: impl FnMut(&[u8]),
+) {
     let expiry = expiry.map(|at| at.to_string()).unwrap_or_default();
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&length(key).to_le_bytes());

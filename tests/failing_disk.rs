@@ -8,13 +8,10 @@ mod double;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use double::clients::{History, Random, ask, del, open, send, set, value};
+use double::clients::{History, Random, ask, check_restarts, del, open, send, set, value, work};
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
-use post_gres_rs::engine::{Engine, Fsync};
-
-const KEYS: u64 = 6;
-const ROUNDS: u64 = 24;
+use post_gres_rs::engine::Fsync;
 
 #[test]
 fn nothing_is_visible_or_acknowledged_before_its_sync() {
@@ -127,7 +124,7 @@ fn a_disk_that_lies_about_its_syncs_is_noticed_by_these_tests() {
     let mut history = History::default();
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
     disk.fail_at(1, Fault::Lie);
-    work(&engine, &mut history, 1);
+    work(&engine, &mut history, 1, &mut |_| ());
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
     assert!(history.check(&found).is_err(), "the loss was not noticed");
 }
@@ -175,7 +172,7 @@ fn with_everysec_a_power_cut_tears_the_tail_and_the_start_goes_on_by_itself() {
         let disk = DoubleDisk::default();
         let mut history = History::default();
         let engine = open(&disk, Fsync::EverySecond).expect("a fresh log");
-        work(&engine, &mut history, seed);
+        work(&engine, &mut history, seed, &mut |_| ());
         let mut random = Random(seed);
         let found = disk.after_power_cut(&mut || random.below(2) == 0);
         open(&found, Fsync::EverySecond).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
@@ -188,63 +185,11 @@ fn run_until_failure(disk: &DoubleDisk, fault: Fault, at: usize) -> History {
     let mut history = History::default();
     disk.fail_at(at, fault);
     if let Ok(engine) = open(disk, Fsync::Always) {
-        work(&engine, &mut history, at as u64);
+        work(&engine, &mut history, at as u64, &mut |_| ());
         for (key, value_known) in history.acknowledged_values() {
             assert_eq!(value(&engine, key).as_deref(), value_known, "{fault:?} at call {at}");
         }
         engine.close();
     }
     history
-}
-
-fn work(engine: &Engine, history: &mut History, seed: u64) {
-    let mut random = Random(seed);
-    let mut refused = false;
-    for round in 0..ROUNDS {
-        let mut asked = Vec::new();
-        let mut commands = Vec::new();
-        for part in 0..=random.below(3) {
-            let key = format!("key{}", random.below(KEYS));
-            let padding = "x".repeat(random.below(4000) as usize);
-            let new = (random.below(4) > 0).then(|| format!("{round}.{part} {padding}"));
-            history.sent(&key, new.clone());
-            commands.push(new.map_or_else(|| del(&key), |new| set(&key, &new)));
-            asked.push(key);
-        }
-        let count = commands.len();
-        let replies = send(engine, commands).wait_for(count);
-        let all_refused = replies.iter().all(|reply| matches!(reply, Reply::NotDurable(_)));
-        let none_refused = !replies.iter().any(|reply| matches!(reply, Reply::NotDurable(_)));
-        assert!(all_refused || none_refused, "a submission is in one batch: {replies:?}");
-        assert!(!refused || all_refused, "acknowledged after a failure");
-        refused = all_refused;
-        if none_refused {
-            asked.iter().for_each(|key| history.acknowledged(key));
-        }
-    }
-}
-
-/// Starts on the disk as it may be found, in several ways, and holds it against what is known.
-fn check_restarts(disk: &DoubleDisk, history: &History, seed: u64) -> usize {
-    let mut random = Random(seed);
-    let cut = |survives: &mut dyn FnMut() -> bool| disk.after_power_cut(survives);
-    let found = [
-        cut(&mut || false),
-        cut(&mut || true),
-        cut(&mut || random.below(2) == 0),
-        cut(&mut || random.below(8) == 0),
-        cut(&mut || random.below(8) > 0),
-    ];
-    let count = found.len();
-    for (number, found) in found.into_iter().enumerate() {
-        let engine = open(&found, Fsync::Always)
-            .unwrap_or_else(|error| panic!("seed {seed}, image {number}: {error:#}"));
-        history.check(&engine).unwrap_or_else(|what| panic!("seed {seed}, image {number}: {what}"));
-        // What a restart shows must stay, whatever happens next.
-        let seen: Vec<_> = (0..KEYS).map(|key| value(&engine, &format!("key{key}"))).collect();
-        let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("again");
-        let later: Vec<_> = (0..KEYS).map(|key| value(&again, &format!("key{key}"))).collect();
-        assert!(seen == later, "seed {seed}, image {number}: what was seen is gone");
-    }
-    count
 }

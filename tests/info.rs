@@ -49,7 +49,7 @@ fn every_command_and_every_error_is_counted_under_its_name() {
 }
 
 fn section(client: &mut Client, name: &str) -> String {
-    text(ask(client, &["INFO", name]))
+    text(ask(client, ["INFO", name]))
 }
 
 fn text(value: Value) -> String {

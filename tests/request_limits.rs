@@ -17,7 +17,7 @@ fn what_is_at_a_limit_is_stored_and_what_is_over_it_is_not() {
     let mut client = Client::connect(&server);
     let [key, value] = [16, 1024].map(|length| "x".repeat(length));
     let ok = |reply: Value| assert_eq!(reply, Value::Simple("OK".into()));
-    ok(ask(&mut client, &["SET", &key, &value]));
+    ok(ask(&mut client, ["SET", &key, &value]));
     assert_eq!(client.ask(&format!("SET {key} {value}")), "+OK");
 
     // A key that is too long, wherever a command has keys, in RESP and as text.
@@ -44,11 +44,11 @@ fn what_is_at_a_limit_is_stored_and_what_is_over_it_is_not() {
     // A value that is too long, by text line, or made by APPEND.
     let reply = client.ask(&format!("SET a {value}x"));
     assert!(reply.contains("string exceeds maximum allowed size"), "{reply}");
-    match ask(&mut client, &["APPEND", &key, "x"]) {
+    match ask(&mut client, ["APPEND", &key, "x"]) {
         Value::Error(error) => assert!(error.contains("string exceeds maximum"), "{error}"),
         other => panic!("{other:?}"),
     }
-    assert_eq!(ask(&mut client, &["DBSIZE"]), Value::Integer(1));
+    assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1));
 
     // What the rest of the input cannot be told from garbage after ends the connection.
     for (request, error) in [
@@ -62,6 +62,6 @@ fn what_is_at_a_limit_is_stored_and_what_is_over_it_is_not() {
         assert!(reply.contains(error), "{reply}");
         assert_eq!(client.rest().expect("an end"), b"");
     }
-    assert_eq!(ask(&mut client, &["DBSIZE"]), Value::Integer(1));
+    assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1));
     server.stop();
 }

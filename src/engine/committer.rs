@@ -94,6 +94,9 @@ impl Committer {
     }
 
     fn run_batch(&mut self) {
+        if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
+            compaction.between_batches(wal);
+        }
         self.evaluate();
         let committed = self.commit();
         match committed {

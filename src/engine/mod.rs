@@ -15,6 +15,7 @@
 
 mod batch;
 mod committer;
+mod compaction;
 mod expirer;
 mod import;
 mod queue;
@@ -22,6 +23,7 @@ mod read;
 mod view;
 mod write;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -40,9 +42,12 @@ use crate::wal::segment::Names;
 use crate::wal::{self, Failure, SyncPolicy, Wal};
 
 use committer::Committer;
+use compaction::Compaction;
 use expirer::Expirer;
 use queue::CommitQueue;
 use view::StoreView;
+
+pub use compaction::Policy;
 
 /// When a write is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +108,8 @@ pub struct Engine {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
     expirer: Arc<Expirer>,
-    expirer_thread: Mutex<Option<JoinHandle<()>>>,
+    /// Threads that work beside the committer.
+    helpers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What client threads and the committer both use.
@@ -113,8 +119,29 @@ struct Shared {
     metrics: Arc<Metrics>,
     /// Why the log takes no more writes.
     failure: Mutex<Option<Failure>>,
+    /// Keeps the log short, if there is one.
+    compaction: Option<Arc<Compaction>>,
     /// The longest value that a command may make.
     max_value: usize,
+}
+
+/// What an engine is told by whoever starts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// When a write is on disk.
+    pub fsync: Fsync,
+    /// When the log is compacted by itself.
+    pub compaction: Policy,
+    /// The longest value that a command may make.
+    pub max_value: usize,
+}
+
+/// The log, as it was opened.
+struct Opened {
+    wal: Wal,
+    compaction: Arc<Compaction>,
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
 }
 
 impl Engine {
@@ -122,29 +149,29 @@ impl Engine {
     pub fn in_memory(
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
-        max_value: usize,
+        options: &Options,
     ) -> anyhow::Result<Engine> {
-        Engine::start(store, None, Fsync::Never, metrics, max_value)
+        Engine::start(store, None, options, metrics)
     }
 
     /// Replays the log into the store, which is empty, and starts on both. A log of the seed's
     /// program is imported first. Whoever calls holds the log's [`Lock`].
     pub fn open(
         disk: Arc<dyn Disk>,
-        options: wal::Options,
-        fsync: Fsync,
+        log: wal::Options,
+        options: &Options,
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
-        max_value: usize,
     ) -> anyhow::Result<Engine> {
-        let options = wal::Options { sync: sync_policy(fsync), ..options };
-        if Wal::stands_foreign(&*disk, &options)? {
-            import::import(&disk, &options)?;
+        let log = wal::Options { sync: sync_policy(options.fsync), ..log };
+        if Wal::stands_foreign(&*disk, &log)? {
+            import::import(&disk, &log)?;
         }
         let started = Instant::now();
-        let path = options.path.display().to_string();
+        let path = log.path.clone();
+        let shown = path.display();
         let mut chunk = Vec::new();
-        let (wal, summary) = Wal::open(disk, options, &mut |batch| {
+        let (wal, summary) = Wal::open(disk.clone(), log, &mut |batch| {
             let mut rest = batch.payload;
             for _ in 0..batch.records {
                 let (mutation, length) = record::decode(rest).context("not a record")?;
@@ -156,12 +183,14 @@ impl Engine {
             Ok(())
         })?;
         log::info!(
-            "{path}: {} records in {} batches, {} keys, {} bytes in {} segments, read in {:.3} s; {}",
+            "{shown}: {} records in {} batches, {} keys, {} bytes in {} segments behind a snapshot of \
+             {}, read in {:.3} s; {}",
             summary.records,
             summary.batches,
             store.len(),
             summary.bytes,
             summary.segments,
+            summary.snapshot_bytes,
             started.elapsed().as_secs_f64(),
             match (summary.cut_bytes, summary.closed) {
                 (0, true) => "closed in order".to_owned(),
@@ -170,20 +199,30 @@ impl Engine {
             }
         );
         metrics.durable_lsn.set(wal.durable_lsn());
-        Engine::start(store, Some(wal), fsync, metrics, max_value)
+        let compaction =
+            Compaction::new(options.compaction, wal.total_bytes(), summary.snapshot_bytes);
+        let opened = Opened { wal, compaction: Arc::new(compaction), disk, path };
+        Engine::start(store, Some(opened), options, metrics)
     }
 
     fn start(
         store: Box<dyn Store>,
-        wal: Option<Wal>,
-        fsync: Fsync,
+        opened: Option<Opened>,
+        options: &Options,
         metrics: Arc<Metrics>,
-        max_value: usize,
     ) -> anyhow::Result<Engine> {
         let queue = CommitQueue::default();
-        let failure = Mutex::new(wal.as_ref().and_then(Wal::failure).cloned());
-        let shared = Arc::new(Shared { store, queue, metrics, failure, max_value });
-        let mut committer = Committer::new(shared.clone(), wal, fsync);
+        let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
+        let compaction = opened.as_ref().map(|log| log.compaction.clone());
+        let max_value = options.max_value;
+        let shared = Arc::new(Shared { store, queue, metrics, failure, compaction, max_value });
+        let (wal, compactor) = match opened {
+            None => (None, None),
+            Some(Opened { wal, compaction, disk, path }) => {
+                (Some(wal), Some((compaction, disk, path)))
+            }
+        };
+        let mut committer = Committer::new(shared.clone(), wal, options.fsync);
         let thread = std::thread::Builder::new()
             .name("committer".into())
             .spawn(move || {
@@ -195,16 +234,28 @@ impl Engine {
             .context("cannot start the committer thread")?;
         let expirer = Arc::<Expirer>::default();
         let (for_thread, its_shared) = (expirer.clone(), shared.clone());
-        let expirer_thread = std::thread::Builder::new()
-            .name("expirer".into())
-            .spawn(move || for_thread.run(&its_shared))
-            .context("cannot start the expirer thread")?;
-        Ok(Engine {
-            shared,
-            committer: Mutex::new(Some(thread)),
-            expirer,
-            expirer_thread: Mutex::new(Some(expirer_thread)),
-        })
+        let mut helpers = vec![
+            std::thread::Builder::new()
+                .name("expirer".into())
+                .spawn(move || for_thread.run(&its_shared))
+                .context("cannot start the expirer thread")?,
+        ];
+        if let Some((compaction, disk, path)) = compactor {
+            let its_shared = shared.clone();
+            helpers.push(
+                std::thread::Builder::new()
+                    .name("compactor".into())
+                    .spawn(move || compaction.run(&its_shared, &*disk, &path))
+                    .context("cannot start the compactor thread")?,
+            );
+        }
+        let (committer, helpers) = (Mutex::new(Some(thread)), Mutex::new(helpers));
+        Ok(Engine { shared, committer, expirer, helpers })
+    }
+
+    /// Asks for a compaction of the log: false if one is running, `None` if there is no log.
+    pub fn compact(&self) -> Option<bool> {
+        self.shared.compaction.as_ref().map(|compaction| compaction.ask())
     }
 
     /// Answers a read from the store, on the caller's thread. The reply is handed over in place,
@@ -227,10 +278,14 @@ impl Engine {
 
     /// What there is in the store and the log, for INFO.
     pub fn state(&self) -> State {
-        let Shared { store, failure, .. } = &*self.shared;
+        let Shared { store, failure, compaction, .. } = &*self.shared;
+        let log_bytes = compaction.as_ref().map(|compaction| compaction.log_bytes());
+        let (snapshot_bytes, log_bytes) = log_bytes.unwrap_or_default();
         State {
             keys: store.len(),
             expiring: store.expiring(),
+            snapshot_bytes,
+            log_bytes,
             failure: failure.lock().as_ref().map(|Failure(why)| why.to_string()),
         }
     }
@@ -245,10 +300,13 @@ impl Engine {
     /// if the log could not be closed.
     pub fn close(&self) -> bool {
         self.expirer.stop();
-        if let Some(thread) = self.expirer_thread.lock().take()
-            && thread.join().is_err()
-        {
-            log::error!("the expirer panicked");
+        if let Some(compaction) = &self.shared.compaction {
+            compaction.stop();
+        }
+        for thread in self.helpers.lock().drain(..) {
+            if thread.join().is_err() {
+                log::error!("a thread beside the committer panicked");
+            }
         }
         self.shared.queue.close();
         if let Some(thread) = self.committer.lock().take() {
@@ -270,6 +328,10 @@ pub struct State {
     pub keys: usize,
     /// Number of keys with an expiry.
     pub expiring: usize,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: u64,
+    /// Bytes of the log behind it.
+    pub log_bytes: u64,
     /// Why the log takes no more writes.
     pub failure: Option<String>,
 }

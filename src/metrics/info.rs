@@ -62,6 +62,8 @@ impl Metrics {
                 ("mem_allocator", &"libc"),
             ],
         );
+        let compaction = &self.compaction;
+        let compaction_failed = compaction.last_failed.get() > 0;
         section(
             "Persistence",
             &[
@@ -69,11 +71,13 @@ impl Metrics {
                 ("async_loading", &0),
                 ("rdb_bgsave_in_progress", &0),
                 ("aof_enabled", &1),
-                ("aof_rewrite_in_progress", &0),
-                ("aof_last_bgrewrite_status", &"ok"),
+                ("aof_rewrite_in_progress", &compaction.running.get()),
+                ("aof_last_rewrite_time_sec", &(compaction.last_millis.get() / 1000)),
+                ("aof_last_bgrewrite_status", &if compaction_failed { "err" } else { "ok" }),
                 ("aof_last_write_status", &status),
-                ("aof_current_size", &self.log_bytes.get()),
-                ("aof_base_size", &0),
+                ("aof_rewrites", &compaction.done.get()),
+                ("aof_current_size", &(facts.snapshot_bytes + facts.log_bytes)),
+                ("aof_base_size", &facts.snapshot_bytes),
                 ("aof_pending_bio_fsync", &0),
                 ("aof_delayed_fsync", &0),
                 ("wal_status", &status),
@@ -85,6 +89,11 @@ impl Metrics {
                 ("wal_durable_lsn", &self.durable_lsn.get()),
                 ("wal_commit_usec", &self.commit_micros),
                 ("wal_batch_records", &self.batch_records),
+                ("wal_compactions", &compaction.done.get()),
+                ("wal_compactions_failed", &compaction.failed.get()),
+                ("wal_last_compaction_msec", &compaction.last_millis.get()),
+                ("wal_last_compaction_bytes_before", &compaction.bytes_before.get()),
+                ("wal_last_compaction_bytes_after", &compaction.bytes_after.get()),
             ],
         );
         let [answered, input, output] =
@@ -144,6 +153,10 @@ pub struct Facts {
     pub keys: usize,
     /// Number of keys with an expiry.
     pub expiring: usize,
+    /// Bytes of the last snapshot.
+    pub snapshot_bytes: u64,
+    /// Bytes of the log behind it.
+    pub log_bytes: u64,
     /// Why the log takes no more writes.
     pub failure: Option<String>,
 }

@@ -4,10 +4,12 @@
 //! anything by them.
 
 mod command;
+mod compaction;
 mod info;
 mod number;
 
 pub use command::CommandStats;
+pub use compaction::CompactionStats;
 pub use info::Facts;
 pub use number::{Counter, Histogram};
 
@@ -44,6 +46,8 @@ pub struct Metrics {
     pub syncs: Counter,
     /// The last LSN on disk.
     pub durable_lsn: Counter,
+    /// Compactions of the log.
+    pub compaction: CompactionStats,
     /// Keys removed because they had expired.
     pub expired: Counter,
     /// Bytes read from clients.

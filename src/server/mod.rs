@@ -99,7 +99,7 @@ struct Shared {
 
 impl Shared {
     fn info(&self, sections: &[String]) -> String {
-        let State { keys, expiring, failure } = self.engine.state();
+        let State { keys, expiring, snapshot_bytes, log_bytes, failure } = self.engine.state();
         self.metrics.render(
             sections,
             &Facts {
@@ -108,6 +108,8 @@ impl Shared {
                 max_clients: self.settings.max_clients,
                 keys,
                 expiring,
+                snapshot_bytes,
+                log_bytes,
                 failure,
             },
         )

@@ -207,7 +207,13 @@ impl<'a> Session<'a> {
                 };
                 Reply::Map(found.flat_map(pair).collect())
             }
-            Asked::Compact => error("ERR the log is not compacted yet, it is kept whole"),
+            Asked::Compact => match self.shared.engine.compact() {
+                Some(true) => Reply::Simple("Background append only file rewriting started"),
+                Some(false) => {
+                    error("ERR Background append only file rewriting already in progress")
+                }
+                None => error("ERR nothing is kept on disk, so there is nothing to compact"),
+            },
             other => unreachable!("{other:?} is decided before"),
         }
     }

@@ -1,4 +1,5 @@
-//! The order to stop, from a signal or from a test.
+//! The order to stop, from a signal or from a test; and the other signal, SIGUSR1, which asks for a
+//! compaction of the log.
 //!
 //! The first SIGINT or SIGTERM stops the server in order; the second ends the process at once,
 //! which loses nothing that was acknowledged.
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use parking_lot::{Condvar, Mutex};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 /// The exit code of a process that was told twice to stop: that of one ended by SIGINT in a shell.
@@ -56,16 +57,27 @@ impl Shutdown {
         }
     }
 
-    /// Starts the `signals` thread, which asks at the first SIGINT or SIGTERM.
-    pub fn on_signals(&self, listener: &TcpListener) -> anyhow::Result<()> {
+    /// Starts the `signals` thread, which asks at the first SIGINT or SIGTERM, and calls `compact` at
+    /// SIGUSR1.
+    pub fn on_signals(
+        &self,
+        listener: &TcpListener,
+        compact: impl Fn() + Send + 'static,
+    ) -> anyhow::Result<()> {
         let listener = listener.try_clone().context("cannot share the listener")?;
-        let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot wait for signals")?;
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("cannot wait for signals")?;
         let shutdown = self.clone();
         std::thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
                 for signal in signals.forever() {
                     let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
+                    if signal == SIGUSR1 {
+                        log::info!("{name}: a compaction is asked for");
+                        compact();
+                        continue;
+                    }
                     if shutdown.is_asked() {
                         log::warn!("{name} again: ending at once");
                         std::process::exit(IMPATIENT_EXIT);

@@ -39,6 +39,8 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// The names in a directory.
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Bytes that may still be written to the file system of a directory.
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
     /// Makes creations, renames and removals in a directory durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 }
@@ -122,6 +124,12 @@ impl Disk for SystemDisk {
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
         let entries = fs::read_dir(directory).map_err(named(directory))?;
         entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>().map_err(named(directory))
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let status =
+            rustix::fs::statvfs(directory).map_err(|errno| named(directory)(errno.into()))?;
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {

@@ -47,6 +47,8 @@ use super::block::BLOCK_BYTES;
 
 /// What a segment of ours begins with.
 pub const MAGIC: &[u8; 16] = b"post-gres-rs log";
+/// What a snapshot of ours begins with. The rest of its header is that of a segment.
+pub const SNAPSHOT_MAGIC: &[u8; 16] = b"post-gres-rs snp";
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: u32 = 1;
 /// Where the first frame stands.
@@ -86,10 +88,10 @@ pub enum NotAHeader {
 }
 
 impl SegmentHeader {
-    /// The header as the bytes of its block.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The header as the bytes of its block, behind a magic number.
+    pub fn encode(&self, magic: &[u8; 16]) -> Vec<u8> {
         let mut block = vec![0; BLOCK_BYTES];
-        block[..16].copy_from_slice(MAGIC);
+        block[..16].copy_from_slice(magic);
         block[16..20].copy_from_slice(&VERSION.to_le_bytes());
         block[24..40].copy_from_slice(&self.store_id.to_le_bytes());
         block[40..48].copy_from_slice(&self.sequence.to_le_bytes());
@@ -103,9 +105,9 @@ impl SegmentHeader {
         block
     }
 
-    /// Reads the first block of a file.
-    pub fn decode(block: &[u8]) -> Result<SegmentHeader, NotAHeader> {
-        if block.len() < 16 || &block[..16] != MAGIC {
+    /// Reads the first block of a file that has to begin with this magic number.
+    pub fn decode(magic: &[u8; 16], block: &[u8]) -> Result<SegmentHeader, NotAHeader> {
+        if block.len() < 16 || &block[..16] != magic {
             return Err(NotAHeader::Foreign);
         }
         if block.len() < BLOCK_BYTES {
@@ -284,13 +286,13 @@ mod tests {
             previous_checksum: 6,
             file_bytes: 7,
         };
-        let mut block = header.encode();
-        assert_eq!(SegmentHeader::decode(&block), Ok(header));
+        let mut block = header.encode(MAGIC);
+        assert_eq!(SegmentHeader::decode(MAGIC, &block), Ok(header));
         block[100] ^= 1;
-        assert_eq!(SegmentHeader::decode(&block), Err(NotAHeader::Damaged));
+        assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Damaged));
         block[16] = 2;
-        assert_eq!(SegmentHeader::decode(&block), Err(NotAHeader::Newer(2)));
+        assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Newer(2)));
         block[0] = 0;
-        assert_eq!(SegmentHeader::decode(&block), Err(NotAHeader::Foreign));
+        assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Foreign));
     }
 }

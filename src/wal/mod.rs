@@ -3,8 +3,8 @@
 //! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
-//! Reading order: [`frame`] is the format, [`segment`] one file; [`reader`] and [`recovery`] are the
-//! way back, [`torn`] what is cut there; [`preparer`] works ahead; `foreign` lets a log take the place
+//! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
+//! older ones; [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`preparer`] works ahead; `foreign` lets a log take the place
 //! of another format's; [`disk`] and [`block`] are what they all stand on.
 
 pub mod block;
@@ -16,6 +16,7 @@ pub mod preparer;
 pub mod reader;
 pub mod recovery;
 pub mod segment;
+pub mod snapshot;
 pub mod torn;
 
 use std::io;
@@ -25,9 +26,9 @@ use std::time::{Duration, Instant};
 
 use block::BlockBuffer;
 use disk::{Access, Disk};
-use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
+use frame::{FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
 use preparer::Preparer;
-use recovery::{Files, Replay, Replayed};
+use recovery::{Chain, Files, Replay, Replayed};
 use segment::{Names, Segment};
 
 /// A fresh server that holds three keys should not take up much: a first segment of 1 MiB, and
@@ -79,6 +80,8 @@ pub struct Summary {
     pub batches: u64,
     /// Records read.
     pub records: u64,
+    /// Bytes of the snapshot before them.
+    pub snapshot_bytes: u64,
     /// Bytes read.
     pub bytes: u64,
     /// Whether the last server stopped in order. A fresh log counts as such.
@@ -114,6 +117,8 @@ pub struct Wal {
     records: u32,
     next_lsn: u64,
     durable_lsn: u64,
+    /// Bytes of all frames that were read and written, those of a snapshot not among them.
+    total_bytes: u64,
     marked: bool,
     failure: Option<Failure>,
 }
@@ -131,7 +136,7 @@ impl Wal {
         let names = Names::new(&options.path);
         match recovery::find(&*disk, &names)? {
             Files::Fresh => Wal::begin(disk, names, options),
-            Files::Segments(paths) => Wal::resume(disk, names, options, &paths, replay),
+            Files::Log(chain) => Wal::resume(disk, names, options, &chain, replay),
             Files::Foreign => {
                 anyhow::bail!("{}: not a log of this program", options.path.display())
             }
@@ -179,7 +184,7 @@ impl Wal {
         disk: Arc<dyn Disk>,
         names: Names,
         options: Options,
-        paths: &[PathBuf],
+        chain: &Chain,
         replay: &mut Replay<'_>,
     ) -> anyhow::Result<(Wal, Summary)> {
         let mut records = 0;
@@ -187,15 +192,18 @@ impl Wal {
             records += u64::from(batch.records);
             replay(batch)
         };
-        let found = recovery::read(&disk, &names, paths, &mut counting)?;
+        let found = recovery::read(&disk, &names, chain, &mut counting)?;
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
+        // All of the log has been read from the device by now, the snapshot too.
+        snapshot::delete(&*disk, &names, &chain.leftovers);
         let file = disk.open(names.active(), access(options.sync))?;
         let len = (found.end + 1).next_multiple_of(options.first_segment_bytes);
         let len = len.max(found.file_bytes);
         let segment = Segment::resume(file, found.header, found.end, found.last_checksum);
         let mut wal = Wal::assemble(disk, names, options, segment?, found.next_lsn);
+        wal.total_bytes = found.bytes;
         // A start must not fail for want of space: what is there can be read.
         if wal.unless_failed(|wal| wal.segment.fill_up(len)).is_ok() {
             wal.start_preparer()?;
@@ -204,6 +212,7 @@ impl Wal {
             segments: found.segments,
             batches: found.batches,
             records,
+            snapshot_bytes: found.snapshot_bytes,
             bytes: found.bytes,
             closed: found.closed,
             cut_bytes: found.torn.map_or(0, |torn| torn.end - torn.offset),
@@ -230,6 +239,7 @@ impl Wal {
             records: 0,
             next_lsn,
             durable_lsn: next_lsn - 1,
+            total_bytes: 0,
             marked: false,
             failure: None,
         }
@@ -291,6 +301,29 @@ impl Wal {
     /// Whether [`Wal::mark_idle`] would have nothing to do.
     pub fn is_marked(&self) -> bool {
         self.marked
+    }
+
+    /// Begins a new segment, so that a snapshot can take the place of all before it, and returns its
+    /// header. `None` if it would have to wait for the segment to be prepared.
+    pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Failure> {
+        self.unless_failed(|wal| {
+            let Some(preparer) = wal.preparer.take() else {
+                return Ok(None);
+            };
+            let is_empty = wal.segment.end() == FIRST_FRAME;
+            let sealed = match (is_empty, preparer.is_ready()) {
+                (true, _) => Ok(true),
+                (false, true) => wal.rotate(&preparer).map(|()| true),
+                (false, false) => Ok(false),
+            };
+            wal.preparer = Some(preparer);
+            Ok(sealed?.then(|| *wal.segment.header()))
+        })
+    }
+
+    /// Bytes of all frames that were read at the start and written since.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
     }
 
     /// Why the log takes no more writes, if it does not.
@@ -358,7 +391,9 @@ impl Wal {
         };
         let header = header.encode(epoch);
         self.frame.as_mut_bytes()[..FRAME_HEADER_BYTES].copy_from_slice(&header);
+        let before = self.segment.end();
         self.segment.append(self.frame.padded(), checksum_of(&header), synced)?;
+        self.total_bytes += self.segment.end() - before;
 
         self.marked = false;
         self.next_lsn += u64::from(self.records);

@@ -75,6 +75,11 @@ impl Preparer {
         }
     }
 
+    /// Whether [`Preparer::take`] would not wait.
+    pub fn is_ready(&self) -> bool {
+        self.shared.state.lock().prepared.is_some()
+    }
+
     /// Asks for the next segment, of `len` bytes, and for the one just filled to be cut to its
     /// content.
     pub fn next(&self, len: u64, full: (PathBuf, u64)) {

@@ -104,6 +104,11 @@ impl<'a> Reader<'a> {
             let wanted = left.min(count.max(WINDOW_BYTES) as u64) as usize;
             let blocks = wanted.div_ceil(BLOCK_BYTES);
             let filled = self.file.read_at(self.window.room(blocks), offset)?;
+            if filled < wanted {
+                // An end that comes too soon is no end of the log.
+                let what = "the file became shorter while it was read";
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+            }
             self.window.resize(filled);
             self.window_start = offset;
         }

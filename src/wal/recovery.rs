@@ -26,6 +26,7 @@ use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
 use super::reader::{Found, Reader};
 use super::segment::Names;
+use super::snapshot;
 use super::torn::Torn;
 
 /// How long a replay is silent.
@@ -91,7 +92,9 @@ pub struct Recovered {
     pub segments: usize,
     /// Batches read.
     pub batches: u64,
-    /// Bytes read.
+    /// Bytes of the snapshot.
+    pub snapshot_bytes: u64,
+    /// Bytes of the segments.
     pub bytes: u64,
 }
 
@@ -101,8 +104,18 @@ pub enum Files {
     Fresh,
     /// A file that does not begin as a segment does.
     Foreign,
-    /// The segments, in order; the last one is at the log's own path.
-    Segments(Vec<PathBuf>),
+    /// A log.
+    Log(Chain),
+}
+
+/// The files of a log, in the order in which they are read.
+pub struct Chain {
+    /// What takes the place of all segments before the first of these.
+    pub snapshot: Option<PathBuf>,
+    /// The last one is at the log's own path.
+    pub segments: Vec<PathBuf>,
+    /// Files that a snapshot has made superfluous.
+    pub leftovers: Vec<PathBuf>,
 }
 
 /// Looks for the files of a log, and finishes a change of segment that a crash interrupted.
@@ -110,11 +123,16 @@ pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
     let found = disk.list(names.directory())?;
     let mut archived: Vec<u64> = found.iter().filter_map(|path| names.sequence_of(path)).collect();
     archived.sort_unstable();
+    let (snapshot, following) = match newest_snapshot(disk, names, &found)? {
+        Some((path, header)) => (Some(path), Some(header)),
+        None => (None, None),
+    };
+    let is_fresh = archived.is_empty() && snapshot.is_none();
 
     if !found.iter().any(|path| path.file_name() == names.active().file_name()) {
         let next = found.iter().any(|path| path.file_name() == names.next().file_name());
         let finished = next && finish_rotation(disk, names, archived.last().copied())?;
-        if !finished && archived.is_empty() {
+        if !finished && is_fresh {
             return Ok(Files::Fresh);
         }
         if !finished {
@@ -127,21 +145,44 @@ pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
     }
 
     let first = first_block(disk, names.active())?;
-    if first.is_empty() && archived.is_empty() {
+    if first.is_empty() && is_fresh {
         return Ok(Files::Fresh);
     }
-    if !first.starts_with(MAGIC) && archived.is_empty() {
+    if !first.starts_with(MAGIC) && is_fresh {
         return Ok(Files::Foreign);
     }
-    let mut paths: Vec<PathBuf> = archived.iter().map(|&number| names.archived(number)).collect();
-    paths.push(names.active().to_owned());
-    Ok(Files::Segments(paths))
+    let leftovers = snapshot::leftovers(&found, names, following.as_ref());
+    let from = following.map_or(0, |header| header.sequence);
+    archived.retain(|&sequence| sequence >= from);
+    let mut segments: Vec<PathBuf> =
+        archived.iter().map(|&number| names.archived(number)).collect();
+    segments.push(names.active().to_owned());
+    Ok(Files::Log(Chain { snapshot, segments, leftovers }))
+}
+
+/// The newest snapshot. It is whole, because it got its name only when it was durable and verified;
+/// if it is not, nothing else may be taken for the data that it held.
+fn newest_snapshot(
+    disk: &dyn Disk,
+    names: &Names,
+    found: &[PathBuf],
+) -> anyhow::Result<Option<(PathBuf, SegmentHeader)>> {
+    let Some(lsn) = found.iter().filter_map(|path| names.snapshot_of(path)).max() else {
+        return Ok(None);
+    };
+    let path = names.snapshot(lsn);
+    let header = snapshot::header(&path, &*disk.open(&path, Access::Direct)?)?;
+    if header.first_lsn != lsn.saturating_add(1) {
+        let what = format!("the snapshot says of itself that it ends with {}", header.first_lsn);
+        bail!(Damage { path, offset: 0, lsn, what });
+    }
+    Ok(Some((path, header)))
 }
 
 /// Between the two renames of a change of segment there is no file at the log's path, and the
 /// prepared one has its header already. Says whether that is so; then the second rename is done.
 fn finish_rotation(disk: &dyn Disk, names: &Names, last: Option<u64>) -> anyhow::Result<bool> {
-    let Ok(header) = SegmentHeader::decode(&first_block(disk, &names.next())?) else {
+    let Ok(header) = SegmentHeader::decode(MAGIC, &first_block(disk, &names.next())?) else {
         return Ok(false);
     };
     // Its header is written only when it is about to follow the last one.
@@ -167,17 +208,18 @@ fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(reader.bytes(0, BLOCK_BYTES)?.to_vec())
 }
 
-/// Reads all segments and hands their batches on. Changes nothing.
+/// Reads the snapshot, if there is one, then all segments, and hands their batches on. Changes
+/// nothing.
 pub fn read(
     disk: &Arc<dyn Disk>,
     names: &Names,
-    paths: &[PathBuf],
+    chain: &Chain,
     replay: &mut Replay<'_>,
 ) -> anyhow::Result<Recovered> {
     // What was written but never synced is in the page cache only. It must not be served and then
     // be gone after a power cut, so it is made durable before anything is believed.
     let mut files = Vec::new();
-    for path in paths {
+    for path in chain.snapshot.iter().chain(&chain.segments) {
         let file = disk.open(path, Access::Direct)?;
         file.sync()?;
         files.push((path.as_path(), file));
@@ -185,8 +227,15 @@ pub fn read(
     disk.sync_directory(names.directory())?;
 
     let mut log = LogReader::new(&files)?;
-    for (index, (path, file)) in files.iter().enumerate() {
-        log.read_segment(path, &**file, index + 1 == files.len(), replay)?;
+    let segments = match (&chain.snapshot, files.split_first()) {
+        (Some(_), Some(((path, file), segments))) => {
+            log.read_snapshot(path, &**file, replay)?;
+            segments
+        }
+        _ => &files[..],
+    };
+    for (index, (path, file)) in segments.iter().enumerate() {
+        log.read_segment(path, &**file, index + 1 == segments.len(), replay)?;
     }
     log.recovered.context("a log has at least one segment")
 }
@@ -204,6 +253,39 @@ impl LogReader {
         let lens = files.iter().map(|(_, file)| file.len()).collect::<Result<Vec<_>, _>>()?;
         let progress = Progress::new(lens.iter().sum());
         Ok(LogReader { recovered: None, path: PathBuf::new(), progress })
+    }
+
+    /// After it the log is as if all segments that it covers had been read.
+    fn read_snapshot(
+        &mut self,
+        path: &Path,
+        file: &dyn DiskFile,
+        replay: &mut Replay<'_>,
+    ) -> anyhow::Result<()> {
+        let progress = &mut self.progress;
+        let mut bytes = FIRST_FRAME;
+        let found = snapshot::read(path, file, &mut |batch| {
+            bytes += batch.payload.len() as u64;
+            progress.report(bytes, batch.first_lsn);
+            replay(batch)
+        })?;
+        let following = found.header;
+        let sequence = following.sequence.saturating_sub(1);
+        self.recovered = Some(Recovered {
+            header: SegmentHeader { sequence, epoch: following.previous_epoch, ..following },
+            end: found.bytes,
+            last_checksum: following.previous_checksum,
+            next_lsn: following.first_lsn,
+            file_bytes: found.bytes,
+            torn: None,
+            closed: false,
+            segments: 0,
+            batches: found.batches,
+            snapshot_bytes: found.bytes,
+            bytes: 0,
+        });
+        self.path = path.to_owned();
+        Ok(())
     }
 
     fn read_segment(
@@ -225,6 +307,7 @@ impl LogReader {
             closed: false,
             segments: before.as_ref().map_or(0, |before| before.segments) + 1,
             batches: before.as_ref().map_or(0, |before| before.batches),
+            snapshot_bytes: before.as_ref().map_or(0, |before| before.snapshot_bytes),
             bytes: before.as_ref().map_or(0, |before| before.bytes) + FIRST_FRAME,
         };
         let mut reader = Reader::new(file, header.epoch)?;
@@ -262,7 +345,7 @@ impl LogReader {
             now.end += frame.frame_bytes();
             now.batches += 1;
             now.bytes += frame.frame_bytes();
-            self.progress.report(now.bytes, now.next_lsn - 1);
+            self.progress.report(now.snapshot_bytes + now.bytes, now.next_lsn - 1);
         }
         if is_last {
             now.torn = find_torn(&mut reader, &now, &damage)?;
@@ -276,7 +359,7 @@ impl LogReader {
     fn header(&self, path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader> {
         let shown = path.display();
         let mut reader = Reader::new(file, 0)?;
-        let header = SegmentHeader::decode(reader.bytes(0, BLOCK_BYTES)?);
+        let header = SegmentHeader::decode(MAGIC, reader.bytes(0, BLOCK_BYTES)?);
         let before = self.recovered.as_ref();
         let lsn = before.map_or(1, |before| before.next_lsn);
         let damage = |offset, what: String| Damage { path: path.to_owned(), offset, lsn, what };

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, SegmentHeader};
+use super::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
 
 /// Zeros are written in pieces of this size: large enough to be quick, small enough that a
 /// commit's flush never queues behind much of it.
@@ -63,6 +63,22 @@ impl Names {
         }
     }
 
+    /// Where a snapshot is written.
+    pub fn snapshotting(&self) -> PathBuf {
+        self.beside("snapshotting")
+    }
+
+    /// The snapshot of everything up to this LSN.
+    pub fn snapshot(&self, lsn: u64) -> PathBuf {
+        self.beside(&format!("{lsn}.snapshot"))
+    }
+
+    /// The LSN in the name of a snapshot of this log.
+    pub fn snapshot_of(&self, path: &Path) -> Option<u64> {
+        let lsn = self.number_in(path, b".snapshot")?;
+        (self.snapshot(lsn).file_name() == path.file_name()).then_some(lsn)
+    }
+
     /// A segment that is full.
     pub fn archived(&self, sequence: u64) -> PathBuf {
         self.beside(&format!("{sequence:010}.log"))
@@ -70,13 +86,16 @@ impl Names {
 
     /// The sequence number in the name of a full segment of this log.
     pub fn sequence_of(&self, path: &Path) -> Option<u64> {
-        // By name only: the same directory may be spelled in several ways.
-        let name = path.file_name()?;
-        let rest =
-            name.as_encoded_bytes().strip_prefix(self.active.file_name()?.as_encoded_bytes());
-        let number = rest?.strip_prefix(b".")?.strip_suffix(b".log")?;
-        let sequence = std::str::from_utf8(number).ok()?.parse().ok()?;
-        (self.archived(sequence).file_name()? == name).then_some(sequence)
+        let sequence = self.number_in(path, b".log")?;
+        (self.archived(sequence).file_name() == path.file_name()).then_some(sequence)
+    }
+
+    /// By name only: the same directory may be spelled in several ways.
+    fn number_in(&self, path: &Path, suffix: &[u8]) -> Option<u64> {
+        let (name, active) = (path.file_name()?, self.active.file_name()?);
+        let rest = name.as_encoded_bytes().strip_prefix(active.as_encoded_bytes());
+        let number = rest?.strip_prefix(b".")?.strip_suffix(suffix)?;
+        std::str::from_utf8(number).ok()?.parse().ok()
     }
 
     /// The directory they are all in.
@@ -129,7 +148,7 @@ impl Segment {
         let len = file.len()?;
         let header = SegmentHeader { file_bytes: len, ..header };
         let mut block = BlockBuffer::default();
-        block.extend_from_slice(&header.encode());
+        block.extend_from_slice(&header.encode(MAGIC));
         file.write_synced_at(block.padded(), 0)?;
         let last_checksum = header.previous_checksum;
         Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
@@ -241,6 +260,9 @@ mod tests {
         assert_eq!(names.sequence_of(Path::new("wal_files/wal_file.7.log")), None);
         assert_eq!(names.sequence_of(Path::new("wal_files/other.0000000007.log")), None);
         assert_eq!(names.sequence_of(&names.next()), None);
+        assert_eq!(names.snapshot_of(&names.snapshot(42)), Some(42));
+        assert_eq!(names.snapshot_of(Path::new("wal_files/wal_file.042.snapshot")), None);
+        assert_eq!(names.snapshot_of(&names.snapshotting()), None);
         // A log in the working directory is listed with the directory's name before it.
         let names = Names::new(Path::new("log"));
         assert_eq!(names.directory(), Path::new("."));

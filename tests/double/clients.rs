@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
-use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Submission};
+use post_gres_rs::engine::{Engine, Fsync, Operation, Options, Policy, Recipient, Submission};
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::store;
@@ -24,10 +24,25 @@ pub fn options() -> wal::Options {
     }
 }
 
+const KEYS: u64 = 6;
+const ROUNDS: u64 = 24;
+
 /// An engine on this disk.
 pub fn open(disk: &DoubleDisk, fsync: Fsync) -> anyhow::Result<Engine> {
-    let (store, metrics) = (store::new(2, 0), Arc::<Metrics>::default());
-    Engine::open(Arc::new(disk.clone()), options(), fsync, store, metrics, 1 << 20)
+    open_counted(disk, fsync, Arc::default())
+}
+
+/// The same, with its counters.
+pub fn open_counted(
+    disk: &DoubleDisk,
+    fsync: Fsync,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Engine> {
+    let store = store::new(2, 0);
+    // The tests say themselves when the log is to be compacted.
+    let compaction = Policy { factor: 1, least_bytes: u64::MAX };
+    let engine = Options { fsync, compaction, max_value: 1 << 20 };
+    Engine::open(Arc::new(disk.clone()), options(), &engine, store, metrics)
 }
 
 /// Gathers replies.
@@ -145,6 +160,61 @@ impl History {
         }
         map
     }
+}
+
+/// Sends a few rounds of operations, and notes what was acknowledged; `between` is called before each
+/// round.
+pub fn work(engine: &Engine, history: &mut History, seed: u64, between: &mut dyn FnMut(u64)) {
+    let mut random = Random(seed);
+    let mut refused = false;
+    for round in 0..ROUNDS {
+        between(round);
+        let mut asked = Vec::new();
+        let mut commands = Vec::new();
+        for part in 0..=random.below(3) {
+            let key = format!("key{}", random.below(KEYS));
+            let padding = "x".repeat(random.below(4000) as usize);
+            let new = (random.below(4) > 0).then(|| format!("{round}.{part} {padding}"));
+            history.sent(&key, new.clone());
+            commands.push(new.map_or_else(|| del(&key), |new| set(&key, &new)));
+            asked.push(key);
+        }
+        let count = commands.len();
+        let replies = send(engine, commands).wait_for(count);
+        let all_refused = replies.iter().all(|reply| matches!(reply, Reply::NotDurable(_)));
+        let none_refused = !replies.iter().any(|reply| matches!(reply, Reply::NotDurable(_)));
+        assert!(all_refused || none_refused, "a submission is in one batch: {replies:?}");
+        assert!(!refused || all_refused, "acknowledged after a failure");
+        refused = all_refused;
+        if none_refused {
+            asked.iter().for_each(|key| history.acknowledged(key));
+        }
+    }
+}
+
+/// Starts on the disk as it may be found, in several ways, and holds it against what is known.
+pub fn check_restarts(disk: &DoubleDisk, history: &History, seed: u64) -> usize {
+    let mut random = Random(seed);
+    let cut = |survives: &mut dyn FnMut() -> bool| disk.after_power_cut(survives);
+    let found = [
+        cut(&mut || false),
+        cut(&mut || true),
+        cut(&mut || random.below(2) == 0),
+        cut(&mut || random.below(8) == 0),
+        cut(&mut || random.below(8) > 0),
+    ];
+    let count = found.len();
+    for (number, found) in found.into_iter().enumerate() {
+        let engine = open(&found, Fsync::Always)
+            .unwrap_or_else(|error| panic!("seed {seed}, image {number}: {error:#}"));
+        history.check(&engine).unwrap_or_else(|what| panic!("seed {seed}, image {number}: {what}"));
+        // What a restart shows must stay, whatever happens next.
+        let seen: Vec<_> = (0..KEYS).map(|key| value(&engine, &format!("key{key}"))).collect();
+        let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("again");
+        let later: Vec<_> = (0..KEYS).map(|key| value(&again, &format!("key{key}"))).collect();
+        assert!(seen == later, "seed {seed}, image {number}: what was seen is gone");
+    }
+    count
 }
 
 /// Numbers that look random and are the same for the same seed (SplitMix64, Steele et al. 2014).

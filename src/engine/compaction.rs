@@ -1,0 +1,330 @@
+//! The `compactor` thread: keeps the log short, while clients read and write.
+//!
+//! It has the committer seal the log between two batches, walks the store in short steps, writes what
+//! it finds as a snapshot, and deletes what that covers. There is no fork and no second copy of the
+//! data; the store is locked for one step at a time. What changes meanwhile is in the log behind the
+//! seal. A compaction that fails is reported, tried again later, and harms nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use parking_lot::{Condvar, Mutex};
+
+use super::{Operation, Recipient, Shared, Submission, record};
+use crate::command::Key;
+use crate::entry::Entry;
+use crate::store::Store;
+use crate::wal::disk::Disk;
+use crate::wal::frame::SegmentHeader;
+use crate::wal::segment::Names;
+use crate::wal::{Failure, Wal, snapshot};
+
+/// How often it looks whether the log has become too long.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long it waits until the committer can seal the log without waiting itself.
+const SEAL_RETRY: Duration = Duration::from_millis(10);
+
+/// Entries it looks at under one lock: whole leaves, so at least one.
+const STEP: usize = 1;
+
+/// A longer value is copied under a lock of its own, so that a step is short.
+const LONG_VALUE_BYTES: usize = 4 << 10;
+
+/// After each frame it rests as long as the frame took, so that it has at most half of one core and
+/// of the disk; but not longer than this, for the disk may just have been slow.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// After a failure it waits this long, and twice as long after each further one, up to an hour.
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
+
+/// When the log is compacted by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// When the log since the last snapshot is that many times as long as the snapshot.
+    pub factor: u64,
+    /// But not before it has that many bytes.
+    pub least_bytes: u64,
+}
+
+/// What the compactor, the committer and those who ask share.
+pub struct Compaction {
+    policy: Policy,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Bytes of the log, all that was ever read and written.
+    logged: AtomicU64,
+    /// Those of them that the last snapshot covers.
+    covered: AtomicU64,
+    snapshot_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    stop: bool,
+    /// Somebody wants a compaction.
+    asked: bool,
+    running: bool,
+    seal: Seal,
+}
+
+/// The one thing that the committer does for it.
+#[derive(Default)]
+enum Seal {
+    #[default]
+    Unasked,
+    Asked,
+    Done(Result<Option<Sealed>, Failure>),
+}
+
+struct Sealed {
+    following: SegmentHeader,
+    /// Bytes logged before it.
+    logged: u64,
+}
+
+/// What a compaction did.
+struct Outcome {
+    keys: u64,
+    before: u64,
+    after: u64,
+}
+
+impl Compaction {
+    /// For a log of which so many bytes were read, behind a snapshot of so many.
+    pub fn new(policy: Policy, logged: u64, snapshot_bytes: u64) -> Compaction {
+        Compaction {
+            policy,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            logged: logged.into(),
+            covered: 0.into(),
+            snapshot_bytes: snapshot_bytes.into(),
+        }
+    }
+
+    /// Asks for a compaction; false if one is running.
+    pub fn ask(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_new = !state.running;
+        state.asked |= is_new;
+        self.changed.notify_all();
+        is_new
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// The committer tells how long the log is, and seals it if that is wanted.
+    pub fn between_batches(&self, wal: &mut Wal) {
+        self.logged.store(wal.total_bytes(), Ordering::Relaxed);
+        let mut state = self.state.lock();
+        if matches!(state.seal, Seal::Asked) {
+            let logged = wal.total_bytes();
+            let sealed = wal.seal();
+            let sealed = sealed.map(|header| header.map(|following| Sealed { following, logged }));
+            state.seal = Seal::Done(sealed);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Bytes of the snapshot, and of the log behind it.
+    pub fn log_bytes(&self) -> (u64, u64) {
+        let logged = self.logged.load(Ordering::Relaxed);
+        let covered = self.covered.load(Ordering::Relaxed);
+        (self.snapshot_bytes.load(Ordering::Relaxed), logged.saturating_sub(covered))
+    }
+
+    /// Works until it is stopped.
+    pub(super) fn run(self: &Arc<Self>, shared: &Shared, disk: &dyn Disk, path: &Path) {
+        let names = Names::new(path);
+        let mut backoff = FIRST_BACKOFF;
+        let mut not_before = Instant::now();
+        while let Some(asked) = self.pause() {
+            let due = self.is_due() && Instant::now() >= not_before;
+            if !(asked || due) || shared.failure.lock().is_some() {
+                continue;
+            }
+            self.state.lock().running = true;
+            shared.metrics.compaction.begin();
+            let started = Instant::now();
+            let outcome = self.compact(shared, disk, &names);
+            if self.is_stopped() && outcome.is_err() {
+                log::info!("the server stops, the running compaction is given up");
+            } else {
+                self.report(shared, &outcome, started.elapsed());
+            }
+            match outcome {
+                Ok(_) => backoff = FIRST_BACKOFF,
+                Err(_) => {
+                    snapshot::delete(disk, &names, &unfinished(disk, &names));
+                    not_before = Instant::now() + backoff;
+                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                }
+            }
+            self.state.lock().running = false;
+        }
+    }
+
+    fn report(&self, shared: &Shared, outcome: &anyhow::Result<Outcome>, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        match outcome {
+            Ok(Outcome { keys, before, after }) => {
+                shared.metrics.compaction.end(Some((*before, *after)), elapsed);
+                log::info!(
+                    "compacted the log: {before} bytes before, {after} after, {keys} records, \
+                     {seconds:.3} s"
+                );
+            }
+            Err(error) => {
+                shared.metrics.compaction.end(None, elapsed);
+                log::error!("the log could not be compacted, and is as it was: {error:#}");
+            }
+        }
+    }
+
+    fn compact(
+        self: &Arc<Self>,
+        shared: &Shared,
+        disk: &dyn Disk,
+        names: &Names,
+    ) -> anyhow::Result<Outcome> {
+        let (snapshot_bytes, since) = self.log_bytes();
+        let before = snapshot_bytes + since;
+        // A snapshot is no longer than the log it stands for.
+        let free = disk.free_bytes(names.directory())?;
+        ensure!(before <= free, "it may need {before} bytes, and {free} are free");
+
+        let sealed = self.seal(shared)?;
+        let mut walk = Walk {
+            compaction: self,
+            writer: snapshot::Writer::create(disk, names, &sealed.following)?,
+            keys: 0,
+            frame_began: Instant::now(),
+        };
+        walk.all(&*shared.store)?;
+        let Walk { writer, keys, .. } = walk;
+        let after = writer.finish(disk, names)?;
+        // From here on a start reads the snapshot; what it covers is only in the way.
+        let found = disk.list(names.directory())?;
+        let covered = snapshot::leftovers(&found, names, Some(&sealed.following));
+        snapshot::delete(disk, names, &covered);
+        self.covered.store(sealed.logged, Ordering::Relaxed);
+        self.snapshot_bytes.store(after, Ordering::Relaxed);
+        Ok(Outcome { keys, before, after })
+    }
+
+    /// Has the committer begin a new segment between two batches.
+    fn seal(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<Sealed> {
+        loop {
+            self.state.lock().seal = Seal::Asked;
+            // An empty submission wakes the committer up.
+            let wake = Submission { recipient: self.clone(), operations: Vec::new() };
+            ensure!(shared.queue.push(wake).is_ok(), "the server stops");
+            let mut state = self.state.lock();
+            while matches!(state.seal, Seal::Asked) {
+                ensure!(!state.stop, "the server stops");
+                self.changed.wait(&mut state);
+            }
+            match std::mem::take(&mut state.seal) {
+                Seal::Done(Ok(Some(sealed))) => return Ok(sealed),
+                Seal::Done(Err(Failure(why))) => bail!("the log takes no more writes: {why}"),
+                Seal::Done(Ok(None)) | Seal::Unasked | Seal::Asked => {}
+            }
+            if !state.stop {
+                self.changed.wait_for(&mut state, SEAL_RETRY);
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let (snapshot_bytes, since) = self.log_bytes();
+        let Policy { factor, least_bytes } = self.policy;
+        since >= least_bytes.max(snapshot_bytes.saturating_mul(factor))
+    }
+
+    /// Waits for something to do, and says whether somebody has asked; `None` if it is to end.
+    fn pause(&self) -> Option<bool> {
+        let mut state = self.state.lock();
+        if !state.stop && !state.asked {
+            self.changed.wait_for(&mut state, INTERVAL);
+        }
+        (!state.stop).then(|| std::mem::take(&mut state.asked))
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.state.lock().stop
+    }
+
+    /// Lets others have the processor and the disk.
+    fn rest(&self, for_how_long: Duration) -> anyhow::Result<()> {
+        let mut state = self.state.lock();
+        if !state.stop {
+            self.changed.wait_for(&mut state, for_how_long.min(LONGEST_REST));
+        }
+        ensure!(!state.stop, "the server stops");
+        Ok(())
+    }
+}
+
+impl Recipient for Compaction {
+    fn deliver(self: Arc<Self>, _answered: &[Operation]) {}
+}
+
+/// A walk through the store, on the way into a snapshot.
+struct Walk<'a> {
+    compaction: &'a Compaction,
+    writer: snapshot::Writer,
+    keys: u64,
+    frame_began: Instant,
+}
+
+impl Walk<'_> {
+    fn all(&mut self, store: &dyn Store) -> anyhow::Result<()> {
+        let mut cursor = 0;
+        loop {
+            let mut long: Vec<Key> = Vec::new();
+            cursor = store.scan(cursor, STEP, &mut |entry| match entry.value().len()
+                > LONG_VALUE_BYTES
+            {
+                true => long.push(entry.key().into()),
+                false => self.push(entry),
+            });
+            self.write_if_full()?;
+            for key in long {
+                // One that is gone by now is deleted in the log behind the seal.
+                store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
+                self.write_if_full()?;
+            }
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn push(&mut self, entry: &Entry) {
+        self.writer.push(|frame| record::encode_set(entry, |piece| frame.extend_from_slice(piece)));
+        self.keys += 1;
+    }
+
+    fn write_if_full(&mut self) -> anyhow::Result<()> {
+        if self.writer.is_full() {
+            self.writer.flush().context("cannot write the snapshot")?;
+            self.compaction.rest(self.frame_began.elapsed())?;
+            self.frame_began = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+fn unfinished(disk: &dyn Disk, names: &Names) -> Vec<std::path::PathBuf> {
+    let found = disk.list(names.directory()).unwrap_or_default();
+    snapshot::leftovers(&found, names, None)
+}

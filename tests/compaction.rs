@@ -1,0 +1,207 @@
+//! Compaction: the log gets short and nothing else changes; a crash or a failure at any call of it
+//! loses nothing; a damaged snapshot is refused.
+
+mod common;
+mod double;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{Client, Rng, Server, contents, eventually, seed};
+use double::clients::{History, Random, ask, check_restarts, open, open_counted, set, value, work};
+use double::{DoubleDisk, Fault};
+use post_gres_rs::command::{Command, Reply};
+use post_gres_rs::engine::{Engine, Fsync};
+use post_gres_rs::metrics::Metrics;
+use rustix::process::Signal;
+
+/// Compacts and waits until that is over, however it ends.
+fn compact(engine: &Engine, metrics: &Metrics) {
+    let ended = || metrics.compaction.done.get() + metrics.compaction.failed.get();
+    let before = ended();
+    engine.compact();
+    while ended() == before && engine.state().failure.is_none() {
+        std::thread::yield_now();
+    }
+}
+
+/// Works, and compacts twice meanwhile, on a disk where one call goes wrong.
+fn run(disk: &DoubleDisk, fault: Fault, at: usize) -> (History, u64) {
+    let (mut history, metrics) = (History::default(), Arc::<Metrics>::default());
+    disk.fail_at(at, fault);
+    if let Ok(engine) = open_counted(disk, Fsync::Always, metrics.clone()) {
+        work(&engine, &mut history, at as u64, &mut |round| {
+            if round % 10 == 5 {
+                compact(&engine, &metrics);
+            }
+        });
+        for (key, value_known) in history.acknowledged_values() {
+            assert_eq!(value(&engine, key).as_deref(), value_known, "{fault:?} at call {at}");
+        }
+        engine.close();
+    }
+    (history, metrics.compaction.done.get())
+}
+
+#[test]
+fn power_lost_at_any_call_during_compactions_loses_nothing() {
+    let (mut images, mut compactions) = (0, 0);
+    for at in 1.. {
+        let disk = DoubleDisk::default();
+        let (history, done) = run(&disk, Fault::PowerCut, at);
+        compactions += done;
+        images += check_restarts(&disk, &history, at as u64);
+        if !disk.has_failed() {
+            assert_eq!(done, 2, "a run in which nothing fails compacts twice");
+            break;
+        }
+        // The start, which deletes what is left over, loses power too.
+        for again in [3, 9, 14] {
+            let mut random = Random(at as u64 * 100 + again as u64);
+            let found = disk.after_power_cut(&mut || random.below(2) == 0);
+            found.fail_at(again, Fault::PowerCut);
+            drop(open(&found, Fsync::Always));
+            images += check_restarts(&found, &history, random.next());
+        }
+    }
+    println!("{images} crash images started, {compactions} compactions, nothing lost");
+}
+
+#[test]
+fn a_compaction_whose_disk_fails_harms_nothing() {
+    for fault in [Fault::Error(std::io::ErrorKind::StorageFull), Fault::Short, Fault::LostSync] {
+        for at in 1.. {
+            let disk = DoubleDisk::default();
+            let (history, _) = run(&disk, fault, at);
+            check_restarts(&disk, &history, at as u64);
+            if !disk.has_failed() {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_there_after_a_compaction_is_what_was_there_before() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    for number in 0..2000 {
+        // Short ones share a frame, long ones are copied alone, and one is larger than a segment.
+        let length = if number == 7 { 300_000 } else { (number % 13) * 700 };
+        let (key, value) = (format!("key{number}"), "v".repeat(length));
+        assert_eq!(ask(&engine, set(&key, &value)), Reply::Ok);
+    }
+    assert_eq!(ask(&engine, set("overwritten", "old")), Reply::Ok);
+    compact(&engine, &metrics);
+    assert_eq!(metrics.compaction.done.get(), 1);
+    assert_eq!(ask(&engine, set("overwritten", "new")), Reply::Ok);
+    assert_eq!(ask(&engine, Command::Del(vec![b"key1"[..].into()])), Reply::Integer(1));
+
+    let names: Vec<_> = disk
+        .files()
+        .into_keys()
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect();
+    let of_kind = |suffix: &str| names.iter().filter(|name| name.ends_with(suffix)).count();
+    assert_eq!(
+        (of_kind(".snapshot"), of_kind(".log"), of_kind(".snapshotting")),
+        (1, 0, 0),
+        "{names:?}"
+    );
+
+    let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
+    assert_eq!(found.state().keys, 2000);
+    assert_eq!(value(&found, "overwritten").as_deref(), Some("new"));
+    for number in [0, 2, 7, 12, 1999] {
+        let key = format!("key{number}");
+        assert_eq!(value(&found, &key), value(&engine, &key), "{key}");
+    }
+}
+
+#[test]
+fn a_damaged_or_missing_snapshot_is_refused_with_its_name_and_nothing_is_changed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for number in 0..100 {
+        assert_eq!(client.ask(&format!("SET key{number} value")), "+OK");
+    }
+    server.signal(Signal::USR1);
+    server.wait_for_log("compacted the log");
+    assert_eq!(client.ask("SET after it"), "+OK");
+    server.stop();
+
+    let snapshot = dir.path().join("wal_file.100.snapshot");
+    let whole = fs::read(&snapshot).expect("a snapshot of 100 records");
+    let mut rng = Rng::new(seed());
+    for _ in 0..40 {
+        let mut bytes = whole.clone();
+        match rng.below(4) {
+            0 => bytes.truncate(rng.below(whole.len())),
+            1 => bytes.extend_from_slice(&[0; 4096]),
+            // The rest of a block is padding; its content is nobody's data.
+            _ => bytes[rng.below(4) * 1024] ^= 1 << rng.below(8),
+        }
+        let padding = bytes.len() == whole.len() && open_is_same(&whole, &bytes);
+        fs::write(&snapshot, &bytes).expect("written");
+        let before = contents(dir.path());
+        if padding {
+            continue;
+        }
+        let refusal = Server::refusal(dir.path(), &[]);
+        assert!(refusal.stderr.contains("wal_file.100.snapshot: "), "{}", refusal.stderr);
+        assert_eq!(contents(dir.path()), before, "something was changed");
+    }
+    fs::remove_file(&snapshot).expect("removed");
+    let refusal = Server::refusal(dir.path(), &[]);
+    assert!(refusal.stderr.contains("segment 1 is missing"), "{}", refusal.stderr);
+
+    fs::write(&snapshot, &whole).expect("written");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("GET key99"), "+OK value");
+    assert_eq!(client.ask("GET after"), "+OK it");
+    server.stop();
+}
+
+/// Whether a change is behind the payload of a frame, where zeros fill the block up.
+fn open_is_same(whole: &[u8], changed: &[u8]) -> bool {
+    let at = whole.iter().zip(changed).position(|(a, b)| a != b);
+    at.is_none_or(|at| at >= 4096 && whole[at] == 0)
+}
+
+#[test]
+fn the_log_stays_short_by_itself_under_load_and_over_kills() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let flags = ["-compact-least", "300000"];
+    let mut written = vec![0; 20];
+    for round in 0..3 {
+        let server = Server::start(dir.path(), &flags);
+        let mut client = Client::connect(&server);
+        let target = server.counter("wal_compactions") + 2;
+        let mut number = 0;
+        eventually("it compacts", || {
+            for (key, last) in written.iter_mut().enumerate() {
+                number += 1;
+                *last = round * 1_000_000 + number;
+                assert_eq!(client.ask(&format!("SET key{key} {last}")), "+OK");
+            }
+            number % 400 == 0 && client.counter("wal_compactions") >= target
+        });
+        server.kill9();
+    }
+    let size: u64 = contents(dir.path())
+        .into_iter()
+        .filter(|(name, _)| name.ends_with(".log") || name.ends_with(".snapshot"))
+        .map(|(_, bytes)| bytes.len() as u64)
+        .sum();
+    assert!(size < 20 << 20, "{size} bytes are left");
+    let server = Server::start(dir.path(), &flags);
+    let mut client = Client::connect(&server);
+    for (key, last) in written.iter().enumerate() {
+        assert_eq!(client.ask(&format!("GET key{key}")), format!("+OK {last}"));
+    }
+    assert!(Path::new(dir.path()).join("wal_file").exists());
+    server.stop();
+}
