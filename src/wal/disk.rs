@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -133,7 +134,9 @@ impl Disk for SystemDisk {
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        File::open(directory).and_then(|open| open.sync_all()).map_err(named(directory))
+        File::open(directory)
+            .and_then(|open| Ok(rustix::fs::fsync(open)?))
+            .map_err(named(directory))
     }
 }
 
@@ -142,9 +145,18 @@ struct SystemFile {
     path: PathBuf,
 }
 
+impl SystemFile {
+    /// The file may have been renamed since it was opened; the kernel knows its name.
+    fn named(&self, error: io::Error) -> io::Error {
+        let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let now = fs::read_link(link).ok().filter(|path| path.exists());
+        named(now.as_deref().unwrap_or(&self.path))(error)
+    }
+}
+
 impl DiskFile for SystemFile {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata().map_err(named(&self.path))?.len())
+        Ok(self.file.metadata().map_err(|error| self.named(error))?.len())
     }
 
     fn read_at(&self, blocks: &mut [Block], offset: u64) -> io::Result<usize> {
@@ -155,7 +167,7 @@ impl DiskFile for SystemFile {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(named(&self.path)(error)),
+                Err(error) => return Err(self.named(error)),
             }
             // A direct read is short only where the file ends, and cannot go on from there.
             if !filled.is_multiple_of(BLOCK_BYTES) {
@@ -166,11 +178,13 @@ impl DiskFile for SystemFile {
     }
 
     fn write_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes_of(blocks), offset).map_err(named(&self.path))
+        self.file.write_all_at(bytes_of(blocks), offset).map_err(|error| self.named(error))
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_all().map_err(named(&self.path))
+        // Not std's, which tries again when it is interrupted: what became of the sync then, nobody
+        // knows.
+        rustix::fs::fsync(&self.file).map_err(|errno| self.named(errno.into()))
     }
 
     /// One system call where the kernel offers it (`RWF_DSYNC`, Linux 4.7), which costs the same
@@ -183,21 +197,23 @@ impl DiskFile for SystemFile {
             let rest = [IoSlice::new(&bytes[done..])];
             let at = offset + done as u64;
             match rustix::io::pwritev2(&self.file, &rest, at, ReadWriteFlags::DSYNC) {
-                Ok(0) => return Err(named(&self.path)(ErrorKind::WriteZero.into())),
+                Ok(0) => return Err(self.named(ErrorKind::WriteZero.into())),
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    self.file.write_all_at(&bytes[done..], at).map_err(named(&self.path))?;
-                    return self.file.sync_data().map_err(named(&self.path));
+                    self.file
+                        .write_all_at(&bytes[done..], at)
+                        .map_err(|error| self.named(error))?;
+                    return rustix::fs::fdatasync(&self.file).map_err(|e| self.named(e.into()));
                 }
-                Err(errno) => return Err(named(&self.path)(errno.into())),
+                Err(errno) => return Err(self.named(errno.into())),
             }
         }
         Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len).map_err(named(&self.path))
+        self.file.set_len(len).map_err(|error| self.named(error))
     }
 }
 
