@@ -13,14 +13,25 @@ use clap::{ArgAction, Parser, ValueEnum};
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
 use crate::server::{self, Settings};
+use crate::tools::Tool;
 use crate::wal;
 
 /// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
 ///
 /// Example: post-gres-rs -port 4242 -wal ./wal_files/wal_file
 #[derive(Clone, Debug, Parser)]
-#[command(name = "post-gres-rs", version, disable_help_subcommand = true)]
+#[command(
+    name = "post-gres-rs",
+    version,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_help_heading = "Tools, in place of serving",
+    subcommand_value_name = "TOOL"
+)]
 pub struct Config {
+    #[command(subcommand)]
+    tool: Option<Tool>,
+
     /// Port to listen on; 0 takes a free one, which the log names
     #[arg(long, default_value_t = 4242, value_name = "0-65535", value_parser = number(0, 65_535))]
     port: u64,
@@ -38,7 +49,7 @@ pub struct Config {
     size: u64,
 
     /// The log; its other files stand beside it
-    #[arg(long, default_value = "./wal_files/wal_file", value_name = "PATH")]
+    #[arg(long, default_value = wal::DEFAULT_PATH, value_name = "PATH")]
     wal: PathBuf,
 
     /// Whether anything is kept on disk
@@ -164,6 +175,11 @@ impl Config {
     /// The flags of this process. Prints help or what is wrong and ends the process, if need be.
     pub fn from_args() -> Config {
         Config::parse_from(with_two_dashes(std::env::args_os()))
+    }
+
+    /// What to do in place of serving, if anything.
+    pub fn tool(&self) -> Option<&Tool> {
+        self.tool.as_ref()
     }
 
     /// Where to listen.

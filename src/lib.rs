@@ -47,13 +47,14 @@
 //! | module | what it is for |
 //! |--------|----------------|
 //! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
-//! | [`glob`], [`decimal`] | patterns of keys; numbers with decimals |
+//! | [`glob`], [`decimal`], [`quote`] | patterns of keys; numbers with decimals; any bytes as one word |
 //! | [`protocol`] | bytes to commands, replies to bytes |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
 //! | [`wal`] | what is on disk; knows no keys |
 //! | [`metrics`] | counters, shown as INFO |
 //! | [`engine`] | ties store and log together; the only place where threads meet |
 //! | [`server`] | listener, one thread per client, ordered stop |
+//! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
 //! # Threads
@@ -77,7 +78,9 @@ pub mod entry;
 pub mod glob;
 pub mod metrics;
 pub mod protocol;
+pub mod quote;
 pub mod record;
 pub mod server;
 pub mod store;
+pub mod tools;
 pub mod wal;

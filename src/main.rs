@@ -1,7 +1,8 @@
 //! The program: flags, log lines, open, bind, serve, exit code.
 //!
 //! Exit code 0 after an ordered stop, 1 if the server could not start or could not close its log,
-//! 2 for wrong flags, 130 if it was told twice to stop.
+//! 2 for wrong flags, 130 if it was told twice to stop. The tools have their own, see
+//! [`post_gres_rs::tools`].
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,11 +15,17 @@ use post_gres_rs::metrics::Metrics;
 use post_gres_rs::protocol;
 use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
+use post_gres_rs::tools;
 use post_gres_rs::wal::disk::SystemDisk;
 
 fn main() -> ExitCode {
     let config = Config::from_args();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    // A tool answers on stdout; what the log has to say on the way is of interest only if bad.
+    let level = if config.tool().is_some() { "warn" } else { "info" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    if let Some(tool) = config.tool() {
+        return tools::run(tool);
+    }
     match serve(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -90,6 +90,33 @@ pub fn decode(bytes: &[u8]) -> Option<(Mutation, usize)> {
     Some((mutation, bytes.len() - rest.0.len()))
 }
 
+/// Hands the records of a batch on. An error if they are not exactly its payload.
+pub fn decode_batch(
+    payload: &[u8],
+    records: u32,
+    mut take: impl FnMut(Mutation),
+) -> Result<(), NotRecords> {
+    let mut rest = payload;
+    for _ in 0..records {
+        let (mutation, length) = decode(rest).ok_or(NotRecords)?;
+        take(mutation);
+        rest = &rest[length..];
+    }
+    if rest.is_empty() { Ok(()) } else { Err(NotRecords) }
+}
+
+/// A payload that is not made of the records it should be.
+#[derive(Debug)]
+pub struct NotRecords;
+
+impl std::fmt::Display for NotRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the payload is not made of that many records")
+    }
+}
+
+impl std::error::Error for NotRecords {}
+
 fn length(field: &[u8]) -> u32 {
     u32::try_from(field.len()).expect("keys and values are limited to less than 4 GiB")
 }

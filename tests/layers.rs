@@ -11,13 +11,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("command", &["decimal", "entry"]),
     ("record", &["command", "entry"]),
     ("glob", &[]),
-    ("protocol", &["command", "decimal", "entry"]),
+    ("quote", &[]),
+    ("protocol", &["command", "decimal", "entry", "quote"]),
     ("store", &["command", "entry"]),
     ("wal", &[]),
     ("metrics", &["command"]),
     ("engine", &["command", "decimal", "entry", "glob", "metrics", "record", "store", "wal"]),
     ("server", &["command", "engine", "glob", "metrics", "protocol"]),
-    ("config", &["engine", "protocol", "server", "wal"]),
+    ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
+    ("config", &["engine", "protocol", "server", "tools", "wal"]),
 ];
 
 #[test]

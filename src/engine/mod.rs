@@ -172,13 +172,7 @@ impl Engine {
         let shown = path.display();
         let mut chunk = Vec::new();
         let (wal, summary) = Wal::open(disk.clone(), log, &mut |batch| {
-            let mut rest = batch.payload;
-            for _ in 0..batch.records {
-                let (mutation, length) = record::decode(rest).context("not a record")?;
-                chunk.push(mutation);
-                rest = &rest[length..];
-            }
-            anyhow::ensure!(rest.is_empty(), "there are more bytes than records");
+            record::decode_batch(batch.payload, batch.records, |mutation| chunk.push(mutation))?;
             store.apply(&mut chunk, false);
             Ok(())
         })?;

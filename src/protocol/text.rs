@@ -21,6 +21,7 @@ use super::table::spec_named;
 use super::{Limits, Parsed, Request, arguments, resp};
 use crate::command::{Command, Dialect, LineEnd, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
+use crate::quote::print;
 
 const TOO_LONG: &str = "ERR Protocol error: too big inline request";
 const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
@@ -211,40 +212,6 @@ fn end_line(line_end: LineEnd, out: &mut Vec<u8>) {
 
 fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("writing to memory cannot fail");
-}
-
-/// Appends a key or value so that it is one word of one line: as it is where it is a plain word,
-/// else in double quotes.
-fn print(word: &[u8], out: &mut Vec<u8>) {
-    if is_plain(word) {
-        out.extend_from_slice(word);
-        return;
-    }
-    out.push(b'"');
-    for &byte in word {
-        match byte {
-            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            8 => out.extend_from_slice(b"\\b"),
-            7 => out.extend_from_slice(b"\\a"),
-            b' '..=b'~' => out.push(byte),
-            _ => append(out, format_args!("\\x{byte:02x}")),
-        }
-    }
-    out.push(b'"');
-}
-
-/// Whether a word is read back as it stands: not empty, text, without white space or control
-/// characters (a terminal would obey them), not begun with a quote.
-fn is_plain(word: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(word) else {
-        return false;
-    };
-    !text.is_empty()
-        && !text.starts_with(['"', '\''])
-        && !text.chars().any(|char| char == ' ' || char.is_control())
 }
 
 #[cfg(test)]

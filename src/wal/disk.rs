@@ -77,7 +77,6 @@ impl SystemDisk {
         path: &Path,
         access: Access,
     ) -> io::Result<Box<dyn DiskFile>> {
-        options.read(true).write(true);
         let direct = OFlags::DIRECT.bits().cast_signed();
         let opened = match access {
             Access::Direct => options.custom_flags(direct).open(path),
@@ -106,12 +105,13 @@ impl SystemDisk {
 
 impl Disk for SystemDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
-        self.open_with(&mut OpenOptions::new(), path, access)
+        self.open_with(OpenOptions::new().read(true).write(true), path, access)
     }
 
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        self.open_with(options.create(true).truncate(true).mode(0o600), path, access)
+        let options = options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        self.open_with(options, path, access)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -137,6 +137,47 @@ impl Disk for SystemDisk {
         File::open(directory)
             .and_then(|open| Ok(rustix::fs::fsync(open)?))
             .map_err(named(directory))
+    }
+}
+
+/// The operating system's file system, where nothing may be changed: its files are open for reading
+/// only, and every call that would change a name is refused.
+#[derive(Debug, Default)]
+pub struct ReadOnlyDisk;
+
+impl ReadOnlyDisk {
+    fn refuse<T>(&self, path: &Path) -> io::Result<T> {
+        Err(named(path)(ErrorKind::ReadOnlyFilesystem.into()))
+    }
+}
+
+impl Disk for ReadOnlyDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        SystemDisk.open_with(OpenOptions::new().read(true), path, access)
+    }
+
+    fn create(&self, path: &Path, _: Access) -> io::Result<Box<dyn DiskFile>> {
+        self.refuse(path)
+    }
+
+    fn rename(&self, from: &Path, _: &Path) -> io::Result<()> {
+        self.refuse(from)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.refuse(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        SystemDisk.list(directory)
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        SystemDisk.free_bytes(directory)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.refuse(directory)
     }
 }
 

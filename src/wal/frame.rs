@@ -186,6 +186,20 @@ impl FrameHeader {
         bytes
     }
 
+    /// A mark behind a batch with this checksum, all of which is durable.
+    pub fn mark(kind: Kind, epoch: u64, next_lsn: u64, previous_checksum: u32) -> FrameHeader {
+        FrameHeader {
+            kind,
+            records: 0,
+            payload_bytes: 0,
+            first_lsn: next_lsn,
+            durable_lsn: next_lsn - 1,
+            previous_checksum,
+            payload_checksum: payload_checksum(epoch, next_lsn, &[]),
+            file_bytes: 0,
+        }
+    }
+
     /// Reads a header at the start of `bytes`; `None` if there is none of this epoch.
     pub fn decode(epoch: u64, bytes: &[u8]) -> Option<FrameHeader> {
         let bytes = bytes.get(..FRAME_HEADER_BYTES)?;

@@ -5,7 +5,7 @@
 //! files of one name. It holds the process id for people to read, and decides nothing.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -51,6 +51,31 @@ impl Lock {
     }
 }
 
+/// Who holds the lock at `path`, if anyone does: what the file says of that. Creates nothing, writes
+/// nothing, and keeps no lock.
+pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("{}: cannot open", path.display()));
+        }
+    };
+    // Shared, so that two who only look are not in each other's way.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            // Only for the message.
+            file.read_to_string(&mut owner).unwrap_or_default();
+            Ok(Some(owner.trim().to_owned()))
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{}: cannot try the lock", path.display()))
+        }
+    }
+}
+
 /// The file that a log's path means: behind any symbolic links, because a change of segment puts
 /// another file in place of the one of that name. Refuses what cannot be a log.
 pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
@@ -78,7 +103,7 @@ pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
 
 /// Creates a directory and makes every name on the way durable: a log is lost with the directory
 /// that it is in.
-fn create_directory(directory: &Path) -> anyhow::Result<()> {
+pub fn create_directory(directory: &Path) -> anyhow::Result<()> {
     if directory.exists() {
         return Ok(());
     }

@@ -4,7 +4,9 @@
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
 //! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
-//! older ones; [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`preparer`] works ahead; `foreign` lets a log take the place
+//! older ones; [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
+//! without changing anything, and [`rewind`] takes a log back to an earlier batch, both for the tools;
+//! [`preparer`] works ahead; `foreign` lets a log take the place
 //! of another format's; [`disk`] and [`block`] are what they all stand on.
 
 pub mod block;
@@ -15,8 +17,10 @@ pub mod lock;
 pub mod preparer;
 pub mod reader;
 pub mod recovery;
+pub mod rewind;
 pub mod segment;
 pub mod snapshot;
+pub mod survey;
 pub mod torn;
 
 use std::io;
@@ -30,6 +34,9 @@ use frame::{FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, c
 use preparer::Preparer;
 use recovery::{Chain, Files, Replay, Replayed};
 use segment::{Names, Segment};
+
+/// Where the log is if nobody says.
+pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
 
 /// A fresh server that holds three keys should not take up much: a first segment of 1 MiB, and
 /// one of 4 MiB prepared.
@@ -444,22 +451,14 @@ impl Wal {
 
     /// Writes a mark and says how many bytes it takes up.
     fn mark(&mut self, kind: Kind) -> io::Result<u64> {
+        let epoch = self.segment.header().epoch;
         let header = FrameHeader {
-            kind,
-            records: 0,
-            payload_bytes: 0,
-            first_lsn: self.next_lsn,
             durable_lsn: self.durable_lsn,
-            previous_checksum: self.segment.last_checksum(),
-            payload_checksum: frame::payload_checksum(
-                self.segment.header().epoch,
-                self.next_lsn,
-                &[],
-            ),
             file_bytes: self.segment.file_bytes(),
+            ..FrameHeader::mark(kind, epoch, self.next_lsn, self.segment.last_checksum())
         };
         let mut block = BlockBuffer::default();
-        block.extend_from_slice(&header.encode(self.segment.header().epoch));
+        block.extend_from_slice(&header.encode(epoch));
         self.segment.mark(block.padded())?;
         self.marked = true;
         Ok(header.frame_bytes())

@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         };
         // The header's checksum fits, so its length was written by us; the file may still be
         // shorter. No memory is taken for more than there is.
-        let left = self.len - offset;
+        let left = self.len.saturating_sub(offset);
         let frame_bytes = (FRAME_HEADER_BYTES as u64).checked_add(header.payload_bytes);
         let Some(frame_bytes) = frame_bytes.filter(|bytes| *bytes <= left) else {
             return Ok(Found::BadPayload);
@@ -105,9 +105,13 @@ impl<'a> Reader<'a> {
             let blocks = wanted.div_ceil(BLOCK_BYTES);
             let filled = self.file.read_at(self.window.room(blocks), offset)?;
             if filled < wanted {
-                // An end that comes too soon is no end of the log.
-                let what = "the file became shorter while it was read";
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+                // A running server cuts a full segment to its content while a tool reads it. Any
+                // other end that comes too soon is no end of the log.
+                self.len = self.file.len()?;
+                if offset + (filled as u64) < self.len {
+                    let what = "there are fewer bytes to read than the file has";
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+                }
             }
             self.window.resize(filled);
             self.window_start = offset;

@@ -23,7 +23,7 @@ use anyhow::{Context, bail};
 
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
+use super::frame::{FIRST_FRAME, FrameHeader, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
 use super::reader::{Found, Reader};
 use super::segment::Names;
 use super::snapshot;
@@ -34,12 +34,22 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A batch read from the log.
 pub struct Replayed<'a> {
+    /// Whether it is in a snapshot, where records are counted from 1.
+    pub is_snapshot: bool,
     /// LSN of its first record.
     pub first_lsn: u64,
     /// How many records it holds.
     pub records: u32,
     /// Its records, as they were given to the log.
     pub payload: &'a [u8],
+    /// The file it is in.
+    pub path: &'a Path,
+    /// What that file says of itself.
+    pub segment: &'a SegmentHeader,
+    /// Where in the file its frame stands.
+    pub offset: u64,
+    /// Its frame.
+    pub frame: FrameHeader,
 }
 
 /// Takes the batches of a log in order.
@@ -118,8 +128,33 @@ pub struct Chain {
     pub leftovers: Vec<PathBuf>,
 }
 
-/// Looks for the files of a log, and finishes a change of segment that a crash interrupted.
-pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
+/// Which files of a log there are, before anything is read of them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// What takes the place of all segments before them.
+    pub snapshot: Option<PathBuf>,
+    /// The sequence numbers of the full segments, in order.
+    pub archived: Vec<u64>,
+    /// Where the segment behind them is.
+    pub last: Last,
+    /// Files that a snapshot has made superfluous.
+    pub leftovers: Vec<PathBuf>,
+}
+
+/// Where the last segment of a log is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Last {
+    /// At the log's own path.
+    Active,
+    /// Between the two renames of a change of segment there is no file at the log's path, and the
+    /// prepared one has its header already.
+    Prepared(SegmentHeader),
+    /// There is none.
+    Nowhere,
+}
+
+/// Lists the files of a log. Changes nothing.
+pub fn look(disk: &dyn Disk, names: &Names) -> anyhow::Result<Layout> {
     let found = disk.list(names.directory())?;
     let mut archived: Vec<u64> = found.iter().filter_map(|path| names.sequence_of(path)).collect();
     archived.sort_unstable();
@@ -127,21 +162,35 @@ pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
         Some((path, header)) => (Some(path), Some(header)),
         None => (None, None),
     };
-    let is_fresh = archived.is_empty() && snapshot.is_none();
+    let leftovers = snapshot::leftovers(&found, names, following.as_ref());
+    let from = following.map_or(0, |header| header.sequence);
+    archived.retain(|&sequence| sequence >= from);
+    let stands = |name: &Path| found.iter().any(|path| path.file_name() == name.file_name());
+    let last = if stands(names.active()) {
+        Last::Active
+    } else if stands(&names.next())
+        && let Ok(header) = SegmentHeader::decode(MAGIC, &first_block(disk, &names.next())?)
+    {
+        Last::Prepared(header)
+    } else {
+        Last::Nowhere
+    };
+    Ok(Layout { snapshot, archived, last, leftovers })
+}
 
-    if !found.iter().any(|path| path.file_name() == names.active().file_name()) {
-        let next = found.iter().any(|path| path.file_name() == names.next().file_name());
-        let finished = next && finish_rotation(disk, names, archived.last().copied())?;
-        if !finished && is_fresh {
-            return Ok(Files::Fresh);
-        }
-        if !finished {
-            bail!(
-                "{}: missing, though older segments of this log are there. Nothing was changed. \
-                 Restore it from a backup, or move the others away to start without their data",
-                names.active().display()
-            );
-        }
+/// Looks for the files of a log, and finishes a change of segment that a crash interrupted.
+pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
+    let Layout { snapshot, archived, last, leftovers } = look(disk, names)?;
+    let is_fresh = archived.is_empty() && snapshot.is_none();
+    match last {
+        Last::Active => {}
+        Last::Prepared(header) => finish_rotation(disk, names, header, archived.last().copied())?,
+        Last::Nowhere if is_fresh => return Ok(Files::Fresh),
+        Last::Nowhere => bail!(
+            "{}: missing, though older segments of this log are there. Nothing was changed. \
+             Restore it from a backup, or move the others away to start without their data",
+            names.active().display()
+        ),
     }
 
     let first = first_block(disk, names.active())?;
@@ -151,9 +200,6 @@ pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
     if !first.starts_with(MAGIC) && is_fresh {
         return Ok(Files::Foreign);
     }
-    let leftovers = snapshot::leftovers(&found, names, following.as_ref());
-    let from = following.map_or(0, |header| header.sequence);
-    archived.retain(|&sequence| sequence >= from);
     let mut segments: Vec<PathBuf> =
         archived.iter().map(|&number| names.archived(number)).collect();
     segments.push(names.active().to_owned());
@@ -179,12 +225,13 @@ fn newest_snapshot(
     Ok(Some((path, header)))
 }
 
-/// Between the two renames of a change of segment there is no file at the log's path, and the
-/// prepared one has its header already. Says whether that is so; then the second rename is done.
-fn finish_rotation(disk: &dyn Disk, names: &Names, last: Option<u64>) -> anyhow::Result<bool> {
-    let Ok(header) = SegmentHeader::decode(MAGIC, &first_block(disk, &names.next())?) else {
-        return Ok(false);
-    };
+/// Does the second rename of a change of segment.
+fn finish_rotation(
+    disk: &dyn Disk,
+    names: &Names,
+    header: SegmentHeader,
+    last: Option<u64>,
+) -> anyhow::Result<()> {
     // Its header is written only when it is about to follow the last one.
     let expected = last.unwrap_or(0).saturating_add(1);
     if header.sequence != expected {
@@ -199,10 +246,11 @@ fn finish_rotation(disk: &dyn Disk, names: &Names, last: Option<u64>) -> anyhow:
     disk.rename(&names.next(), names.active())?;
     disk.sync_directory(names.directory())?;
     log::info!("{}: finished an interrupted change of segment", names.active().display());
-    Ok(true)
+    Ok(())
 }
 
-fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
+/// The first block of a file, or less where that ends.
+pub(super) fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
     let file = disk.open(path, Access::Direct)?;
     let mut reader = Reader::new(&*file, 0)?;
     Ok(reader.bytes(0, BLOCK_BYTES)?.to_vec())
@@ -226,7 +274,8 @@ pub fn read(
     }
     disk.sync_directory(names.directory())?;
 
-    let mut log = LogReader::new(&files)?;
+    let lens = files.iter().map(|(_, file)| file.len()).collect::<Result<Vec<_>, _>>()?;
+    let mut log = LogReader::new(lens.iter().sum());
     let segments = match (&chain.snapshot, files.split_first()) {
         (Some(_), Some(((path, file), segments))) => {
             log.read_snapshot(path, &**file, replay)?;
@@ -241,22 +290,22 @@ pub fn read(
 }
 
 /// Reads segments one after the other and holds each against the one before.
-struct LogReader {
-    recovered: Option<Recovered>,
+pub(super) struct LogReader {
+    /// How the log ends as far as it was read.
+    pub(super) recovered: Option<Recovered>,
     /// The segment that `recovered` tells the end of.
     path: PathBuf,
     progress: Progress,
 }
 
 impl LogReader {
-    fn new(files: &[(&Path, Box<dyn DiskFile>)]) -> anyhow::Result<LogReader> {
-        let lens = files.iter().map(|(_, file)| file.len()).collect::<Result<Vec<_>, _>>()?;
-        let progress = Progress::new(lens.iter().sum());
-        Ok(LogReader { recovered: None, path: PathBuf::new(), progress })
+    /// For files of this many bytes.
+    pub(super) fn new(bytes: u64) -> LogReader {
+        LogReader { recovered: None, path: PathBuf::new(), progress: Progress::new(bytes) }
     }
 
     /// After it the log is as if all segments that it covers had been read.
-    fn read_snapshot(
+    pub(super) fn read_snapshot(
         &mut self,
         path: &Path,
         file: &dyn DiskFile,
@@ -288,7 +337,8 @@ impl LogReader {
         Ok(())
     }
 
-    fn read_segment(
+    /// Reads the segment that has to follow. After an error nothing more can be read.
+    pub(super) fn read_segment(
         &mut self,
         path: &Path,
         file: &dyn DiskFile,
@@ -336,7 +386,18 @@ impl LogReader {
                 break;
             }
             let records = frame.records;
-            replay(Replayed { first_lsn: lsn, records, payload }).with_context(|| {
+            let segment = &header;
+            let batch = Replayed {
+                is_snapshot: false,
+                first_lsn: lsn,
+                records,
+                payload,
+                path,
+                segment,
+                offset,
+                frame,
+            };
+            replay(batch).with_context(|| {
                 let what = "the records here are not as they were written";
                 damage(offset, lsn, what)
             })?;
@@ -403,7 +464,7 @@ impl LogReader {
 }
 
 /// Decides what the end of the last segment is; see the head of this file.
-fn find_torn(
+pub(super) fn find_torn(
     reader: &mut Reader<'_>,
     now: &Recovered,
     damage: &dyn Fn(u64, u64, &str) -> Damage,

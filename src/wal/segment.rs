@@ -54,6 +54,11 @@ impl Names {
         self.beside("importing")
     }
 
+    /// Where a file of a backup is written, before it gets its name.
+    pub fn copying(&self) -> PathBuf {
+        self.beside("copying")
+    }
+
     /// Where the bytes of a torn batch go, named by the LSN it would have had; with a number where
     /// there is such a file already.
     pub fn torn(&self, lsn: u64, number: u32) -> PathBuf {

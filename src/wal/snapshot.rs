@@ -164,13 +164,17 @@ pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut Replay<'_>) -> anyhow
         if frame.first_lsn != next || frame.previous_checksum != last_checksum {
             bail!(damage(path, end, next, "the frame here does not follow the one before it"));
         }
+        let at = end;
         end += frame.frame_bytes();
         if frame.kind == Kind::Closed {
             break;
         }
-        replay(Replayed { first_lsn: next, records: frame.records, payload }).with_context(
-            || damage(path, end, next, "the records here are not as they were written"),
-        )?;
+        let (first_lsn, records) = (next, frame.records);
+        let (is_snapshot, segment, offset) = (true, &header, at);
+        replay(Replayed { is_snapshot, first_lsn, records, payload, path, segment, offset, frame })
+            .with_context(|| {
+                damage(path, at, next, "the records here are not as they were written")
+            })?;
         last_checksum = checksum_of(&frame.encode(header.epoch));
         next += u64::from(frame.records);
         batches += 1;

@@ -60,7 +60,8 @@ fn free_name(disk: &dyn Disk, names: &Names, lsn: u64) -> anyhow::Result<PathBuf
     candidates.find(is_free).context("there is always a free name")
 }
 
-fn keep(
+/// Copies a part of a file to one of its own, durably.
+pub(super) fn keep(
     disk: &dyn Disk,
     names: &Names,
     file: &dyn DiskFile,

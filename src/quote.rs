@@ -1,0 +1,36 @@
+//! Keys and values as one word of one line, for people: what is printed here can be pasted into the text
+//! protocol, which reads it back as the same bytes.
+
+/// Appends a key or value so that it is one word of one line: as it is where it is a plain word,
+/// else in double quotes.
+pub fn print(word: &[u8], out: &mut Vec<u8>) {
+    if is_plain(word) {
+        out.extend_from_slice(word);
+        return;
+    }
+    out.push(b'"');
+    for &byte in word {
+        match byte {
+            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            8 => out.extend_from_slice(b"\\b"),
+            7 => out.extend_from_slice(b"\\a"),
+            b' '..=b'~' => out.push(byte),
+            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+/// Whether a word is read back as it stands: not empty, text, without white space or control
+/// characters (a terminal would obey them), not begun with a quote.
+fn is_plain(word: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(word) else {
+        return false;
+    };
+    !text.is_empty()
+        && !text.starts_with(['"', '\''])
+        && !text.chars().any(|char| char == ' ' || char.is_control())
+}

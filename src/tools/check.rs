@@ -1,0 +1,266 @@
+//! `check`: reads a log through and says what a start would find.
+//!
+//! It changes nothing: files are open for reading only, nothing is synced, renamed, locked or created, so
+//! that it also works on a read-only directory. It keeps no lock, and refuses a log that a server is
+//! using, because there the end is never still; for that there is `backup`.
+//! What it calls torn a start would cut; what it calls damage a start would refuse (promise 5).
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::ops::ControlFlow;
+
+use super::json::Object;
+use super::progress::Progress;
+use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
+use crate::command::{Key, Mutation};
+use crate::record;
+use crate::wal::disk::{Disk, ReadOnlyDisk};
+use crate::wal::segment::Names;
+use crate::wal::survey::{Segment, Survey, Tail};
+
+/// What `check --help` ends with.
+pub const HELP: &str = "\
+Example: post-gres-rs check -wal ./wal_files/wal_file
+
+Exit code 0: a start would serve all of it. 1: a start would cut a torn batch that nobody was told is
+safe. 2: damaged, or it cannot be read, or a server is using it.";
+
+/// Flags of `check`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Check {
+    #[command(flatten)]
+    pub(super) source: Source,
+}
+
+/// Checks a log and prints what was found.
+pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let names = names(&check.source)?;
+    refuse_if_in_use(&names)?;
+    let report = Report::of(&ReadOnlyDisk, &names)?;
+    // One that started meanwhile has changed what was being read.
+    refuse_if_in_use(&names)?;
+    match check.source.json {
+        true => writeln!(out, "{}", report.json())?,
+        false => report.print(out)?,
+    }
+    Ok(report.outcome())
+}
+
+/// What is in a log.
+pub struct Report {
+    names: Names,
+    survey: Survey,
+    contents: Contents,
+    is_unfinished: bool,
+}
+
+/// The keys that the records leave, each with the length of its value and whether it expires. Keys
+/// that have expired count: a start loads them, too.
+#[derive(Default)]
+struct Contents(HashMap<Key, (u64, bool)>);
+
+impl Contents {
+    fn apply(&mut self, mutation: Mutation) {
+        match mutation {
+            Mutation::Set(entry) => {
+                let state = (entry.value().len() as u64, entry.expiry().is_some());
+                self.0.insert(entry.key().into(), state);
+            }
+            Mutation::Delete(key) => drop(self.0.remove(&key)),
+            Mutation::Clear => self.0.clear(),
+        }
+    }
+
+    fn key_bytes(&self) -> u64 {
+        self.0.keys().map(|key| key.len() as u64).sum()
+    }
+
+    fn value_bytes(&self) -> u64 {
+        self.0.values().map(|(length, _)| length).sum()
+    }
+
+    fn expiring(&self) -> u64 {
+        self.0.values().filter(|(_, expires)| *expires).count() as u64
+    }
+}
+
+impl Report {
+    /// Reads a log through.
+    pub fn of(disk: &dyn Disk, names: &Names) -> anyhow::Result<Report> {
+        let mut contents = Contents::default();
+        let Some(log) = open(disk, names)? else {
+            let survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Tail::Empty) };
+            return Ok(Report { names: names.clone(), survey, contents, is_unfinished: false });
+        };
+        let mut progress = Progress::new("reading", log.bytes());
+        let survey = log.walk(disk, &mut |batch| {
+            progress.add(batch);
+            record::decode_batch(batch.payload, batch.records, |mutation| {
+                contents.apply(mutation)
+            })?;
+            Ok(ControlFlow::Continue(()))
+        });
+        let is_unfinished = log.is_unfinished();
+        Ok(Report { names: names.clone(), survey, contents, is_unfinished })
+    }
+
+    /// The exit code of `check`.
+    pub fn outcome(&self) -> Outcome {
+        match &self.survey.tail {
+            Ok(Tail::Torn(_)) => Outcome::ToDo,
+            Ok(_) => Outcome::Well,
+            Err(_) => Outcome::Bad,
+        }
+    }
+
+    /// Prints it for people.
+    pub fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        let Report { survey, contents, .. } = self;
+        let widest = survey.files().map(|segment| file_name(&segment.path).len()).max();
+        let width = widest.unwrap_or(0).max("file".len());
+        writeln!(
+            out,
+            "{:width$}  sequence   first LSN    last LSN     batches     records         bytes",
+            "file"
+        )?;
+        for Segment { path, header, batches, records, end, next_lsn, .. } in survey.files() {
+            let name = file_name(path);
+            let [sequence, first, last] = match self.names.snapshot_of(path) {
+                // It stands for everything up to its LSN.
+                Some(lsn) => ["snapshot".to_owned(), "1".to_owned(), lsn.to_string()],
+                None => {
+                    let last =
+                        if *records == 0 { "-".to_owned() } else { (next_lsn - 1).to_string() };
+                    [header.sequence.to_string(), header.first_lsn.to_string(), last]
+                }
+            };
+            writeln!(
+                out,
+                "{name:width$} {sequence:>9} {first:>11} {last:>11} {batches:11} {records:11} {end:13}"
+            )?;
+        }
+        writeln!(
+            out,
+            "keys         {}, {} of them with an expiry; {} bytes of keys, {} bytes of values",
+            contents.0.len(),
+            contents.expiring(),
+            contents.key_bytes(),
+            contents.value_bytes()
+        )?;
+        let (records, batches, bytes) = self.sums();
+        writeln!(
+            out,
+            "records      {records} in {batches} batches, {bytes} bytes in {} files",
+            survey.files().count()
+        )?;
+        writeln!(out, "durable LSN  {}", survey.last_lsn())?;
+        if self.is_unfinished {
+            writeln!(out, "change       of segment interrupted by a crash; a start finishes it")?;
+        }
+        writeln!(out, "tail         {}", self.tail())?;
+        if survey.damage().is_some() {
+            let wal = self.names.active().display();
+            writeln!(out, "\nTo see what can be kept of it: post-gres-rs repair -wal {wal}")?;
+        }
+        Ok(())
+    }
+
+    /// The end of the log, in a sentence.
+    fn tail(&self) -> String {
+        match &self.survey.tail {
+            Ok(Tail::Empty) => "empty; nothing was ever written".to_owned(),
+            Ok(Tail::Closed) => "closed in order".to_owned(),
+            Ok(Tail::Idle) => "idle mark; not closed in order, all of it is durable".to_owned(),
+            Ok(Tail::Open) => "open; not closed in order, ends with a whole batch".to_owned(),
+            Ok(Tail::Running) => "a server is writing behind it".to_owned(),
+            Ok(Tail::Stopped) => "not read".to_owned(),
+            Ok(Tail::Torn(torn)) => format!(
+                "torn batch of {} bytes at offset {} of {}, LSN {}; nobody was told that it is safe, \
+                 and a start cuts it",
+                torn.end - torn.offset,
+                torn.offset,
+                self.last_file(),
+                torn.lsn
+            ),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    fn last_file(&self) -> String {
+        self.survey.segments.last().map_or_else(String::new, |segment| file_name(&segment.path))
+    }
+
+    /// Records, batches and bytes of all files.
+    fn sums(&self) -> (u64, u64, u64) {
+        let sum = |of: fn(&Segment) -> u64| self.survey.files().map(of).sum();
+        (sum(|segment| segment.records), sum(|segment| segment.batches), sum(|segment| segment.end))
+    }
+
+    /// The same for scripts.
+    pub fn json(&self) -> Object {
+        let Report { survey, contents, .. } = self;
+        let (records, batches, bytes) = self.sums();
+        let state = match (&survey.tail, survey.damage()) {
+            (Ok(Tail::Torn(_)), _) => "torn",
+            (Ok(_), _) => "clean",
+            (Err(_), Some(_)) => "damaged",
+            (Err(_), None) => "unreadable",
+        };
+        let tail = match &survey.tail {
+            Ok(Tail::Empty) => "empty",
+            Ok(Tail::Closed) => "closed",
+            Ok(Tail::Idle) => "idle",
+            Ok(Tail::Open) => "open",
+            Ok(Tail::Torn(_)) => "torn",
+            Ok(Tail::Running) => "running",
+            Ok(Tail::Stopped) | Err(_) => "unknown",
+        };
+        let files = survey.files().map(|segment| {
+            let covered = self.names.snapshot_of(&segment.path);
+            let first = if covered.is_some() { 1 } else { segment.header.first_lsn };
+            Object::new()
+                .text("name", &file_name(&segment.path))
+                .flag("snapshot", covered.is_some())
+                .number("sequence", segment.header.sequence)
+                .number("first_lsn", first)
+                .number("last_lsn", covered.unwrap_or(segment.next_lsn - 1))
+                .number("batches", segment.batches)
+                .number("records", segment.records)
+                .number("bytes", segment.end)
+        });
+        let object = Object::new()
+            .text("log", &self.names.active().to_string_lossy())
+            .text("state", state)
+            .list("files", files)
+            .number("keys", contents.0.len() as u64)
+            .number("expiring", contents.expiring())
+            .number("key_bytes", contents.key_bytes())
+            .number("value_bytes", contents.value_bytes())
+            .number("records", records)
+            .number("batches", batches)
+            .number("bytes", bytes)
+            .number("durable_lsn", survey.last_lsn())
+            .flag("unfinished_change_of_segment", self.is_unfinished)
+            .text("tail", tail);
+        match (&survey.tail, survey.damage()) {
+            (Ok(Tail::Torn(torn)), _) => {
+                let torn = Object::new()
+                    .text("file", &self.last_file())
+                    .number("offset", torn.offset)
+                    .number("bytes", torn.end - torn.offset)
+                    .number("lsn", torn.lsn);
+                object.object("torn", &torn)
+            }
+            (Err(_), Some(damage)) => {
+                let damage = Object::new()
+                    .text("file", &file_name(&damage.path))
+                    .number("offset", damage.offset)
+                    .number("lsn", damage.lsn)
+                    .text("what", &damage.what);
+                object.object("damage", &damage)
+            }
+            (Err(error), None) => object.text("error", &format!("{error:#}")),
+            (Ok(_), _) => object,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `dump`: prints every record of a log, one a line, or as the commands that make it again.
+//!
+//! It changes nothing and takes no lock, so it may be used beside a running server; then it ends with what
+//! was written when it came there. On damage it prints all that comes before, says so, and fails.
+//! When a record was written is not shown: the log does not know.
+//!
+//! A line is `<LSN> <file> <offset of its batch> SET|DEL|FLUSHALL <key> <value> [expires <time>]`, keys and
+//! values quoted as the text protocol quotes them.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use super::json::Object;
+use super::{Outcome, Source, file_name, names, open};
+use crate::command::{Key, Mutation};
+use crate::entry::Entry;
+use crate::wal::disk::ReadOnlyDisk;
+use crate::wal::recovery::Replayed;
+use crate::wal::survey::Tail;
+use crate::{glob, quote, record};
+
+/// What `dump --help` ends with.
+pub const HELP: &str = "\
+Examples: post-gres-rs dump -key 'user:*' | less
+          post-gres-rs dump -resp | redis-cli -p 4243 --pipe
+
+Exit code 0: all was printed. 2: all up to the damage was, or the log cannot be read.";
+
+/// Flags of `dump`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Dump {
+    #[command(flatten)]
+    pub(super) source: Source,
+
+    /// Only records of this key, or of keys that fit a pattern, as in KEYS
+    #[arg(long, value_name = "KEY|GLOB")]
+    key: Option<String>,
+
+    /// Only records from this LSN on
+    #[arg(long, default_value_t = 0, value_name = "LSN")]
+    from_lsn: u64,
+
+    /// Only records up to this LSN
+    #[arg(long, default_value_t = u64::MAX, value_name = "LSN", hide_default_value = true)]
+    to_lsn: u64,
+
+    /// Print the commands that make the keys again, in the Redis protocol
+    #[arg(long, conflicts_with = "json")]
+    resp: bool,
+}
+
+/// Dumps a log.
+pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let names = names(&dump.source)?;
+    let Some(log) = open(&ReadOnlyDisk, &names)? else {
+        return Ok(Outcome::Well);
+    };
+    let mut failed = None;
+    let mut seen = BTreeSet::new();
+    let survey = log.walk(&ReadOnlyDisk, &mut |batch| {
+        let mut mutations = Vec::new();
+        record::decode_batch(batch.payload, batch.records, |mutation| mutations.push(mutation))?;
+        for (index, mutation) in mutations.iter().enumerate() {
+            // What is in a snapshot was so at its LSN.
+            let lsn = match batch.is_snapshot {
+                true => batch.segment.first_lsn - 1,
+                false => batch.first_lsn + index as u64,
+            };
+            if lsn > dump.to_lsn {
+                return Ok(ControlFlow::Break(()));
+            }
+            if lsn < dump.from_lsn || !dump.shows(mutation) {
+                continue;
+            }
+            let written = match (dump.resp, dump.source.json) {
+                (true, _) => write_resp(dump, mutation, &mut seen, out),
+                (_, true) => writeln!(out, "{}", json(lsn, batch, mutation)),
+                _ => write_line(lsn, batch, mutation, out),
+            };
+            if let Err(error) = written {
+                failed = Some(error);
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    out.flush()?;
+    // What a server is writing just now looks the same, and neither is anybody's loss.
+    if let Tail::Torn(torn) = survey.tail? {
+        eprintln!(
+            "post-gres-rs dump: {} bytes at offset {}, LSN {}, are no whole batch and are not shown",
+            torn.end - torn.offset,
+            torn.offset,
+            torn.lsn
+        );
+    }
+    Ok(Outcome::Well)
+}
+
+impl Dump {
+    /// FLUSHALL is a record of every key.
+    fn shows(&self, mutation: &Mutation) -> bool {
+        let Some(pattern) = &self.key else {
+            return true;
+        };
+        match mutation {
+            Mutation::Set(entry) => glob::matches(pattern.as_bytes(), entry.key()),
+            Mutation::Delete(key) => glob::matches(pattern.as_bytes(), key),
+            Mutation::Clear => true,
+        }
+    }
+}
+
+fn write_line(
+    lsn: u64,
+    batch: &Replayed<'_>,
+    mutation: &Mutation,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut line = format!("{lsn} {} {} ", file_name(batch.path), batch.offset).into_bytes();
+    match mutation {
+        Mutation::Set(entry) => {
+            line.extend_from_slice(b"SET ");
+            quote::print(entry.key(), &mut line);
+            line.push(b' ');
+            quote::print(entry.value(), &mut line);
+            if let Some(at) = entry.expiry() {
+                line.extend_from_slice(format!(" expires {}", utc(at)).as_bytes());
+            }
+        }
+        Mutation::Delete(key) => {
+            line.extend_from_slice(b"DEL ");
+            quote::print(key, &mut line);
+        }
+        Mutation::Clear => line.extend_from_slice(b"FLUSHALL"),
+    }
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+fn json(lsn: u64, batch: &Replayed<'_>, mutation: &Mutation) -> Object {
+    let object = Object::new()
+        .number("lsn", lsn)
+        .text("file", &file_name(batch.path))
+        .number("offset", batch.offset);
+    match mutation {
+        Mutation::Set(entry) => {
+            let object =
+                object.text("op", "SET").bytes("key", entry.key()).bytes("value", entry.value());
+            match entry.expiry() {
+                Some(at) => object.signed("expiry_millis", at).text("expires", &utc(at)),
+                None => object,
+            }
+        }
+        Mutation::Delete(key) => object.text("op", "DEL").bytes("key", key),
+        Mutation::Clear => object.text("op", "FLUSHALL"),
+    }
+}
+
+/// `seen` holds the keys that were written: where only some keys are asked for, FLUSHALL must take only
+/// those from whoever reads.
+fn write_resp(
+    dump: &Dump,
+    mutation: &Mutation,
+    seen: &mut BTreeSet<Key>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    match mutation {
+        Mutation::Set(entry) => {
+            if dump.key.is_some() {
+                seen.insert(entry.key().into());
+            }
+            write_set(entry, out)
+        }
+        Mutation::Delete(key) => request(&[b"DEL", key], out),
+        Mutation::Clear if dump.key.is_none() => request(&[b"FLUSHALL"], out),
+        Mutation::Clear => {
+            std::mem::take(seen).iter().try_for_each(|key| request(&[b"DEL", key], out))
+        }
+    }
+}
+
+fn write_set(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    let (key, value) = (entry.key(), entry.value());
+    match entry.expiry() {
+        None => request(&[b"SET", key, value], out),
+        // A time before 1970 is refused; any past one means the same.
+        Some(at) => {
+            let at = at.max(1).to_string();
+            request(&[b"SET", key, value, b"PXAT", at.as_bytes()], out)
+        }
+    }
+}
+
+fn request(words: &[&[u8]], out: &mut dyn Write) -> io::Result<()> {
+    write!(out, "*{}\r\n", words.len())?;
+    for word in words {
+        write!(out, "${}\r\n", word.len())?;
+        out.write_all(word)?;
+        out.write_all(b"\r\n")?;
+    }
+    Ok(())
+}
+
+/// Milliseconds of Unix time as a date and time in UTC; as they are if no calendar has them.
+fn utc(millis: i64) -> String {
+    match jiff::Timestamp::from_millisecond(millis) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => format!("at {millis} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (millis, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (1_795_000_000_123, "2026-11-18T11:06:40.123Z"),
+        ] {
+            assert_eq!(utc(millis), expected);
+        }
+        assert_eq!(utc(i64::MAX), "at 9223372036854775807 ms");
+    }
+}

@@ -1,0 +1,137 @@
+//! Tools for a log on disk, beside any server: look at it, take it apart, mend it, copy it.
+//!
+//! None of them needs a server's help, and only `repair --yes` changes a log, under the server's lock.
+//! They print to stdout, and to stderr what went wrong. What is in the log they learn from
+//! [`crate::wal::survey`] alone.
+//!
+//! | tool | exit code 0 | 1 | 2 |
+//! |------|-------------|---|---|
+//! | `check` | a start would serve all of it | a start would cut a torn batch | damaged, or cannot be read |
+//! | `dump` | all was printed | – | printed up to the damage, or cannot be read |
+//! | `repair` | nothing to do, or done | there is something to do, and no `--yes` | refused, or failed |
+//! | `backup` | the copy is there, and was read back | – | refused, or failed |
+
+pub mod backup;
+pub mod check;
+pub mod dump;
+pub mod json;
+mod progress;
+pub mod repair;
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::wal::segment::Names;
+use crate::wal::survey::{Log, Stands};
+use crate::wal::{self, disk::Disk, lock};
+
+/// How a tool ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Well = 0,
+    /// There is something that a start would cut, or that `repair` would do.
+    ToDo = 1,
+    /// Damage, or something that cannot be read or done.
+    Bad = 2,
+}
+
+/// A tool and what it is to do.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Tool {
+    /// Says what a start would find in the log; changes nothing
+    #[command(after_help = check::HELP)]
+    Check(check::Check),
+    /// Prints every record of the log; changes nothing
+    #[command(after_help = dump::HELP)]
+    Dump(dump::Dump),
+    /// Cuts what a start would refuse, or takes the log back to an earlier record
+    #[command(after_help = repair::HELP)]
+    Repair(repair::Repair),
+    /// Copies the log of a server, running or not, to another directory
+    #[command(after_help = backup::HELP)]
+    Backup(backup::Backup),
+}
+
+/// Which log, and how to tell of it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Source {
+    /// The log; its other files stand beside it
+    #[arg(long, default_value = wal::DEFAULT_PATH, value_name = "PATH")]
+    wal: PathBuf,
+
+    /// Print JSON, for scripts
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs a tool.
+pub fn run(tool: &Tool) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let (name, source, done) = match tool {
+        Tool::Check(check) => ("check", &check.source, check::run(check, &mut out)),
+        Tool::Dump(dump) => ("dump", &dump.source, dump::run(dump, &mut out)),
+        Tool::Repair(repair) => ("repair", &repair.source, repair::run(repair, &mut out)),
+        Tool::Backup(backup) => ("backup", &backup.source, backup::run(backup, &mut out)),
+    };
+    let done = done.and_then(|outcome| {
+        out.flush()?;
+        Ok(outcome)
+    });
+    let outcome = match done {
+        Ok(outcome) => outcome,
+        // Whoever reads has seen enough.
+        Err(error) if is_closed_pipe(&error) => Outcome::Well,
+        Err(error) => {
+            if source.json {
+                let object = json::Object::new().text("error", &format!("{error:#}"));
+                // There is no other way left to tell.
+                let _ = writeln!(out, "{object}").and_then(|()| out.flush());
+            }
+            eprintln!("post-gres-rs {name}: {error:#}");
+            Outcome::Bad
+        }
+    };
+    ExitCode::from(outcome as u8)
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+/// The names of the log's files, behind any symbolic links.
+fn names(source: &Source) -> anyhow::Result<Names> {
+    Ok(Names::new(&lock::resolve(&source.wal)?))
+}
+
+/// The log itself; an error if there is none. `None` if it is empty.
+fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Log>> {
+    let shown = names.active().display();
+    match Log::open(disk, names)? {
+        Stands::Log(log) => Ok(Some(log)),
+        Stands::Empty => Ok(None),
+        Stands::Nothing => anyhow::bail!("{shown}: there is no log; name another with -wal"),
+        Stands::Foreign => anyhow::bail!(
+            "{shown}: damaged at offset 0, or not a log of this program. If the seed's program wrote it, \
+             a start imports it"
+        ),
+    }
+}
+
+/// Refuses a log that a server is using.
+fn refuse_if_in_use(names: &Names) -> anyhow::Result<()> {
+    if let Some(process) = lock::holder(&names.lock())? {
+        anyhow::bail!(
+            "{}: the log is in use by process {process}; stop it first, or look at a backup",
+            names.active().display()
+        );
+    }
+    Ok(())
+}
+
+/// A file's name without its directory.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

@@ -1,0 +1,287 @@
+//! `repair`: cuts what a start would refuse, or takes a log back to an earlier record.
+//!
+//! Without `--yes` it only says what it would do. It never touches a log that a server is using, never
+//! cuts within a batch (promise 7), and never throws bytes away: the tail of the segment that becomes the
+//! last goes to `<file>.<lsn>.cut`, whole segments behind it to `<file>.cut`. What it may lose it says
+//! before, by LSN. The cutting itself, and why a crash in the midst of it does no harm, is in
+//! [`crate::wal::rewind`].
+
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::check::Report;
+use super::json::Object;
+use super::progress::Progress;
+use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
+use crate::record;
+use crate::wal::block::BLOCK_BYTES;
+use crate::wal::disk::{Access, Disk, ReadOnlyDisk, SystemDisk};
+use crate::wal::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
+use crate::wal::lock::Lock;
+use crate::wal::reader::Reader;
+use crate::wal::recovery::Damage;
+use crate::wal::rewind::{Rewind, free_name};
+use crate::wal::segment::Names;
+use crate::wal::survey::{Log, Segment, Survey, Tail};
+use crate::wal::torn::Torn;
+use anyhow::bail;
+
+/// What `repair --help` ends with.
+pub const HELP: &str = "\
+Examples: post-gres-rs repair -wal ./wal_files/wal_file
+          post-gres-rs repair -wal ./wal_files/wal_file -to-lsn 1000 -yes
+
+Exit code 0: nothing to do, or done. 1: there is something to do, and no -yes. 2: refused, or failed.";
+
+/// Flags of `repair`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Repair {
+    #[command(flatten)]
+    pub(super) source: Source,
+
+    /// Keep the whole batches up to this LSN, and cut all behind them
+    #[arg(long, value_name = "LSN")]
+    to_lsn: Option<u64>,
+
+    /// Do it; without, it is only said what would be done
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Says what is to be cut, and cuts it with `--yes`.
+pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let names = names(&repair.source)?;
+    refuse_if_in_use(&names)?;
+    let json = repair.source.json;
+    let Some(plan) = Plan::of(&ReadOnlyDisk, &names, repair.to_lsn)? else {
+        match json {
+            true => writeln!(out, "{}", Object::new().text("state", "nothing to do"))?,
+            false => writeln!(out, "Nothing to do: {} is whole.", names.active().display())?,
+        }
+        return Ok(Outcome::Well);
+    };
+    if !repair.yes {
+        match json {
+            true => writeln!(out, "{}", plan.json("to do"))?,
+            false => {
+                plan.print(out)?;
+                writeln!(out, "Nothing was changed. Say -yes to do it.")?;
+            }
+        }
+        return Ok(Outcome::ToDo);
+    }
+
+    let _lock = Lock::acquire(&names.lock())?;
+    // A server may have come and gone since the plan was made.
+    let Some(plan) = Plan::of(&ReadOnlyDisk, &names, repair.to_lsn)? else {
+        anyhow::bail!("{}: was changed meanwhile; try again", names.active().display());
+    };
+    if !json {
+        plan.print(out)?;
+        out.flush()?;
+    }
+    plan.rewind.carry_out(&SystemDisk, &names)?;
+    let report = Report::of(&ReadOnlyDisk, &names)?;
+    match json {
+        true => writeln!(out, "{}", plan.json("done").object("check", &report.json()))?,
+        false => {
+            writeln!(out, "Done. The log is now:")?;
+            report.print(out)?;
+        }
+    }
+    anyhow::ensure!(report.outcome() == Outcome::Well, "the log is still not whole; see above");
+    Ok(Outcome::Well)
+}
+
+/// What is to be done, and what it costs.
+pub struct Plan {
+    /// What is done to the files.
+    pub rewind: Rewind,
+    reason: String,
+    /// The last LSN that any frame behind the cut tells of.
+    last_seen: u64,
+    /// Whether there may have been later ones.
+    more_may_be_lost: bool,
+}
+
+impl Plan {
+    /// What is to be done about a log; `None` if nothing is. Changes nothing.
+    pub fn of(disk: &dyn Disk, names: &Names, to_lsn: Option<u64>) -> anyhow::Result<Option<Plan>> {
+        let Some(log) = open(disk, names)? else {
+            return Ok(None);
+        };
+        let (survey, wanted) = read(disk, &log, to_lsn.unwrap_or(u64::MAX));
+        let damage = survey.damage().map(|damage| format!("{damage}."));
+        let in_snapshot = |damage: &Damage| names.snapshot_of(&damage.path).is_some();
+        if let Some(damage) = survey.damage().filter(|damage| in_snapshot(damage)) {
+            bail!("{damage}. What a snapshot held is nowhere else: repair cannot mend it");
+        }
+        let covered = survey.snapshot.as_ref().map_or(0, |snapshot| snapshot.header.first_lsn - 1);
+        if let Some(lsn) = to_lsn.filter(|&lsn| lsn < covered) {
+            bail!(
+                "{}: the records up to LSN {covered} are in a snapshot, which holds what was there \
+                 behind them. Nothing was changed. LSN {lsn} cannot be gone back to, {covered} can",
+                names.active().display()
+            );
+        }
+        let more_may_be_lost = damage.is_some();
+        let (reason, keep) = match (survey.tail, damage) {
+            (Ok(Tail::Stopped), _) => {
+                let lsn = to_lsn.unwrap_or(u64::MAX);
+                (format!("Asked for: keep the whole batches up to LSN {lsn}."), wanted)
+            }
+            (Ok(Tail::Torn(torn)), _) => (torn_text(&torn), survey.segments.last().cloned()),
+            (Ok(_), _) => return Ok(None),
+            (Err(_), Some(damage)) => (damage, survey.segments.last().cloned()),
+            (Err(error), None) => return Err(error),
+        };
+        let rewind = rewind_to(disk, names, &log, keep)?;
+        let last_seen = last_seen(disk, &log, rewind.keep.as_ref())?;
+        Ok(Some(Plan { rewind, reason, last_seen, more_may_be_lost }))
+    }
+
+    fn kept_lsn(&self) -> u64 {
+        self.rewind.keep.as_ref().map_or(0, |keep| keep.next_lsn - 1)
+    }
+
+    fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        writeln!(out, "{}\n", self.reason)?;
+        let Rewind { keep, tail, moved } = &self.rewind;
+        match keep {
+            Some(keep) => writeln!(
+                out,
+                "Keep    everything up to LSN {}: the files up to {}, and that up to offset {}.",
+                self.kept_lsn(),
+                file_name(&keep.path),
+                keep.end
+            )?,
+            None => writeln!(out, "Keep    nothing: the log will be empty.")?,
+        }
+        if let Some((tail, aside)) = tail {
+            let bytes = tail.end - tail.offset;
+            writeln!(out, "Cut     the {bytes} bytes behind it, kept in {}.", file_name(aside))?;
+        }
+        for (from, to) in moved {
+            writeln!(out, "Move    {} to {}.", file_name(from), file_name(to))?;
+        }
+        let kept = self.kept_lsn();
+        match (self.last_seen > kept, self.more_may_be_lost) {
+            (true, more) => writeln!(
+                out,
+                "Lose    LSN {} to {}, {} records{}.",
+                kept + 1,
+                self.last_seen,
+                self.last_seen - kept,
+                if more { " or more" } else { "" }
+            ),
+            (false, true) => writeln!(out, "Lose    whatever there was from LSN {} on.", kept + 1),
+            (false, false) => writeln!(out, "Lose    nothing that anybody was told is safe."),
+        }
+    }
+
+    fn json(&self, state: &str) -> Object {
+        let Rewind { keep, tail, moved } = &self.rewind;
+        let object = Object::new()
+            .text("state", state)
+            .text("reason", &self.reason)
+            .number("kept_lsn", self.kept_lsn())
+            .number("lost_records", self.last_seen.saturating_sub(self.kept_lsn()))
+            .flag("more_may_be_lost", self.more_may_be_lost);
+        let object = match (keep, tail) {
+            (Some(keep), Some((tail, aside))) => {
+                let cut = Object::new()
+                    .text("file", &file_name(&keep.path))
+                    .number("offset", tail.offset)
+                    .number("bytes", tail.end - tail.offset)
+                    .text("kept_in", &file_name(aside));
+                object.object("cut", &cut)
+            }
+            _ => object,
+        };
+        let moved = moved.iter().map(|(from, to)| {
+            Object::new().text("from", &file_name(from)).text("to", &file_name(to))
+        });
+        object.list("moved", moved)
+    }
+}
+
+fn torn_text(torn: &Torn) -> String {
+    format!(
+        "A torn batch of {} bytes at offset {}, LSN {}; nobody was told that it is safe, and a start \
+         would cut it, too.",
+        torn.end - torn.offset,
+        torn.offset,
+        torn.lsn
+    )
+}
+
+/// Reads a log up to the first batch that has a record behind `to_lsn`, and says how it stood before
+/// that batch; `None` if nothing was before.
+fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Survey, Option<Segment>) {
+    let mut progress = Progress::new("reading", log.bytes());
+    let mut wanted = None;
+    let survey = log.walk(disk, &mut |batch| {
+        progress.add(batch);
+        record::decode_batch(batch.payload, batch.records, drop)?;
+        if batch.is_snapshot {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if batch.first_lsn + u64::from(batch.records) > to_lsn.saturating_add(1) {
+            return Ok(ControlFlow::Break(()));
+        }
+        wanted.get_or_insert_with(|| Segment::begin(batch.path, batch.segment)).follow(batch);
+        Ok(ControlFlow::Continue(()))
+    });
+    // With LSN 0 the first segment stays, empty.
+    let first = survey.segments.first();
+    let wanted = wanted.or_else(|| first.map(|first| Segment::begin(&first.path, &first.header)));
+    (survey, wanted)
+}
+
+/// How the files have to be changed for the log to end as `keep` says.
+fn rewind_to(
+    disk: &dyn Disk,
+    names: &Names,
+    log: &Log,
+    keep: Option<Segment>,
+) -> anyhow::Result<Rewind> {
+    let listed = disk.list(names.directory())?;
+    let stays = |path: &&Path| keep.as_ref().is_none_or(|keep| keep.path != *path);
+    let moved = log.paths().rev().take_while(stays);
+    let moved = moved.map(|path| (path.to_owned(), free_name(&listed, path, "cut"))).collect();
+    let tail = match &keep {
+        Some(keep) => {
+            let file = disk.open(&keep.path, Access::Direct)?;
+            let end = Reader::new(&*file, keep.header.epoch)?.content_end(keep.end)?;
+            let suffix = format!("{}.cut", keep.next_lsn);
+            let torn = Torn { offset: keep.end, end, lsn: keep.next_lsn };
+            (end > keep.end).then(|| (torn, free_name(&listed, &keep.path, &suffix)))
+        }
+        None => None,
+    };
+    Ok(Rewind { keep, tail, moved })
+}
+
+/// The last LSN that anything behind `keep` tells of: batches, marks, and headers of segments.
+fn last_seen(disk: &dyn Disk, log: &Log, keep: Option<&Segment>) -> anyhow::Result<u64> {
+    let mut seen = 0;
+    for path in log.paths().rev() {
+        let file = disk.open(path, Access::Direct)?;
+        let block = Reader::new(&*file, 0)?.bytes(0, BLOCK_BYTES)?.to_vec();
+        let kept = keep.filter(|keep| keep.path == path);
+        if let Ok(header) = SegmentHeader::decode(MAGIC, &block) {
+            seen = seen.max(header.first_lsn.saturating_sub(1));
+            let mut reader = Reader::new(&*file, header.epoch)?;
+            let mut at = kept.map_or(FIRST_FRAME, |keep| keep.end) - BLOCK_BYTES as u64;
+            while let Some((offset, frame)) = reader.header_behind(at)? {
+                seen = seen.max((frame.first_lsn - 1).saturating_add(frame.records.into()));
+                at = offset;
+            }
+        }
+        if kept.is_some() {
+            break;
+        }
+    }
+    Ok(seen)
+}

@@ -1,0 +1,119 @@
+//! Takes a log back to an earlier batch, and keeps every byte that is cut beside it.
+//!
+//! It decides nothing: whoever calls says what to keep, and holds the log's lock. What it leaves is a log
+//! that ends with a closing mark, so that a start does not miss what is gone.
+//!
+//! The order is such that a crash at any line leaves the log as it was, or one that no server starts on
+//! and that can be taken back again (promise 4):
+//!
+//! 1. The tail of the segment that becomes the last is copied, durably. The log is as it was.
+//! 2. The file at the log's own path is moved away, durably, if it goes. From here to the end every start
+//!    is refused: older segments are there, and the last one is missing.
+//! 3. The other segments that go are moved away.
+//! 4. The segment that becomes the last is cut. Behind its last batch the mark is written.
+//! 5. It gets the log's own name.
+
+use std::path::{Path, PathBuf};
+
+use super::block::BlockBuffer;
+use super::disk::{Access, Disk};
+use super::frame::{FrameHeader, Kind, MAGIC, SegmentHeader};
+use super::recovery::{self, Last};
+use super::segment::Names;
+use super::survey::Segment;
+use super::torn::{self, Torn};
+
+/// What is to be kept of a log, and where the rest goes.
+#[derive(Clone, Debug)]
+pub struct Rewind {
+    /// The segment that becomes the last, up to its end. `None` if nothing can be kept.
+    pub keep: Option<Segment>,
+    /// What is behind that end, and the file that it goes to; none if there are only zeros.
+    pub tail: Option<(Torn, PathBuf)>,
+    /// The segments that go, the last one first, and their new names.
+    pub moved: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Rewind {
+    /// Does it.
+    pub fn carry_out(&self, disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
+        let directory = names.directory();
+        if let (Some(keep), Some((tail, aside))) = (&self.keep, &self.tail) {
+            let file = disk.open(&keep.path, Access::Direct)?;
+            torn::keep(disk, names, &*file, tail, aside)?;
+        }
+        drop_prepared(disk, names)?;
+        for (from, to) in &self.moved {
+            disk.rename(from, to)?;
+            // The first one is the file at the log's own path: without it no server starts.
+            disk.sync_directory(directory)?;
+        }
+        match &self.keep {
+            Some(keep) => {
+                end_with_mark(disk, keep)?;
+                if keep.path != names.active() {
+                    disk.rename(&keep.path, names.active())?;
+                }
+            }
+            // A start takes an empty file for a log in which nothing was ever written.
+            None => disk.create(names.active(), Access::Buffered)?.sync()?,
+        }
+        disk.sync_directory(directory)?;
+        Ok(())
+    }
+}
+
+/// Removes a prepared segment whose header was written when a crash came, just before its renames. There
+/// is no record in it, and it must not be taken for the last segment when that has been moved away.
+fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
+    let next = names.next();
+    let listed = disk.list(names.directory())?;
+    let stands = listed.iter().any(|path| path.file_name() == next.file_name());
+    if stands
+        && recovery::look(disk, names)?.last == Last::Active
+        && SegmentHeader::decode(MAGIC, &recovery::first_block(disk, &next)?).is_ok()
+    {
+        disk.remove(&next)?;
+        disk.sync_directory(names.directory())?;
+    }
+    Ok(())
+}
+
+/// Cuts a segment behind its last batch and says there that it was closed.
+fn end_with_mark(disk: &dyn Disk, keep: &Segment) -> anyhow::Result<()> {
+    let file = disk.open(&keep.path, Access::Direct)?;
+    // Nothing of the tail may stand behind the mark, not even for the length of a crash.
+    file.set_len(keep.end)?;
+    file.sync()?;
+    file.write_synced_at(closing_mark(keep).padded(), keep.end)?;
+    file.sync()?;
+    Ok(())
+}
+
+/// The mark of an ordered stop behind the last batch of a segment.
+pub fn closing_mark(segment: &Segment) -> BlockBuffer {
+    let Segment { header, end, last_checksum, next_lsn, .. } = segment;
+    let mark = FrameHeader::mark(Kind::Closed, header.epoch, *next_lsn, *last_checksum);
+    let mark = FrameHeader { file_bytes: end + mark.frame_bytes(), ..mark };
+    let mut block = BlockBuffer::default();
+    block.extend_from_slice(&mark.encode(header.epoch));
+    block
+}
+
+/// A name beside `path` that is free, ending in `suffix`; what an earlier cut has kept is never
+/// overwritten.
+pub fn free_name(listed: &[PathBuf], path: &Path, suffix: &str) -> PathBuf {
+    let mut number = 1;
+    loop {
+        let mut name = path.to_owned().into_os_string();
+        match number {
+            1 => name.push(format!(".{suffix}")),
+            _ => name.push(format!(".{number}.{suffix}")),
+        }
+        let name = PathBuf::from(name);
+        if !listed.iter().any(|path| path.file_name() == name.file_name()) {
+            return name;
+        }
+        number += 1;
+    }
+}

@@ -1,0 +1,352 @@
+//! Reads the files of a log in order and changes nothing: the way in for the tools, which look at logs
+//! that a server may be writing, or that no server would start on.
+//!
+//! It takes no lock, syncs nothing and renames nothing; with a [`super::disk::ReadOnlyDisk`] it could
+//! not. What is a frame, and what damage, is decided as at a start, by [`super::recovery`].
+//!
+//! **Beside a running server.** All files are opened first. The list of names is taken before and after;
+//! if it differs, a segment was changed in between, and all is done again. From then on the open files
+//! hold everything that was acknowledged up to now, whatever they are called later. Their frames are read
+//! in order, up to the first place that is no frame, where the server may just be writing. Two things
+//! would be damage in a log at rest, and are not here: a later frame that knows this place as durable, if
+//! there is a frame at this place by now (it is durable before a later one is begun); and a file that has
+//! become shorter, if it is no longer the last segment (full ones are cut to their content).
+//!
+//! All tools read by [`Log::walk`] alone, so a new kind of file is to be added in this one place.
+
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::block::BLOCK_BYTES;
+use super::disk::{Access, Disk, DiskFile};
+use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader, checksum_of};
+use super::reader::{Found, Reader};
+use super::recovery::{self, Damage, Last, Layout, LogReader, Recovered, Replayed};
+use super::segment::Names;
+use super::snapshot;
+use super::torn::Torn;
+
+/// How often to begin again where segments change while they are opened: a change takes longer than
+/// opening does, so that even twice in a row is rare.
+const ATTEMPTS: usize = 100;
+
+/// Takes the batches of a log in order, and says whether to go on. An error means that the records in
+/// the batch are none: that is damage.
+pub type Visit<'a> = dyn FnMut(&Replayed<'_>) -> anyhow::Result<ControlFlow<()>> + 'a;
+
+/// What stands at a log's path.
+pub enum Stands {
+    /// Nothing.
+    Nothing,
+    /// An empty file: a start would begin a log.
+    Empty,
+    /// A file that does not begin as a segment does.
+    Foreign,
+    /// A log.
+    Log(Log),
+}
+
+/// The files of a log, open.
+pub struct Log {
+    names: Names,
+    snapshot: Option<(PathBuf, Box<dyn DiskFile>)>,
+    files: Vec<(PathBuf, Box<dyn DiskFile>)>,
+    last: Last,
+}
+
+/// What was read of a log.
+pub struct Survey {
+    /// The snapshot that takes the place of older segments. It is like a segment, but its records are
+    /// counted from 1, and its header tells of the segment that follows it.
+    pub snapshot: Option<Segment>,
+    /// The segments that are whole, and the one that is so up to its damage.
+    pub segments: Vec<Segment>,
+    /// How the log ends; an error if that is not known, and [`Damage`] if it cannot be what was written.
+    pub tail: anyhow::Result<Tail>,
+}
+
+/// A segment, as far as it was read.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub header: SegmentHeader,
+    /// Batches in it.
+    pub batches: u64,
+    /// Records in it.
+    pub records: u64,
+    /// Where the last batch ends.
+    pub end: u64,
+    /// The checksum that the next frame has to follow.
+    pub last_checksum: u32,
+    /// The LSN of the next record.
+    pub next_lsn: u64,
+}
+
+/// How a log ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// Nothing was ever written.
+    Empty,
+    /// With the mark of an ordered stop.
+    Closed,
+    /// With an idle mark: all of it was durable.
+    Idle,
+    /// With a whole batch.
+    Open,
+    /// With bytes that a start would cut.
+    Torn(Torn),
+    /// A server is writing behind what was read.
+    Running,
+    /// Not known: whoever visited wanted no more.
+    Stopped,
+}
+
+impl Log {
+    /// Opens all files of the log.
+    pub fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Stands> {
+        for _ in 1..ATTEMPTS {
+            match Log::open_once(disk, names) {
+                Ok(None) => {}
+                Err(error) if is_not_found(&error) => {}
+                Ok(Some(stands)) => return Ok(stands),
+                Err(error) => return Err(error),
+            }
+        }
+        Log::open_once(disk, names)?.with_context(|| {
+            let shown = names.active().display();
+            format!("{shown}: its files change faster than they can be opened; try again")
+        })
+    }
+
+    /// `None` if a segment was changed meanwhile.
+    fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
+        let found = recovery::look(disk, names)?;
+        let mut paths: Vec<PathBuf> = found.archived.iter().map(|&n| names.archived(n)).collect();
+        match found.last {
+            Last::Active => paths.push(names.active().to_owned()),
+            Last::Prepared(_) => paths.push(names.next()),
+            Last::Nowhere if paths.is_empty() && found.snapshot.is_none() => {
+                return Ok(Some(Stands::Nothing));
+            }
+            Last::Nowhere => {}
+        }
+        let opened = found.snapshot.clone().into_iter().chain(paths).map(|path| {
+            let file = disk.open(&path, Access::Direct)?;
+            anyhow::Ok((path, file))
+        });
+        let opened = opened.collect::<anyhow::Result<Vec<_>>>();
+        if recovery::look(disk, names)? != found {
+            return Ok(None);
+        }
+        let mut files = opened?;
+        let snapshot = found.snapshot.is_some().then(|| files.remove(0));
+        if let (None, [(_, only)]) = (&snapshot, &files[..])
+            && found.last == Last::Active
+        {
+            let mut reader = Reader::new(&**only, 0)?;
+            let first = reader.bytes(0, BLOCK_BYTES)?;
+            if first.is_empty() {
+                return Ok(Some(Stands::Empty));
+            }
+            if !first.starts_with(MAGIC) {
+                return Ok(Some(Stands::Foreign));
+            }
+        }
+        let Layout { last, .. } = found;
+        Ok(Some(Stands::Log(Log { names: names.clone(), snapshot, files, last })))
+    }
+
+    /// The segments, in order.
+    pub fn paths(&self) -> impl DoubleEndedIterator<Item = &Path> {
+        self.files.iter().map(|(path, _)| path.as_path())
+    }
+
+    /// The header of the snapshot, if there is one.
+    pub fn snapshot_header(&self) -> anyhow::Result<Option<SegmentHeader>> {
+        let header = |(path, file): &(PathBuf, Box<dyn DiskFile>)| snapshot::header(path, &**file);
+        self.snapshot.as_ref().map(header).transpose()
+    }
+
+    /// Whether a change of segment was interrupted, which a start would finish.
+    pub fn is_unfinished(&self) -> bool {
+        matches!(self.last, Last::Prepared(_))
+    }
+
+    /// Length of all files.
+    pub fn bytes(&self) -> u64 {
+        // A length that cannot be read is reported by whoever reads the file.
+        let files = self.snapshot.iter().chain(&self.files);
+        files.map(|(_, file)| file.len().unwrap_or_default()).sum()
+    }
+
+    /// Reads everything and hands every batch to `visit`.
+    pub fn walk(&self, disk: &dyn Disk, visit: &mut Visit<'_>) -> Survey {
+        let mut survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Tail::Stopped) };
+        survey.tail = self.try_walk(disk, visit, &mut survey);
+        survey
+    }
+
+    fn try_walk(
+        &self,
+        disk: &dyn Disk,
+        visit: &mut Visit<'_>,
+        survey: &mut Survey,
+    ) -> anyhow::Result<Tail> {
+        let mut log = LogReader::new(self.bytes());
+        if let Some((path, file)) = &self.snapshot {
+            let header = snapshot::header(path, &**file)?;
+            let read = survey.snapshot.insert(Segment::begin_snapshot(path, &header));
+            let mut stopped = false;
+            let done = log.read_snapshot(path, &**file, &mut |batch| {
+                stopped = visit(&batch)?.is_break();
+                read.follow(&batch);
+                anyhow::ensure!(!stopped, "enough");
+                Ok(())
+            });
+            if stopped {
+                return Ok(Tail::Stopped);
+            }
+            done?;
+        }
+        for (path, file) in &self.files {
+            let mut segment = None;
+            let mut stopped = false;
+            let read = log.read_segment(path, &**file, false, &mut |batch| {
+                stopped = visit(&batch)?.is_break();
+                segment.get_or_insert_with(|| Segment::begin(path, batch.segment)).follow(&batch);
+                anyhow::ensure!(!stopped, "enough");
+                Ok(())
+            });
+            if read.is_ok()
+                && let Some(recovered) = &log.recovered
+            {
+                segment.get_or_insert_with(|| Segment::begin(path, &recovered.header));
+            }
+            survey.segments.extend(segment);
+            if stopped {
+                return Ok(Tail::Stopped);
+            }
+            read?;
+        }
+        let recovered = log.recovered.context("a log has at least one segment")?;
+        if self.last == Last::Nowhere {
+            let what = "this file is missing, though older segments of the log are there";
+            bail!(damage(self.names.active(), 0, recovered.next_lsn, what));
+        }
+        self.tail(disk, &recovered)
+    }
+
+    fn tail(&self, disk: &dyn Disk, recovered: &Recovered) -> anyhow::Result<Tail> {
+        let (path, file) = self.files.last().context("a log has at least one segment")?;
+        let mut reader = Reader::new(&**file, recovered.header.epoch)?;
+        let in_file = |offset: u64, lsn: u64, what: &str| damage(path, offset, lsn, what);
+        let torn = match recovery::find_torn(&mut reader, recovered, &in_file) {
+            Ok(torn) => torn,
+            Err(error) if error.is::<Damage>() && goes_on(disk, path, &**file, recovered)? => {
+                return Ok(Tail::Running);
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(torn) = torn {
+            return Ok(Tail::Torn(torn));
+        }
+        Ok(match reader.frame_at(recovered.end)? {
+            Found::Frame(mark, _) if mark.kind == Kind::Closed => Tail::Closed,
+            Found::Frame(mark, _) if mark.kind == Kind::Idle => Tail::Idle,
+            Found::Frame(..) => Tail::Running,
+            Found::Nothing | Found::BadPayload => Tail::Open,
+        })
+    }
+}
+
+/// Whether what looks like damage is the work of a server, see the head of this file.
+fn goes_on(
+    disk: &dyn Disk,
+    path: &Path,
+    file: &dyn DiskFile,
+    recovered: &Recovered,
+) -> anyhow::Result<bool> {
+    // The epoch is random for each segment, so it says whether a file is still the same.
+    let header = match recovery::first_block(disk, path) {
+        Ok(block) => SegmentHeader::decode(MAGIC, &block),
+        Err(error) if is_not_found(&error) => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    if header.is_ok_and(|header| header.epoch != recovered.header.epoch) {
+        return Ok(true);
+    }
+    // Nothing that was read before may answer this.
+    let mut reader = Reader::new(file, recovered.header.epoch)?;
+    Ok(match reader.frame_at(recovered.end)? {
+        Found::Frame(frame, _) => match frame.kind {
+            Kind::Batch => frame.first_lsn == recovered.next_lsn,
+            Kind::Closed => !recovered.closed,
+            Kind::Idle => false,
+        },
+        Found::Nothing | Found::BadPayload => false,
+    })
+}
+
+fn damage(path: &Path, offset: u64, lsn: u64, what: &str) -> Damage {
+    Damage { path: path.to_owned(), offset, lsn, what: what.to_owned() }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+impl Segment {
+    /// A segment of which nothing but the header was read.
+    pub fn begin(path: &Path, header: &SegmentHeader) -> Segment {
+        Segment {
+            path: path.to_owned(),
+            header: *header,
+            batches: 0,
+            records: 0,
+            end: FIRST_FRAME,
+            last_checksum: header.previous_checksum,
+            next_lsn: header.first_lsn,
+        }
+    }
+
+    /// A snapshot of which nothing but the header was read.
+    pub fn begin_snapshot(path: &Path, header: &SegmentHeader) -> Segment {
+        Segment { last_checksum: 0, next_lsn: 1, ..Segment::begin(path, header) }
+    }
+
+    /// Goes on to behind a batch. If that is in the next segment, this becomes that segment.
+    pub fn follow(&mut self, batch: &Replayed<'_>) {
+        if self.header.epoch != batch.segment.epoch {
+            *self = Segment::begin(batch.path, batch.segment);
+        }
+        self.batches += 1;
+        self.records += u64::from(batch.records);
+        self.end = batch.offset + batch.frame.frame_bytes();
+        self.last_checksum = checksum_of(&batch.frame.encode(self.header.epoch));
+        self.next_lsn = batch.first_lsn + u64::from(batch.records);
+    }
+}
+
+impl Survey {
+    /// The snapshot, if there is one, and the segments.
+    pub fn files(&self) -> impl Iterator<Item = &Segment> {
+        self.snapshot.iter().chain(&self.segments)
+    }
+
+    /// The last record that was read.
+    pub fn last_lsn(&self) -> u64 {
+        let covered = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.header.first_lsn - 1);
+        self.segments.last().map_or(covered, |segment| segment.next_lsn - 1)
+    }
+
+    /// The damage, if that is how the log ends.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.tail.as_ref().err().and_then(|error| error.downcast_ref())
+    }
+}

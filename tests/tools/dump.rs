@@ -1,0 +1,132 @@
+//! dump: each record as a line, as JSON, and as commands that make the same keys again.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use crate::common::{Client, PROGRAM, Server};
+use crate::wire::{self, Value, say};
+use crate::{active, flip, json, large_log, new_dir, small_log, state, tear, tool};
+
+/// A log with every kind of record and keys of any bytes.
+fn log_of_all_kinds() -> tempfile::TempDir {
+    let dir = new_dir();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    let every_byte: Vec<u8> = (0..=255).collect();
+    assert_eq!(say(&mut client, "SET gone 1"), Value::ok());
+    assert_eq!(say(&mut client, "FLUSHALL"), Value::ok());
+    assert_eq!(wire::ask(&mut client, [b"SET", &every_byte[..], b"two words\n"]), Value::ok());
+    assert_eq!(say(&mut client, "SET later 1 PXAT 4107542400000"), Value::ok());
+    assert_eq!(say(&mut client, "SET plain value"), Value::ok());
+    assert_eq!(say(&mut client, "SET deleted value"), Value::ok());
+    assert_eq!(say(&mut client, "DEL deleted"), Value::Integer(1));
+    assert_eq!(wire::ask(&mut client, [&b"SET"[..], b"", b""]), Value::ok());
+    server.stop();
+    dir
+}
+
+#[test]
+fn every_record_is_one_line_with_its_place() {
+    let dir = log_of_all_kinds();
+    let before = state(dir.path());
+    let said = tool("dump", dir.path(), &[]).expect(0, &[]);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert_eq!(lines[0], "1 wal_file 4096 SET gone 1");
+    assert_eq!(lines[1], "2 wal_file 8192 FLUSHALL");
+    assert!(lines[2].starts_with("3 wal_file 12288 SET \"\\x00\\x01"), "{}", lines[2]);
+    assert!(lines[2].ends_with(" \"two words\\n\""), "{}", lines[2]);
+    assert_eq!(lines[3], "4 wal_file 16384 SET later 1 expires 2100-03-01T00:00:00.000Z");
+    assert_eq!(lines[6], "7 wal_file 28672 DEL deleted");
+    assert_eq!(lines[7], "8 wal_file 32768 SET \"\" \"\"");
+    assert_eq!(lines.len(), 8);
+
+    let script = tool("dump", dir.path(), &["-json"]).expect(0, &["\"op\":\"FLUSHALL\""]);
+    assert_eq!(script.out.lines().count(), 8);
+    script.out.lines().for_each(json::assert_valid);
+    assert!(script.out.contains("\"key_hex\":\"000102"), "{}", script.out);
+    assert!(state(dir.path()) == before, "dump has changed something");
+}
+
+#[test]
+fn records_are_chosen_by_key_and_lsn() {
+    let dir = log_of_all_kinds();
+    let lsns = |flags: &[&str]| -> Vec<String> {
+        let said = tool("dump", dir.path(), flags).expect(0, &[]);
+        said.out.lines().map(|line| line.split(' ').next().unwrap_or("").to_owned()).collect()
+    };
+    assert_eq!(lsns(&["-key", "deleted"]), ["2", "6", "7"]);
+    assert_eq!(lsns(&["-key=[lp]*", "-from-lsn", "3"]), ["4", "5"]);
+    assert_eq!(lsns(&["-from-lsn", "3", "-to-lsn", "5"]), ["3", "4", "5"]);
+    // FLUSHALL of some keys is no FLUSHALL of whoever reads.
+    let said = tool("dump", dir.path(), &["-resp", "-key", "gone"]).expect(0, &[]);
+    let set = "*3\r\n$3\r\nSET\r\n$4\r\ngone\r\n$1\r\n1\r\n";
+    assert_eq!(said.out, format!("{set}*2\r\n$3\r\nDEL\r\n$4\r\ngone\r\n"));
+}
+
+#[test]
+fn what_is_dumped_as_commands_makes_the_same_keys_in_another_server() {
+    let dir = log_of_all_kinds();
+    let output = Command::new(PROGRAM)
+        .args(["dump", "-resp", "-wal"])
+        .arg(active(dir.path()))
+        .output()
+        .expect("the program can be run");
+    assert!(output.status.success());
+    let keys = |server: &Server| {
+        let mut client = Client::connect(server);
+        let Value::Array(mut keys) = say(&mut client, "KEYS *") else { panic!("no array") };
+        keys.sort();
+        let mut all = Vec::new();
+        for key in keys {
+            let Value::Bulk(key) = key else { panic!("no key") };
+            let value = wire::ask(&mut client, [b"GET", &key[..]]);
+            let expiry = wire::ask(&mut client, [b"PEXPIRETIME", &key[..]]);
+            all.push((key, value, expiry));
+        }
+        all
+    };
+    let second_dir = new_dir();
+    let second = Server::start(second_dir.path(), &[]);
+    let mut client = Client::connect(&second);
+    client.send(&output.stdout);
+    let replies: Vec<Value> = (0..8).map(|_| wire::reply(&mut client).expect("a reply")).collect();
+    assert!(!replies.iter().any(|reply| matches!(reply, Value::Error(_))), "{replies:?}");
+    let first = Server::start(dir.path(), &[]);
+    assert_eq!(keys(&first).len(), 4);
+    assert_eq!(keys(&first), keys(&second));
+}
+
+#[test]
+fn all_before_the_damage_is_dumped_and_then_it_fails() {
+    let dir = small_log(4);
+    flip(&active(dir.path()), 3 * 4096 + 70);
+    let said = tool("dump", dir.path(), &[]).expect(2, &["offset 12288, LSN 3"]);
+    assert_eq!(said.out, "1 wal_file 4096 SET key1 value1\n2 wal_file 8192 SET key2 value2\n");
+    let dir = small_log(2);
+    tear(dir.path());
+    let said = tool("dump", dir.path(), &[]).expect(0, &["no whole batch"]);
+    assert_eq!(said.out.lines().count(), 2);
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let dir = large_log(14);
+    let mut command = Command::new(PROGRAM);
+    command.args(["dump", "-wal"]).arg(active(dir.path()));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
+    out.read_until(b' ', &mut Vec::new()).expect("a line begins");
+    drop(out);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_log_of_a_running_server_is_dumped_as_well() {
+    let dir = new_dir();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+    tool("dump", dir.path(), &[]).expect(0, &["1 wal_file 4096 SET a 1"]);
+    server.stop();
+}
