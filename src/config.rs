@@ -70,7 +70,7 @@ pub struct Config {
     /// The log is compacted when it has grown since the last snapshot by this many times its size
     #[arg(
         long = "compact-factor",
-        default_value_t = 1,
+        default_value_t = engine::Policy::default().factor,
         value_name = "1-1000",
         value_parser = number(1, 1000)
     )]
@@ -79,7 +79,7 @@ pub struct Config {
     /// But not before it has grown by so many bytes
     #[arg(
         long = "compact-least",
-        default_value_t = 64 << 20,
+        default_value_t = engine::Policy::default().least_bytes,
         value_name = "BYTES",
         value_parser = number(0, 1 << 40)
     )]

@@ -22,7 +22,8 @@
 //!
 //! # Promises
 //!
-//! Each has a test that fails when it is broken.
+//! Each has a test that fails when it is broken; [`failures`] goes through what can go wrong, class by
+//! class, with the tests.
 //!
 //! 1. No change is visible, and no reply to it is sent, before its record is durable.
 //! 2. Changes are applied in log order, and replies to one connection leave in the order of its
@@ -47,6 +48,7 @@
 //! | module | what it is for |
 //! |--------|----------------|
 //! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
+//! | [`sync`] | the locks and threads by which threads wait for each other, and their stand-ins for a checker |
 //! | [`glob`], [`decimal`], [`quote`] | patterns of keys; numbers with decimals; any bytes as one word |
 //! | [`protocol`] | bytes to commands, replies to bytes |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
@@ -75,6 +77,8 @@ pub mod config;
 pub mod decimal;
 pub mod engine;
 pub mod entry;
+#[doc = include_str!("failures.md")]
+pub mod failures {}
 pub mod glob;
 pub mod metrics;
 pub mod protocol;
@@ -82,5 +86,6 @@ pub mod quote;
 pub mod record;
 pub mod server;
 pub mod store;
+pub mod sync;
 pub mod tools;
 pub mod wal;

@@ -342,3 +342,17 @@ fn a_log_named_without_a_directory_keeps_its_older_segments() {
         assert_eq!(client.ask(&format!("GET key{key}")).len(), 4 + value.len());
     }
 }
+
+#[test]
+fn a_log_in_memory_is_warned_of() {
+    let Ok(dir) = tempfile::tempdir_in("/dev/shm") else {
+        return println!("skipped: there is no /dev/shm");
+    };
+    let server = Server::start(dir.path(), &[]);
+    assert!(server.log().contains("is in memory"), "{}", server.log());
+    server.stop();
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    assert!(!server.log().contains("is in memory"), "{}", server.log());
+    server.stop();
+}

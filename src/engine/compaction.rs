@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use parking_lot::{Condvar, Mutex};
 
 use super::{Operation, Recipient, Shared, Submission, record};
 use crate::command::Key;
 use crate::entry::Entry;
 use crate::store::Store;
+use crate::sync::{Condvar, Mutex};
 use crate::wal::disk::Disk;
 use crate::wal::frame::SegmentHeader;
 use crate::wal::segment::Names;
@@ -49,6 +49,13 @@ pub struct Policy {
     pub factor: u64,
     /// But not before it has that many bytes.
     pub least_bytes: u64,
+}
+
+impl Default for Policy {
+    /// A log no longer than its snapshot, as with Redis; below 64 MiB a replay takes no time.
+    fn default() -> Policy {
+        Policy { factor: 1, least_bytes: 64 << 20 }
+    }
 }
 
 /// What the compactor, the committer and those who ask share.

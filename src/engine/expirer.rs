@@ -7,11 +7,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::{Operation, Recipient, Shared, Submission};
 use crate::command::{Command, Dialect, Key, RespVersion};
 use crate::entry::now_millis;
+use crate::sync::{Condvar, Mutex};
 
 /// How often it looks, and how long at a time: a hundredth of one core at most.
 const INTERVAL: Duration = Duration::from_millis(100);

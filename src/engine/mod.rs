@@ -20,22 +20,24 @@ mod expirer;
 mod import;
 mod queue;
 mod read;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod view;
 mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use parking_lot::Mutex;
 
 use crate::command::{Command, CommandId, Dialect, Mutation, Reply};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::record;
 use crate::store::Store;
+use crate::sync::Mutex;
+use crate::sync::thread::{self, JoinHandle};
 use crate::wal::disk::Disk;
 use crate::wal::lock::Lock;
 use crate::wal::segment::Names;
@@ -136,6 +138,12 @@ pub struct Options {
     pub max_value: usize,
 }
 
+impl Default for Options {
+    fn default() -> Options {
+        Options { fsync: Fsync::Always, compaction: Policy::default(), max_value: 512 << 20 }
+    }
+}
+
 /// The log, as it was opened.
 struct Opened {
     wal: Wal,
@@ -217,7 +225,7 @@ impl Engine {
             }
         };
         let mut committer = Committer::new(shared.clone(), wal, options.fsync);
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("committer".into())
             .spawn(move || {
                 // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
@@ -229,7 +237,7 @@ impl Engine {
         let expirer = Arc::<Expirer>::default();
         let (for_thread, its_shared) = (expirer.clone(), shared.clone());
         let mut helpers = vec![
-            std::thread::Builder::new()
+            thread::Builder::new()
                 .name("expirer".into())
                 .spawn(move || for_thread.run(&its_shared))
                 .context("cannot start the expirer thread")?,
@@ -237,7 +245,7 @@ impl Engine {
         if let Some((compaction, disk, path)) = compactor {
             let its_shared = shared.clone();
             helpers.push(
-                std::thread::Builder::new()
+                thread::Builder::new()
                     .name("compactor".into())
                     .spawn(move || compaction.run(&its_shared, &*disk, &path))
                     .context("cannot start the compactor thread")?,
@@ -332,7 +340,10 @@ pub struct State {
 
 /// Takes the lock of the log at `path`.
 pub fn lock(path: &std::path::Path) -> anyhow::Result<Lock> {
-    Lock::acquire(&Names::new(path).lock())
+    let names = Names::new(path);
+    let lock = Lock::acquire(&names.lock())?;
+    wal::disk::warn_if_in_memory(names.directory());
+    Ok(lock)
 }
 
 /// Counts a command and its reply. Who was answered before anything was carried out has made a

@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
-
 use super::Submission;
+use crate::sync::{Condvar, Mutex};
 
 /// Submissions in the order in which they came.
 #[derive(Default)]

@@ -9,12 +9,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use parking_lot::Mutex;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::outbox::Outbox;
+use crate::sync::Mutex;
 
 /// The key of the event that ends the thread; clients are numbered from 1.
 const STOP: u64 = 0;
@@ -52,21 +52,25 @@ impl Flusher {
 
     /// What the thread does.
     pub fn run(&self) {
+        while self.round(None) {}
+    }
+
+    /// Waits for sockets that take something, and serves them; false if the thread is to end.
+    pub fn round(&self, at_most: Option<&Timespec>) -> bool {
         let mut events =
             [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; EVENTS];
-        loop {
-            let ready = match epoll::wait(&self.epoll, &mut events, None) {
-                Ok(count) => &events[..count],
-                Err(Errno::INTR) => continue,
-                Err(errno) => panic!("epoll_wait fails only by a wrong argument: {errno}"),
-            };
-            for event in ready {
-                match event.data.u64() {
-                    STOP => return,
-                    id => self.flush(id),
-                }
+        let ready = match epoll::wait(&self.epoll, &mut events, at_most) {
+            Ok(count) => &events[..count],
+            Err(Errno::INTR) => return true,
+            Err(errno) => panic!("epoll_wait fails only by a wrong argument: {errno}"),
+        };
+        for event in ready {
+            match event.data.u64() {
+                STOP => return false,
+                id => self.flush(id),
             }
         }
+        true
     }
 
     /// Ends the thread.

@@ -8,6 +8,8 @@ mod clients;
 mod connection;
 mod flusher;
 mod outbox;
+#[cfg(all(test, shuttle))]
+mod schedules;
 mod session;
 mod shutdown;
 
@@ -26,6 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::engine::{Engine, State};
 use crate::metrics::{Facts, Metrics};
 use crate::protocol::Limits;
+use crate::sync::thread;
 use clients::{Clients, Profile};
 use flusher::Flusher;
 use outbox::Outbox;
@@ -152,7 +155,7 @@ impl Server {
         self.shared.port.store(address.port(), Ordering::Relaxed);
         log::info!("listening on {address}");
         let flusher = self.flusher.clone();
-        let flusher_thread = std::thread::Builder::new()
+        let flusher_thread = thread::Builder::new()
             .name("flusher".into())
             .spawn(move || flusher.run())
             .context("cannot start the flusher thread")?;
@@ -215,7 +218,7 @@ impl Server {
         let (shared, stopping) = (self.shared.clone(), shutdown.clone());
         let client = Client { outbox: outbox.clone(), shared, stopping };
         let admitted = clients.admit(&outbox, || {
-            std::thread::Builder::new()
+            thread::Builder::new()
                 .name(format!("client-{id}"))
                 .stack_size(CLIENT_STACK_BYTES)
                 .spawn(move || client.run())
@@ -266,7 +269,7 @@ impl Drop for Connected {
     fn drop(&mut self) {
         let client = &self.0;
         let id = client.outbox.id;
-        if std::thread::panicking() {
+        if thread::panicking() {
             log::error!("client {id}: its thread panicked; only this client is closed");
         }
         client.outbox.abandon();

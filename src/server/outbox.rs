@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -22,6 +21,7 @@ use super::flusher::Flusher;
 use crate::engine::{Operation, Recipient};
 use crate::metrics::Metrics;
 use crate::protocol;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Replies that a client may leave unread before it is closed. Redis has no such limit for ordinary
 /// clients and may run out of memory; a client library that sends a whole pipeline before it reads
@@ -30,7 +30,7 @@ pub const UNSENT_BYTES: usize = 256 << 20;
 
 /// With more than this unsent, the client's own thread waits for the client to read, as long as it
 /// does read.
-const COMFORTABLE_BYTES: usize = 1 << 20;
+pub const COMFORTABLE_BYTES: usize = 1 << 20;
 
 /// A client that takes nothing for so long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);

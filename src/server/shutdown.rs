@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use parking_lot::{Condvar, Mutex};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
+
+use crate::sync::{Condvar, Mutex};
 
 /// The exit code of a process that was told twice to stop: that of one ended by SIGINT in a shell.
 const IMPATIENT_EXIT: i32 = 130;

@@ -181,6 +181,16 @@ impl Disk for ReadOnlyDisk {
     }
 }
 
+/// Warns where a directory is in memory: what is synced there is gone with the power all the same.
+pub fn warn_if_in_memory(directory: &Path) {
+    const TMPFS: i128 = 0x0102_1994;
+    const RAMFS: i128 = 0x8584_58f6;
+    let kind = rustix::fs::statfs(directory).map(|status| i128::from(status.f_type));
+    if kind.is_ok_and(|kind| kind == TMPFS || kind & 0xffff_ffff == RAMFS) {
+        log::warn!("{}: is in memory; a power cut takes the log with it", directory.display());
+    }
+}
+
 struct SystemFile {
     file: File,
     path: PathBuf,

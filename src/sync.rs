@@ -1,0 +1,145 @@
+//! The locks and threads by which client threads, committer, expirer and flusher wait for each
+//! other: those of `parking_lot` and `std`.
+//!
+//! With `--cfg shuttle` they are those of a checker that runs one thread at a time and decides at
+//! every lock, wait and wake-up which one goes on, so that `schedules.rs` in `engine` and `server`
+//! can try thousands of schedules of the same code. What nobody waits for (atomic counters, the
+//! locks of the store) stays as it is: no thread gives way while it holds one.
+
+#[cfg(not(shuttle))]
+pub use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(not(shuttle))]
+pub use std::thread;
+
+#[cfg(shuttle)]
+pub use checked::{Condvar, Mutex, MutexGuard};
+#[cfg(shuttle)]
+pub use shuttle::thread;
+
+/// Runs `scenario` in a number of schedules, each decided by a seed, which is printed; `TEST_SEED`
+/// in the environment brings back an earlier one. Half of them change threads at random, half
+/// prefer some threads to others (Burckhardt et al. 2010), which finds rarer orders.
+#[cfg(all(test, shuttle))]
+pub fn check_schedules(what: &str, schedules: usize, scenario: fn()) {
+    use std::hash::{BuildHasher, RandomState};
+
+    use shuttle::Runner;
+    use shuttle::scheduler::{PctScheduler, RandomScheduler};
+
+    let seed = std::env::var("TEST_SEED").map_or_else(
+        |_| RandomState::new().hash_one(0),
+        |seed| seed.parse().expect("TEST_SEED is a number"),
+    );
+    eprintln!("{what}: TEST_SEED={seed}");
+    let mut config = shuttle::Config::new();
+    config.stack_size = 256 * 1024;
+    let random = RandomScheduler::new_from_seed(seed, schedules / 2);
+    let preferring = PctScheduler::new_from_seed(seed, PREEMPTIONS, schedules / 2);
+    let count = Runner::new(random, config.clone()).run(scenario)
+        + Runner::new(preferring, config).run(scenario);
+    eprintln!("{what}: {count} schedules are fine");
+}
+
+/// How often a schedule goes against its preference. Most faults need one to three such moments.
+#[cfg(all(test, shuttle))]
+const PREEMPTIONS: usize = 3;
+
+/// The checker's locks with the faces of `parking_lot`'s.
+#[cfg(shuttle)]
+#[expect(missing_docs, reason = "they are parking_lot's")]
+mod checked {
+    use std::ops::{Deref, DerefMut};
+    use std::time::{Duration, Instant};
+
+    use shuttle::rand::Rng;
+    use shuttle::sync;
+
+    const UNPOISONED: &str = "a panic ends the schedule";
+
+    #[derive(Default)]
+    pub struct Mutex<T>(sync::Mutex<T>);
+
+    pub struct MutexGuard<'a, T> {
+        mutex: &'a Mutex<T>,
+        /// `None` while its thread waits.
+        held: Option<sync::MutexGuard<'a, T>>,
+    }
+
+    impl<T> Mutex<T> {
+        pub fn new(value: T) -> Mutex<T> {
+            Mutex(sync::Mutex::new(value))
+        }
+
+        pub fn lock(&self) -> MutexGuard<'_, T> {
+            MutexGuard { mutex: self, held: Some(self.0.lock().expect(UNPOISONED)) }
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            self.held.as_ref().expect("nobody waits and looks")
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            self.held.as_mut().expect("nobody waits and looks")
+        }
+    }
+
+    /// No time passes. A wait with a limit times out before anything happens, or waits for a
+    /// wake-up that has to come: so a schedule in which only a time-out helps is a deadlock.
+    #[derive(Default)]
+    pub struct Condvar(sync::Condvar);
+
+    pub struct WaitResult {
+        timed_out: bool,
+    }
+
+    impl Condvar {
+        pub fn new() -> Condvar {
+            Condvar::default()
+        }
+
+        pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
+            let held = guard.held.take().expect("held");
+            guard.held = Some(self.0.wait(held).expect(UNPOISONED));
+        }
+
+        pub fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, _: Instant) -> WaitResult {
+            let timed_out = shuttle::rand::thread_rng().r#gen();
+            match timed_out {
+                false => self.wait(guard),
+                true => give_way(guard),
+            }
+            WaitResult { timed_out }
+        }
+
+        pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: Duration) -> WaitResult {
+            self.wait_until(guard, Instant::now())
+        }
+
+        pub fn notify_one(&self) {
+            self.0.notify_one();
+        }
+
+        pub fn notify_all(&self) {
+            self.0.notify_all();
+        }
+    }
+
+    impl WaitResult {
+        pub fn timed_out(&self) -> bool {
+            self.timed_out
+        }
+    }
+
+    /// Lets others have the lock in between.
+    fn give_way<T>(guard: &mut MutexGuard<'_, T>) {
+        guard.held = None;
+        shuttle::thread::yield_now();
+        guard.held = guard.mutex.lock().held;
+    }
+}

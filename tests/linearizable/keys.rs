@@ -1,0 +1,145 @@
+//! A few keys as one object: what a client may ask of them, how that is spelled, and what a server
+//! that does one thing after the other answers.
+
+use std::sync::Arc;
+
+use crate::checker::Object;
+use crate::wire::{Value, request};
+
+/// A value. Most are shared by many configurations of the checker.
+pub type Text = Arc<str>;
+
+/// What is asked of the object's keys, which are meant by their place in it.
+#[derive(Clone, Debug)]
+pub enum Call {
+    Get(usize),
+    Set(usize, Text),
+    /// SET NX
+    SetNew(usize, Text),
+    GetSet(usize, Text),
+    Append(usize, Text),
+    Incr(usize),
+    Del(usize),
+    /// MGET
+    GetAll,
+    /// MSET
+    SetAll(Text),
+}
+
+/// What is answered, however it is spelled.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Done,
+    Refused,
+    Number(i64),
+    Value(Option<Text>),
+    Values(Vec<Option<Text>>),
+}
+
+/// The values of the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Keys(pub Vec<Option<Text>>);
+
+impl Object for Keys {
+    type Call = Call;
+    type Answer = Answer;
+
+    fn carry_out(&mut self, call: &Call) -> Answer {
+        let Keys(values) = self;
+        match call {
+            Call::Get(key) => Answer::Value(values[*key].clone()),
+            Call::Set(key, value) => {
+                values[*key] = Some(value.clone());
+                Answer::Done
+            }
+            Call::SetNew(key, _) if values[*key].is_some() => Answer::Value(None),
+            Call::SetNew(key, value) => {
+                values[*key] = Some(value.clone());
+                Answer::Done
+            }
+            Call::GetSet(key, value) => Answer::Value(values[*key].replace(value.clone())),
+            Call::Append(key, more) => {
+                let value = [values[*key].as_deref().unwrap_or_default(), more].concat();
+                let length = value.len() as i64;
+                values[*key] = Some(value.into());
+                Answer::Number(length)
+            }
+            Call::Incr(key) => {
+                let Ok(number) = values[*key].as_deref().unwrap_or("0").parse::<i64>() else {
+                    return Answer::Refused;
+                };
+                let sum = number + 1;
+                values[*key] = Some(sum.to_string().into());
+                Answer::Number(sum)
+            }
+            Call::Del(key) => {
+                values[*key] = None;
+                Answer::Done
+            }
+            Call::GetAll => Answer::Values(values.clone()),
+            Call::SetAll(value) => {
+                values.fill(Some(value.clone()));
+                Answer::Done
+            }
+        }
+    }
+}
+
+impl Call {
+    /// The request for keys with these names, as RESP or as a line of text.
+    pub fn spell(&self, names: &[&str], as_text: bool) -> Vec<u8> {
+        let name = |key: &usize| names[*key];
+        let words: Vec<&str> = match self {
+            Call::Get(key) => vec!["GET", name(key)],
+            Call::Set(key, value) => vec!["SET", name(key), value],
+            // In text, a SET has two arguments.
+            Call::SetNew(key, value) if as_text => vec!["SETNX", name(key), value],
+            Call::SetNew(key, value) => vec!["SET", name(key), value, "NX"],
+            Call::GetSet(key, value) => vec!["GETSET", name(key), value],
+            Call::Append(key, more) => vec!["APPEND", name(key), more],
+            Call::Incr(key) => vec!["INCR", name(key)],
+            Call::Del(key) => vec!["DEL", name(key)],
+            Call::GetAll => [&["MGET"], names].concat(),
+            Call::SetAll(value) => {
+                let pairs = names.iter().flat_map(|name| [*name, value]);
+                ["MSET"].into_iter().chain(pairs).collect()
+            }
+        };
+        match as_text {
+            true => format!("{}\r\n", words.join(" ")).into_bytes(),
+            false => request(words),
+        }
+    }
+
+    /// What a reply to this says; `None` if it makes no sense.
+    pub fn understand(&self, reply: Value) -> Option<Answer> {
+        let value = |value: Value| match value {
+            Value::Bulk(bytes) => Some(Some(String::from_utf8(bytes).ok()?.into())),
+            Value::NullBulk => Some(None),
+            _ => None,
+        };
+        match (self, reply) {
+            // Text says what was found in a line.
+            (Call::Get(_), Value::Simple(line)) => {
+                let found = line.strip_prefix("OK ")?;
+                Some(Answer::Value(Some(found.into())))
+            }
+            (Call::Get(_), Value::Error(line)) => {
+                line.starts_with("GET could not find").then_some(Answer::Value(None))
+            }
+            (Call::Incr(_), Value::Error(line)) => {
+                line.contains("not an integer").then_some(Answer::Refused)
+            }
+            (Call::SetNew(..), Value::Integer(1)) => Some(Answer::Done),
+            (Call::SetNew(..), Value::Integer(0)) => Some(Answer::Value(None)),
+            // Text does not say how many there were.
+            (Call::Del(_), Value::Integer(0 | 1)) => Some(Answer::Done),
+            (_, Value::Simple(word)) if word == "OK" => Some(Answer::Done),
+            (_, Value::Integer(number)) => Some(Answer::Number(number)),
+            (_, Value::Array(values)) => {
+                values.into_iter().map(value).collect::<Option<_>>().map(Answer::Values)
+            }
+            (_, other) => value(other).map(Answer::Value),
+        }
+    }
+}
