@@ -85,7 +85,8 @@ fn sources() -> Vec<PathBuf> {
             let path = entry.expect("src can be listed").path();
             match path.is_dir() {
                 true => directories.push(path),
-                false => found.push(path),
+                false if path.extension().is_some_and(|kind| kind == "rs") => found.push(path),
+                false => {}
             }
         }
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::queue::Taken;
+use super::window::Window;
 use super::write::carry_out;
 use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, count, push_record};
 use crate::command::Reply;
@@ -36,6 +37,7 @@ pub struct Committer {
     /// Of the running batch: evaluated, not yet durable.
     evaluated: Vec<Submission>,
     batch: Batch,
+    window: Window,
     last_sync: Instant,
 }
 
@@ -51,6 +53,7 @@ impl Committer {
             taken: Vec::new(),
             evaluated: Vec::new(),
             batch,
+            window: Window::default(),
             last_sync: Instant::now(),
         }
     }
@@ -63,10 +66,12 @@ impl Committer {
             match self.shared.queue.take(&mut self.taken, until) {
                 Taken::Submissions => {
                     self.backlog.extend(self.taken.drain(..));
-                    self.run_batch();
                     while !self.backlog.is_empty() {
+                        let answered = self.run_batch();
+                        if self.backlog.is_empty() {
+                            self.wait_for_more(answered);
+                        }
                         self.shared.queue.take_more(&mut self.backlog);
-                        self.run_batch();
                         self.sync_if_due();
                     }
                     idle_since = Instant::now();
@@ -93,7 +98,18 @@ impl Committer {
         sync.or(mark)
     }
 
-    fn run_batch(&mut self) {
+    /// Lets those who were just answered queue again, where that pays.
+    fn wait_for_more(&mut self, answered: usize) {
+        let clients = answered + self.shared.queue.len();
+        if let Some(deadline) = self.window.deadline(clients) {
+            let started = Instant::now();
+            let queued = self.shared.queue.gather(clients, deadline);
+            self.window.note_wait(started.elapsed(), queued);
+        }
+    }
+
+    /// Says how many submissions were answered.
+    fn run_batch(&mut self) -> usize {
         if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
             compaction.between_batches(wal);
         }
@@ -104,9 +120,11 @@ impl Committer {
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
+        let answered = self.evaluated.len();
         for Submission { recipient, operations } in self.evaluated.drain(..) {
             recipient.deliver(&operations);
         }
+        answered
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission
@@ -164,6 +182,9 @@ impl Committer {
         })?;
         let metrics = &self.shared.metrics;
         let synced = self.fsync == Fsync::Always;
+        if synced {
+            self.window.note_sync(committed.elapsed);
+        }
         metrics.count_batch(committed.records, committed.bytes, committed.elapsed, synced);
         metrics.durable_lsn.set(wal.durable_lsn());
         Ok(())

@@ -23,6 +23,7 @@ mod read;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod view;
+mod window;
 mod write;
 
 use std::path::PathBuf;

@@ -20,6 +20,8 @@ pub struct CommitQueue {
 struct State {
     waiting: Vec<Submission>,
     sleeping: bool,
+    /// The committer sleeps until there are so many.
+    wanted: usize,
     closed: bool,
 }
 
@@ -42,7 +44,8 @@ impl CommitQueue {
             return Err(submission);
         }
         state.waiting.push(submission);
-        let wake = std::mem::take(&mut state.sleeping);
+        let wake = state.sleeping && state.waiting.len() >= state.wanted;
+        state.sleeping &= !wake;
         drop(state);
         if wake {
             self.arrived.notify_one();
@@ -75,6 +78,26 @@ impl CommitQueue {
                 return Taken::TimedOut;
             }
         }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    /// Waits until there are `wanted` submissions, but not longer than `until`; says how many there
+    /// are then.
+    pub fn gather(&self, wanted: usize, until: Instant) -> usize {
+        let mut state = self.state.lock();
+        state.wanted = wanted;
+        let mut timed_out = false;
+        while state.waiting.len() < wanted && !state.closed && !timed_out {
+            state.sleeping = true;
+            timed_out = self.arrived.wait_until(&mut state, until).timed_out();
+            state.sleeping = false;
+        }
+        state.wanted = 0;
+        state.waiting.len()
     }
 
     /// Takes what is there, without waiting.
