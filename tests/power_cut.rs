@@ -36,7 +36,7 @@ use sweep::{Outcome, Run, cut_twice};
 use wire::{Value, ask, say};
 
 /// How many disks the first test builds; the others build a part of it. So many take a minute.
-const DEFAULT_IMAGES: usize = 2000;
+const DEFAULT_IMAGES: usize = 1000;
 
 /// What each client does: some 2 MiB for all of them, twice the first segment.
 const OPERATIONS: usize = 70;

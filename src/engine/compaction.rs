@@ -242,7 +242,7 @@ impl Compaction {
             }
             match std::mem::take(&mut state.seal) {
                 Seal::Done(Ok(Some(sealed))) => return Ok(sealed),
-                Seal::Done(Err(Failure(why))) => bail!("the log takes no more writes: {why}"),
+                Seal::Done(Err(Failure(why))) => bail!("no segment can follow: {why}"),
                 Seal::Done(Ok(None)) | Seal::Unasked | Seal::Asked => {}
             }
             if !state.stop {

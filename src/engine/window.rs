@@ -3,7 +3,7 @@
 //! Without it, clients that write in step split: who is answered comes back while the next sync is
 //! running already, and waits for the one after it, so that each sync carries only half of them. So
 //! the committer waits, before it begins a batch, until as many clients have queued as were answered
-//! last and have queued since. It waits only if they are expected within half of a sync, from how
+//! last and have queued since. It waits only if they are expected within three quarters of a sync, from how
 //! long they took before, and never longer: a lone client, a fast disk, and a machine that takes
 //! longer for the round of replies than the disk for a sync pay nothing.
 //!
@@ -39,6 +39,8 @@ impl Window {
 
     /// Until when to wait for so many clients, if it pays.
     pub fn deadline(&mut self, clients: usize) -> Option<Instant> {
+        // Where nothing is synced there is nothing to share.
+        let clients = if self.sync > 0.0 { clients } else { 0 };
         let longest = self.sync * PART_OF_SYNC;
         let pays = clients > 1 && self.per_client * clients as f64 <= longest;
         self.batches_without = if pays { 0 } else { self.batches_without + 1 };
@@ -72,6 +74,7 @@ mod tests {
     #[test]
     fn it_waits_where_the_round_of_replies_is_short_against_a_sync() {
         assert!(window(2000, 5).deadline(50).is_some());
+        assert!(Window::default().deadline(50).is_none(), "no syncs");
         assert!(window(2000, 5).deadline(1).is_none(), "a lone client");
         assert!(window(200, 5).deadline(50).is_none(), "a fast disk");
         assert!(window(2000, 50).deadline(50).is_none(), "slow clients");

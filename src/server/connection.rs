@@ -35,6 +35,9 @@ const SEND_BYTES: usize = 64 * 1024;
 /// reset by the input it still sends.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// When the server stops, a client that has sent nothing for so long is not going to.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// How often to look whether such a client has closed.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 
@@ -74,8 +77,10 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     }
     outbox.wait_until_empty();
     let speaks = last_read.elapsed() < LINGER;
-    if end == End::Closing || (stopping.load(Ordering::Relaxed) && speaks) {
-        drain(outbox);
+    if end == End::Closing {
+        drain(outbox, LINGER);
+    } else if stopping.load(Ordering::Relaxed) && speaks {
+        drain(outbox, QUIET);
     }
 }
 
@@ -235,19 +240,24 @@ impl Received {
 
 /// Lets the last replies arrive: a close with unread input resets the connection, and what is still
 /// on the way is lost with it. So the input is read and thrown away until the client has closed its
-/// side too, or has had its time.
-fn drain(outbox: &Outbox) {
+/// side too, has been quiet for so long, or has had its time.
+fn drain(outbox: &Outbox, quiet: Duration) {
     let mut socket = outbox.socket();
     let deadline = Instant::now() + LINGER;
+    let mut last_input = Instant::now();
     let prepared =
         socket.shutdown(Shutdown::Write).and_then(|()| socket.set_read_timeout(Some(DRAIN_STEP)));
     let mut rest = [0; 4096];
     // A connection that both sides have closed has no peer any more.
-    while prepared.is_ok() && Instant::now() < deadline && socket.peer_addr().is_ok() {
+    let goes_on = |last_input: Instant| {
+        let now = Instant::now();
+        now < deadline && now - last_input < quiet && socket.peer_addr().is_ok()
+    };
+    while prepared.is_ok() && goes_on(last_input) {
         match socket.read(&mut rest) {
             // Closed by the client, or to reading by ourselves, when nothing is to be read now.
             Ok(0) => std::thread::sleep(DRAIN_STEP),
-            Ok(_) => {}
+            Ok(_) => last_input = Instant::now(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return,
         }

@@ -311,20 +311,24 @@ impl Wal {
     }
 
     /// Begins a new segment, so that a snapshot can take the place of all before it, and returns its
-    /// header. `None` if it would have to wait for the segment to be prepared.
+    /// header. `None` if it would have to wait for the segment to be prepared. Where that cannot be
+    /// prepared this is an error, and writing goes on.
     pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Failure> {
+        let is_empty = self.segment.end() == FIRST_FRAME;
+        let ready = match &self.preparer {
+            Some(preparer) if !is_empty => preparer.is_ready(),
+            _ => Ok(is_empty),
+        };
+        if !ready.map_err(|why| Failure(why.into()))? {
+            return Ok(None);
+        }
         self.unless_failed(|wal| {
-            let Some(preparer) = wal.preparer.take() else {
-                return Ok(None);
-            };
-            let is_empty = wal.segment.end() == FIRST_FRAME;
-            let sealed = match (is_empty, preparer.is_ready()) {
-                (true, _) => Ok(true),
-                (false, true) => wal.rotate(&preparer).map(|()| true),
-                (false, false) => Ok(false),
-            };
-            wal.preparer = Some(preparer);
-            Ok(sealed?.then(|| *wal.segment.header()))
+            if !is_empty && let Some(preparer) = wal.preparer.take() {
+                let rotated = wal.rotate(&preparer);
+                wal.preparer = Some(preparer);
+                rotated?;
+            }
+            Ok(Some(*wal.segment.header()))
         })
     }
 

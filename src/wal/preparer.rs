@@ -75,9 +75,14 @@ impl Preparer {
         }
     }
 
-    /// Whether [`Preparer::take`] would not wait.
-    pub fn is_ready(&self) -> bool {
-        self.shared.state.lock().prepared.is_some()
+    /// Whether [`Preparer::take`] would not wait; why the last attempt failed, if it did.
+    pub fn is_ready(&self) -> Result<bool, String> {
+        let state = self.shared.state.lock();
+        match (&state.prepared, &state.error) {
+            (Some(_), _) => Ok(true),
+            (None, None) => Ok(false),
+            (None, Some(error)) => Err(error.to_string()),
+        }
     }
 
     /// Asks for the next segment, of `len` bytes, and for the one just filled to be cut to its
