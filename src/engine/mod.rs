@@ -139,12 +139,6 @@ pub struct Options {
     pub max_value: usize,
 }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options { fsync: Fsync::Always, compaction: Policy::default(), max_value: 512 << 20 }
-    }
-}
-
 /// The log, as it was opened.
 struct Opened {
     wal: Wal,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::queue::{CommitQueue, Taken};
-use super::{Engine, Operation, Options, Recipient, Submission};
+use super::{Engine, Fsync, Operation, Options, Policy, Recipient, Submission};
 use crate::command::{Command, Dialect, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
@@ -163,8 +163,12 @@ const RESP: Dialect = Dialect::Resp(RespVersion::V2);
 fn engine() -> Arc<Engine> {
     let metrics = Arc::new(Metrics::default());
     Arc::new(
-        Engine::in_memory(store::new(1, 0), metrics, &Options::default())
-            .expect("nothing can fail"),
+        Engine::in_memory(
+            store::new(1, 0),
+            metrics,
+            &Options { fsync: Fsync::Never, compaction: Policy::default(), max_value: 1000 },
+        )
+        .expect("nothing can fail"),
     )
 }
 

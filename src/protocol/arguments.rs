@@ -7,25 +7,13 @@
 use std::borrow::Cow;
 
 use super::table::{Spec, spec_named};
+use super::words::*;
 use super::{Limits, Request};
 use crate::command::{
-    Command, ExpireCondition, ExpiryForm, Key, NewExpiry, Reply, SetAnswer, SetCondition,
-    SetOptions,
+    Command, ExpireCondition, ExpiryForm, NewExpiry, SetAnswer, SetCondition, SetOptions,
 };
 use crate::decimal::Decimal;
 use crate::entry::{Entry, now_millis};
-
-/// The words of a request, the command's name first.
-pub type Words<'a> = [&'a [u8]];
-
-/// A request, or what is wrong with it.
-pub type Outcome = Result<Request, Cow<'static, str>>;
-
-pub const SYNTAX: &str = "ERR syntax error";
-const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
-
-/// Of an unknown command, what is shown of its name, and of its words: Redis's 128 bytes.
-pub const SHOWN_BYTES: usize = 128;
 
 /// What a request asks for, and the command that it names.
 pub fn request(words: &Words<'_>, limits: &Limits) -> (Request, Option<&'static Spec>) {
@@ -57,51 +45,6 @@ fn unknown(words: &Words<'_>) -> Cow<'static, str> {
         text += &format!("'{}' ", shown(word, room));
     }
     text.into()
-}
-
-pub fn shown(word: &[u8], most: usize) -> String {
-    String::from_utf8_lossy(&word[..word.len().min(most)]).replace('\0', " ")
-}
-
-pub fn wrong_number(name: &str) -> Cow<'static, str> {
-    format!("ERR wrong number of arguments for '{name}' command").into()
-}
-
-pub fn unknown_subcommand(container: &str, name: &[u8]) -> Cow<'static, str> {
-    let name = shown(name, SHOWN_BYTES);
-    let container = container.to_uppercase();
-    format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into()
-}
-
-/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
-pub fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let plain = match digits {
-        [b'0'] => digits.len() == text.len(),
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
-}
-
-pub fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {
-    integer(text).ok_or(NOT_AN_INTEGER.into())
-}
-
-pub fn key_list(words: &Words<'_>) -> Vec<Key> {
-    words.iter().map(|word| Key::from(*word)).collect()
-}
-
-pub fn is(word: &[u8], option: &str) -> bool {
-    word.eq_ignore_ascii_case(option.as_bytes())
-}
-
-pub fn command_of(command: Command) -> Outcome {
-    Ok(Request::Command(command))
-}
-
-pub fn answered(reply: Reply<'static>) -> Outcome {
-    command_of(Command::Answered(reply))
 }
 
 /// The unit of an expiry option, if the word is one: whether it is absolute, and in milliseconds.

@@ -3,11 +3,11 @@
 
 use std::borrow::Cow;
 
-use super::arguments::{
+use super::table::{COMMANDS, Spec, spec_named};
+use super::words::{
     Outcome, SHOWN_BYTES, SYNTAX, Words, answered, integer, is, key_list, number, shown,
     unknown_subcommand, wrong_number,
 };
-use super::table::{COMMANDS, Spec, spec_named};
 use super::{ClientChoice, Hello, LibraryField, Request, Session};
 use crate::command::{Reply, RespVersion};
 use crate::entry::now_millis;

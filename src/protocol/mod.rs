@@ -6,13 +6,14 @@
 //!
 //! Reading order: `text` and `resp` split bytes into words, `table` says which commands there
 //! are, `arguments` and `connection_arguments` make sense of
-//! their words.
+//! their words, with what is in `words`.
 
 mod arguments;
 mod connection_arguments;
 mod resp;
 mod table;
 mod text;
+mod words;
 
 pub use table::{Spec, command_names, spec_named};
 

@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Limits, Parsed, arguments};
+use super::{Limits, Parsed, arguments, words};
 use crate::command::{Dialect, Reply, RespVersion};
 
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
@@ -129,7 +129,7 @@ impl Parser {
         if received.len() < end + 2 {
             return Err(Stop::Incomplete);
         }
-        let number = arguments::integer(&received[from..end]);
+        let number = words::integer(&received[from..end]);
         self.at = end + 2;
         Ok(number)
     }

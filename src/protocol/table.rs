@@ -6,6 +6,7 @@
 
 use super::arguments::*;
 use super::connection_arguments::*;
+use super::words::{Outcome, Words};
 use crate::command::CommandId;
 
 /// A row of the table.

@@ -15,7 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::outbox::COMFORTABLE_BYTES;
 use super::{STOP_PATIENCE, Server, Settings, Shutdown};
-use crate::engine::{Engine, Options};
+use crate::engine::{Engine, Fsync, Options, Policy};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::store;
@@ -100,7 +100,11 @@ struct Running {
 impl Running {
     fn start() -> Running {
         let metrics = Arc::new(Metrics::default());
-        let engine = Engine::in_memory(store::new(1, 0), metrics.clone(), &Options::default());
+        let engine = Engine::in_memory(
+            store::new(1, 0),
+            metrics.clone(),
+            &Options { fsync: Fsync::Never, compaction: Policy::default(), max_value: 1000 },
+        );
         let engine = Arc::new(engine.expect("nothing can fail"));
         let settings = Settings {
             max_clients: 10,

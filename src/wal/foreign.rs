@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::disk::{Access, Disk};
+use super::files::{self, Files};
 use super::reader::Reader;
-use super::recovery::{self, Files};
 use super::segment::Names;
 use super::{Failure, Options, Wal};
 
@@ -18,7 +18,7 @@ const LARGEST_FOREIGN_BYTES: u64 = 1 << 30;
 impl Wal {
     /// Whether at the log's path there is a file that is not empty and no segment.
     pub fn stands_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<bool> {
-        let found = recovery::find(disk, &Names::new(&options.path))?;
+        let found = files::find(disk, &Names::new(&options.path))?;
         Ok(matches!(found, Files::Foreign))
     }
 

@@ -4,13 +4,14 @@
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
 //! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
-//! older ones; [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
+//! older ones; `rotation` goes on from one segment to the next, and [`preparer`] works ahead of it;
+//! [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
 //! without changing anything, and [`rewind`] takes a log back to an earlier batch, both for the tools;
-//! [`preparer`] works ahead; `foreign` lets a log take the place
-//! of another format's; [`disk`] and [`block`] are what they all stand on.
+//! `foreign` lets a log take the place of another format's; [`disk`] and [`block`] are what they all stand on.
 
 pub mod block;
 pub mod disk;
+pub mod files;
 mod foreign;
 pub mod frame;
 pub mod lock;
@@ -18,6 +19,7 @@ pub mod preparer;
 pub mod reader;
 pub mod recovery;
 pub mod rewind;
+mod rotation;
 pub mod segment;
 pub mod snapshot;
 pub mod survey;
@@ -30,9 +32,10 @@ use std::time::{Duration, Instant};
 
 use block::BlockBuffer;
 use disk::{Access, Disk};
-use frame::{FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
+use files::{Chain, Files};
+use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
 use preparer::Preparer;
-use recovery::{Chain, Files, Replay, Replayed};
+use recovery::{Replay, Replayed};
 use segment::{Names, Segment};
 
 /// Where the log is if nobody says.
@@ -44,7 +47,6 @@ pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Segments grow fourfold up to this size: a change of segment costs four syncs, which among some
 /// ten thousand batches is nothing.
 pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
-const SEGMENT_GROWTH: u64 = 4;
 
 /// Memory for frames that is kept from batch to batch.
 const KEPT_FRAME_BYTES: usize = 4 << 20;
@@ -141,7 +143,7 @@ impl Wal {
         replay: &mut Replay<'_>,
     ) -> anyhow::Result<(Wal, Summary)> {
         let names = Names::new(&options.path);
-        match recovery::find(&*disk, &names)? {
+        match files::find(&*disk, &names)? {
             Files::Fresh => Wal::begin(disk, names, options),
             Files::Log(chain) => Wal::resume(disk, names, options, &chain, replay),
             Files::Foreign => {
@@ -310,28 +312,6 @@ impl Wal {
         self.marked
     }
 
-    /// Begins a new segment, so that a snapshot can take the place of all before it, and returns its
-    /// header. `None` if it would have to wait for the segment to be prepared. Where that cannot be
-    /// prepared this is an error, and writing goes on.
-    pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Failure> {
-        let is_empty = self.segment.end() == FIRST_FRAME;
-        let ready = match &self.preparer {
-            Some(preparer) if !is_empty => preparer.is_ready(),
-            _ => Ok(is_empty),
-        };
-        if !ready.map_err(|why| Failure(why.into()))? {
-            return Ok(None);
-        }
-        self.unless_failed(|wal| {
-            if !is_empty && let Some(preparer) = wal.preparer.take() {
-                let rotated = wal.rotate(&preparer);
-                wal.preparer = Some(preparer);
-                rotated?;
-            }
-            Ok(Some(*wal.segment.header()))
-        })
-    }
-
     /// Bytes of all frames that were read at the start and written since.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
@@ -416,41 +396,6 @@ impl Wal {
             log::warn!("slow disk: a commit took {:.1} s", elapsed.as_secs_f64());
         }
         Ok(Committed { records: self.records, bytes: self.frame.len() as u64, elapsed })
-    }
-
-    /// Goes on in the prepared segment. A crash at any line leaves a log that starts by itself:
-    /// before the first rename the prepared file counts for nothing, between the two it is
-    /// recognised by its header. The directory is synced after each, because without a journal
-    /// the second rename could reach the disk alone, and take the old segment's only name.
-    fn rotate(&mut self, preparer: &Preparer) -> io::Result<()> {
-        self.segment.sync()?;
-        self.durable_lsn = self.next_lsn - 1;
-        let old = *self.segment.header();
-        let header = SegmentHeader {
-            store_id: old.store_id,
-            sequence: old.sequence + 1,
-            epoch: random()?,
-            first_lsn: self.next_lsn,
-            previous_epoch: old.epoch,
-            previous_checksum: self.segment.last_checksum(),
-            file_bytes: 0,
-        };
-        let next = Segment::begin(preparer.take()?, header)?;
-        let archived = self.names.archived(old.sequence);
-        self.disk.rename(self.names.active(), &archived)?;
-        self.disk.sync_directory(self.names.directory())?;
-        self.disk.rename(&self.names.next(), self.names.active())?;
-        self.disk.sync_directory(self.names.directory())?;
-
-        let full = std::mem::replace(&mut self.segment, next);
-        preparer.next(self.next_segment_bytes(), (archived, full.end()));
-        Ok(())
-    }
-
-    fn next_segment_bytes(&self) -> u64 {
-        let Options { first_segment_bytes: first, largest_segment_bytes: largest, .. } =
-            self.options;
-        self.segment.file_bytes().saturating_mul(SEGMENT_GROWTH).clamp(first, largest.max(first))
     }
 
     /// Writes a mark and says how many bytes it takes up.

@@ -1,5 +1,5 @@
-//! What a start does with the files it finds: sync them, read them in order, hand every batch on,
-//! and decide what the end of the log is.
+//! What a start does with the files that [`super::files`] has found: sync them, read them in order,
+//! hand every batch on, and decide what the end of the log is.
 //!
 //! **Torn or damaged?** A batch is written only after the one before it is durable, or else says
 //! in its header how far the log was. So behind a block that is no valid frame:
@@ -12,7 +12,7 @@
 //! torn: the header of each names the last batch of the one before.
 //!
 //! Every step may be interrupted and done again. Nothing is changed before all of it has been
-//! read. Only `finish_rotation` writes here, and [`super::torn`]; neither needs new space to succeed.
+//! read. What is then cut, [`super::torn`] cuts; that needs no new space to succeed.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -23,6 +23,7 @@ use anyhow::{Context, bail};
 
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
+use super::files::Chain;
 use super::frame::{FIRST_FRAME, FrameHeader, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
 use super::reader::{Found, Reader};
 use super::segment::Names;
@@ -106,154 +107,6 @@ pub struct Recovered {
     pub snapshot_bytes: u64,
     /// Bytes of the segments.
     pub bytes: u64,
-}
-
-/// What stands at the log's path.
-pub enum Files {
-    /// No log, or an empty file: nothing was ever written.
-    Fresh,
-    /// A file that does not begin as a segment does.
-    Foreign,
-    /// A log.
-    Log(Chain),
-}
-
-/// The files of a log, in the order in which they are read.
-pub struct Chain {
-    /// What takes the place of all segments before the first of these.
-    pub snapshot: Option<PathBuf>,
-    /// The last one is at the log's own path.
-    pub segments: Vec<PathBuf>,
-    /// Files that a snapshot has made superfluous.
-    pub leftovers: Vec<PathBuf>,
-}
-
-/// Which files of a log there are, before anything is read of them.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// What takes the place of all segments before them.
-    pub snapshot: Option<PathBuf>,
-    /// The sequence numbers of the full segments, in order.
-    pub archived: Vec<u64>,
-    /// Where the segment behind them is.
-    pub last: Last,
-    /// Files that a snapshot has made superfluous.
-    pub leftovers: Vec<PathBuf>,
-}
-
-/// Where the last segment of a log is.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Last {
-    /// At the log's own path.
-    Active,
-    /// Between the two renames of a change of segment there is no file at the log's path, and the
-    /// prepared one has its header already.
-    Prepared(SegmentHeader),
-    /// There is none.
-    Nowhere,
-}
-
-/// Lists the files of a log. Changes nothing.
-pub fn look(disk: &dyn Disk, names: &Names) -> anyhow::Result<Layout> {
-    let found = disk.list(names.directory())?;
-    let mut archived: Vec<u64> = found.iter().filter_map(|path| names.sequence_of(path)).collect();
-    archived.sort_unstable();
-    let (snapshot, following) = match newest_snapshot(disk, names, &found)? {
-        Some((path, header)) => (Some(path), Some(header)),
-        None => (None, None),
-    };
-    let leftovers = snapshot::leftovers(&found, names, following.as_ref());
-    let from = following.map_or(0, |header| header.sequence);
-    archived.retain(|&sequence| sequence >= from);
-    let stands = |name: &Path| found.iter().any(|path| path.file_name() == name.file_name());
-    let last = if stands(names.active()) {
-        Last::Active
-    } else if stands(&names.next())
-        && let Ok(header) = SegmentHeader::decode(MAGIC, &first_block(disk, &names.next())?)
-    {
-        Last::Prepared(header)
-    } else {
-        Last::Nowhere
-    };
-    Ok(Layout { snapshot, archived, last, leftovers })
-}
-
-/// Looks for the files of a log, and finishes a change of segment that a crash interrupted.
-pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
-    let Layout { snapshot, archived, last, leftovers } = look(disk, names)?;
-    let is_fresh = archived.is_empty() && snapshot.is_none();
-    match last {
-        Last::Active => {}
-        Last::Prepared(header) => finish_rotation(disk, names, header, archived.last().copied())?,
-        Last::Nowhere if is_fresh => return Ok(Files::Fresh),
-        Last::Nowhere => bail!(
-            "{}: missing, though older segments of this log are there. Nothing was changed. \
-             Restore it from a backup, or move the others away to start without their data",
-            names.active().display()
-        ),
-    }
-
-    let first = first_block(disk, names.active())?;
-    if first.is_empty() && is_fresh {
-        return Ok(Files::Fresh);
-    }
-    if !first.starts_with(MAGIC) && is_fresh {
-        return Ok(Files::Foreign);
-    }
-    let mut segments: Vec<PathBuf> =
-        archived.iter().map(|&number| names.archived(number)).collect();
-    segments.push(names.active().to_owned());
-    Ok(Files::Log(Chain { snapshot, segments, leftovers }))
-}
-
-/// The newest snapshot. It is whole, because it got its name only when it was durable and verified;
-/// if it is not, nothing else may be taken for the data that it held.
-fn newest_snapshot(
-    disk: &dyn Disk,
-    names: &Names,
-    found: &[PathBuf],
-) -> anyhow::Result<Option<(PathBuf, SegmentHeader)>> {
-    let Some(lsn) = found.iter().filter_map(|path| names.snapshot_of(path)).max() else {
-        return Ok(None);
-    };
-    let path = names.snapshot(lsn);
-    let header = snapshot::header(&path, &*disk.open(&path, Access::Direct)?)?;
-    if header.first_lsn != lsn.saturating_add(1) {
-        let what = format!("the snapshot says of itself that it ends with {}", header.first_lsn);
-        bail!(Damage { path, offset: 0, lsn, what });
-    }
-    Ok(Some((path, header)))
-}
-
-/// Does the second rename of a change of segment.
-fn finish_rotation(
-    disk: &dyn Disk,
-    names: &Names,
-    header: SegmentHeader,
-    last: Option<u64>,
-) -> anyhow::Result<()> {
-    // Its header is written only when it is about to follow the last one.
-    let expected = last.unwrap_or(0).saturating_add(1);
-    if header.sequence != expected {
-        bail!(
-            "{}: is segment {} and to go on with, but segment {expected} would have to follow. \
-             Older segments are missing. Nothing was changed. Restore them from a backup, or move \
-             this one away to start without its data",
-            names.next().display(),
-            header.sequence
-        );
-    }
-    disk.rename(&names.next(), names.active())?;
-    disk.sync_directory(names.directory())?;
-    log::info!("{}: finished an interrupted change of segment", names.active().display());
-    Ok(())
-}
-
-/// The first block of a file, or less where that ends.
-pub(super) fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
-    let file = disk.open(path, Access::Direct)?;
-    let mut reader = Reader::new(&*file, 0)?;
-    Ok(reader.bytes(0, BLOCK_BYTES)?.to_vec())
 }
 
 /// Reads the snapshot, if there is one, then all segments, and hands their batches on. Changes

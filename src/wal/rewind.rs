@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 use super::block::BlockBuffer;
 use super::disk::{Access, Disk};
+use super::files::{self, Last};
 use super::frame::{FrameHeader, Kind, MAGIC, SegmentHeader};
-use super::recovery::{self, Last};
 use super::segment::Names;
 use super::survey::Segment;
 use super::torn::{self, Torn};
@@ -70,8 +70,8 @@ fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
     let listed = disk.list(names.directory())?;
     let stands = listed.iter().any(|path| path.file_name() == next.file_name());
     if stands
-        && recovery::look(disk, names)?.last == Last::Active
-        && SegmentHeader::decode(MAGIC, &recovery::first_block(disk, &next)?).is_ok()
+        && files::look(disk, names)?.last == Last::Active
+        && SegmentHeader::decode(MAGIC, &files::first_block(disk, &next)?).is_ok()
     {
         disk.remove(&next)?;
         disk.sync_directory(names.directory())?;

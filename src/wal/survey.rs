@@ -22,9 +22,10 @@ use anyhow::{Context, bail};
 
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
+use super::files::{self, Last, Layout};
 use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader, checksum_of};
 use super::reader::{Found, Reader};
-use super::recovery::{self, Damage, Last, Layout, LogReader, Recovered, Replayed};
+use super::recovery::{self, Damage, LogReader, Recovered, Replayed};
 use super::segment::Names;
 use super::snapshot;
 use super::torn::Torn;
@@ -125,7 +126,7 @@ impl Log {
 
     /// `None` if a segment was changed meanwhile.
     fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
-        let found = recovery::look(disk, names)?;
+        let found = files::look(disk, names)?;
         let mut paths: Vec<PathBuf> = found.archived.iter().map(|&n| names.archived(n)).collect();
         match found.last {
             Last::Active => paths.push(names.active().to_owned()),
@@ -140,7 +141,7 @@ impl Log {
             anyhow::Ok((path, file))
         });
         let opened = opened.collect::<anyhow::Result<Vec<_>>>();
-        if recovery::look(disk, names)? != found {
+        if files::look(disk, names)? != found {
             return Ok(None);
         }
         let mut files = opened?;
@@ -272,7 +273,7 @@ fn goes_on(
     recovered: &Recovered,
 ) -> anyhow::Result<bool> {
     // The epoch is random for each segment, so it says whether a file is still the same.
-    let header = match recovery::first_block(disk, path) {
+    let header = match files::first_block(disk, path) {
         Ok(block) => SegmentHeader::decode(MAGIC, &block),
         Err(error) if is_not_found(&error) => return Ok(true),
         Err(error) => return Err(error),

@@ -1,0 +1,64 @@
+//! What all commands need to make sense of their words: numbers, options, and the errors that Redis
+//! has for what is none. Clients match the errors' texts.
+
+use std::borrow::Cow;
+
+use super::Request;
+use crate::command::{Command, Key, Reply};
+
+/// The words of a request, the command's name first.
+pub type Words<'a> = [&'a [u8]];
+
+/// A request, or what is wrong with it.
+pub type Outcome = Result<Request, Cow<'static, str>>;
+
+pub const SYNTAX: &str = "ERR syntax error";
+const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+
+/// Of an unknown command, what is shown of its name, and of its words: Redis's 128 bytes.
+pub const SHOWN_BYTES: usize = 128;
+
+pub fn shown(word: &[u8], most: usize) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(most)]).replace('\0', " ")
+}
+
+pub fn wrong_number(name: &str) -> Cow<'static, str> {
+    format!("ERR wrong number of arguments for '{name}' command").into()
+}
+
+pub fn unknown_subcommand(container: &str, name: &[u8]) -> Cow<'static, str> {
+    let name = shown(name, SHOWN_BYTES);
+    let container = container.to_uppercase();
+    format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into()
+}
+
+/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+pub fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {
+    integer(text).ok_or(NOT_AN_INTEGER.into())
+}
+
+pub fn key_list(words: &Words<'_>) -> Vec<Key> {
+    words.iter().map(|word| Key::from(*word)).collect()
+}
+
+pub fn is(word: &[u8], option: &str) -> bool {
+    word.eq_ignore_ascii_case(option.as_bytes())
+}
+
+pub fn command_of(command: Command) -> Outcome {
+    Ok(Request::Command(command))
+}
+
+pub fn answered(reply: Reply<'static>) -> Outcome {
+    command_of(Command::Answered(reply))
+}
