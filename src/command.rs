@@ -59,9 +59,9 @@ pub enum Command {
     RandomKey,
 
     /// Sets a key to a value.
-    Set(Entry, SetOptions),
+    Set(Box<Entry>, SetOptions),
     /// Sets several keys, all or none; with `true` only if none of them is there.
-    SetAll(Vec<Entry>, bool),
+    SetAll(Vec<Box<Entry>>, bool),
     /// Removes keys.
     Del(Vec<Key>),
     /// Removes a key and answers its value.
@@ -229,7 +229,7 @@ impl Command {
         size_of::<Command>()
             + match self {
                 Command::Set(entry, _) => entry.bytes(),
-                Command::SetAll(entries, _) => entries.iter().map(Entry::bytes).sum(),
+                Command::SetAll(entries, _) => entries.iter().map(|entry| entry.bytes()).sum(),
                 Command::GetAll(list)
                 | Command::Exists(list)
                 | Command::Del(list)
@@ -265,7 +265,7 @@ impl Command {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// This key has this value.
-    Set(Entry),
+    Set(Box<Entry>),
     /// This key is not there.
     Delete(Key),
     /// No key is there.

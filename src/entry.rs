@@ -1,70 +1,137 @@
-//! A key with its value and, if it has one, its time of expiry, in one allocation.
+//! A key with its value and, if it has one, its time of expiry, as one run of bytes.
 //!
 //! It is made once, on the client's thread, from the bytes of the request, and then handed on: the
 //! log copies from it, the store keeps it. Nothing else holds keys or values.
 //!
 //! | bytes | field |
 //! |------:|-------|
-//! | 4 | length of the key, little-endian; the highest bit says that an expiry follows |
-//! | 0 or 8 | expiry, milliseconds of Unix time, little-endian |
+//! | 1 | 128 if there is an expiry, plus 64 if the lengths are wide, or else the key's length |
+//! | 1 or 8 | length of the value; or, if wide, of the key and of the value, 4 bytes each |
+//! | 0 or 8 | expiry, milliseconds of Unix time |
 //! | | key |
 //! | | value |
 //!
-//! So a key without expiry pays nothing for it.
+//! Numbers are little-endian. Two bytes are all that a short key pays for a short value, and
+//! because both lengths stand in front, entries can lie one behind the other.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const LENGTH_BYTES: usize = 4;
-const EXPIRY_BYTES: usize = 8;
-const EXPIRES: u32 = 1 << 31;
+use bytemuck::TransparentWrapper;
+use bytemuck::allocation::TransparentWrapperAlloc;
 
-/// A key and its value, both any bytes. The default is no entry at all: what is left behind where
-/// one is taken.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Entry(Box<[u8]>);
+const EXPIRES: u8 = 128;
+const WIDE: u8 = 64;
+/// What is left of the first byte.
+const LONGEST_NARROW_KEY: usize = WIDE as usize - 1;
+const LONGEST_NARROW_VALUE: usize = u8::MAX as usize;
+const EXPIRY_BYTES: usize = 8;
+
+/// A key and its value, both any bytes. Like `str` it is only met behind a pointer; `Box<Entry>`
+/// owns one. The default box holds no entry at all: what is left behind where one is taken.
+///
+/// - The bytes are one entry, to the last; only the default box has none.
+#[derive(PartialEq, Eq, TransparentWrapper)]
+#[repr(transparent)]
+pub struct Entry([u8]);
+
+/// What the first bytes of an entry say.
+struct Header {
+    expires: bool,
+    /// Where the expiry would stand.
+    bytes: usize,
+    key: usize,
+    value: usize,
+}
+
+impl Header {
+    fn of(bytes: &[u8]) -> Header {
+        let first = bytes[0];
+        let expires = first & EXPIRES != 0;
+        if first & WIDE == 0 {
+            let key = usize::from(first & !EXPIRES);
+            return Header { expires, bytes: 2, key, value: bytes[1].into() };
+        }
+        let length = |at: usize| {
+            let mut four = [0; 4];
+            four.copy_from_slice(&bytes[at..at + 4]);
+            u32::from_le_bytes(four) as usize
+        };
+        Header { expires, bytes: 9, key: length(1), value: length(5) }
+    }
+
+    fn key_start(&self) -> usize {
+        self.bytes + if self.expires { EXPIRY_BYTES } else { 0 }
+    }
+
+    fn end(&self) -> usize {
+        self.key_start() + self.key + self.value
+    }
+}
 
 impl Entry {
     /// Copies key and value, without expiry.
-    pub fn new(key: &[u8], value: &[u8]) -> Entry {
+    pub fn new(key: &[u8], value: &[u8]) -> Box<Entry> {
         Entry::expiring(key, value, None)
     }
 
-    /// Copies key and value. A key is far shorter than 2 GiB; the protocol sees to that.
-    pub fn expiring(key: &[u8], value: &[u8], expiry: Option<i64>) -> Entry {
-        let length = u32::try_from(key.len()).ok().filter(|length| length & EXPIRES == 0);
-        let length = length.expect("keys are limited to far less than 2 GiB");
-        let size = LENGTH_BYTES + EXPIRY_BYTES + key.len() + value.len();
-        let mut bytes = Vec::with_capacity(size - if expiry.is_some() { 0 } else { EXPIRY_BYTES });
-        match expiry {
-            None => bytes.extend_from_slice(&length.to_le_bytes()),
-            Some(at) => {
-                bytes.extend_from_slice(&(length | EXPIRES).to_le_bytes());
-                bytes.extend_from_slice(&at.to_le_bytes());
+    /// Copies key and value. Each is far shorter than 4 GiB; the protocol sees to that.
+    pub fn expiring(key: &[u8], value: &[u8], expiry: Option<i64>) -> Box<Entry> {
+        let expires = expiry.is_some();
+        let flag = if expires { EXPIRES } else { 0 };
+        let wide = key.len() > LONGEST_NARROW_KEY || value.len() > LONGEST_NARROW_VALUE;
+        let (key_length, value_length) = (key.len(), value.len());
+        let header_bytes = if wide { 9 } else { 2 };
+        let header = Header { expires, bytes: header_bytes, key: key_length, value: value_length };
+
+        let mut bytes = Vec::with_capacity(header.end());
+        if wide {
+            bytes.push(flag | WIDE);
+            for length in [key_length, value_length] {
+                let length = u32::try_from(length).expect("lengths are limited to less than 4 GiB");
+                bytes.extend_from_slice(&length.to_le_bytes());
             }
+        } else {
+            bytes.extend_from_slice(&[flag | key_length as u8, value_length as u8]);
+        }
+        if let Some(at) = expiry {
+            bytes.extend_from_slice(&at.to_le_bytes());
         }
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
-        Entry(bytes.into_boxed_slice())
+        Entry::wrap_box(bytes.into_boxed_slice())
+    }
+
+    /// The entry at the start of `bytes`, whatever follows it.
+    pub fn at_start_of(bytes: &[u8]) -> &Entry {
+        Entry::wrap_ref(&bytes[..Header::of(bytes).end()])
+    }
+
+    /// All of it, as [`Entry::at_start_of`] reads it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// The key.
     pub fn key(&self) -> &[u8] {
-        let (start, length) = self.key_place();
-        &self.0[start..start + length]
+        let header = Header::of(&self.0);
+        &self.0[header.key_start()..][..header.key]
     }
 
     /// The value.
     pub fn value(&self) -> &[u8] {
-        let (start, length) = self.key_place();
-        &self.0[start + length..]
+        let header = Header::of(&self.0);
+        &self.0[header.key_start() + header.key..]
     }
 
     /// When it expires, in milliseconds of Unix time.
     pub fn expiry(&self) -> Option<i64> {
-        let at = self.0.get(LENGTH_BYTES..LENGTH_BYTES + EXPIRY_BYTES)?;
+        let header = Header::of(&self.0);
+        if !header.expires {
+            return None;
+        }
         let mut eight = [0; EXPIRY_BYTES];
-        eight.copy_from_slice(at);
-        (self.length_word() & EXPIRES != 0).then(|| i64::from_le_bytes(eight))
+        eight.copy_from_slice(&self.0[header.bytes..][..EXPIRY_BYTES]);
+        Some(i64::from_le_bytes(eight))
     }
 
     /// Whether it has expired at a time in milliseconds.
@@ -74,19 +141,27 @@ impl Entry {
 
     /// Bytes it takes up.
     pub fn bytes(&self) -> usize {
-        size_of::<Entry>() + self.0.len()
+        self.0.len()
     }
+}
 
-    fn key_place(&self) -> (usize, usize) {
-        let word = self.length_word();
-        let start = if word & EXPIRES == 0 { LENGTH_BYTES } else { LENGTH_BYTES + EXPIRY_BYTES };
-        (start, (word & !EXPIRES) as usize)
+impl ToOwned for Entry {
+    type Owned = Box<Entry>;
+
+    fn to_owned(&self) -> Box<Entry> {
+        Entry::wrap_box(self.0.into())
     }
+}
 
-    fn length_word(&self) -> u32 {
-        let mut four = [0; LENGTH_BYTES];
-        four.copy_from_slice(&self.0[..LENGTH_BYTES]);
-        u32::from_le_bytes(four)
+impl Clone for Box<Entry> {
+    fn clone(&self) -> Box<Entry> {
+        (**self).to_owned()
+    }
+}
+
+impl Default for Box<Entry> {
+    fn default() -> Box<Entry> {
+        Entry::wrap_box(Box::default())
     }
 }
 
@@ -112,15 +187,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_value_and_expiry_come_back_whatever_their_bytes() {
-        for (key, value) in [(&b""[..], &b""[..]), (b"k", b""), (b"", b"v"), (b"\0\xff", &[9; 300])]
-        {
+    fn key_value_and_expiry_come_back_whatever_their_bytes_and_lengths() {
+        let lengths = [0, 1, 62, 63, 64, 254, 255, 256, 70_000];
+        for (key, value) in lengths.iter().flat_map(|key| lengths.map(|value| (*key, value))) {
             for expiry in [None, Some(0), Some(i64::MAX), Some(-1)] {
-                let entry = Entry::expiring(key, value, expiry);
-                assert_eq!((entry.key(), entry.value(), entry.expiry()), (key, value, expiry));
+                for fill in [0, b'k', 255] {
+                    let (key, value) = (vec![fill; key], vec![!fill; value]);
+                    let entry = Entry::expiring(&key, &value, expiry);
+                    assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
+                    assert_eq!(entry.expiry(), expiry);
+                    assert_eq!(entry.clone(), entry);
+
+                    let among_others = [entry.as_bytes(), &[fill; 20]].concat();
+                    assert_eq!(Entry::at_start_of(&among_others), &*entry);
+                }
             }
         }
-        assert_eq!(Entry::new(b"key", b"value").bytes(), size_of::<Entry>() + 4 + 8);
+    }
+
+    #[test]
+    fn a_short_entry_pays_two_bytes_and_eight_more_for_an_expiry() {
+        assert_eq!(Entry::new(b"key", b"value").bytes(), 2 + 8);
+        assert_eq!(Entry::expiring(b"key", b"value", Some(1)).bytes(), 2 + 8 + 8);
+        assert_eq!(Entry::new(b"key", &[0; 256]).bytes(), 9 + 3 + 256);
     }
 
     #[test]

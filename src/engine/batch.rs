@@ -104,9 +104,9 @@ pub struct BatchView<'a> {
 
 impl BatchView<'_> {
     /// A copy of the entry of a key.
-    pub fn entry(&mut self, key: &[u8]) -> Option<Entry> {
+    pub fn entry(&mut self, key: &[u8]) -> Option<Box<Entry>> {
         let mut found = None;
-        self.get(key, &mut |entry| found = entry.cloned());
+        self.get(key, &mut |entry| found = entry.map(Entry::to_owned));
         found
     }
 

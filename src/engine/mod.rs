@@ -281,6 +281,7 @@ impl Engine {
         State {
             keys: store.len(),
             expiring: store.expiring(),
+            bytes: store.bytes(),
             snapshot_bytes,
             log_bytes,
             failure: failure.lock().as_ref().map(|Failure(why)| why.to_string()),
@@ -325,6 +326,8 @@ pub struct State {
     pub keys: usize,
     /// Number of keys with an expiry.
     pub expiring: usize,
+    /// What the store takes up in memory.
+    pub bytes: usize,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.

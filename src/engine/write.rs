@@ -55,17 +55,17 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
         }
         Command::Append(key, more) => {
             let old = view.entry(key);
-            let mut value = old.as_ref().map_or(&[][..], Entry::value).to_vec();
+            let mut value = old.as_deref().map_or(&[][..], Entry::value).to_vec();
             if value.len() + more.len() > view.batch.max_value {
                 return TOO_LONG;
             }
             value.extend_from_slice(more);
-            replace(view, key, &value, old.as_ref());
+            replace(view, key, &value, old.as_deref());
             Reply::Integer(value.len() as i64)
         }
         Command::SetRange(key, offset, part) => {
             let old = view.entry(key);
-            let mut value = old.as_ref().map_or(&[][..], Entry::value).to_vec();
+            let mut value = old.as_deref().map_or(&[][..], Entry::value).to_vec();
             if part.is_empty() {
                 return Reply::Integer(value.len() as i64);
             }
@@ -75,7 +75,7 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
             };
             value.resize(value.len().max(end), 0);
             value[*offset..end].copy_from_slice(part);
-            replace(view, key, &value, old.as_ref());
+            replace(view, key, &value, old.as_deref());
             Reply::Integer(value.len() as i64)
         }
         Command::Add(key, by) => add(view, key, *by),
@@ -172,7 +172,7 @@ fn into_owned(reply: Reply<'_>) -> Reply<'static> {
     }
 }
 
-fn set(view: &mut BatchView<'_>, new: Entry, options: SetOptions) -> Reply<'static> {
+fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Reply<'static> {
     if options == SetOptions::default() {
         view.batch.push(Mutation::Set(new));
         return Reply::Ok;
@@ -246,13 +246,14 @@ fn add(view: &mut BatchView<'_>, key: &[u8], by: i64) -> Reply<'static> {
     let Some(sum) = number.checked_add(by) else {
         return Reply::Error("ERR increment or decrement would overflow".into());
     };
-    replace(view, key, sum.to_string().as_bytes(), old.as_ref());
+    replace(view, key, sum.to_string().as_bytes(), old.as_deref());
     Reply::Integer(sum)
 }
 
 fn add_float(view: &mut BatchView<'_>, key: &[u8], by: Decimal) -> Reply<'static> {
     let old = view.entry(key);
-    let Some(number) = old.as_ref().map_or(Some(Decimal::ZERO), |old| Decimal::parse(old.value()))
+    let Some(number) =
+        old.as_deref().map_or(Some(Decimal::ZERO), |old| Decimal::parse(old.value()))
     else {
         return Reply::Error("ERR value is not a valid float".into());
     };
@@ -260,7 +261,7 @@ fn add_float(view: &mut BatchView<'_>, key: &[u8], by: Decimal) -> Reply<'static
         return Reply::Error("ERR increment would produce NaN or Infinity".into());
     };
     let text = sum.to_string();
-    replace(view, key, text.as_bytes(), old.as_ref());
+    replace(view, key, text.as_bytes(), old.as_deref());
     Reply::bulk(text.as_bytes())
 }
 

@@ -58,6 +58,7 @@ impl Metrics {
                 ("used_memory", &process.memory),
                 ("used_memory_rss", &process.memory),
                 ("used_memory_peak", &self.peak_memory.get()),
+                ("used_memory_dataset", &facts.store_bytes),
                 ("maxmemory", &0),
                 ("mem_allocator", &"libc"),
             ],
@@ -153,6 +154,8 @@ pub struct Facts {
     pub keys: usize,
     /// Number of keys with an expiry.
     pub expiring: usize,
+    /// What the store takes up in memory.
+    pub store_bytes: usize,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.

@@ -207,7 +207,7 @@ fn set_all(words: &Words<'_>, only_new: bool, name: &str) -> Outcome {
     if !pairs.len().is_multiple_of(2) {
         return Err(wrong_number(name));
     }
-    let entries: Vec<Entry> = pairs.chunks(2).map(|pair| Entry::new(pair[0], pair[1])).collect();
+    let entries: Vec<_> = pairs.chunks(2).map(|pair| Entry::new(pair[0], pair[1])).collect();
     command_of(Command::SetAll(entries, only_new))
 }
 

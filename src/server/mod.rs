@@ -102,7 +102,8 @@ struct Shared {
 
 impl Shared {
     fn info(&self, sections: &[String]) -> String {
-        let State { keys, expiring, snapshot_bytes, log_bytes, failure } = self.engine.state();
+        let State { keys, expiring, bytes, snapshot_bytes, log_bytes, failure } =
+            self.engine.state();
         self.metrics.render(
             sections,
             &Facts {
@@ -111,6 +112,7 @@ impl Shared {
                 max_clients: self.settings.max_clients,
                 keys,
                 expiring,
+                store_bytes: bytes,
                 snapshot_bytes,
                 log_bytes,
                 failure,

@@ -46,6 +46,10 @@ impl Store for HashMapStore {
         self.table.read().expiring()
     }
 
+    fn bytes(&self) -> usize {
+        self.table.read().bytes()
+    }
+
     fn cursors(&self) -> u64 {
         SCAN_END.into()
     }

@@ -5,6 +5,8 @@
 //! of the log (promise 2). A store knows no disk, no client and no command.
 
 mod hash_map;
+mod leaf;
+mod pages;
 mod sharded_map;
 mod table;
 
@@ -34,6 +36,10 @@ pub trait Store: Send + Sync {
 
     /// Number of keys that have an expiry.
     fn expiring(&self) -> usize;
+
+    /// Bytes that the keys and values take up, with everything that is needed to find them. What the
+    /// allocator needs beside them it does not know.
+    fn bytes(&self) -> usize;
 
     /// Shows `look` at least `count` entries, if there are so many, and says with which cursor to go
     /// on; 0 begins and ends. Who goes on until 0 has seen every key that was there all the time.
@@ -94,6 +100,13 @@ mod tests {
             let keys = [b"4"[..].into(), b"3"[..].into(), b"4"[..].into()];
             store.get_all(&keys, &mut |entry| values.push(entry.map(|e| e.value().to_vec())));
             assert_eq!(values, [Some(b"last".to_vec()), None, Some(b"last".to_vec())]);
+
+            let before = store.bytes();
+            let long = Entry::new(b"long", &[0; 100_000]);
+            store.apply(&mut vec![Mutation::Set(long)], false);
+            assert!((100_000..110_000).contains(&(store.bytes() - before)));
+            store.apply(&mut vec![Mutation::Set(Entry::new(b"long", b""))], false);
+            assert!(store.bytes() - before < 10_000);
             store.apply(&mut vec![Mutation::Clear, Mutation::Set(Entry::new(b"a", b""))], true);
             assert_eq!(store.len(), 1);
         }

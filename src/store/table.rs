@@ -7,13 +7,13 @@
 //! prefixes are also what SCAN walks along: a split makes the ranges finer and never moves a key to
 //! a place that a cursor has passed.
 //!
-//! Entries hold their own key, so a key is stored once. The hash is keyed at random for each table
+//! Entries hold their own key, so a key is stored once; a leaf packs them together. The hash is keyed at random for each table
 //! (SipHash, std's own), so that no client can choose keys that collide.
 
 use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::{HashTable, hash_table};
-
+use super::leaf::{self, Around, Gone, Leaf};
+use super::pages::Pages;
 use crate::command::Mutation;
 use crate::entry::Entry;
 
@@ -26,6 +26,10 @@ const LEAF_ENTRIES: usize = 448;
 const PREFIX_BITS: u8 = 24;
 const PREFIX_SHIFT: u32 = 32;
 
+/// What a leaf needs to find an entry: five bytes for each bucket of hashbrown's table, and of the
+/// buckets about two thirds are in use.
+const INDEX_BYTES: usize = 8;
+
 /// Where a walk through all prefixes ends.
 pub const SCAN_END: u32 = 1 << PREFIX_BITS;
 
@@ -36,16 +40,13 @@ pub const SCAN_END: u32 = 1 << PREFIX_BITS;
 pub struct Table {
     directory: Vec<u32>,
     depth: u8,
-    leaves: Vec<Leaf>,
+    /// Each with its depth.
+    leaves: Vec<(u8, Leaf)>,
+    pages: Pages,
     len: usize,
     expiring: usize,
+    large_bytes: usize,
     hasher: RandomState,
-}
-
-#[derive(Default)]
-struct Leaf {
-    depth: u8,
-    entries: HashTable<Entry>,
 }
 
 impl Table {
@@ -54,13 +55,15 @@ impl Table {
         // Half full, as leaves are after a split.
         let leaves = (capacity / (LEAF_ENTRIES / 2)).next_power_of_two();
         let depth = (leaves.ilog2() as u8).min(PREFIX_BITS);
-        let leaf = |_| Leaf { depth, entries: HashTable::new() };
+        let leaf = |_| (depth, Leaf::default());
         Table {
             directory: (0..1 << depth).collect(),
             depth,
             leaves: (0..1 << depth).map(leaf).collect(),
+            pages: Pages::default(),
             len: 0,
             expiring: 0,
+            large_bytes: 0,
             hasher: RandomState::new(),
         }
     }
@@ -68,23 +71,23 @@ impl Table {
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
         let hash = self.hasher.hash_one(key);
-        self.leaf(prefix(hash)).entries.find(hash, |entry| entry.key() == key)
+        self.leaf(prefix(hash)).1.get(&self.pages, hash, key)
     }
 
     /// Makes a change.
     pub fn apply(&mut self, mutation: Mutation) {
-        let old = match mutation {
-            Mutation::Set(entry) => {
-                self.len += 1;
-                self.expiring += usize::from(entry.expiry().is_some());
-                self.insert(entry)
-            }
+        let gone = match mutation {
+            Mutation::Set(entry) => self.insert(entry),
             Mutation::Delete(key) => self.remove(&key),
             Mutation::Clear => return *self = Table::with_capacity(0),
         };
-        if let Some(old) = old {
+        if let Some(Gone { expires, large_bytes }) = gone {
             self.len -= 1;
-            self.expiring -= usize::from(old.expiry().is_some());
+            self.expiring -= usize::from(expires);
+            self.large_bytes -= large_bytes;
+        }
+        while let Some(moved) = self.pages.close_hole() {
+            self.leaves[moved.owner as usize].1.page_moved(&moved);
         }
     }
 
@@ -98,84 +101,79 @@ impl Table {
         self.expiring
     }
 
+    /// Bytes of everything in it.
+    pub fn bytes(&self) -> usize {
+        self.pages.bytes()
+            + self.large_bytes
+            + self.len * INDEX_BYTES
+            + self.leaves.len() * size_of::<(u8, Leaf)>()
+            + self.directory.len() * size_of::<u32>()
+    }
+
     /// Shows all entries of whole leaves, from the prefix `from` on until there are `count`, and
     /// says where to go on: [`SCAN_END`] if that was all.
     pub fn scan(&self, from: u32, count: usize, look: &mut dyn FnMut(&Entry)) -> u32 {
         let (mut at, mut seen) = (from, 0);
         while at < SCAN_END && seen < count {
-            let leaf = self.leaf(at);
-            leaf.entries.iter().for_each(&mut *look);
-            seen += leaf.entries.len();
-            let span = 1 << (PREFIX_BITS - leaf.depth);
+            let (depth, leaf) = self.leaf(at);
+            leaf.iter(&self.pages).for_each(&mut *look);
+            seen += leaf.len();
+            let span = 1 << (PREFIX_BITS - depth);
             at = (at / span + 1) * span;
         }
         at
     }
 
-    fn insert(&mut self, entry: Entry) -> Option<Entry> {
+    fn insert(&mut self, entry: Box<Entry>) -> Option<Gone> {
+        self.len += 1;
+        self.expiring += usize::from(entry.expiry().is_some());
+        self.large_bytes += leaf::large_bytes(&entry);
         let hash = self.hasher.hash_one(entry.key());
         loop {
             let index = self.leaf_index(prefix(hash));
-            let Table { leaves, hasher, .. } = self;
-            let leaf = &mut leaves[index];
-            let same = |other: &Entry| other.key() == entry.key();
-            if let Some(found) = leaf.entries.find_mut(hash, same) {
-                return Some(std::mem::replace(found, entry));
-            }
-            if leaf.entries.len() < LEAF_ENTRIES || leaf.depth == PREFIX_BITS {
-                leaf.entries.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
-                return None;
+            let (depth, leaf) = &self.leaves[index];
+            let has_room = leaf.len() < LEAF_ENTRIES || *depth == PREFIX_BITS;
+            if has_room || leaf.get(&self.pages, hash, entry.key()).is_some() {
+                let (leaf, mut around) = self.leaf_mut(index);
+                return leaf.insert(&mut around, hash, entry);
             }
             self.split(index, prefix(hash));
         }
     }
 
-    fn remove(&mut self, key: &[u8]) -> Option<Entry> {
+    fn remove(&mut self, key: &[u8]) -> Option<Gone> {
         let hash = self.hasher.hash_one(key);
-        let index = self.leaf_index(prefix(hash));
-        let hasher = &self.hasher;
-        let leaf = &mut self.leaves[index].entries;
-        let hash_table::Entry::Occupied(found) =
-            leaf.entry(hash, |entry| entry.key() == key, |entry| hasher.hash_one(entry.key()))
-        else {
-            return None;
-        };
-        let (removed, _) = found.remove();
-        // Memory is given back after a large delete; the factor keeps a leaf from going to and fro.
-        if leaf.capacity() > 8 && leaf.len() < leaf.capacity() / 4 {
-            leaf.shrink_to(leaf.len() * 2, |entry| hasher.hash_one(entry.key()));
-        }
-        Some(removed)
+        let (leaf, mut around) = self.leaf_mut(self.leaf_index(prefix(hash)));
+        leaf.remove(&mut around, hash, key)
     }
 
     /// Splits the leaf that holds `prefix`.
     fn split(&mut self, index: usize, prefix: u32) {
-        if self.leaves[index].depth == self.depth {
+        if self.leaves[index].0 == self.depth {
             self.directory = self.directory.iter().flat_map(|&leaf| [leaf, leaf]).collect();
             self.depth += 1;
         }
-        let hasher = &self.hasher;
-        let leaf = &mut self.leaves[index];
-        leaf.depth += 1;
-        let bit = 1 << (PREFIX_BITS - leaf.depth);
-        let mut upper = Leaf { depth: leaf.depth, entries: HashTable::new() };
-        let mut lower = HashTable::new();
-        for entry in std::mem::take(&mut leaf.entries) {
-            let hash = hasher.hash_one(entry.key());
-            let half = if self::prefix(hash) & bit == 0 { &mut lower } else { &mut upper.entries };
-            half.insert_unique(hash, entry, |entry| hasher.hash_one(entry.key()));
-        }
-        leaf.entries = lower;
-
-        let span = 1_usize << (self.depth - leaf.depth);
+        let depth = self.leaves[index].0 + 1;
+        self.leaves[index].0 = depth;
+        let bit = 1 << (PREFIX_BITS - depth);
         let new = u32::try_from(self.leaves.len()).expect("there are at most 2^24 leaves");
+        let (leaf, mut around) = self.leaf_mut(index);
+        let is_upper = |hash| self::prefix(hash) & bit != 0;
+        let upper = leaf.split_off(&mut around, is_upper, new);
+        self.leaves.push((depth, upper));
+
+        let span = 1_usize << (self.depth - depth);
         let shift = PREFIX_BITS - self.depth;
         let first = ((prefix & !(bit - 1)) | bit) >> shift;
         self.directory[first as usize..][..span].fill(new);
-        self.leaves.push(upper);
     }
 
-    fn leaf(&self, prefix: u32) -> &Leaf {
+    fn leaf_mut(&mut self, index: usize) -> (&mut Leaf, Around<'_>) {
+        let Table { leaves, pages, hasher, .. } = self;
+        (&mut leaves[index].1, Around { pages, number: index as u32, hasher })
+    }
+
+    fn leaf(&self, prefix: u32) -> &(u8, Leaf) {
         &self.leaves[self.leaf_index(prefix)]
     }
 

@@ -1,0 +1,398 @@
+//! A few hundred entries, found by their hash, in as little memory as they need.
+//!
+//! Small entries lie one behind the other in pages, and the index keeps for each of them its place
+//! there: four bytes, and one of hashbrown's own. An allocation for each would cost more than that,
+//! up to 15 bytes of rounding, a header and a pointer.
+//!
+//! Large entries would take long to move, so they stay in their boxes.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::{HashTable, hash_table};
+
+use super::pages::{Moved, PAGE_BYTES, Pages};
+use crate::entry::Entry;
+
+/// An entry with more bytes stays in its box: of these, a page holds at least four. There a pointer
+/// of 16 bytes and the allocator's rounding are a few percent.
+const LARGEST_SMALL_BYTES: usize = PAGE_BYTES / 4;
+
+/// Small entries are packed together when one byte in this many is dead, and that makes a page. It
+/// costs some nanoseconds for each entry that stays, so some tens for each that went.
+const DEAD_PART: usize = 8;
+
+/// Entries whose hashes begin alike.
+///
+/// - `index` has exactly one place for each entry; no two entries have the same key.
+/// - The entries in `pages` lie one behind the other from the start of each page, and in the last
+///   one up to `filled`. They have `small_bytes`; `dead_bytes` more are of entries that are gone.
+/// - Every entry in `large` has a place.
+#[derive(Default)]
+pub struct Leaf {
+    index: HashTable<Place>,
+    pages: Vec<u32>,
+    filled: usize,
+    small_bytes: usize,
+    dead_bytes: usize,
+    large: Vec<Box<Entry>>,
+}
+
+/// What a leaf shares with the others of its table, when it is about to change.
+pub struct Around<'a> {
+    /// Where all leaves have their pages.
+    pub pages: &'a mut Pages,
+    /// The number of this one, for the pages that it takes.
+    pub number: u32,
+    /// How keys are hashed.
+    pub hasher: &'a RandomState,
+}
+
+/// Where an entry is: how many pages of the leaf, and how many bytes in the next, are before it; or,
+/// with the highest bit, its number in `large`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u32);
+
+const IS_LARGE: u32 = 1 << 31;
+
+/// What is left to say of an entry that is gone.
+pub struct Gone {
+    /// Whether it had an expiry.
+    pub expires: bool,
+    /// What it had in a box.
+    pub large_bytes: usize,
+}
+
+impl Leaf {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The entry of a key.
+    pub fn get<'a>(&'a self, pages: &'a Pages, hash: u64, key: &[u8]) -> Option<&'a Entry> {
+        let place = self.index.find(hash, |&place| self.entry(pages, place).key() == key)?;
+        Some(self.entry(pages, *place))
+    }
+
+    /// All entries.
+    pub fn iter<'a>(&'a self, pages: &'a Pages) -> impl Iterator<Item = &'a Entry> {
+        self.index.iter().map(|&place| self.entry(pages, place))
+    }
+
+    /// Puts an entry in, in the place of one with the same key.
+    pub fn insert(
+        &mut self,
+        around: &mut Around<'_>,
+        hash: u64,
+        entry: Box<Entry>,
+    ) -> Option<Gone> {
+        let found = self.find(around.pages, hash, entry.key());
+        let gone = found.map(|place| self.gone(around.pages, place));
+        match found {
+            // In the place of one with as many bytes.
+            Some(place) if self.entry(around.pages, place).bytes() == entry.bytes() => {
+                match place.large() {
+                    Some(number) => self.large[number] = entry,
+                    None => {
+                        let (page, offset) = place.small();
+                        around.pages.get_mut(self.pages[page])[offset..][..entry.bytes()]
+                            .copy_from_slice(entry.as_bytes());
+                    }
+                }
+            }
+            Some(_) => {
+                self.remove(around, hash, entry.key());
+                self.add(around, hash, entry);
+            }
+            None => self.add(around, hash, entry),
+        }
+        gone
+    }
+
+    /// Removes the entry of a key.
+    pub fn remove(&mut self, around: &mut Around<'_>, hash: u64, key: &[u8]) -> Option<Gone> {
+        let place = self.find(around.pages, hash, key)?;
+        let gone = self.gone(around.pages, place);
+        if place.large().is_none() {
+            let bytes = self.entry(around.pages, place).bytes();
+            self.small_bytes -= bytes;
+            self.dead_bytes += bytes;
+        }
+        self.unindex(hash, place);
+        if let Some(number) = place.large() {
+            self.large.swap_remove(number);
+            if let Some(moved) = self.large.get(number) {
+                let before = Place::of_large(self.large.len());
+                let hash = around.hasher.hash_one(moved.key());
+                let its_place = self.index.find_mut(hash, |&it| it == before);
+                *its_place.expect("every entry has a place") = place;
+            }
+        }
+        self.shrink(around);
+        Some(gone)
+    }
+
+    /// Takes those entries out whose hash `goes` and makes a leaf of them, with this number.
+    pub fn split_off(
+        &mut self,
+        around: &mut Around<'_>,
+        goes: impl Fn(u64) -> bool,
+        number: u32,
+    ) -> Leaf {
+        let Leaf { index, pages, large, .. } = std::mem::take(self);
+        let old = Leaf { pages, large, ..Leaf::default() };
+        let (mut going, mut staying) = (Vec::new(), Vec::new());
+        for place in index {
+            let hash = around.hasher.hash_one(old.entry(around.pages, place).key());
+            let half = if goes(hash) { &mut going } else { &mut staying };
+            half.push((hash, place));
+        }
+        let Leaf { pages, mut large, .. } = old;
+        let small = around.copy_of(&pages);
+        pages.iter().for_each(|&page| around.pages.give_back(page));
+        *self = Leaf::from_parts(around, &staying, &small, &mut large);
+        let mut around = Around { number, pages: &mut *around.pages, ..*around };
+        Leaf::from_parts(&mut around, &going, &small, &mut large)
+    }
+
+    /// One of its pages has another number now.
+    pub fn page_moved(&mut self, moved: &Moved) {
+        let page = self.pages.iter_mut().find(|page| **page == moved.from);
+        *page.expect("a page is its owner's") = moved.to;
+    }
+
+    fn from_parts(
+        around: &mut Around<'_>,
+        parts: &[(u64, Place)],
+        small: &[u8],
+        large: &mut [Box<Entry>],
+    ) -> Leaf {
+        let mut leaf = Leaf { index: HashTable::with_capacity(parts.len()), ..Leaf::default() };
+        for &(hash, place) in parts {
+            let place = match place.large() {
+                Some(number) => leaf.push_large(std::mem::take(&mut large[number])),
+                None => leaf.push_small(around, Entry::at_start_of(&small[place.0 as usize..])),
+            };
+            leaf.index.insert_unique(hash, place, |_| unreachable!("there is room for all"));
+        }
+        leaf
+    }
+
+    fn add(&mut self, around: &mut Around<'_>, hash: u64, entry: Box<Entry>) {
+        let place = match is_large(&entry) {
+            true => self.push_large(entry),
+            false => self.push_small(around, &entry),
+        };
+        let Leaf { index, pages, large, .. } = self;
+        index.insert_unique(hash, place, |&place| {
+            around.hasher.hash_one(entry_at(around.pages, pages, large, place).key())
+        });
+    }
+
+    fn find(&self, pages: &Pages, hash: u64, key: &[u8]) -> Option<Place> {
+        self.index.find(hash, |&place| self.entry(pages, place).key() == key).copied()
+    }
+
+    fn unindex(&mut self, hash: u64, place: Place) {
+        let found = self.index.find_entry(hash, |&other| other == place);
+        found.map(hash_table::OccupiedEntry::remove).expect("it was found there");
+    }
+
+    /// After a large delete memory is given back. The factors keep a leaf from going to and fro.
+    fn shrink(&mut self, around: &mut Around<'_>) {
+        let all_dead = self.small_bytes == 0 && self.dead_bytes > 0;
+        if all_dead || self.dead_bytes > PAGE_BYTES.max(self.small_bytes / DEAD_PART) {
+            self.pack(around);
+        }
+        let Leaf { index, pages, large, .. } = self;
+        if index.capacity() > 8 && index.len() < index.capacity() / 4 {
+            index.shrink_to(index.len() * 2, |&place| {
+                around.hasher.hash_one(entry_at(around.pages, pages, large, place).key())
+            });
+        }
+        if large.len() < large.capacity() / 4 {
+            large.shrink_to(large.len() * 2);
+        }
+    }
+
+    /// Moves the small entries together.
+    fn pack(&mut self, around: &mut Around<'_>) {
+        let small = around.copy_of(&self.pages);
+        self.pages.drain(..).for_each(|page| around.pages.give_back(page));
+        (self.small_bytes, self.dead_bytes) = (0, 0);
+        let mut index = std::mem::take(&mut self.index);
+        for place in index.iter_mut().filter(|place| place.large().is_none()) {
+            *place = self.push_small(around, Entry::at_start_of(&small[place.0 as usize..]));
+        }
+        self.index = index;
+    }
+
+    fn push_small(&mut self, around: &mut Around<'_>, entry: &Entry) -> Place {
+        if self.pages.is_empty() || PAGE_BYTES - self.filled < entry.bytes() {
+            // Exactly: there are few, and leaves are many.
+            self.pages.reserve_exact(1);
+            self.pages.push(around.pages.take(around.number));
+            self.filled = 0;
+        }
+        let last = self.pages.len() - 1;
+        let page = around.pages.get_mut(self.pages[last]);
+        page[self.filled..][..entry.bytes()].copy_from_slice(entry.as_bytes());
+        let place = Place::of_small(last, self.filled);
+        self.filled += entry.bytes();
+        self.small_bytes += entry.bytes();
+        place
+    }
+
+    fn push_large(&mut self, entry: Box<Entry>) -> Place {
+        self.large.push(entry);
+        Place::of_large(self.large.len() - 1)
+    }
+
+    fn entry<'a>(&'a self, pages: &'a Pages, place: Place) -> &'a Entry {
+        entry_at(pages, &self.pages, &self.large, place)
+    }
+
+    fn gone(&self, pages: &Pages, place: Place) -> Gone {
+        let entry = self.entry(pages, place);
+        Gone { expires: entry.expiry().is_some(), large_bytes: large_bytes(entry) }
+    }
+}
+
+/// What an entry takes up outside the pages.
+pub fn large_bytes(entry: &Entry) -> usize {
+    if is_large(entry) { entry.bytes() + size_of::<Box<Entry>>() } else { 0 }
+}
+
+fn is_large(entry: &Entry) -> bool {
+    entry.bytes() > LARGEST_SMALL_BYTES
+}
+
+impl Around<'_> {
+    /// What is in these pages, one behind the other: at a [`Place`] is what was there.
+    fn copy_of(&self, pages: &[u32]) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(pages.len() * PAGE_BYTES);
+        pages.iter().for_each(|&page| copy.extend_from_slice(self.pages.get(page)));
+        copy
+    }
+}
+
+impl Place {
+    fn of_small(page: usize, offset: usize) -> Place {
+        let place = u32::try_from(page * PAGE_BYTES + offset).ok();
+        let place = place.filter(|place| place & IS_LARGE == 0);
+        Place(place.expect("a leaf of small entries is far smaller than 2 GiB"))
+    }
+
+    fn of_large(number: usize) -> Place {
+        Place(IS_LARGE | u32::try_from(number).expect("a leaf has far fewer entries"))
+    }
+
+    fn large(self) -> Option<usize> {
+        (self.0 & IS_LARGE != 0).then_some((self.0 & !IS_LARGE) as usize)
+    }
+
+    fn small(self) -> (usize, usize) {
+        (self.0 as usize / PAGE_BYTES, self.0 as usize % PAGE_BYTES)
+    }
+}
+
+fn entry_at<'a>(all: &'a Pages, pages: &[u32], large: &'a [Box<Entry>], place: Place) -> &'a Entry {
+    match place.large() {
+        Some(number) => &large[number],
+        None => {
+            let (page, offset) = place.small();
+            Entry::at_start_of(&all.get(pages[page])[offset..])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// A leaf and all that is around it; another leaf has pages between its own.
+    #[derive(Default)]
+    struct Alone {
+        leaf: Leaf,
+        pages: Pages,
+        hasher: RandomState,
+    }
+
+    impl Alone {
+        fn change<T>(&mut self, change: impl FnOnce(&mut Leaf, &mut Around<'_>) -> T) -> T {
+            let Alone { leaf, pages, hasher } = self;
+            let changed = change(leaf, &mut Around { pages, number: 0, hasher });
+            while let Some(moved) = pages.close_hole() {
+                leaf.page_moved(&moved);
+            }
+            changed
+        }
+
+        fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
+            let hash = self.hasher.hash_one(key);
+            self.change(|leaf, around| leaf.insert(around, hash, Entry::new(key, value))).is_some()
+        }
+
+        fn remove(&mut self, key: &[u8]) -> bool {
+            let hash = self.hasher.hash_one(key);
+            self.change(|leaf, around| leaf.remove(around, hash, key)).is_some()
+        }
+
+        fn check(&self, leaf: &Leaf, expected: &HashMap<Vec<u8>, Vec<u8>>) {
+            let entries = leaf.iter(&self.pages).count();
+            assert_eq!((leaf.len(), entries), (expected.len(), expected.len()));
+            for (key, value) in expected {
+                let found = leaf.get(&self.pages, self.hasher.hash_one(&key[..]), key);
+                assert_eq!(found.map(Entry::value), Some(&value[..]), "{}", key.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn a_leaf_is_a_map_whatever_comes_and_goes_small_and_large() {
+        let (mut alone, mut expected) = (Alone::default(), HashMap::new());
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for step in 0..20_000 {
+            let key = random(100).to_string().into_bytes();
+            if random(3) == 0 {
+                assert_eq!(alone.remove(&key), expected.remove(&key).is_some());
+            } else {
+                let value = vec![step as u8; [0, 1, 1, 40, 500, 520, 3000][random(7) as usize]];
+                assert_eq!(alone.insert(&key, &value), expected.insert(key, value).is_some());
+            }
+            alone.check(&alone.leaf, &expected);
+        }
+        let upper = alone.change(|leaf, around| leaf.split_off(around, |hash| hash & 1 == 1, 1));
+        let (odd, even) =
+            expected.into_iter().partition(|(key, _)| alone.hasher.hash_one(&key[..]) & 1 == 1);
+        alone.check(&upper, &odd);
+        alone.check(&alone.leaf, &even);
+    }
+
+    #[test]
+    fn memory_is_given_back_when_most_entries_go_or_are_overwritten_many_times() {
+        let mut alone = Alone::default();
+        let key = |number: u32| number.to_le_bytes();
+        for round in 0..20_usize {
+            for number in 0..400 {
+                alone.insert(&key(number), &vec![b'v'; 30 + round % 7]);
+            }
+            assert!(alone.pages.bytes() < 400 * (2 + 4 + 37) * 3 / 2);
+        }
+        for number in 40..400 {
+            alone.remove(&key(number));
+        }
+        assert!(alone.pages.bytes() < 12 * PAGE_BYTES, "{}", alone.pages.bytes());
+        assert!(alone.leaf.index.capacity() < 200);
+        for number in 0..40 {
+            alone.remove(&key(number));
+        }
+        assert!(alone.leaf.pages.is_empty() && alone.leaf.dead_bytes == 0);
+    }
+}

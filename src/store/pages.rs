@@ -1,0 +1,163 @@
+//! Memory for small entries: pages of one size, without a hole among them.
+//!
+//! A general allocator keeps a page of memory as long as one of the pieces in it is in use, so after
+//! a large delete hardly anything comes back, and pieces that grow through its size classes leave
+//! holes behind (measured: 27 to 43 percent, with glibc and with mimalloc, when each leaf had one
+//! buffer that grew). Here every piece is a page, and a page that becomes free is filled with the
+//! last one: what is in use lies together, and whole chunks go back to the operating system.
+//!
+//! It knows no entries. Whose a page is, it is told, and tells its owner when it has moved it.
+
+use memmap2::MmapMut;
+
+/// Entries of up to a quarter of it lie in pages. A page ends where the next entry does not fit, so
+/// half an entry is lost in each, and half a page in each leaf: together 5 to 10 percent.
+pub const PAGE_BYTES: usize = 2 << 10;
+
+/// Mapped at once. A process may have some 65,000 mappings, which are 64 GiB even if the kernel does
+/// not merge them; memory that nobody has written to is not there yet, so an empty store is small.
+const CHUNK_PAGES: usize = (1 << 20) / PAGE_BYTES;
+
+/// So many pages may be free before they are filled: a leaf that is packed takes the pages again
+/// that it gave a moment ago.
+const SPARE_PAGES: usize = 8;
+
+/// The owner of a page that nobody uses.
+const NOBODY: u32 = u32::MAX;
+
+/// Pages, each by its number.
+///
+/// - `owners` has one owner for each page there is; those of `NOBODY` are counted by `free`, and are
+///   in `holes`, which may hold others, too.
+#[derive(Default)]
+pub struct Pages {
+    chunks: Vec<MmapMut>,
+    owners: Vec<u32>,
+    holes: Vec<u32>,
+    free: usize,
+}
+
+/// A page that has another number now.
+pub struct Moved {
+    /// Whose it is.
+    pub owner: u32,
+    /// Its number before.
+    pub from: u32,
+    /// Its number now.
+    pub to: u32,
+}
+
+impl Pages {
+    /// What is in a page.
+    pub fn get(&self, page: u32) -> &[u8] {
+        let (chunk, start) = place(page);
+        &self.chunks[chunk][start..][..PAGE_BYTES]
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, page: u32) -> &mut [u8] {
+        let (chunk, start) = place(page);
+        &mut self.chunks[chunk][start..][..PAGE_BYTES]
+    }
+
+    /// Gives a page to an owner. What is in it is of no meaning.
+    pub fn take(&mut self, owner: u32) -> u32 {
+        while let Some(page) = self.holes.pop() {
+            if self.is_free(page) {
+                self.owners[page as usize] = owner;
+                self.free -= 1;
+                return page;
+            }
+        }
+        let page = u32::try_from(self.owners.len()).expect("2^32 pages are 8 TiB");
+        if self.owners.len() == self.chunks.len() * CHUNK_PAGES {
+            let chunk = MmapMut::map_anon(CHUNK_PAGES * PAGE_BYTES);
+            self.chunks.push(chunk.expect("without memory there is no going on"));
+        }
+        self.owners.push(owner);
+        page
+    }
+
+    /// Takes a page back.
+    pub fn give_back(&mut self, page: u32) {
+        self.owners[page as usize] = NOBODY;
+        self.holes.push(page);
+        self.free += 1;
+    }
+
+    /// Fills one of the holes with the last page, if there are more holes than need be. To be asked
+    /// again until it moves nothing any more.
+    pub fn close_hole(&mut self) -> Option<Moved> {
+        while self.owners.last() == Some(&NOBODY) {
+            self.owners.pop();
+            self.free -= 1;
+        }
+        // Half a chunk more than needed stays, so that a page that comes and goes costs little.
+        self.chunks.truncate((self.owners.len() + CHUNK_PAGES / 2).div_ceil(CHUNK_PAGES));
+        if self.free <= SPARE_PAGES {
+            return None;
+        }
+        let to = loop {
+            let page = self.holes.pop()?;
+            if self.is_free(page) {
+                break page;
+            }
+        };
+        let from = self.owners.len() as u32 - 1;
+        let mut moving = [0; PAGE_BYTES];
+        moving.copy_from_slice(self.get(from));
+        self.get_mut(to).copy_from_slice(&moving);
+        let owner = std::mem::replace(&mut self.owners[from as usize], NOBODY);
+        self.owners[to as usize] = owner;
+        Some(Moved { owner, from, to })
+    }
+
+    /// Bytes of all pages that there are.
+    pub fn bytes(&self) -> usize {
+        self.owners.len() * PAGE_BYTES
+    }
+
+    fn is_free(&self, page: u32) -> bool {
+        self.owners.get(page as usize) == Some(&NOBODY)
+    }
+}
+
+/// The chunk that a page is in, and where it begins there.
+fn place(page: u32) -> (usize, usize) {
+    (page as usize / CHUNK_PAGES, page as usize % CHUNK_PAGES * PAGE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_keep_what_is_in_them_wherever_they_move_and_all_chunks_go_back() {
+        let mut pages = Pages::default();
+        let mut numbers: Vec<u32> = Vec::new();
+        let fill = |owner: u32| owner.to_le_bytes();
+        for owner in 0..2000 {
+            let page = pages.take(owner);
+            pages.get_mut(page)[..4].copy_from_slice(&fill(owner));
+            numbers.push(page);
+        }
+        assert_eq!(pages.bytes(), 2000 * PAGE_BYTES);
+        // From the front, so that all that stay have to move.
+        for gone in 0..1990 {
+            pages.give_back(numbers[gone]);
+            while let Some(Moved { owner, from, to }) = pages.close_hole() {
+                assert_eq!(std::mem::replace(&mut numbers[owner as usize], to), from);
+            }
+            for owner in gone + 1..2000 {
+                assert_eq!(pages.get(numbers[owner])[..4], fill(owner as u32));
+            }
+        }
+        assert!(pages.bytes() <= (10 + SPARE_PAGES) * PAGE_BYTES);
+        assert!(pages.chunks.len() <= 2);
+        let taken: Vec<u32> = (0..50).map(|owner| pages.take(owner)).collect();
+        assert!(
+            taken.iter().all(|page| !numbers[1990..].contains(page)),
+            "each page is taken once"
+        );
+    }
+}
