@@ -209,6 +209,21 @@ impl Command {
         }
     }
 
+    /// Whether it may leave more in the store than there was: what Redis calls `denyoom`.
+    pub fn may_grow(&self) -> bool {
+        match self {
+            Command::Set(..)
+            | Command::SetAll(..)
+            | Command::Append(..)
+            | Command::SetRange(..)
+            | Command::Add(..)
+            | Command::AddFloat(..)
+            | Command::Copy(..) => true,
+            Command::Transaction(commands, _) => commands.iter().any(Command::may_grow),
+            _ => false,
+        }
+    }
+
     /// Whether nothing is left to do but to answer.
     pub fn is_answered(&self) -> bool {
         matches!(self, Command::Answered(_))

@@ -94,6 +94,11 @@ pub struct Config {
     )]
     max_clients: u64,
 
+    /// What keys and values may take up in memory, like 100mb; then writes that add something are
+    /// refused, and reads and deletes go on. 0 is no limit
+    #[arg(long = "maxmemory", default_value = "0", value_name = "BYTES", value_parser = amount)]
+    max_memory: u64,
+
     /// The longest value, in bytes
     #[arg(
         long = "maxvalue",
@@ -218,6 +223,7 @@ impl Config {
                 least_bytes: self.compact_least,
             },
             max_value: self.limits().value,
+            max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
         }
     }
 
@@ -253,7 +259,8 @@ impl Config {
             ("bind", self.bind.to_string()),
             ("databases", "1".to_owned()),
             ("maxclients", max_clients.to_string()),
-            ("maxmemory", "0".to_owned()),
+            ("maxmemory", self.max_memory.to_string()),
+            ("maxmemory-policy", "noeviction".to_owned()),
             ("port", self.port.to_string()),
             ("proto-max-bulk-len", self.max_value.to_string()),
             ("save", String::new()),
@@ -310,6 +317,25 @@ fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone
     }
 }
 
+/// A number of bytes as Redis's configuration has it: `k` is 1,000 and `kb` is 1,024.
+fn amount(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let unit: u64 = match text[digits..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" => 1000,
+        "kb" => 1 << 10,
+        "m" => 1_000_000,
+        "mb" => 1 << 20,
+        "g" => 1_000_000_000,
+        "gb" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = text[..digits].parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|_| unit > 0)
+        .ok_or_else(|| "expected a number of bytes, like 1000000, 100mb or 2gb".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,6 +360,18 @@ mod tests {
             assert_eq!(config(args).expect(args).persist, persist, "{args}");
         }
         assert!(config("-persist -port 1").expect("persist").persist);
+    }
+
+    #[test]
+    fn an_amount_is_read_as_redis_reads_it() {
+        for (text, bytes) in
+            [("0", 0), ("17", 17), ("3b", 3), ("100MB", 100 << 20), ("2g", 2_000_000_000)]
+        {
+            assert_eq!(amount(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "mb", "-1", "1.5gb", "1tb", "99999999999gb"] {
+            assert!(amount(text).is_err(), "{text}");
+        }
     }
 
     #[test]

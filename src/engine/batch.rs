@@ -28,6 +28,8 @@ pub struct Batch {
     pub now: i64,
     /// The longest value.
     pub max_value: usize,
+    /// Whether the store takes up more memory than it may, so that nothing may be added.
+    pub is_full: bool,
     cleared: bool,
     index: Index,
     watches: Watches,
@@ -59,6 +61,7 @@ impl Batch {
             together: false,
             now: 0,
             max_value,
+            is_full: false,
             cleared: false,
             index: Index::default(),
             watches: Watches::default(),

@@ -132,6 +132,9 @@ impl Committer {
     /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
     fn evaluate(&mut self) {
         self.batch.now = now_millis();
+        // Once for a batch: so the store gets over its limit by what one batch adds, no more.
+        let Shared { store, max_memory, .. } = &*self.shared;
+        self.batch.is_full = max_memory.is_some_and(|most| store.bytes() > most);
         let metrics = &self.shared.metrics;
         let mut started = Instant::now();
         let mut bytes = 0;

@@ -126,6 +126,8 @@ struct Shared {
     compaction: Option<Arc<Compaction>>,
     /// The longest value that a command may make.
     max_value: usize,
+    /// What the store may take up; then nothing can be added.
+    max_memory: Option<usize>,
 }
 
 /// What an engine is told by whoever starts it.
@@ -137,6 +139,8 @@ pub struct Options {
     pub compaction: Policy,
     /// The longest value that a command may make.
     pub max_value: usize,
+    /// What the store may take up in memory. Above it only what adds nothing is carried out.
+    pub max_memory: Option<usize>,
 }
 
 /// The log, as it was opened.
@@ -211,8 +215,9 @@ impl Engine {
         let queue = CommitQueue::default();
         let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
-        let max_value = options.max_value;
-        let shared = Arc::new(Shared { store, queue, metrics, failure, compaction, max_value });
+        let Options { max_value, max_memory, .. } = *options;
+        let shared = Shared { store, queue, metrics, failure, compaction, max_value, max_memory };
+        let shared = Arc::new(shared);
         let (wal, compactor) = match opened {
             None => (None, None),
             Some(Opened { wal, compaction, disk, path }) => {
@@ -275,13 +280,14 @@ impl Engine {
 
     /// What there is in the store and the log, for INFO.
     pub fn state(&self) -> State {
-        let Shared { store, failure, compaction, .. } = &*self.shared;
+        let Shared { store, failure, compaction, max_memory, .. } = &*self.shared;
         let log_bytes = compaction.as_ref().map(|compaction| compaction.log_bytes());
         let (snapshot_bytes, log_bytes) = log_bytes.unwrap_or_default();
         State {
             keys: store.len(),
             expiring: store.expiring(),
             bytes: store.bytes(),
+            max_memory: *max_memory,
             snapshot_bytes,
             log_bytes,
             failure: failure.lock().as_ref().map(|Failure(why)| why.to_string()),
@@ -328,6 +334,8 @@ pub struct State {
     pub expiring: usize,
     /// What the store takes up in memory.
     pub bytes: usize,
+    /// What it may take up.
+    pub max_memory: Option<usize>,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.

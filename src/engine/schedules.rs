@@ -166,7 +166,12 @@ fn engine() -> Arc<Engine> {
         Engine::in_memory(
             store::new(1, 0),
             metrics,
-            &Options { fsync: Fsync::Never, compaction: Policy::default(), max_value: 1000 },
+            &Options {
+                fsync: Fsync::Never,
+                compaction: Policy::default(),
+                max_value: 1000,
+                max_memory: None,
+            },
         )
         .expect("nothing can fail"),
     )

@@ -16,6 +16,12 @@ use crate::metrics::Metrics;
 const TOO_LONG: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed(
     "ERR string exceeds maximum allowed size (proto-max-bulk-len)",
 ));
+const OOM: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed(
+    "OOM command not allowed when used memory > 'maxmemory'.",
+));
+const OOM_IN_EXEC: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed(
+    "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
+));
 const NO_SUCH_KEY: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed("ERR no such key"));
 
 /// Carries out one command. Its entries are taken out of it.
@@ -141,6 +147,8 @@ pub fn carry_out(
 ) -> Reply<'static> {
     let before = view.batch.mutations.len();
     let reply = match command {
+        Command::Transaction(..) if view.batch.is_full && command.may_grow() => OOM_IN_EXEC,
+        _ if view.batch.is_full && command.may_grow() => OOM,
         Command::Transaction(_, Some(watch)) if watch.0.load(Ordering::Relaxed) => Reply::NullArray,
         Command::Transaction(commands, _) => Reply::Array(
             commands.iter_mut().map(|command| carry_out(view, command, metrics)).collect(),

@@ -59,7 +59,8 @@ impl Metrics {
                 ("used_memory_rss", &process.memory),
                 ("used_memory_peak", &self.peak_memory.get()),
                 ("used_memory_dataset", &facts.store_bytes),
-                ("maxmemory", &0),
+                ("maxmemory", &facts.max_memory),
+                ("maxmemory_policy", &"noeviction"),
                 ("mem_allocator", &"libc"),
             ],
         );
@@ -156,6 +157,8 @@ pub struct Facts {
     pub expiring: usize,
     /// What the store takes up in memory.
     pub store_bytes: usize,
+    /// What it may take up, 0 if that is not limited.
+    pub max_memory: usize,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.

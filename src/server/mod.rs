@@ -102,7 +102,7 @@ struct Shared {
 
 impl Shared {
     fn info(&self, sections: &[String]) -> String {
-        let State { keys, expiring, bytes, snapshot_bytes, log_bytes, failure } =
+        let State { keys, expiring, bytes, max_memory, snapshot_bytes, log_bytes, failure } =
             self.engine.state();
         self.metrics.render(
             sections,
@@ -113,6 +113,7 @@ impl Shared {
                 keys,
                 expiring,
                 store_bytes: bytes,
+                max_memory: max_memory.unwrap_or(0),
                 snapshot_bytes,
                 log_bytes,
                 failure,

@@ -103,7 +103,12 @@ impl Running {
         let engine = Engine::in_memory(
             store::new(1, 0),
             metrics.clone(),
-            &Options { fsync: Fsync::Never, compaction: Policy::default(), max_value: 1000 },
+            &Options {
+                fsync: Fsync::Never,
+                compaction: Policy::default(),
+                max_value: 1000,
+                max_memory: None,
+            },
         );
         let engine = Arc::new(engine.expect("nothing can fail"));
         let settings = Settings {

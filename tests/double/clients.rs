@@ -41,7 +41,7 @@ pub fn open_counted(
     let store = store::new(2, 0);
     // The tests say themselves when the log is to be compacted.
     let compaction = Policy { factor: 1, least_bytes: u64::MAX };
-    let engine = Options { fsync, compaction, max_value: 1 << 20 };
+    let engine = Options { fsync, compaction, max_value: 1 << 20, max_memory: None };
     Engine::open(Arc::new(disk.clone()), options(), &engine, store, metrics)
 }
 
