@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::decimal::Decimal;
-use crate::entry::Entry;
+use crate::entry::{Entry, Parts};
 
 /// A key, where it does not come with its value.
 pub type Key = Box<[u8]>;
@@ -285,6 +285,37 @@ pub enum Mutation {
     Delete(Key),
     /// No key is there.
     Clear,
+}
+
+/// A change as it stands in a log: the same, but nothing is copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// This key has this value.
+    Set(Parts<'a>),
+    /// This key is not there.
+    Delete(&'a [u8]),
+    /// No key is there.
+    Clear,
+}
+
+impl<'a> Change<'a> {
+    /// A copy to keep.
+    pub fn to_mutation(self) -> Mutation {
+        match self {
+            Change::Set(parts) => Mutation::Set(parts.to_entry()),
+            Change::Delete(key) => Mutation::Delete(key.into()),
+            Change::Clear => Mutation::Clear,
+        }
+    }
+
+    /// The key that it is about; none for [`Change::Clear`], which is about all.
+    pub fn key(self) -> &'a [u8] {
+        match self {
+            Change::Set(parts) => parts.key,
+            Change::Delete(key) => key,
+            Change::Clear => &[],
+        }
+    }
 }
 
 impl Mutation {

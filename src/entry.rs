@@ -24,6 +24,8 @@ const WIDE: u8 = 64;
 /// What is left of the first byte.
 const LONGEST_NARROW_KEY: usize = WIDE as usize - 1;
 const LONGEST_NARROW_VALUE: usize = u8::MAX as usize;
+const NARROW_BYTES: usize = 2;
+const WIDE_BYTES: usize = 9;
 const EXPIRY_BYTES: usize = 8;
 
 /// A key and its value, both any bytes. Like `str` it is only met behind a pointer; `Box<Entry>`
@@ -33,6 +35,17 @@ const EXPIRY_BYTES: usize = 8;
 #[derive(PartialEq, Eq, TransparentWrapper)]
 #[repr(transparent)]
 pub struct Entry([u8]);
+
+/// What an entry is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The value.
+    pub value: &'a [u8],
+    /// When it expires, in milliseconds of Unix time.
+    pub expiry: Option<i64>,
+}
 
 /// What the first bytes of an entry say.
 struct Header {
@@ -49,14 +62,14 @@ impl Header {
         let expires = first & EXPIRES != 0;
         if first & WIDE == 0 {
             let key = usize::from(first & !EXPIRES);
-            return Header { expires, bytes: 2, key, value: bytes[1].into() };
+            return Header { expires, bytes: NARROW_BYTES, key, value: bytes[1].into() };
         }
         let length = |at: usize| {
             let mut four = [0; 4];
             four.copy_from_slice(&bytes[at..at + 4]);
             u32::from_le_bytes(four) as usize
         };
-        Header { expires, bytes: 9, key: length(1), value: length(5) }
+        Header { expires, bytes: WIDE_BYTES, key: length(1), value: length(5) }
     }
 
     fn key_start(&self) -> usize {
@@ -68,37 +81,58 @@ impl Header {
     }
 }
 
+impl Parts<'_> {
+    /// Bytes of the entry that they make.
+    pub fn bytes(&self) -> usize {
+        self.header().end()
+    }
+
+    /// The entry that they make.
+    pub fn to_entry(&self) -> Box<Entry> {
+        let mut bytes = vec![0; self.bytes()].into_boxed_slice();
+        self.write_to(&mut bytes);
+        Entry::wrap_box(bytes)
+    }
+
+    /// Writes the entry that they make, which has as many bytes. Each length is far less than 4 GiB;
+    /// the protocol sees to that.
+    pub fn write_to(&self, bytes: &mut [u8]) {
+        let Parts { key, value, expiry } = *self;
+        let header = self.header();
+        let flag = if header.expires { EXPIRES } else { 0 };
+        if header.bytes == NARROW_BYTES {
+            bytes[..NARROW_BYTES].copy_from_slice(&[flag | key.len() as u8, value.len() as u8]);
+        } else {
+            let length = |part: &[u8]| u32::try_from(part.len()).expect("it is less than 4 GiB");
+            bytes[0] = flag | WIDE;
+            bytes[1..5].copy_from_slice(&length(key).to_le_bytes());
+            bytes[5..WIDE_BYTES].copy_from_slice(&length(value).to_le_bytes());
+        }
+        if let Some(at) = expiry {
+            bytes[header.bytes..][..EXPIRY_BYTES].copy_from_slice(&at.to_le_bytes());
+        }
+        let (before, its_value) = bytes.split_at_mut(header.key_start() + key.len());
+        before[header.key_start()..].copy_from_slice(key);
+        its_value.copy_from_slice(value);
+    }
+
+    fn header(&self) -> Header {
+        let (key, value) = (self.key.len(), self.value.len());
+        let wide = key > LONGEST_NARROW_KEY || value > LONGEST_NARROW_VALUE;
+        let bytes = if wide { WIDE_BYTES } else { NARROW_BYTES };
+        Header { expires: self.expiry.is_some(), bytes, key, value }
+    }
+}
+
 impl Entry {
     /// Copies key and value, without expiry.
     pub fn new(key: &[u8], value: &[u8]) -> Box<Entry> {
         Entry::expiring(key, value, None)
     }
 
-    /// Copies key and value. Each is far shorter than 4 GiB; the protocol sees to that.
+    /// Copies key and value.
     pub fn expiring(key: &[u8], value: &[u8], expiry: Option<i64>) -> Box<Entry> {
-        let expires = expiry.is_some();
-        let flag = if expires { EXPIRES } else { 0 };
-        let wide = key.len() > LONGEST_NARROW_KEY || value.len() > LONGEST_NARROW_VALUE;
-        let (key_length, value_length) = (key.len(), value.len());
-        let header_bytes = if wide { 9 } else { 2 };
-        let header = Header { expires, bytes: header_bytes, key: key_length, value: value_length };
-
-        let mut bytes = Vec::with_capacity(header.end());
-        if wide {
-            bytes.push(flag | WIDE);
-            for length in [key_length, value_length] {
-                let length = u32::try_from(length).expect("lengths are limited to less than 4 GiB");
-                bytes.extend_from_slice(&length.to_le_bytes());
-            }
-        } else {
-            bytes.extend_from_slice(&[flag | key_length as u8, value_length as u8]);
-        }
-        if let Some(at) = expiry {
-            bytes.extend_from_slice(&at.to_le_bytes());
-        }
-        bytes.extend_from_slice(key);
-        bytes.extend_from_slice(value);
-        Entry::wrap_box(bytes.into_boxed_slice())
+        Parts { key, value, expiry }.to_entry()
     }
 
     /// The entry at the start of `bytes`, whatever follows it.

@@ -15,8 +15,8 @@
 //!
 //! Records are absolute: replaying one twice is harmless (promise 3).
 
-use crate::command::Mutation;
-use crate::entry::Entry;
+use crate::command::{Change, Mutation};
+use crate::entry::{Entry, Parts};
 
 const HEADER_BYTES: usize = 12;
 const SET: &[u8] = b"3SET";
@@ -63,7 +63,7 @@ fn encode_fields(
 }
 
 /// Reads the record at the start of `bytes`, and says how long it is. `None` if there is none.
-pub fn decode(bytes: &[u8]) -> Option<(Mutation, usize)> {
+pub fn decode(bytes: &[u8]) -> Option<(Change<'_>, usize)> {
     let mut rest = Slices(bytes);
     let key_length = rest.u32()?;
     let value_length = rest.u32()?;
@@ -81,25 +81,25 @@ pub fn decode(bytes: &[u8]) -> Option<(Mutation, usize)> {
         expiry = Some(text.parse().ok()?);
     }
     rest.expect(b"\n")?;
-    let mutation = match op {
-        SET => Mutation::Set(Entry::expiring(key, value, expiry)),
-        DEL if value.is_empty() && expiry.is_none() => Mutation::Delete(key.into()),
-        CLEAR if key.is_empty() && value.is_empty() && expiry.is_none() => Mutation::Clear,
+    let change = match op {
+        SET => Change::Set(Parts { key, value, expiry }),
+        DEL if value.is_empty() && expiry.is_none() => Change::Delete(key),
+        CLEAR if key.is_empty() && value.is_empty() && expiry.is_none() => Change::Clear,
         _ => return None,
     };
-    Some((mutation, bytes.len() - rest.0.len()))
+    Some((change, bytes.len() - rest.0.len()))
 }
 
 /// Hands the records of a batch on. An error if they are not exactly its payload.
-pub fn decode_batch(
-    payload: &[u8],
+pub fn decode_batch<'a>(
+    payload: &'a [u8],
     records: u32,
-    mut take: impl FnMut(Mutation),
+    mut take: impl FnMut(Change<'a>),
 ) -> Result<(), NotRecords> {
     let mut rest = payload;
     for _ in 0..records {
-        let (mutation, length) = decode(rest).ok_or(NotRecords)?;
-        take(mutation);
+        let (change, length) = decode(rest).ok_or(NotRecords)?;
+        take(change);
         rest = &rest[length..];
     }
     if rest.is_empty() { Ok(()) } else { Err(NotRecords) }
@@ -199,10 +199,11 @@ mod tests {
         ];
         for mutation in mutations {
             let bytes = encoded(&mutation);
-            assert_eq!(decode(&bytes), Some((mutation, bytes.len())));
             for shorter in 0..bytes.len() {
                 assert_eq!(decode(&bytes[..shorter]), None, "{shorter} of {bytes:?}");
             }
+            let decoded = decode(&bytes).map(|(change, length)| (change.to_mutation(), length));
+            assert_eq!(decoded, Some((mutation, bytes.len())));
         }
         let mut bytes = encoded(&Mutation::Set(Entry::new(b"key", b"value")));
         bytes[HEADER_BYTES + 1] ^= 1;

@@ -18,6 +18,7 @@ mod committer;
 mod compaction;
 mod expirer;
 mod import;
+mod loader;
 mod queue;
 mod read;
 #[cfg(all(test, shuttle))]
@@ -41,6 +42,7 @@ use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
 use crate::wal::disk::Disk;
 use crate::wal::lock::Lock;
+use crate::wal::recovery::Replay;
 use crate::wal::segment::Names;
 use crate::wal::{self, Failure, SyncPolicy, Wal};
 
@@ -177,12 +179,8 @@ impl Engine {
         let started = Instant::now();
         let path = log.path.clone();
         let shown = path.display();
-        let mut chunk = Vec::new();
-        let (wal, summary) = Wal::open(disk.clone(), log, &mut |batch| {
-            record::decode_batch(batch.payload, batch.records, |mutation| chunk.push(mutation))?;
-            store.apply(&mut chunk, false);
-            Ok(())
-        })?;
+        let read = |replay: &mut dyn Replay| Wal::open(disk.clone(), log, replay);
+        let (wal, summary) = loader::load(&*store, read)?;
         log::info!(
             "{shown}: {} records in {} batches, {} keys, {} bytes in {} segments behind a snapshot of \
              {}, read in {:.3} s; {}",

@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use super::Store;
 use super::table::{SCAN_END, Table};
-use crate::command::Mutation;
+use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
 /// One map, one lock.
@@ -36,6 +36,18 @@ impl Store for HashMapStore {
         for mutation in mutations.drain(..) {
             table.apply(mutation);
         }
+    }
+
+    fn load(&self, _shard: usize, changes: &[Change<'_>]) {
+        self.table.write().load(changes);
+    }
+
+    fn shards(&self) -> usize {
+        1
+    }
+
+    fn shard_of(&self, _key: &[u8]) -> usize {
+        0
     }
 
     fn len(&self) -> usize {

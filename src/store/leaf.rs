@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::{HashTable, hash_table};
 
 use super::pages::{Moved, PAGE_BYTES, Pages};
-use crate::entry::Entry;
+use crate::entry::{Entry, Parts};
 
 /// An entry with more bytes stays in its box: of these, a page holds at least four. There a pointer
 /// of 16 bytes and the allocator's rounding are a few percent.
@@ -54,6 +54,15 @@ struct Place(u32);
 
 const IS_LARGE: u32 = 1 << 31;
 
+/// An entry that is to be put in: made already, or the parts of one, so that it is made where it is to
+/// lie.
+pub enum New<'a> {
+    /// An entry.
+    Made(Box<Entry>),
+    /// What it is made of.
+    Parts(Parts<'a>),
+}
+
 /// What is left to say of an entry that is gone.
 pub struct Gone {
     /// Whether it had an expiry.
@@ -80,31 +89,26 @@ impl Leaf {
     }
 
     /// Puts an entry in, in the place of one with the same key.
-    pub fn insert(
-        &mut self,
-        around: &mut Around<'_>,
-        hash: u64,
-        entry: Box<Entry>,
-    ) -> Option<Gone> {
-        let found = self.find(around.pages, hash, entry.key());
+    pub fn insert(&mut self, around: &mut Around<'_>, hash: u64, new: New<'_>) -> Option<Gone> {
+        let found = self.find(around.pages, hash, new.key());
         let gone = found.map(|place| self.gone(around.pages, place));
         match found {
             // In the place of one with as many bytes.
-            Some(place) if self.entry(around.pages, place).bytes() == entry.bytes() => {
+            Some(place) if self.entry(around.pages, place).bytes() == new.bytes() => {
                 match place.large() {
-                    Some(number) => self.large[number] = entry,
+                    Some(number) => self.large[number] = new.into_box(),
                     None => {
                         let (page, offset) = place.small();
-                        around.pages.get_mut(self.pages[page])[offset..][..entry.bytes()]
-                            .copy_from_slice(entry.as_bytes());
+                        let page = around.pages.get_mut(self.pages[page]);
+                        new.write_to(&mut page[offset..][..new.bytes()]);
                     }
                 }
             }
             Some(_) => {
-                self.remove(around, hash, entry.key());
-                self.add(around, hash, entry);
+                self.remove(around, hash, new.key());
+                self.add(around, hash, new);
             }
-            None => self.add(around, hash, entry),
+            None => self.add(around, hash, new),
         }
         gone
     }
@@ -139,17 +143,21 @@ impl Leaf {
         goes: impl Fn(u64) -> bool,
         number: u32,
     ) -> Leaf {
-        let Leaf { index, pages, large, .. } = std::mem::take(self);
-        let old = Leaf { pages, large, ..Leaf::default() };
+        let Leaf { index, pages, mut large, .. } = std::mem::take(self);
+        // Page by page, and then in the order of the index: the other way round most looks at an entry
+        // would wait for memory.
+        let small = around.copy_of(&pages);
+        pages.iter().for_each(|&page| around.pages.give_back(page));
         let (mut going, mut staying) = (Vec::new(), Vec::new());
         for place in index {
-            let hash = around.hasher.hash_one(old.entry(around.pages, place).key());
+            let entry = match place.large() {
+                Some(number) => &*large[number],
+                None => Entry::at_start_of(&small[place.0 as usize..]),
+            };
+            let hash = around.hasher.hash_one(entry.key());
             let half = if goes(hash) { &mut going } else { &mut staying };
             half.push((hash, place));
         }
-        let Leaf { pages, mut large, .. } = old;
-        let small = around.copy_of(&pages);
-        pages.iter().for_each(|&page| around.pages.give_back(page));
         *self = Leaf::from_parts(around, &staying, &small, &mut large);
         let mut around = Around { number, pages: &mut *around.pages, ..*around };
         Leaf::from_parts(&mut around, &going, &small, &mut large)
@@ -167,21 +175,23 @@ impl Leaf {
         small: &[u8],
         large: &mut [Box<Entry>],
     ) -> Leaf {
-        let mut leaf = Leaf { index: HashTable::with_capacity(parts.len()), ..Leaf::default() };
+        // A little more than half full: it would grow soon, and hash all of its keys again.
+        let index = HashTable::with_capacity(2 * parts.len() - parts.len() / 8);
+        let mut leaf = Leaf { index, ..Leaf::default() };
         for &(hash, place) in parts {
             let place = match place.large() {
                 Some(number) => leaf.push_large(std::mem::take(&mut large[number])),
-                None => leaf.push_small(around, Entry::at_start_of(&small[place.0 as usize..])),
+                None => leaf.push_copy(around, Entry::at_start_of(&small[place.0 as usize..])),
             };
             leaf.index.insert_unique(hash, place, |_| unreachable!("there is room for all"));
         }
         leaf
     }
 
-    fn add(&mut self, around: &mut Around<'_>, hash: u64, entry: Box<Entry>) {
-        let place = match is_large(&entry) {
-            true => self.push_large(entry),
-            false => self.push_small(around, &entry),
+    fn add(&mut self, around: &mut Around<'_>, hash: u64, new: New<'_>) {
+        let place = match new.bytes() > LARGEST_SMALL_BYTES {
+            true => self.push_large(new.into_box()),
+            false => self.push_small(around, new.bytes(), |bytes| new.write_to(bytes)),
         };
         let Leaf { index, pages, large, .. } = self;
         index.insert_unique(hash, place, |&place| {
@@ -222,13 +232,18 @@ impl Leaf {
         (self.small_bytes, self.dead_bytes) = (0, 0);
         let mut index = std::mem::take(&mut self.index);
         for place in index.iter_mut().filter(|place| place.large().is_none()) {
-            *place = self.push_small(around, Entry::at_start_of(&small[place.0 as usize..]));
+            *place = self.push_copy(around, Entry::at_start_of(&small[place.0 as usize..]));
         }
         self.index = index;
     }
 
-    fn push_small(&mut self, around: &mut Around<'_>, entry: &Entry) -> Place {
-        if self.pages.is_empty() || PAGE_BYTES - self.filled < entry.bytes() {
+    fn push_small(
+        &mut self,
+        around: &mut Around<'_>,
+        bytes: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Place {
+        if self.pages.is_empty() || PAGE_BYTES - self.filled < bytes {
             // Exactly: there are few, and leaves are many.
             self.pages.reserve_exact(1);
             self.pages.push(around.pages.take(around.number));
@@ -236,11 +251,15 @@ impl Leaf {
         }
         let last = self.pages.len() - 1;
         let page = around.pages.get_mut(self.pages[last]);
-        page[self.filled..][..entry.bytes()].copy_from_slice(entry.as_bytes());
+        write(&mut page[self.filled..][..bytes]);
         let place = Place::of_small(last, self.filled);
-        self.filled += entry.bytes();
-        self.small_bytes += entry.bytes();
+        self.filled += bytes;
+        self.small_bytes += bytes;
         place
+    }
+
+    fn push_copy(&mut self, around: &mut Around<'_>, entry: &Entry) -> Place {
+        self.push_small(around, entry.bytes(), |bytes| bytes.copy_from_slice(entry.as_bytes()))
     }
 
     fn push_large(&mut self, entry: Box<Entry>) -> Place {
@@ -254,17 +273,57 @@ impl Leaf {
 
     fn gone(&self, pages: &Pages, place: Place) -> Gone {
         let entry = self.entry(pages, place);
-        Gone { expires: entry.expiry().is_some(), large_bytes: large_bytes(entry) }
+        Gone { expires: entry.expiry().is_some(), large_bytes: large_bytes(entry.bytes()) }
     }
 }
 
-/// What an entry takes up outside the pages.
-pub fn large_bytes(entry: &Entry) -> usize {
-    if is_large(entry) { entry.bytes() + size_of::<Box<Entry>>() } else { 0 }
+/// What an entry of so many bytes takes up outside the pages.
+fn large_bytes(bytes: usize) -> usize {
+    if bytes > LARGEST_SMALL_BYTES { bytes + size_of::<Box<Entry>>() } else { 0 }
 }
 
-fn is_large(entry: &Entry) -> bool {
-    entry.bytes() > LARGEST_SMALL_BYTES
+impl New<'_> {
+    /// Its key.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            New::Made(entry) => entry.key(),
+            New::Parts(parts) => parts.key,
+        }
+    }
+
+    /// Whether it has an expiry.
+    pub fn expires(&self) -> bool {
+        match self {
+            New::Made(entry) => entry.expiry().is_some(),
+            New::Parts(parts) => parts.expiry.is_some(),
+        }
+    }
+
+    /// What it will take up outside the pages.
+    pub fn large_bytes(&self) -> usize {
+        large_bytes(self.bytes())
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            New::Made(entry) => entry.bytes(),
+            New::Parts(parts) => parts.bytes(),
+        }
+    }
+
+    fn write_to(&self, bytes: &mut [u8]) {
+        match self {
+            New::Made(entry) => bytes.copy_from_slice(entry.as_bytes()),
+            New::Parts(parts) => parts.write_to(bytes),
+        }
+    }
+
+    fn into_box(self) -> Box<Entry> {
+        match self {
+            New::Made(entry) => entry,
+            New::Parts(parts) => parts.to_entry(),
+        }
+    }
 }
 
 impl Around<'_> {
@@ -332,7 +391,8 @@ mod tests {
 
         fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
             let hash = self.hasher.hash_one(key);
-            self.change(|leaf, around| leaf.insert(around, hash, Entry::new(key, value))).is_some()
+            self.change(|leaf, around| leaf.insert(around, hash, New::Made(Entry::new(key, value))))
+                .is_some()
         }
 
         fn remove(&mut self, key: &[u8]) -> bool {

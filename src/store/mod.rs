@@ -13,7 +13,7 @@ mod table;
 pub use hash_map::HashMapStore;
 pub use sharded_map::ShardedMapStore;
 
-use crate::command::Mutation;
+use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
 /// Keys and values in memory, for many readers and one writer.
@@ -30,6 +30,17 @@ pub trait Store: Send + Sync {
 
     /// Makes changes visible, in order; if `together`, all at one moment.
     fn apply(&self, mutations: &mut Vec<Mutation>, together: bool);
+
+    /// Makes the changes that a start finds in the log, in order, all of them in one shard.
+    /// [`Change::Clear`] here means that no key of that shard is there.
+    fn load(&self, shard: usize, changes: &[Change<'_>]);
+
+    /// How many threads can load without waiting for each other, if each keeps to some of the
+    /// shards.
+    fn shards(&self) -> usize;
+
+    /// The shard of a key, less than [`Store::shards`].
+    fn shard_of(&self, key: &[u8]) -> usize;
 
     /// Number of keys. Those that have expired count until they are removed.
     fn len(&self) -> usize;

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use super::Store;
 use super::table::{SCAN_END, Table};
-use crate::command::Mutation;
+use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
 /// Several maps, each with its lock.
@@ -32,17 +32,13 @@ impl ShardedMapStore {
     }
 
     fn shard(&self, key: &[u8]) -> &RwLock<Table> {
-        &self.shards[self.shard_index(key)].0
-    }
-
-    fn shard_index(&self, key: &[u8]) -> usize {
-        djb2(key) as usize % self.shards.len()
+        &self.shards[self.shard_of(key)].0
     }
 
     /// The shards of some keys, each once, in the order in which all who take several locks take
     /// them.
     fn shard_indices<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
-        let mut indices: Vec<usize> = keys.map(|key| self.shard_index(key)).collect();
+        let mut indices: Vec<usize> = keys.map(|key| self.shard_of(key)).collect();
         indices.sort_unstable();
         indices.dedup();
         indices
@@ -58,7 +54,7 @@ impl Store for ShardedMapStore {
         let indices = self.shard_indices(keys.iter().map(|key| &**key));
         let guards: Vec<_> = indices.iter().map(|&index| self.shards[index].0.read()).collect();
         for key in keys {
-            let place = indices.binary_search(&self.shard_index(key)).expect("it was locked");
+            let place = indices.binary_search(&self.shard_of(key)).expect("it was locked");
             look(guards[place].get(key));
         }
     }
@@ -82,10 +78,22 @@ impl Store for ShardedMapStore {
                 guards.iter_mut().for_each(|table| table.apply(Mutation::Clear));
                 continue;
             }
-            let index = self.shard_index(mutation.key());
+            let index = self.shard_of(mutation.key());
             let place = indices.binary_search(&index).expect("it was locked");
             guards[place].apply(mutation);
         }
+    }
+
+    fn load(&self, shard: usize, changes: &[Change<'_>]) {
+        self.shards[shard].0.write().load(changes);
+    }
+
+    fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    fn shard_of(&self, key: &[u8]) -> usize {
+        djb2(key) as usize % self.shards.len()
     }
 
     fn len(&self) -> usize {

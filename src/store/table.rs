@@ -12,9 +12,9 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::leaf::{self, Around, Gone, Leaf};
+use super::leaf::{Around, Gone, Leaf, New};
 use super::pages::Pages;
-use crate::command::Mutation;
+use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
 /// A leaf with this many entries is split. hashbrown fills a table of 512 buckets up to seven
@@ -76,19 +76,38 @@ impl Table {
 
     /// Makes a change.
     pub fn apply(&mut self, mutation: Mutation) {
-        let gone = match mutation {
-            Mutation::Set(entry) => self.insert(entry),
-            Mutation::Delete(key) => self.remove(&key),
-            Mutation::Clear => return *self = Table::with_capacity(0),
-        };
-        if let Some(Gone { expires, large_bytes }) = gone {
-            self.len -= 1;
-            self.expiring -= usize::from(expires);
-            self.large_bytes -= large_bytes;
+        let hash = self.hasher.hash_one(mutation.key());
+        match mutation {
+            Mutation::Set(entry) => self.insert(hash, New::Made(entry)),
+            Mutation::Delete(key) => self.remove(hash, &key),
+            Mutation::Clear => self.clear(),
         }
-        while let Some(moved) = self.pages.close_hole() {
-            self.leaves[moved.owner as usize].1.page_moved(&moved);
+    }
+
+    /// Makes many changes, leaf by leaf, so that each leaf comes into the processor's cache once. Those
+    /// of one key stay in their order.
+    pub fn load(&mut self, changes: &[Change<'_>]) {
+        let clear = changes.iter().rposition(|change| *change == Change::Clear);
+        if clear.is_some() {
+            self.clear();
         }
+        let changes = &changes[clear.map_or(0, |place| place + 1)..];
+        let hash = |change: &Change<'_>| self.hasher.hash_one(change.key());
+        let hashes: Vec<u64> = changes.iter().map(hash).collect();
+        let by_leaf = |(place, hash): (usize, &u64)| u64::from(prefix(*hash)) << 32 | place as u64;
+        let mut order: Vec<u64> = hashes.iter().enumerate().map(by_leaf).collect();
+        order.sort_unstable();
+        for place in order.into_iter().map(|prefix_and_place| prefix_and_place as u32 as usize) {
+            match changes[place] {
+                Change::Set(parts) => self.insert(hashes[place], New::Parts(parts)),
+                Change::Delete(key) => self.remove(hashes[place], key),
+                Change::Clear => {}
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Table::with_capacity(0);
     }
 
     /// Number of keys, those that have expired and are not yet reclaimed among them.
@@ -124,27 +143,39 @@ impl Table {
         at
     }
 
-    fn insert(&mut self, entry: Box<Entry>) -> Option<Gone> {
+    fn insert(&mut self, hash: u64, new: New<'_>) {
         self.len += 1;
-        self.expiring += usize::from(entry.expiry().is_some());
-        self.large_bytes += leaf::large_bytes(&entry);
-        let hash = self.hasher.hash_one(entry.key());
+        self.expiring += usize::from(new.expires());
+        self.large_bytes += new.large_bytes();
         loop {
             let index = self.leaf_index(prefix(hash));
             let (depth, leaf) = &self.leaves[index];
             let has_room = leaf.len() < LEAF_ENTRIES || *depth == PREFIX_BITS;
-            if has_room || leaf.get(&self.pages, hash, entry.key()).is_some() {
+            if has_room || leaf.get(&self.pages, hash, new.key()).is_some() {
                 let (leaf, mut around) = self.leaf_mut(index);
-                return leaf.insert(&mut around, hash, entry);
+                let gone = leaf.insert(&mut around, hash, new);
+                return self.settle(gone);
             }
             self.split(index, prefix(hash));
         }
     }
 
-    fn remove(&mut self, key: &[u8]) -> Option<Gone> {
-        let hash = self.hasher.hash_one(key);
+    fn remove(&mut self, hash: u64, key: &[u8]) {
         let (leaf, mut around) = self.leaf_mut(self.leaf_index(prefix(hash)));
-        leaf.remove(&mut around, hash, key)
+        let gone = leaf.remove(&mut around, hash, key);
+        self.settle(gone);
+    }
+
+    /// Counts what is gone, and fills the holes that it left.
+    fn settle(&mut self, gone: Option<Gone>) {
+        if let Some(Gone { expires, large_bytes }) = gone {
+            self.len -= 1;
+            self.expiring -= usize::from(expires);
+            self.large_bytes -= large_bytes;
+        }
+        while let Some(moved) = self.pages.close_hole() {
+            self.leaves[moved.owner as usize].1.page_moved(&moved);
+        }
     }
 
     /// Splits the leaf that holds `prefix`.

@@ -12,7 +12,8 @@ use std::ops::ControlFlow;
 use super::json::Object;
 use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
-use crate::command::{Key, Mutation};
+use crate::command::{Change, Key};
+use crate::entry::Parts;
 use crate::record;
 use crate::wal::disk::{Disk, ReadOnlyDisk};
 use crate::wal::segment::Names;
@@ -60,14 +61,13 @@ pub struct Report {
 struct Contents(HashMap<Key, (u64, bool)>);
 
 impl Contents {
-    fn apply(&mut self, mutation: Mutation) {
-        match mutation {
-            Mutation::Set(entry) => {
-                let state = (entry.value().len() as u64, entry.expiry().is_some());
-                self.0.insert(entry.key().into(), state);
+    fn apply(&mut self, change: Change<'_>) {
+        match change {
+            Change::Set(Parts { key, value, expiry }) => {
+                self.0.insert(key.into(), (value.len() as u64, expiry.is_some()));
             }
-            Mutation::Delete(key) => drop(self.0.remove(&key)),
-            Mutation::Clear => self.0.clear(),
+            Change::Delete(key) => drop(self.0.remove(key)),
+            Change::Clear => self.0.clear(),
         }
     }
 
@@ -95,9 +95,7 @@ impl Report {
         let mut progress = Progress::new("reading", log.bytes());
         let survey = log.walk(disk, &mut |batch| {
             progress.add(batch);
-            record::decode_batch(batch.payload, batch.records, |mutation| {
-                contents.apply(mutation)
-            })?;
+            record::decode_batch(batch.payload, batch.records, |change| contents.apply(change))?;
             Ok(ControlFlow::Continue(()))
         });
         let is_unfinished = log.is_unfinished();

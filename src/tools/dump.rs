@@ -13,8 +13,8 @@ use std::ops::ControlFlow;
 
 use super::json::Object;
 use super::{Outcome, Source, file_name, names, open};
-use crate::command::{Key, Mutation};
-use crate::entry::Entry;
+use crate::command::{Change, Key};
+use crate::entry::Parts;
 use crate::wal::disk::ReadOnlyDisk;
 use crate::wal::recovery::Replayed;
 use crate::wal::survey::Tail;
@@ -59,9 +59,9 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut failed = None;
     let mut seen = BTreeSet::new();
     let survey = log.walk(&ReadOnlyDisk, &mut |batch| {
-        let mut mutations = Vec::new();
-        record::decode_batch(batch.payload, batch.records, |mutation| mutations.push(mutation))?;
-        for (index, mutation) in mutations.iter().enumerate() {
+        let mut changes = Vec::new();
+        record::decode_batch(batch.payload, batch.records, |change| changes.push(change))?;
+        for (index, change) in changes.into_iter().enumerate() {
             // What is in a snapshot was so at its LSN.
             let lsn = match batch.is_snapshot {
                 true => batch.segment.first_lsn - 1,
@@ -70,13 +70,13 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
             if lsn > dump.to_lsn {
                 return Ok(ControlFlow::Break(()));
             }
-            if lsn < dump.from_lsn || !dump.shows(mutation) {
+            if lsn < dump.from_lsn || !dump.shows(change) {
                 continue;
             }
             let written = match (dump.resp, dump.source.json) {
-                (true, _) => write_resp(dump, mutation, &mut seen, out),
-                (_, true) => writeln!(out, "{}", json(lsn, batch, mutation)),
-                _ => write_line(lsn, batch, mutation, out),
+                (true, _) => write_resp(dump, change, &mut seen, out),
+                (_, true) => writeln!(out, "{}", json(lsn, batch, change)),
+                _ => write_line(lsn, batch, change, out),
             };
             if let Err(error) = written {
                 failed = Some(error);
@@ -103,14 +103,14 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 
 impl Dump {
     /// FLUSHALL is a record of every key.
-    fn shows(&self, mutation: &Mutation) -> bool {
+    fn shows(&self, change: Change<'_>) -> bool {
         let Some(pattern) = &self.key else {
             return true;
         };
-        match mutation {
-            Mutation::Set(entry) => glob::matches(pattern.as_bytes(), entry.key()),
-            Mutation::Delete(key) => glob::matches(pattern.as_bytes(), key),
-            Mutation::Clear => true,
+        match change {
+            Change::Set(parts) => glob::matches(pattern.as_bytes(), parts.key),
+            Change::Delete(key) => glob::matches(pattern.as_bytes(), key),
+            Change::Clear => true,
         }
     }
 }
@@ -118,46 +118,46 @@ impl Dump {
 fn write_line(
     lsn: u64,
     batch: &Replayed<'_>,
-    mutation: &Mutation,
+    change: Change<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let mut line = format!("{lsn} {} {} ", file_name(batch.path), batch.offset).into_bytes();
-    match mutation {
-        Mutation::Set(entry) => {
+    match change {
+        Change::Set(parts) => {
             line.extend_from_slice(b"SET ");
-            quote::print(entry.key(), &mut line);
+            quote::print(parts.key, &mut line);
             line.push(b' ');
-            quote::print(entry.value(), &mut line);
-            if let Some(at) = entry.expiry() {
+            quote::print(parts.value, &mut line);
+            if let Some(at) = parts.expiry {
                 line.extend_from_slice(format!(" expires {}", utc(at)).as_bytes());
             }
         }
-        Mutation::Delete(key) => {
+        Change::Delete(key) => {
             line.extend_from_slice(b"DEL ");
             quote::print(key, &mut line);
         }
-        Mutation::Clear => line.extend_from_slice(b"FLUSHALL"),
+        Change::Clear => line.extend_from_slice(b"FLUSHALL"),
     }
     line.push(b'\n');
     out.write_all(&line)
 }
 
-fn json(lsn: u64, batch: &Replayed<'_>, mutation: &Mutation) -> Object {
+fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Object {
     let object = Object::new()
         .number("lsn", lsn)
         .text("file", &file_name(batch.path))
         .number("offset", batch.offset);
-    match mutation {
-        Mutation::Set(entry) => {
+    match change {
+        Change::Set(parts) => {
             let object =
-                object.text("op", "SET").bytes("key", entry.key()).bytes("value", entry.value());
-            match entry.expiry() {
+                object.text("op", "SET").bytes("key", parts.key).bytes("value", parts.value);
+            match parts.expiry {
                 Some(at) => object.signed("expiry_millis", at).text("expires", &utc(at)),
                 None => object,
             }
         }
-        Mutation::Delete(key) => object.text("op", "DEL").bytes("key", key),
-        Mutation::Clear => object.text("op", "FLUSHALL"),
+        Change::Delete(key) => object.text("op", "DEL").bytes("key", key),
+        Change::Clear => object.text("op", "FLUSHALL"),
     }
 }
 
@@ -165,28 +165,28 @@ fn json(lsn: u64, batch: &Replayed<'_>, mutation: &Mutation) -> Object {
 /// those from whoever reads.
 fn write_resp(
     dump: &Dump,
-    mutation: &Mutation,
+    change: Change<'_>,
     seen: &mut BTreeSet<Key>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    match mutation {
-        Mutation::Set(entry) => {
+    match change {
+        Change::Set(parts) => {
             if dump.key.is_some() {
-                seen.insert(entry.key().into());
+                seen.insert(parts.key.into());
             }
-            write_set(entry, out)
+            write_set(parts, out)
         }
-        Mutation::Delete(key) => request(&[b"DEL", key], out),
-        Mutation::Clear if dump.key.is_none() => request(&[b"FLUSHALL"], out),
-        Mutation::Clear => {
+        Change::Delete(key) => request(&[b"DEL", key], out),
+        Change::Clear if dump.key.is_none() => request(&[b"FLUSHALL"], out),
+        Change::Clear => {
             std::mem::take(seen).iter().try_for_each(|key| request(&[b"DEL", key], out))
         }
     }
 }
 
-fn write_set(entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
-    let (key, value) = (entry.key(), entry.value());
-    match entry.expiry() {
+fn write_set(parts: Parts<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let (key, value) = (parts.key, parts.value);
+    match parts.expiry {
         None => request(&[b"SET", key, value], out),
         // A time before 1970 is refused; any past one means the same.
         Some(at) => {

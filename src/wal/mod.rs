@@ -35,7 +35,7 @@ use disk::{Access, Disk};
 use files::{Chain, Files};
 use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
 use preparer::Preparer;
-use recovery::{Replay, Replayed};
+use recovery::Replay;
 use segment::{Names, Segment};
 
 /// Where the log is if nobody says.
@@ -140,7 +140,7 @@ impl Wal {
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
-        replay: &mut Replay<'_>,
+        replay: &mut dyn Replay,
     ) -> anyhow::Result<(Wal, Summary)> {
         let names = Names::new(&options.path);
         match files::find(&*disk, &names)? {
@@ -194,14 +194,9 @@ impl Wal {
         names: Names,
         options: Options,
         chain: &Chain,
-        replay: &mut Replay<'_>,
+        replay: &mut dyn Replay,
     ) -> anyhow::Result<(Wal, Summary)> {
-        let mut records = 0;
-        let mut counting = |batch: Replayed<'_>| {
-            records += u64::from(batch.records);
-            replay(batch)
-        };
-        let found = recovery::read(&disk, &names, chain, &mut counting)?;
+        let found = recovery::read(&disk, &names, chain, replay)?;
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
@@ -220,7 +215,7 @@ impl Wal {
         let summary = Summary {
             segments: found.segments,
             batches: found.batches,
-            records,
+            records: found.records,
             snapshot_bytes: found.snapshot_bytes,
             bytes: found.bytes,
             closed: found.closed,

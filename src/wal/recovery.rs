@@ -53,8 +53,23 @@ pub struct Replayed<'a> {
     pub frame: FrameHeader,
 }
 
-/// Takes the batches of a log in order.
-pub type Replay<'a> = dyn FnMut(Replayed<'_>) -> anyhow::Result<()> + 'a;
+/// Takes the batches of a log in order. An error means that the records in a batch are none: that is
+/// damage.
+pub trait Replay {
+    /// The next batch.
+    fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()>;
+
+    /// There are no more, and nothing has been changed yet. Nothing is, if this fails.
+    fn end(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(Replayed<'_>) -> anyhow::Result<()>> Replay for F {
+    fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()> {
+        self(batch)
+    }
+}
 
 /// Bytes in the log that cannot be what was acknowledged.
 #[derive(Debug)]
@@ -83,6 +98,17 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
+impl Damage {
+    /// What is wrong with a batch whose records are none.
+    pub const NOT_AS_WRITTEN: &str = "the records here are not as they were written";
+
+    /// Says where an error came from that a batch's taker gave, if it does not say so itself: who
+    /// takes batches to other threads finds an earlier one wrong.
+    pub(super) fn in_batch(self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Damage>() { error } else { error.context(self) }
+    }
+}
+
 /// How the files of a log end.
 pub struct Recovered {
     /// The header of the last segment.
@@ -103,6 +129,8 @@ pub struct Recovered {
     pub segments: usize,
     /// Batches read.
     pub batches: u64,
+    /// Records read.
+    pub records: u64,
     /// Bytes of the snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the segments.
@@ -115,7 +143,7 @@ pub fn read(
     disk: &Arc<dyn Disk>,
     names: &Names,
     chain: &Chain,
-    replay: &mut Replay<'_>,
+    replay: &mut dyn Replay,
 ) -> anyhow::Result<Recovered> {
     // What was written but never synced is in the page cache only. It must not be served and then
     // be gone after a power cut, so it is made durable before anything is believed.
@@ -139,6 +167,7 @@ pub fn read(
     for (index, (path, file)) in segments.iter().enumerate() {
         log.read_segment(path, &**file, index + 1 == segments.len(), replay)?;
     }
+    replay.end()?;
     log.recovered.context("a log has at least one segment")
 }
 
@@ -162,14 +191,14 @@ impl LogReader {
         &mut self,
         path: &Path,
         file: &dyn DiskFile,
-        replay: &mut Replay<'_>,
+        replay: &mut dyn Replay,
     ) -> anyhow::Result<()> {
         let progress = &mut self.progress;
         let mut bytes = FIRST_FRAME;
-        let found = snapshot::read(path, file, &mut |batch| {
+        let found = snapshot::read(path, file, &mut |batch: Replayed<'_>| {
             bytes += batch.payload.len() as u64;
             progress.report(bytes, batch.first_lsn);
-            replay(batch)
+            replay.batch(batch)
         })?;
         let following = found.header;
         let sequence = following.sequence.saturating_sub(1);
@@ -183,6 +212,7 @@ impl LogReader {
             closed: false,
             segments: 0,
             batches: found.batches,
+            records: found.records,
             snapshot_bytes: found.bytes,
             bytes: 0,
         });
@@ -196,7 +226,7 @@ impl LogReader {
         path: &Path,
         file: &dyn DiskFile,
         is_last: bool,
-        replay: &mut Replay<'_>,
+        replay: &mut dyn Replay,
     ) -> anyhow::Result<()> {
         let header = self.header(path, file)?;
         let before = self.recovered.take();
@@ -210,6 +240,7 @@ impl LogReader {
             closed: false,
             segments: before.as_ref().map_or(0, |before| before.segments) + 1,
             batches: before.as_ref().map_or(0, |before| before.batches),
+            records: before.as_ref().map_or(0, |before| before.records),
             snapshot_bytes: before.as_ref().map_or(0, |before| before.snapshot_bytes),
             bytes: before.as_ref().map_or(0, |before| before.bytes) + FIRST_FRAME,
         };
@@ -250,14 +281,13 @@ impl LogReader {
                 offset,
                 frame,
             };
-            replay(batch).with_context(|| {
-                let what = "the records here are not as they were written";
-                damage(offset, lsn, what)
-            })?;
+            let wrong = |error| damage(offset, lsn, Damage::NOT_AS_WRITTEN).in_batch(error);
+            replay.batch(batch).map_err(wrong)?;
             now.last_checksum = checksum_of(&frame.encode(header.epoch));
             now.next_lsn += u64::from(records);
             now.end += frame.frame_bytes();
             now.batches += 1;
+            now.records += u64::from(records);
             now.bytes += frame.frame_bytes();
             self.progress.report(now.snapshot_bytes + now.bytes, now.next_lsn - 1);
         }

@@ -51,6 +51,8 @@ pub struct Read {
     pub header: SegmentHeader,
     /// Batches in it.
     pub batches: u64,
+    /// Records in it.
+    pub records: u64,
     /// Its length.
     pub bytes: u64,
 }
@@ -95,12 +97,8 @@ impl Writer {
         self.file.sync()?;
         let path = names.snapshotting();
         let records = self.next - 1;
-        let mut found = 0;
-        read(&path, &*disk.open(&path, Access::Direct)?, &mut |batch| {
-            found += u64::from(batch.records);
-            Ok(())
-        })
-        .context("what was written is not what the device gives back")?;
+        let found = read(&path, &*disk.open(&path, Access::Direct)?, &mut |_: Replayed<'_>| Ok(()));
+        let found = found.context("what was written is not what the device gives back")?.records;
         anyhow::ensure!(found == records, "{found} records were written, not {records}");
         disk.rename(&path, &names.snapshot(self.header.first_lsn - 1))?;
         disk.sync_directory(names.directory())?;
@@ -153,7 +151,7 @@ pub fn header(path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader>
 
 /// Hands on all records of the snapshot at `path`. It is whole, or this fails: there is no torn
 /// snapshot, because it has its name only once it is durable.
-pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut Replay<'_>) -> anyhow::Result<Read> {
+pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut dyn Replay) -> anyhow::Result<Read> {
     let header = header(path, file)?;
     let mut reader = Reader::new(file, header.epoch)?;
     let (mut end, mut next, mut last_checksum, mut batches) = (FIRST_FRAME, 1, 0, 0);
@@ -171,10 +169,10 @@ pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut Replay<'_>) -> anyhow
         }
         let (first_lsn, records) = (next, frame.records);
         let (is_snapshot, segment, offset) = (true, &header, at);
-        replay(Replayed { is_snapshot, first_lsn, records, payload, path, segment, offset, frame })
-            .with_context(|| {
-                damage(path, at, next, "the records here are not as they were written")
-            })?;
+        let batch =
+            Replayed { is_snapshot, first_lsn, records, payload, path, segment, offset, frame };
+        let wrong = |error| damage(path, at, next, Damage::NOT_AS_WRITTEN).in_batch(error);
+        replay.batch(batch).map_err(wrong)?;
         last_checksum = checksum_of(&frame.encode(header.epoch));
         next += u64::from(frame.records);
         batches += 1;
@@ -182,7 +180,7 @@ pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut Replay<'_>) -> anyhow
     if reader.file_bytes() != end {
         bail!(damage(path, end, next, "the snapshot ends here, and the file does not"));
     }
-    Ok(Read { header, batches, bytes: end })
+    Ok(Read { header, batches, records: next - 1, bytes: end })
 }
 
 fn damage(path: &Path, offset: u64, lsn: u64, what: &str) -> Damage {

@@ -203,7 +203,7 @@ impl Log {
             let header = snapshot::header(path, &**file)?;
             let read = survey.snapshot.insert(Segment::begin_snapshot(path, &header));
             let mut stopped = false;
-            let done = log.read_snapshot(path, &**file, &mut |batch| {
+            let done = log.read_snapshot(path, &**file, &mut |batch: Replayed<'_>| {
                 stopped = visit(&batch)?.is_break();
                 read.follow(&batch);
                 anyhow::ensure!(!stopped, "enough");
@@ -217,7 +217,7 @@ impl Log {
         for (path, file) in &self.files {
             let mut segment = None;
             let mut stopped = false;
-            let read = log.read_segment(path, &**file, false, &mut |batch| {
+            let read = log.read_segment(path, &**file, false, &mut |batch: Replayed<'_>| {
                 stopped = visit(&batch)?.is_break();
                 segment.get_or_insert_with(|| Segment::begin(path, batch.segment)).follow(&batch);
                 anyhow::ensure!(!stopped, "enough");
