@@ -9,7 +9,7 @@ use crate::clients::{ask, connect};
 use crate::report::Table;
 use crate::server::{Program, Server};
 
-pub fn compare(programs: &[Program], count: usize) -> Result<()> {
+pub fn compare(programs: &[Program], count: usize) -> Result<String> {
     ensure!(count > 0, "--idle needs connections");
     let mut table = Table::new("idle,server,KiB before,KiB with them,KiB each");
     for program in programs {
@@ -25,8 +25,7 @@ pub fn compare(programs: &[Program], count: usize) -> Result<()> {
         let name = &program.name;
         table.push(&format!("{count} connections,{name},{before},{after},{each:.2}"));
     }
-    table.print();
-    Ok(())
+    Ok(table.to_string())
 }
 
 /// Each connection has had an answer, so the server has surely accepted it.

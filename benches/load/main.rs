@@ -106,6 +106,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
+    /// What is printed in the end, tables in Markdown, into a file, too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
     /// Instead of the loads: how long a start takes that finds this many records
     #[arg(long, value_name = "RECORDS", conflicts_with_all = ["loads", "idle"],
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -125,20 +129,27 @@ fn main() -> Result<()> {
     allow_many_connections()?;
 
     let programs = programs(&options)?;
-    println!("Disk: {}.", describe_disk(&options)?);
-    println!(
-        "{} keys of {} bytes, values of {} bytes, seed {}, {} cores shared with this program.\n",
+    let scene = format!(
+        "Disk: {}.\n{} keys of {} bytes, values of {} bytes, seed {}, {} cores shared with this \
+         program.\n",
+        describe_disk(&options)?,
         options.keys,
         protocol::ZERO_KEY.len(),
         options.value_bytes,
         options.seed,
         thread::available_parallelism()?,
     );
-    match (options.restart, options.idle) {
-        (Some(records), _) => restart::compare(&options, &programs, records),
-        (_, Some(connections)) => idle::compare(&programs, connections),
-        _ => throughput::compare(&options, &programs),
+    println!("{scene}");
+    let report = match (options.restart, options.idle) {
+        (Some(records), _) => restart::compare(&options, &programs, records)?,
+        (_, Some(connections)) => idle::compare(&programs, connections)?,
+        _ => throughput::compare(&options, &programs)?,
+    };
+    print!("{report}");
+    if let Some(path) = &options.markdown {
+        fs::write(path, format!("{scene}\n{report}")).context("--markdown")?;
     }
+    Ok(())
 }
 
 /// Raises the soft limit on open files to the hard one, for this program and the servers it starts.

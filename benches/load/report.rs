@@ -1,5 +1,7 @@
 //! How the numbers of several rounds become one, and how they are shown.
 
+use std::fmt::{self, Display, Formatter};
+
 /// A Markdown table that is aligned as it stands. A row comes as a line with commas between its
 /// cells; the first two columns are words, the rest numbers.
 pub struct Table {
@@ -18,19 +20,22 @@ impl Table {
     pub fn push(&mut self, row: &str) {
         self.rows.push(row.split(',').map(String::from).collect());
     }
+}
 
-    pub fn print(&self) {
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for row in &self.rows {
             for (column, cell) in row.iter().enumerate() {
                 let lengths = self.rows.iter().map(|row| row[column].chars().count());
                 let width = lengths.max().unwrap_or(0);
                 match column {
-                    0 | 1 => print!("| {cell:<width$} "),
-                    _ => print!("| {cell:>width$} "),
+                    0 | 1 => write!(f, "| {cell:<width$} ")?,
+                    _ => write!(f, "| {cell:>width$} ")?,
                 }
             }
-            println!("|");
+            writeln!(f, "|")?;
         }
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::protocol::expect_success;
 use crate::report::{Table, ratios, spread};
 use crate::server::Program;
 
-pub fn compare(options: &Options, programs: &[Program], records: u64) -> Result<()> {
+pub fn compare(options: &Options, programs: &[Program], records: u64) -> Result<String> {
     let mut homes = Vec::new();
     for program in programs {
         eprintln!("{} stores {records} records", program.name);
@@ -42,6 +42,5 @@ pub fn compare(options: &Options, programs: &[Program], records: u64) -> Result<
         };
         table.push(&format!("{records} records,{},{},{ratio}", program.name, spread(times)));
     }
-    table.print();
-    Ok(())
+    Ok(table.to_string())
 }

@@ -36,7 +36,7 @@ impl Round {
     }
 }
 
-pub fn compare(options: &Options, programs: &[Program]) -> Result<()> {
+pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
     let mut raw: Box<dyn Write> = match &options.csv {
         Some(path) => Box::new(File::create(path).context("--csv")?),
         None => Box::new(io::sink()),
@@ -60,9 +60,7 @@ pub fn compare(options: &Options, programs: &[Program]) -> Result<()> {
             }
         }
     }
-    table.print();
-    println!("\nMedians over {} rounds; of the longest, the longest.", options.rounds);
-    Ok(())
+    Ok(format!("{table}\nMedians over {} rounds; of the longest, the longest.\n", options.rounds))
 }
 
 /// The rounds that count, for each server.
