@@ -143,6 +143,7 @@ impl Client {
             let request = match group.work {
                 Work::Set => &requests.set,
                 Work::Get => &requests.get,
+                Work::Del => &requests.del,
                 Work::Mixed if self.reads_next => &requests.get,
                 Work::Mixed => &requests.set,
             };

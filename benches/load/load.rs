@@ -21,10 +21,11 @@ pub struct Group {
 }
 
 /// What a client asks for, over and over.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub enum Work {
     Set,
     Get,
+    Del,
     /// SET and GET in turn.
     Mixed,
 }
@@ -32,7 +33,7 @@ pub enum Work {
 impl Load {
     /// Whether every key must be there before the load begins.
     pub fn reads(&self) -> bool {
-        self.groups.iter().any(|group| group.work != Work::Set)
+        self.groups.iter().any(|group| matches!(group.work, Work::Get | Work::Mixed))
     }
 }
 
@@ -55,12 +56,13 @@ impl FromStr for Load {
         let groups = match kind {
             "set" => vec![group(text, Work::Set, first, second)],
             "get" => vec![group(text, Work::Get, first, second)],
+            "del" => vec![group(text, Work::Del, first, second)],
             "mixed" => vec![group(text, Work::Mixed, first, second)],
             "readers" => {
                 let writers = format!("{text} writers");
                 vec![group(text, Work::Get, first, 1), group(&writers, Work::Set, second, 1)]
             }
-            _ => bail!("expected set, get, mixed or readers, not {kind}"),
+            _ => bail!("expected set, get, del, mixed or readers, not {kind}"),
         };
         Ok(Load { groups })
     }

@@ -5,13 +5,14 @@
 //! compares. It measures from outside, by what a client sees and what the kernel counts; of ours
 //! alone it also reads INFO. Unless a signal ends it, no server and no file of theirs is left.
 //!
-//! Reading order: [`throughput`], [`restart`] and [`idle`] are the three comparisons; [`clients`]
-//! drives a server and [`server`] starts and stops one; the rest are small and stand alone.
+//! Reading order: [`throughput`], [`memory`], [`restart`] and [`idle`] are the comparisons;
+//! [`clients`] drives a server and [`server`] starts and stops one; the rest are small and stand alone.
 
 mod clients;
 mod histogram;
 mod idle;
 mod load;
+mod memory;
 mod protocol;
 mod report;
 mod restart;
@@ -43,9 +44,10 @@ const DEFAULT_LOADS: &str = "set:1:1,set:50:1,set:200:1,set:50:16,get:50:1,reade
 #[derive(Parser)]
 #[command(name = "load")]
 pub struct Options {
-    /// set:CLIENTS:PIPELINE, get:…, mixed:… (SET and GET in turn), or readers:READERS:WRITERS;
+    /// set:CLIENTS:PIPELINE, get:…, del:…, mixed:… (SET and GET in turn), or readers:READERS:WRITERS;
     /// repeatable
-    #[arg(long = "load", value_name = "LOAD", value_delimiter = ',', default_value = DEFAULT_LOADS)]
+    #[arg(long = "load", value_name = "LOAD", value_delimiter = ',', default_value = DEFAULT_LOADS,
+          group = "comparison")]
     loads: Vec<Load>,
 
     /// How long each load runs, per server and round
@@ -60,9 +62,13 @@ pub struct Options {
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
 
-    /// Length of every value, in plain letters
+    /// Length of every value, in plain letters; beyond 64 KB ours needs --protocol resp
     #[arg(long, default_value_t = 32)]
     value_bytes: usize,
+
+    /// Every key that is set expires after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    expire: Option<u64>,
 
     /// Where the random keys begin; the same seed draws the same keys
     #[arg(long, default_value_t = 1)]
@@ -111,12 +117,18 @@ pub struct Options {
     markdown: Option<PathBuf>,
 
     /// Instead of the loads: how long a start takes that finds this many records
-    #[arg(long, value_name = "RECORDS", conflicts_with_all = ["loads", "idle"],
+    #[arg(long, value_name = "RECORDS", group = "comparison",
           value_parser = clap::value_parser!(u64).range(1..))]
     restart: Option<u64>,
 
+    /// Instead of the loads: what this many keys cost in memory, and the longest pause while they
+    /// are stored
+    #[arg(long, value_name = "KEYS", group = "comparison",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    memory: Option<u64>,
+
     /// Instead of the loads: what this many idle connections cost in memory
-    #[arg(long, value_name = "N", conflicts_with = "loads")]
+    #[arg(long, value_name = "N", group = "comparison")]
     idle: Option<usize>,
 
     /// `cargo bench` passes this to every program; it means nothing here
@@ -140,9 +152,10 @@ fn main() -> Result<()> {
         thread::available_parallelism()?,
     );
     println!("{scene}");
-    let report = match (options.restart, options.idle) {
-        (Some(records), _) => restart::compare(&options, &programs, records)?,
-        (_, Some(connections)) => idle::compare(&programs, connections)?,
+    let report = match (options.restart, options.memory, options.idle) {
+        (Some(records), ..) => restart::compare(&options, &programs, records)?,
+        (_, Some(keys), _) => memory::compare(&options, &programs, keys)?,
+        (.., Some(connections)) => idle::compare(&programs, connections)?,
         _ => throughput::compare(&options, &programs)?,
     };
     print!("{report}");

@@ -34,16 +34,24 @@ impl Protocol {
 pub struct Requests {
     pub set: Request,
     pub get: Request,
+    pub del: Request,
     /// Any server answers it as soon as it serves; in text, by saying that there is no x.
     pub ping: Vec<u8>,
 }
 
 impl Requests {
-    pub fn new(protocol: Protocol, value_bytes: usize) -> Requests {
+    /// With `expire` every SET gives its key so many seconds, which text has no words for: these
+    /// requests are RESP in any case.
+    pub fn new(protocol: Protocol, value_bytes: usize, expire: Option<u64>) -> Requests {
         let value: String = ('a'..='z').cycle().take(value_bytes).collect();
+        let set = match expire.map(|seconds| seconds.to_string()) {
+            Some(seconds) => Protocol::Resp.encode(&["SET", ZERO_KEY, &value, "EX", &seconds]),
+            None => protocol.encode(&["SET", ZERO_KEY, &value]),
+        };
         Requests {
-            set: Request::new(protocol.encode(&["SET", ZERO_KEY, &value])),
+            set: Request::new(set),
             get: Request::new(protocol.encode(&["GET", ZERO_KEY])),
+            del: Request::new(protocol.encode(&["DEL", ZERO_KEY])),
             ping: match protocol {
                 Protocol::Text => protocol.encode(&["GET", "x"]),
                 Protocol::Resp => protocol.encode(&["PING"]),
