@@ -9,6 +9,7 @@
 //! [`clients`] drives a server and [`server`] starts and stops one; the rest are small and stand alone.
 
 mod clients;
+mod disk;
 mod histogram;
 mod idle;
 mod load;
@@ -116,10 +117,11 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Instead of the loads: how long a start takes that finds this many records
-    #[arg(long, value_name = "RECORDS", group = "comparison",
+    /// Instead of the loads: how long a start takes that finds this many keys, in the log as it was
+    /// written and in a compacted one, and its memory; repeatable
+    #[arg(long, value_name = "KEYS", value_delimiter = ',', group = "comparison",
           value_parser = clap::value_parser!(u64).range(1..))]
-    restart: Option<u64>,
+    restart: Vec<u64>,
 
     /// Instead of the loads: what this many keys cost in memory, and the longest pause while they
     /// are stored
@@ -140,7 +142,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     allow_many_connections()?;
 
-    let programs = programs(&options)?;
+    let mut programs = programs(&options)?;
     let scene = format!(
         "Disk: {}.\n{} keys of {} bytes, values of {} bytes, seed {}, {} cores shared with this \
          program.\n",
@@ -152,11 +154,15 @@ fn main() -> Result<()> {
         thread::available_parallelism()?,
     );
     println!("{scene}");
-    let report = match (options.restart, options.memory, options.idle) {
-        (Some(records), ..) => restart::compare(&options, &programs, records)?,
-        (_, Some(keys), _) => memory::compare(&options, &programs, keys)?,
-        (.., Some(connections)) => idle::compare(&programs, connections)?,
-        _ => throughput::compare(&options, &programs)?,
+    let report = if !options.restart.is_empty() {
+        programs.iter_mut().for_each(Program::compact_only_on_demand);
+        restart::compare(&options, &programs)?
+    } else if let Some(keys) = options.memory {
+        memory::compare(&options, &programs, keys)?
+    } else if let Some(connections) = options.idle {
+        idle::compare(&programs, connections)?
+    } else {
+        throughput::compare(&options, &programs)?
     };
     print!("{report}");
     if let Some(path) = &options.markdown {

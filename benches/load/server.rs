@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::Options;
 use crate::clients;
-use crate::protocol::{Protocol, Requests};
+use crate::protocol::{Protocol, Requests, expect_success};
 
 /// How often a server is asked whether it is up, or gone: the resolution of `--restart`.
 const ASK_AGAIN: Duration = Duration::from_millis(1);
@@ -27,8 +27,13 @@ const ASK_INFO_AGAIN: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The unit of processor times in /proc, USER_HZ: 100 on every machine this program may meet.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// What a server prints, in its directory.
+pub const OUTPUT_FILE: &str = "output_of_the_server.txt";
 /// How much of a failed server's output is shown: about a screen.
 const LAST_WORDS_BYTES: usize = 2000;
+
+/// A terabyte, the most that the flag takes, keeps any log that fits here from being compacted.
+const OURS_ON_DEMAND: [&str; 2] = ["-compact-least", "1099511627776"];
 
 /// How one of the compared servers is started, and how it is spoken to.
 pub struct Program<'a> {
@@ -61,6 +66,15 @@ impl<'a> Program<'a> {
         })
     }
 
+    /// From now on it compacts its log only when it is asked to. A peer must know Redis's flags.
+    pub fn compact_only_on_demand(&mut self) {
+        let flags: &[&str] = match self.is_ours {
+            true => &OURS_ON_DEMAND,
+            false => &["--auto-aof-rewrite-percentage", "0"],
+        };
+        self.words.extend(flags.iter().map(|flag| flag.to_string()));
+    }
+
     /// An empty directory for its files, removed when it is dropped.
     pub fn new_home(&self) -> Result<TempDir> {
         let home = tempfile::Builder::new()
@@ -72,7 +86,7 @@ impl<'a> Program<'a> {
     /// Starts the program on a free port with its files in `home`, and waits until it answers.
     pub fn start(&self, home: &TempDir) -> Result<Server<'_>> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let output_path = home.path().join("output_of_the_server.txt");
+        let output_path = home.path().join(OUTPUT_FILE);
         let output = File::options().create(true).append(true).open(&output_path)?;
         let mut words = self.words.iter().map(|word| {
             word.replace("{ours}", env!("CARGO_BIN_EXE_post-gres-rs"))
@@ -177,8 +191,36 @@ impl Server<'_> {
 
     /// Its memory that is in RAM, VmRSS.
     pub fn resident_kib(&self) -> Result<u64> {
+        self.status("VmRSS:")
+    }
+
+    /// The most that its resident memory ever was, VmHWM.
+    pub fn peak_kib(&self) -> Result<u64> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        number_after(&status, "VmRSS:").context("no VmRSS in /proc/PID/status")
+        let number = number_after(&status, field);
+        number.with_context(|| format!("no {field} in /proc/PID/status"))
+    }
+
+    /// Has the log compacted, and returns how long that took, to within [`ASK_INFO_AGAIN`].
+    pub fn compact(&self) -> Result<Duration> {
+        self.wait_for_compactions()?;
+        let mut connection = clients::connect(self.port)?;
+        let done_before = compactions_done(&info(&mut connection)?);
+        let started = Instant::now();
+        let reply = clients::ask(&mut connection, &Protocol::Text.encode(&["BGREWRITEAOF"]))?;
+        expect_success(&reply).context("BGREWRITEAOF")?;
+        // Ours may not have begun when it answers, and then nothing runs yet; but it counts.
+        while done_before.is_some() && compactions_done(&info(&mut connection)?) == done_before {
+            let name = &self.program.name;
+            ensure!(started.elapsed() < PATIENCE, "{name} does not end its compaction");
+            thread::sleep(ASK_INFO_AGAIN);
+        }
+        self.wait_for_compactions()?;
+        Ok(started.elapsed())
     }
 
     /// Waits until no compaction is running or about to.
@@ -231,6 +273,14 @@ impl Drop for Server<'_> {
 fn info(connection: &mut TcpStream) -> Result<String> {
     let reply = clients::ask(connection, &Protocol::Text.encode(&["INFO"]))?;
     Ok(String::from_utf8_lossy(&reply).into_owned())
+}
+
+/// How many compactions ours has ended, well or badly. Redis counts those that it began.
+fn compactions_done(info: &str) -> Option<u64> {
+    let count = |name| number_after(info, name);
+    count("wal_compactions:")
+        .zip(count("wal_compactions_failed:"))
+        .map(|(done, failed)| done + failed)
 }
 
 /// The number on the line that begins with `name`.
