@@ -33,6 +33,12 @@ pub struct Outcome {
     pub latencies: Vec<Histogram>,
 }
 
+impl Outcome {
+    pub fn ops_per_second(&self, group: usize) -> f64 {
+        self.latencies[group].count as f64 / self.elapsed.as_secs_f64()
+    }
+}
+
 /// Stores the keys from 0 to `count`.
 pub fn store_keys(server: &Server, count: u64) -> Result<()> {
     // A few clients with deep pipelines keep any server busy and need few syncs.

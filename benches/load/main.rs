@@ -5,11 +5,13 @@
 //! compares. It measures from outside, by what a client sees and what the kernel counts; of ours
 //! alone it also reads INFO. Unless a signal ends it, no server and no file of theirs is left.
 //!
-//! Reading order: [`throughput`], [`memory`], [`restart`] and [`idle`] are the comparisons;
+//! Reading order: [`throughput`], [`memory`], [`restart`], [`compaction`] and [`idle`] are the comparisons;
 //! [`clients`] drives a server and [`server`] starts and stops one; the rest are small and stand alone.
 
 mod clients;
+mod compaction;
 mod disk;
+mod footprint;
 mod histogram;
 mod idle;
 mod load;
@@ -129,6 +131,11 @@ pub struct Options {
           value_parser = clap::value_parser!(u64).range(1..))]
     memory: Option<u64>,
 
+    /// Instead of the loads: what a compaction of this many keys does to clients and to memory
+    #[arg(long, value_name = "KEYS", group = "comparison",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    compaction: Option<u64>,
+
     /// Instead of the loads: what this many idle connections cost in memory
     #[arg(long, value_name = "N", group = "comparison")]
     idle: Option<usize>,
@@ -159,6 +166,9 @@ fn main() -> Result<()> {
         restart::compare(&options, &programs)?
     } else if let Some(keys) = options.memory {
         memory::compare(&options, &programs, keys)?
+    } else if let Some(keys) = options.compaction {
+        programs.iter_mut().for_each(Program::compact_only_on_demand);
+        compaction::compare(&options, &programs, keys)?
     } else if let Some(connections) = options.idle {
         idle::compare(&programs, connections)?
     } else {

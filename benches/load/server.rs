@@ -178,9 +178,13 @@ impl Server<'_> {
         clients::ask(&mut clients::connect(self.port)?, request)
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Processor time of all its threads so far, in user and in kernel mode.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
         // The program's name stands in parentheses and may hold anything. After it, utime and stime
         // are the twelfth and thirteenth field.
         let (_, fields) = stat.rsplit_once(") ").context("no name in /proc/PID/stat")?;
@@ -200,7 +204,7 @@ impl Server<'_> {
     }
 
     fn status(&self, field: &str) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id()))?;
         let number = number_after(&status, field);
         number.with_context(|| format!("no {field} in /proc/PID/status"))
     }
@@ -284,7 +288,7 @@ fn compactions_done(info: &str) -> Option<u64> {
 }
 
 /// The number on the line that begins with `name`.
-fn number_after(text: &str, name: &str) -> Option<u64> {
+pub fn number_after(text: &str, name: &str) -> Option<u64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     rest.split_whitespace().next()?.parse().ok()
 }

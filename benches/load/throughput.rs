@@ -6,7 +6,6 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::slice;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -14,7 +13,7 @@ use tempfile::TempDir;
 use crate::Options;
 use crate::clients::{Outcome, drive, random_keys, store_keys};
 use crate::load::Load;
-use crate::report::{Table, median, ratios};
+use crate::report::{Table, latency_cells, median, ratios};
 use crate::server::{Program, Server};
 
 /// A row's cells. The table adds the ratio to them, the raw rows their round.
@@ -30,12 +29,6 @@ struct Round {
     ops_per_sync: Option<f64>,
 }
 
-impl Round {
-    fn ops_per_second(&self, group: usize) -> f64 {
-        self.clients.latencies[group].count as f64 / self.clients.elapsed.as_secs_f64()
-    }
-}
-
 pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
     let mut raw: Box<dyn Write> = match &options.csv {
         Some(path) => Box::new(File::create(path).context("--csv")?),
@@ -48,7 +41,7 @@ pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
     for load in &options.loads {
         let servers = run(options, load, programs, &mut raw)?;
         for (group, settings) in load.groups.iter().enumerate() {
-            let speed = |round: &Round| round.ops_per_second(group);
+            let speed = |round: &Round| round.clients.ops_per_second(group);
             let speeds = |rounds: &Vec<Round>| rounds.iter().map(speed).collect();
             let speeds: Vec<Vec<f64>> = servers.iter().map(speeds).collect();
             for (i, program) in programs.iter().enumerate() {
@@ -122,19 +115,11 @@ fn measure(options: &Options, load: &Load, server: &Server, number: u64) -> Resu
 
 /// One group of a load on one server: a cell for each of [`COLUMNS`].
 fn row(label: &str, program: &Program, rounds: &[Round], group: usize) -> String {
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    let latencies = || rounds.iter().map(|round| &round.clients.latencies[group]);
-    let quantile = |share| median(latencies().map(|latencies| millis(latencies.quantile(share))));
-    let (p50, p99, p999) = (quantile(0.5), quantile(0.99), quantile(0.999));
-    let longest = latencies().map(|latencies| latencies.longest);
-    let longest = millis(longest.max().unwrap_or_default());
-
+    let latencies = latency_cells(rounds.iter().map(|round| &round.clients.latencies[group]));
     let name = &program.name;
-    let speed = median(rounds.iter().map(|round| round.ops_per_second(group)));
+    let speed = median(rounds.iter().map(|round| round.clients.ops_per_second(group)));
     let cpu = median(rounds.iter().map(|round| round.cpu_micros_per_op));
     let per_sync: Option<Vec<f64>> = rounds.iter().map(|round| round.ops_per_sync).collect();
     let per_sync = per_sync.map_or("-".to_string(), |per_sync| format!("{:.1}", median(per_sync)));
-    format!(
-        "{label},{name},{speed:.0},{p50:.3},{p99:.3},{p999:.3},{longest:.3},{cpu:.2},{per_sync}"
-    )
+    format!("{label},{name},{speed:.0},{latencies},{cpu:.2},{per_sync}")
 }
