@@ -5,8 +5,9 @@
 //! compares. It measures from outside, by what a client sees and what the kernel counts; of ours
 //! alone it also reads INFO. Unless a signal ends it, no server and no file of theirs is left.
 //!
-//! Reading order: [`throughput`], [`memory`], [`restart`], [`compaction`] and [`idle`] are the comparisons;
-//! [`clients`] drives a server and [`server`] starts and stops one; the rest are small and stand alone.
+//! Reading order: [`throughput`], [`memory`], [`restart`], [`compaction`], [`overwrite`] and
+//! [`idle`] are the comparisons; [`clients`] drives a server and [`server`] starts and stops one;
+//! the rest are small and stand alone.
 
 mod clients;
 mod compaction;
@@ -16,6 +17,7 @@ mod histogram;
 mod idle;
 mod load;
 mod memory;
+mod overwrite;
 mod protocol;
 mod report;
 mod restart;
@@ -111,7 +113,7 @@ pub struct Options {
     #[arg(long, value_name = "N", requires = "preload")]
     slow_us: Option<u64>,
 
-    /// Every round as it came, with commas
+    /// Every round of the loads as it came, or every row of --overwrite, with commas
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
@@ -135,6 +137,10 @@ pub struct Options {
     #[arg(long, value_name = "KEYS", group = "comparison",
           value_parser = clap::value_parser!(u64).range(1..))]
     compaction: Option<u64>,
+
+    /// Instead of the loads: what the log takes up on disk while its keys are overwritten for so long
+    #[arg(long, value_name = "SECONDS", group = "comparison", value_parser = parse_seconds)]
+    overwrite: Option<Duration>,
 
     /// Instead of the loads: what this many idle connections cost in memory
     #[arg(long, value_name = "N", group = "comparison")]
@@ -169,6 +175,8 @@ fn main() -> Result<()> {
     } else if let Some(keys) = options.compaction {
         programs.iter_mut().for_each(Program::compact_only_on_demand);
         compaction::compare(&options, &programs, keys)?
+    } else if let Some(time) = options.overwrite {
+        overwrite::compare(&options, &programs, time)?
     } else if let Some(connections) = options.idle {
         idle::compare(&programs, connections)?
     } else {
