@@ -9,6 +9,7 @@
 //! [`idle`] are the comparisons; [`clients`] drives a server and [`server`] starts and stops one;
 //! the rest are small and stand alone.
 
+mod chart;
 mod clients;
 mod compaction;
 mod disk;
@@ -120,6 +121,11 @@ pub struct Options {
     /// What is printed in the end, tables in Markdown, into a file, too
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
+
+    /// The ratios of the loads as a bar chart
+    #[arg(long, value_name = "FILE", conflicts_with_all =
+          ["only_ours", "only_peers", "memory", "restart", "compaction", "overwrite", "idle"])]
+    svg: Option<PathBuf>,
 
     /// Instead of the loads: how long a start takes that finds this many keys, in the log as it was
     /// written and in a compacted one, and its memory; repeatable

@@ -69,7 +69,6 @@ pub fn spread(values: &[f64]) -> String {
 }
 
 /// The spread of the ratios round by round: what the two have in common in a round cancels out.
-pub fn ratios(over: &[f64], under: &[f64]) -> String {
-    let ratios = over.iter().zip(under).map(|(over, under)| over / under);
-    spread(&ratios.collect::<Vec<f64>>())
+pub fn ratios(over: &[f64], under: &[f64]) -> Vec<f64> {
+    over.iter().zip(under).map(|(over, under)| over / under).collect()
 }

@@ -64,7 +64,7 @@ fn race(options: &Options, contenders: &[Contender], log: &str, table: &mut Tabl
     let millis: Vec<Vec<f64>> = starts.iter().map(millis).collect();
     for (i, (contender, starts)) in contenders.iter().zip(&starts).enumerate() {
         let ratio = match contenders[0].program.is_ours && i > 0 {
-            true => ratios(&millis[i], &millis[0]),
+            true => spread(&ratios(&millis[i], &millis[0])),
             false => "-".to_string(),
         };
         table.push(&format!(

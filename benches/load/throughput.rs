@@ -3,7 +3,7 @@
 //! For each load the servers start afresh and stay up until its last round; in each round they are
 //! driven in turn (A B A B), so that whatever changes on the machine meets them all.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::slice;
 
@@ -11,9 +11,10 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::Options;
+use crate::chart::{self, Bar};
 use crate::clients::{Outcome, drive, random_keys, store_keys};
 use crate::load::Load;
-use crate::report::{Table, latency_cells, median, ratios};
+use crate::report::{Table, latency_cells, median, ratios, spread};
 use crate::server::{Program, Server};
 
 /// A row's cells. The table adds the ratio to them, the raw rows their round.
@@ -38,6 +39,7 @@ pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
     writeln!(raw, "{COLUMNS},round")?;
 
     let mut table = Table::new(&format!("{COLUMNS},ours/peer"));
+    let mut bars = Vec::new();
     for load in &options.loads {
         let servers = run(options, load, programs, &mut raw)?;
         for (group, settings) in load.groups.iter().enumerate() {
@@ -46,12 +48,25 @@ pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
             let speeds: Vec<Vec<f64>> = servers.iter().map(speeds).collect();
             for (i, program) in programs.iter().enumerate() {
                 let row = row(&settings.label, program, &servers[i], group);
-                match programs[0].is_ours && i > 0 {
-                    true => table.push(&format!("{row},{}", ratios(&speeds[0], &speeds[i]))),
-                    false => table.push(&format!("{row},-")),
+                if !programs[0].is_ours || i == 0 {
+                    table.push(&format!("{row},-"));
+                    continue;
                 }
+                let ratios = ratios(&speeds[0], &speeds[i]);
+                table.push(&format!("{row},{}", spread(&ratios)));
+                let label = match programs.len() > 2 {
+                    true => format!("{} / {}", settings.label, program.name),
+                    false => settings.label.clone(),
+                };
+                bars.push(Bar { label, ratio: median(ratios) });
             }
         }
+    }
+    if let Some(path) = &options.svg {
+        let peers = programs[1..].iter().map(|program| &program.name[..]);
+        let title = format!("{} beside {}", programs[0].name, peers.collect::<Vec<_>>().join(", "));
+        let axis = "operations per second, ours over the peer's; to the right of 1 ours is faster";
+        fs::write(path, chart::svg(&title, axis, &bars)).context("--svg")?;
     }
     Ok(format!("{table}\nMedians over {} rounds; of the longest, the longest.\n", options.rounds))
 }
