@@ -25,6 +25,7 @@ pub struct Group {
 pub enum Work {
     Set,
     Get,
+    /// Nothing to run for long: what is deleted is gone. --memory asks for it.
     Del,
     /// SET and GET in turn.
     Mixed,
@@ -62,7 +63,7 @@ impl FromStr for Load {
                 let writers = format!("{text} writers");
                 vec![group(text, Work::Get, first, 1), group(&writers, Work::Set, second, 1)]
             }
-            _ => bail!("expected set, get, del, mixed or readers, not {kind}"),
+            _ => bail!("expected set, get, mixed or readers, not {kind}"),
         };
         Ok(Load { groups })
     }

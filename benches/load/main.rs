@@ -16,6 +16,7 @@ mod disk;
 mod footprint;
 mod histogram;
 mod idle;
+mod limits;
 mod load;
 mod memory;
 mod overwrite;
@@ -32,7 +33,6 @@ use std::{env, fs, thread};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use rustix::process::{Resource, getrlimit, setrlimit};
 
 use load::Load;
 use protocol::Protocol;
@@ -41,7 +41,7 @@ use server::Program;
 /// Ours and Redis under the same promise: a reply only after its change is on disk.
 const OURS: &str = "post-gres-rs={ours} -port {port} -wal {dir}/wal_file";
 const REDIS: &str = "redis=redis-server --port {port} --dir {dir} --bind 127.0.0.1 \
-                     --appendonly yes --appendfsync always --save \"\"";
+                     --appendonly yes --appendfsync always --save \"\" --maxclients 19900";
 
 /// Few clients and many, a pipeline, reads alone and beside synced writes: about three minutes.
 const DEFAULT_LOADS: &str = "set:1:1,set:50:1,set:200:1,set:50:16,get:50:1,readers:50:8";
@@ -50,7 +50,7 @@ const DEFAULT_LOADS: &str = "set:1:1,set:50:1,set:200:1,set:50:16,get:50:1,reade
 #[derive(Parser)]
 #[command(name = "load")]
 pub struct Options {
-    /// set:CLIENTS:PIPELINE, get:…, del:…, mixed:… (SET and GET in turn), or readers:READERS:WRITERS;
+    /// set:CLIENTS:PIPELINE, get:…, mixed:… (SET and GET in turn), or readers:READERS:WRITERS;
     /// repeatable
     #[arg(long = "load", value_name = "LOAD", value_delimiter = ',', default_value = DEFAULT_LOADS,
           group = "comparison")]
@@ -93,7 +93,9 @@ pub struct Options {
     ours_args: String,
 
     /// "[NAME=]COMMAND LINE" of a peer that speaks RESP, {port} and {dir} replaced, "" an empty
-    /// word; {ours} is our binary, to compare it with itself under other flags; repeatable
+    /// word; {ours} is our binary, to compare it with itself under other flags; --memory,
+    /// --restart and --compaction ask peers for what Redis has: INFO, BGREWRITEAOF, its flags;
+    /// repeatable
     /// [default: the redis-server on PATH, appendfsync always]
     #[arg(long = "peer", value_name = "PEER")]
     peers: Vec<String>,
@@ -157,16 +159,30 @@ pub struct Options {
     bench: bool,
 }
 
+impl Options {
+    /// Whether the requests are spread over `keys`; the other comparisons have counts of their own.
+    fn draws_keys(&self) -> bool {
+        let counts = [self.memory, self.compaction];
+        self.restart.is_empty() && self.idle.is_none() && counts.iter().all(Option::is_none)
+    }
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
-    allow_many_connections()?;
+    limits::allow_many_connections()?;
+    let clients = |load: &Load| load.groups.iter().map(|group| group.clients).sum();
+    let most = options.loads.iter().map(clients).max().unwrap_or(0);
+    limits::check(most.max(options.idle.unwrap_or(0)))?;
 
     let mut programs = programs(&options)?;
+    let keys = match options.draws_keys() {
+        true => format!("{} keys", options.keys),
+        false => "Keys".to_string(),
+    };
     let scene = format!(
-        "Disk: {}.\n{} keys of {} bytes, values of {} bytes, seed {}, {} cores shared with this \
+        "Disk: {}.\n{keys} of {} bytes, values of {} bytes, seed {}, {} cores shared with this \
          program.\n",
         describe_disk(&options)?,
-        options.keys,
         protocol::ZERO_KEY.len(),
         options.value_bytes,
         options.seed,
@@ -193,13 +209,6 @@ fn main() -> Result<()> {
         fs::write(path, format!("{scene}\n{report}")).context("--markdown")?;
     }
     Ok(())
-}
-
-/// Raises the soft limit on open files to the hard one, for this program and the servers it starts.
-fn allow_many_connections() -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).context("cannot raise the limit on open files")
 }
 
 /// Who is compared: ours first, then the peers in the order given.

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::Options;
 use crate::clients;
+use crate::limits::MOST_CLIENTS;
 use crate::protocol::{Protocol, Requests, expect_success};
 
 /// How often a server is asked whether it is up, or gone: the resolution of `--restart`.
@@ -33,7 +34,7 @@ pub const OUTPUT_FILE: &str = "output_of_the_server.txt";
 const LAST_WORDS_BYTES: usize = 2000;
 
 /// A terabyte, the most that the flag takes, keeps any log that fits here from being compacted.
-const OURS_ON_DEMAND: [&str; 2] = ["-compact-least", "1099511627776"];
+const NEVER_SO_LONG: &str = "1099511627776";
 
 /// How one of the compared servers is started, and how it is spoken to.
 pub struct Program<'a> {
@@ -57,22 +58,33 @@ impl<'a> Program<'a> {
         };
         let is_ours = binary == "{ours}";
         let protocol = if is_ours { options.protocol } else { Protocol::Resp };
-        Ok(Program {
+        let mut program = Program {
             name: name.to_string(),
             is_ours,
             requests: Requests::new(protocol, options.value_bytes, options.expire),
             words: iter::once(binary.to_string()).chain(words).collect(),
             options,
-        })
+        };
+        if is_ours {
+            program.add_flag("-maxclients", &MOST_CLIENTS.to_string());
+        }
+        Ok(program)
     }
 
     /// From now on it compacts its log only when it is asked to. A peer must know Redis's flags.
     pub fn compact_only_on_demand(&mut self) {
-        let flags: &[&str] = match self.is_ours {
-            true => &OURS_ON_DEMAND,
-            false => &["--auto-aof-rewrite-percentage", "0"],
-        };
-        self.words.extend(flags.iter().map(|flag| flag.to_string()));
+        match self.is_ours {
+            true => self.add_flag("-compact-least", NEVER_SO_LONG),
+            false => self.add_flag("--auto-aof-rewrite-percentage", "0"),
+        }
+    }
+
+    /// Unless the command line has it, with a value of its own.
+    fn add_flag(&mut self, flag: &str, value: &str) {
+        let name = |word: &str| word.trim_start_matches('-').to_string();
+        if !self.words.iter().any(|word| word.starts_with('-') && name(word) == name(flag)) {
+            self.words.extend([flag.to_string(), value.to_string()]);
+        }
     }
 
     /// An empty directory for its files, removed when it is dropped.
