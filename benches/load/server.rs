@@ -236,7 +236,10 @@ impl Server<'_> {
             thread::sleep(ASK_INFO_AGAIN);
         }
         self.wait_for_compactions()?;
-        Ok(started.elapsed())
+        let took = started.elapsed();
+        let succeeded = info(&mut connection)?.contains("aof_last_bgrewrite_status:ok");
+        ensure!(succeeded, "{}'s compaction failed", self.program.name);
+        Ok(took)
     }
 
     /// Waits until no compaction is running or about to.
