@@ -294,26 +294,41 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    /// Goes through all shards side by side, a step in each, so that a start finds records of every
+    /// shard in every part of the snapshot, and all of its loaders have something to do.
     fn all(&mut self, store: &dyn Store) -> anyhow::Result<()> {
-        let mut cursor = 0;
-        loop {
-            let mut long: Vec<Key> = Vec::new();
-            cursor = store.scan(cursor, STEP, &mut |entry| match entry.value().len()
-                > LONG_VALUE_BYTES
-            {
+        let span = store.cursors() / store.shards() as u64;
+        let mut cursors: Vec<(usize, u64)> =
+            (0..store.shards()).map(|shard| (shard, shard as u64 * span)).collect();
+        while !cursors.is_empty() {
+            for (shard, cursor) in &mut cursors {
+                *cursor = self.step(store, *shard, *cursor)?;
+            }
+            // The last cursor of a shard is the first one of the next, or 0.
+            cursors.retain(|(shard, cursor)| cursor / span == *shard as u64 && *cursor != 0);
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, store: &dyn Store, shard: usize, cursor: u64) -> anyhow::Result<u64> {
+        let mut long: Vec<Key> = Vec::new();
+        let next = store.scan(cursor, STEP, &mut |entry| {
+            // Behind an empty shard the step goes on into the next one.
+            if store.shard_of(entry.key()) != shard {
+                return;
+            }
+            match entry.value().len() > LONG_VALUE_BYTES {
                 true => long.push(entry.key().into()),
                 false => self.push(entry),
-            });
+            }
+        });
+        self.write_if_full()?;
+        for key in long {
+            // One that is gone by now is deleted in the log behind the seal.
+            store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
             self.write_if_full()?;
-            for key in long {
-                // One that is gone by now is deleted in the log behind the seal.
-                store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
-                self.write_if_full()?;
-            }
-            if cursor == 0 {
-                return Ok(());
-            }
         }
+        Ok(next)
     }
 
     fn push(&mut self, entry: &Entry) {

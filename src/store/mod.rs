@@ -56,7 +56,8 @@ pub trait Store: Send + Sync {
     /// on; 0 begins and ends. Who goes on until 0 has seen every key that was there all the time.
     fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
 
-    /// Cursors are below this, and this is below 2^53: some clients keep a cursor in a double.
+    /// Cursors are below this, and this is below 2^53: some clients keep a cursor in a double. Each
+    /// shard has an equal part of them, in order.
     fn cursors(&self) -> u64;
 
     /// Whether there are no keys.
