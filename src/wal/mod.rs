@@ -203,8 +203,8 @@ impl Wal {
         // All of the log has been read from the device by now, the snapshot too.
         snapshot::delete(&*disk, &names, &chain.leftovers);
         let file = disk.open(names.active(), access(options.sync))?;
+        // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let len = (found.end + 1).next_multiple_of(options.first_segment_bytes);
-        let len = len.max(found.file_bytes);
         let segment = Segment::resume(file, found.header, found.end, found.last_checksum);
         let mut wal = Wal::assemble(disk, names, options, segment?, found.next_lsn);
         wal.total_bytes = found.bytes;
