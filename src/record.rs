@@ -62,6 +62,27 @@ fn encode_fields(
     write(b"\n");
 }
 
+/// Which key the record at the start of `bytes` is about, and how long the record is. That it is one,
+/// only [`decode`] makes sure of.
+pub fn skim(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let mut rest = Slices(bytes);
+    let lengths = [rest.u32()?, rest.u32()?, rest.u32()?];
+    let op = if is_about_all(bytes) { CLEAR.len() } else { SET.len() };
+    rest.take(op + Decimal::length(lengths[0]))?;
+    let key = rest.take(lengths[0] as usize)?;
+    let mut behind = Decimal::length(lengths[1]) + lengths[1] as usize + 1;
+    if lengths[2] > 0 {
+        behind += Decimal::length(lengths[2]) + lengths[2] as usize;
+    }
+    rest.take(behind)?;
+    Some((key, bytes.len() - rest.0.len()))
+}
+
+/// Whether the record at the start of `bytes`, if it is one, is about every key.
+pub fn is_about_all(bytes: &[u8]) -> bool {
+    bytes.get(HEADER_BYTES) == Some(&CLEAR[0])
+}
+
 /// Reads the record at the start of `bytes`, and says how long it is. `None` if there is none.
 pub fn decode(bytes: &[u8]) -> Option<(Change<'_>, usize)> {
     let mut rest = Slices(bytes);
@@ -161,6 +182,11 @@ impl Decimal {
         }
     }
 
+    /// How many digits a number has.
+    fn length(number: u32) -> usize {
+        number.checked_ilog10().map_or(1, |log| log as usize + 1)
+    }
+
     fn as_bytes(&self) -> &[u8] {
         &self.digits[self.start..]
     }
@@ -199,7 +225,10 @@ mod tests {
         ];
         for mutation in mutations {
             let bytes = encoded(&mutation);
+            assert_eq!(skim(&bytes), Some((mutation.key(), bytes.len())));
+            assert_eq!(is_about_all(&bytes), mutation == Mutation::Clear);
             for shorter in 0..bytes.len() {
+                assert_eq!(skim(&bytes[..shorter]), None, "{shorter} of {bytes:?}");
                 assert_eq!(decode(&bytes[..shorter]), None, "{shorter} of {bytes:?}");
             }
             let decoded = decode(&bytes).map(|(change, length)| (change.to_mutation(), length));

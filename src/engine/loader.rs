@@ -60,20 +60,37 @@ pub fn load<T>(
         let loaders = (0..count).map(|number| Loader::start(scope, store, number, count));
         let loaders = loaders.collect::<std::io::Result<_>>();
         let loaders = loaders.context("cannot start a loader thread")?;
-        read(&mut Feeder { loaders, chunk: Chunk::new(), path: Path::new("").into() })
+        read(&mut Feeder {
+            loaders,
+            chunk: Chunk::new(),
+            sent: Vec::new(),
+            path: Path::new("").into(),
+        })
     })
 }
 
 impl Chunk {
     fn new() -> Chunk {
-        Chunk { payloads: Vec::with_capacity(CHUNK_BYTES), batches: Vec::new() }
+        // A batch of many small records is not much longer than what fills up the chunk.
+        Chunk { payloads: Vec::with_capacity(2 * CHUNK_BYTES), batches: Vec::new() }
+    }
+
+    /// The same memory for other batches, but not that of one huge value.
+    fn emptied(mut self) -> Chunk {
+        self.payloads.clear();
+        self.payloads.shrink_to(2 * CHUNK_BYTES);
+        self.batches.clear();
+        self
     }
 }
 
 /// Copies what is read into chunks.
+///
+/// - `chunk` is being filled; those in `sent` may still be in use.
 struct Feeder<'scope> {
     loaders: Vec<Loader<'scope>>,
     chunk: Chunk,
+    sent: Vec<Arc<Chunk>>,
     /// The file of the last batch.
     path: Arc<Path>,
 }
@@ -107,7 +124,12 @@ impl Replay for Feeder<'_> {
 
 impl Feeder<'_> {
     fn hand_on(&mut self) -> anyhow::Result<()> {
-        let chunk = Arc::new(std::mem::replace(&mut self.chunk, Chunk::new()));
+        // Memory that was there before: to get it from the system each time costs more than to fill it.
+        let done = self.sent.iter().position(|chunk| Arc::strong_count(chunk) == 1);
+        let used = done.and_then(|place| Arc::into_inner(self.sent.swap_remove(place)));
+        let next = used.map_or_else(Chunk::new, Chunk::emptied);
+        let chunk = Arc::new(std::mem::replace(&mut self.chunk, next));
+        self.sent.push(chunk.clone());
         for loader in &self.loaders {
             if loader.chunks.send(chunk.clone()).is_err() {
                 // It has ended before the log did, and says why.
@@ -156,7 +178,10 @@ struct Part<'env> {
 impl Part<'_> {
     fn run(&self, chunks: &Receiver<Arc<Chunk>>) -> Result<(), Damage> {
         for chunk in chunks {
-            let mut shards: Vec<Vec<Change<'_>>> = self.shards().map(|_| Vec::new()).collect();
+            let share = chunk.batches.iter().map(|batch| batch.records as usize).sum::<usize>()
+                / self.store.shards();
+            let room = |_| Vec::with_capacity(share + share / 4);
+            let mut shards: Vec<Vec<Change<'_>>> = self.shards().map(room).collect();
             let mut rest = &chunk.payloads[..];
             for batch in &chunk.batches {
                 let payload;
@@ -182,15 +207,22 @@ impl Part<'_> {
         records: u32,
         shards: &mut [Vec<Change<'a>>],
     ) -> Result<(), NotRecords> {
-        record::decode_batch(payload, records, |change| match change {
-            Change::Clear => shards.iter_mut().for_each(|changes| changes.push(change)),
-            Change::Set(_) | Change::Delete(_) => {
-                let shard = self.store.shard_of(change.key());
-                if shard % self.count == self.number {
-                    shards[shard / self.count].push(change);
+        let mut rest = payload;
+        for _ in 0..records {
+            let (key, length) = record::skim(rest).ok_or(NotRecords)?;
+            let shard = self.store.shard_of(key);
+            // Each record is checked by one loader, and the one that removes every key by all.
+            if shard % self.count == self.number || record::is_about_all(rest) {
+                match record::decode(&rest[..length]).ok_or(NotRecords)? {
+                    (Change::Clear, _) => {
+                        shards.iter_mut().for_each(|changes| changes.push(Change::Clear));
+                    }
+                    (change, _) => shards[shard / self.count].push(change),
                 }
             }
-        })
+            rest = &rest[length..];
+        }
+        if rest.is_empty() { Ok(()) } else { Err(NotRecords) }
     }
 
     /// The shards that are its own.
