@@ -41,6 +41,14 @@ pub struct Committer {
     last_sync: Instant,
 }
 
+/// A round of replies.
+struct Round {
+    /// When the first one was sent.
+    began: Instant,
+    /// How many were answered, and how many were waiting for the next batch by then.
+    clients: usize,
+}
+
 impl Committer {
     /// A committer for this store and log.
     pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> Committer {
@@ -67,9 +75,9 @@ impl Committer {
                 Taken::Submissions => {
                     self.backlog.extend(self.taken.drain(..));
                     while !self.backlog.is_empty() {
-                        let answered = self.run_batch();
+                        let round = self.run_batch();
                         if self.backlog.is_empty() {
-                            self.wait_for_more(answered);
+                            self.wait_for_more(round);
                         }
                         self.shared.queue.take_more(&mut self.backlog);
                         self.sync_if_due();
@@ -99,17 +107,14 @@ impl Committer {
     }
 
     /// Lets those who were just answered queue again, where that pays.
-    fn wait_for_more(&mut self, answered: usize) {
-        let clients = answered + self.shared.queue.len();
-        if let Some(deadline) = self.window.deadline(clients) {
-            let started = Instant::now();
-            let queued = self.shared.queue.gather(clients, deadline);
-            self.window.note_wait(started.elapsed(), queued);
+    fn wait_for_more(&mut self, Round { began, clients }: Round) {
+        if let Some(longest) = self.window.longest_wait(clients) {
+            let queued = self.shared.queue.gather(clients, began + longest);
+            self.window.note_wait(began.elapsed(), queued, clients);
         }
     }
 
-    /// Says how many submissions were answered.
-    fn run_batch(&mut self) -> usize {
+    fn run_batch(&mut self) -> Round {
         if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
             compaction.between_batches(wal);
         }
@@ -120,11 +125,13 @@ impl Committer {
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
-        let answered = self.evaluated.len();
+        // Who is answered may queue again before the last is, and must not be counted twice.
+        let clients = self.evaluated.len() + self.shared.queue.len();
+        let began = Instant::now();
         for Submission { recipient, operations } in self.evaluated.drain(..) {
             recipient.deliver(&operations);
         }
-        answered
+        Round { began, clients }
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission
