@@ -48,6 +48,33 @@ fn every_command_and_every_error_is_counted_under_its_name() {
     server.stop();
 }
 
+#[test]
+fn a_pipeline_longer_than_a_read_pays_few_syncs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    // 200 KiB at once: the system may hand it over in pieces, but not request by request.
+    let request = wire::request(["SET", "key", &"x".repeat(1000)]);
+    client.send(request.repeat(200));
+    for _ in 0..200 {
+        assert_eq!(wire::reply(&mut client), Ok(Value::ok()));
+    }
+    let syncs = client.counter("wal_syncs");
+    assert!(syncs <= 25, "{syncs} syncs for a pipeline of 200 requests");
+    // A pipeline without end is answered while it comes: what fills the buffer is not waited behind.
+    let more = request.repeat(5000);
+    std::thread::scope(|scope| {
+        let mut writer = client.stream().try_clone().expect("a second handle");
+        scope.spawn(move || std::io::Write::write_all(&mut writer, &more).expect("it is taken"));
+        for _ in 0..5000 {
+            assert_eq!(wire::reply(&mut client), Ok(Value::ok()));
+        }
+    });
+    let syncs = client.counter("wal_syncs");
+    assert!(syncs >= 5, "5 MB in {syncs} batches are more than one may gather");
+    server.stop();
+}
+
 fn section(client: &mut Client, name: &str) -> String {
     text(ask(client, ["INFO", name]))
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::net::RecvFlags;
+
 use super::Shared;
 use super::outbox::Outbox;
 use super::session::{Session, Step};
@@ -17,12 +19,16 @@ use crate::command::{Command, CommandId, Dialect};
 use crate::engine::{Engine, Operation, Submission};
 use crate::protocol::{self, Parsed, Parser};
 
-/// Memory for what a new connection sends: thousands of connections may be idle. It doubles
-/// whenever a read fills it.
+/// Memory for what a new connection sends: thousands of connections may be idle.
 const FIRST_READ_BYTES: usize = 2 * 1024;
 
-/// Memory that a connection keeps between requests, once it has needed it.
+/// It doubles whenever a read fills it, up to this, so that a pipeline is read at once and pays one
+/// sync; and beyond it for a request that is longer. A connection keeps no more than this.
 const KEPT_READ_BYTES: usize = 64 * 1024;
+
+/// Behind a read that filled the buffer there is probably more of the pipeline, which is read before
+/// anything is queued, as long as what is to be queued takes up less than this.
+const PIPELINE_BYTES: usize = 1 << 20;
 
 /// Reads that are queued at a time behind a write: their replies may be long, and the client has to
 /// take them before there are more.
@@ -50,6 +56,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         parser: Parser::new(shared.settings.password.is_none(), shared.settings.limits),
         replies: Vec::new(),
         operations: Vec::new(),
+        operation_bytes: 0,
         queued_reads: 0,
         nothing_queued: false,
     };
@@ -57,13 +64,18 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     let mut end = End::Left;
     let mut last_read = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
-        match received.read_more(outbox) {
+        let goes_on = received.was_filled && connection.operation_bytes < PIPELINE_BYTES;
+        if !goes_on {
+            connection.hand_over();
+        }
+        match received.read_more(outbox, !goes_on) {
             Ok(0) => break,
             Ok(count) => {
                 shared.metrics.input_bytes.add(count as u64);
                 last_read = Instant::now();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => {
                 log::debug!("client {}: cannot read: {error}", outbox.id);
                 break;
@@ -75,6 +87,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         }
         end = End::Left;
     }
+    connection.hand_over();
     outbox.wait_until_empty();
     let speaks = last_read.elapsed() < LINGER;
     if end == End::Closing {
@@ -103,6 +116,8 @@ struct Connection<'a> {
     replies: Vec<u8>,
     /// To be queued.
     operations: Vec<Operation>,
+    /// What they take up.
+    operation_bytes: usize,
     /// How many of them are reads.
     queued_reads: usize,
     /// Everything that was queued before is known to be answered.
@@ -110,7 +125,7 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    /// Answers or queues all whole requests received so far.
+    /// Answers all whole requests received so far, or gathers them for the queue.
     fn take_requests(&mut self, received: &mut Received) -> End {
         let mut last = None;
         let end = loop {
@@ -145,11 +160,6 @@ impl Connection<'_> {
                 }
             }
         };
-        if !self.replies.is_empty() {
-            self.outbox.send(&mut self.replies);
-            self.outbox.wait_for_reader();
-        }
-        self.submit();
         if let Some(spec) = last {
             self.outbox.profile.tell(|told| {
                 told.command = spec.name;
@@ -159,6 +169,15 @@ impl Connection<'_> {
         end
     }
 
+    /// Sends what is answered and queues what is gathered.
+    fn hand_over(&mut self) {
+        if !self.replies.is_empty() {
+            self.outbox.send(&mut self.replies);
+            self.outbox.wait_for_reader();
+        }
+        self.submit();
+    }
+
     /// Answers a read if nothing is before it in the queue, else queues.
     fn run(&mut self, command: Command, dialect: Dialect, id: Option<CommandId>) {
         // Only this thread queues for this client, so what is answered stays so until it submits.
@@ -166,7 +185,9 @@ impl Connection<'_> {
         let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
             self.queued_reads += usize::from(!command.is_write());
-            self.operations.push(Operation::new(command, dialect, id));
+            let operation = Operation::new(command, dialect, id);
+            self.operation_bytes += operation.bytes;
+            self.operations.push(operation);
             if self.queued_reads >= QUEUED_READS {
                 self.submit();
             }
@@ -189,6 +210,7 @@ impl Connection<'_> {
             self.outbox.send(&mut self.replies);
         }
         let operations = std::mem::take(&mut self.operations);
+        self.operation_bytes = 0;
         self.queued_reads = 0;
         self.nothing_queued = false;
         self.outbox.queue(&operations);
@@ -203,11 +225,13 @@ impl Connection<'_> {
 /// Bytes read from the socket and not yet taken.
 ///
 /// - `buffer[start..end]` are those bytes.
+/// - `was_filled` says that the last read had no room for more.
 #[derive(Default)]
 struct Received {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    was_filled: bool,
 }
 
 impl Received {
@@ -220,20 +244,24 @@ impl Received {
         assert!(self.start <= self.end, "a request is no longer than what was received");
     }
 
-    /// Waits for bytes; 0 says that there will be none. Memory grows with what was received, never
-    /// with what was announced; the parser's limits bound it.
-    fn read_more(&mut self, outbox: &Outbox) -> std::io::Result<usize> {
+    /// Reads bytes, or waits for some; 0 says that there will be none. Memory grows with what was
+    /// received, never with what was announced; the parser's limits bound it.
+    fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
         if self.end == 0 && self.buffer.len() > KEPT_READ_BYTES {
             self.buffer = Vec::new();
         }
-        if self.end == self.buffer.len() {
+        let grows = self.was_filled && self.buffer.len() < KEPT_READ_BYTES;
+        if grows || self.end == self.buffer.len() {
             self.buffer.resize((self.buffer.len() * 2).max(FIRST_READ_BYTES), 0);
         }
-        let count = outbox.socket().read(&mut self.buffer[self.end..])?;
+        self.was_filled = false;
+        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let (count, _) = rustix::net::recv(outbox.socket(), &mut self.buffer[self.end..], flags)?;
         self.end += count;
+        self.was_filled = self.end == self.buffer.len();
         Ok(count)
     }
 }
