@@ -9,14 +9,17 @@ mod double;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use double::DoubleDisk;
-use double::clients::{ask, open, set, value};
+use double::clients::{ask, open, open_with, options, set, value};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
+use post_gres_rs::wal;
 
 const BATCHES: usize = 12;
 const ACTIVE: &str = "/log/wal_file";
+const BLOCK: usize = 4096;
 
 type Files = HashMap<PathBuf, Vec<u8>>;
 
@@ -280,4 +283,34 @@ fn a_value_that_holds_a_whole_log_is_not_mistaken_for_one() {
     active[first] ^= 1;
     let started = open(&DoubleDisk::with_files(&files), Fsync::Always);
     assert!(started.is_ok(), "a torn batch was taken for damage: {:#}", started.err().expect("so"));
+}
+
+/// A start after an ordered stop fills the segment up again, and its first batch overwrites the closing
+/// mark. If that batch is torn, the last frame there is tells of the file as it was before the stop.
+#[test]
+fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was() {
+    const TORN: &str = "the torn one";
+    // Segments that grow, so that a start fills less than there was.
+    let log = wal::Options { first_segment_bytes: 8 << 10, ..options() };
+    let open = |disk: &DoubleDisk| open_with(disk, log.clone(), Fsync::Always, Arc::default());
+    for batches in 1..BATCHES {
+        let disk = DoubleDisk::default();
+        let engine = open(&disk).expect("a fresh log");
+        for batch in 0..batches {
+            ask(&engine, set(&format!("key{batch}"), &expected(batch)));
+        }
+        assert!(engine.close());
+        let engine = open(&disk).expect("it was closed in order");
+        assert_eq!(ask(&engine, set(TORN, &"x".repeat(9000))), Reply::Ok);
+        let mut files = disk.files();
+        drop(engine);
+        files.remove(Path::new("/log/wal_file.next"));
+
+        let active = files.get_mut(Path::new(ACTIVE)).expect("a segment");
+        let place = active.windows(TORN.len()).position(|bytes| bytes == TORN.as_bytes());
+        let block = place.expect("the batch is in it") / BLOCK * BLOCK;
+        active[block + BLOCK..block + 2 * BLOCK].fill(0);
+        let missing = start(&files).unwrap_or_else(|error| panic!("{batches} batches: {error}"));
+        assert_eq!(missing, (batches..BATCHES).collect::<Vec<_>>());
+    }
 }

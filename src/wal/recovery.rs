@@ -53,8 +53,8 @@ pub struct Replayed<'a> {
     pub frame: FrameHeader,
 }
 
-/// Takes the batches of a log in order. An error means that the records in a batch are none: that is
-/// damage.
+/// Takes the batches of a log in order. An error that is no [`Damage`] means that the records in the
+/// batch are none, and is reported as damage there.
 pub trait Replay {
     /// The next batch.
     fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()>;
@@ -372,7 +372,7 @@ pub(super) fn find_torn(
         );
         bail!(damage(reader.file_bytes(), now.next_lsn, &what));
     }
-    // The file is filled up to this length again, so nothing impossible may be believed: a segment
+    // The file is made as long again, so nothing impossible may be believed: a segment
     // is prepared up to a limit, and grows beyond that only by its content.
     let content = now.end + BLOCK_BYTES as u64;
     if now.file_bytes > content.max(super::LARGEST_SEGMENT_BYTES) {

@@ -159,24 +159,37 @@ impl Segment {
         Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
     }
 
-    /// Goes on with a segment that recovery has read up to `end`.
+    /// Goes on with a segment that recovery has read up to `end`, and whose last frame says that it had
+    /// `file_bytes`.
     pub fn resume(
         file: Box<dyn DiskFile>,
         header: SegmentHeader,
         end: u64,
         last_checksum: u32,
+        file_bytes: u64,
     ) -> io::Result<Segment> {
-        let len = file.len()?.next_multiple_of(BLOCK_BYTES as u64);
+        let len = file.len()?.min(file_bytes).next_multiple_of(BLOCK_BYTES as u64);
         Ok(Segment { file, header, end, len, last_checksum })
     }
 
-    /// Fills the file with zeros up to `len`, if it is shorter: an ordered stop has cut it.
-    pub fn fill_up(&mut self, len: u64) -> io::Result<()> {
+    /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
+    /// zeros is written to without a journal.
+    ///
+    /// The next batch overwrites the mark of that stop. If it is torn, the frame before it is the
+    /// last, and recovery holds the file against the `file_bytes` it had then. So it gets them back,
+    /// without a write: the part behind `len` is a hole, and no batch goes there.
+    pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
+        let is_cut = self.file.len()? < file_bytes;
         if self.len < len {
             fill_with_zeros(&*self.file, self.len, len)?;
-            self.file.sync()?;
-            self.len = len;
         }
+        if is_cut && len < file_bytes {
+            self.file.set_len(file_bytes)?;
+        }
+        if is_cut || self.len < len {
+            self.file.sync()?;
+        }
+        self.len = self.len.max(len);
         Ok(())
     }
 

@@ -38,11 +38,21 @@ pub fn open_counted(
     fsync: Fsync,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Engine> {
+    open_with(disk, options(), fsync, metrics)
+}
+
+/// The same, with segments of other lengths.
+pub fn open_with(
+    disk: &DoubleDisk,
+    log: wal::Options,
+    fsync: Fsync,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Engine> {
     let store = store::new(2, 0);
     // The tests say themselves when the log is to be compacted.
     let compaction = Policy { factor: 1, least_bytes: u64::MAX };
     let engine = Options { fsync, compaction, max_value: 1 << 20, max_memory: None };
-    Engine::open(Arc::new(disk.clone()), options(), &engine, store, metrics)
+    Engine::open(Arc::new(disk.clone()), log, &engine, store, metrics)
 }
 
 /// Gathers replies.
