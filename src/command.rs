@@ -219,6 +219,8 @@ impl Command {
             | Command::Add(..)
             | Command::AddFloat(..)
             | Command::Copy(..) => true,
+            // Redis lets it go on; here keys may be long.
+            Command::Rename(from, to, _) => to.len() > from.len(),
             Command::Transaction(commands, _) => commands.iter().any(Command::may_grow),
             _ => false,
         }

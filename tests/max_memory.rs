@@ -57,6 +57,11 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
         assert_eq!(ask(client, ["DBSIZE"]), Value::Integer(stored));
     };
     full(&mut client);
+    // No longer key either.
+    let long = "k".repeat(1000);
+    let last = format!("key{}", stored - 1);
+    assert_eq!(ask(&mut client, ["RENAME", &last, &long]), Value::error(OOM));
+    assert_eq!(ask(&mut client, ["RENAME", &last, "z"]), Value::ok());
     server.stop();
 
     // What is in the log is served, whatever the limit.
@@ -67,5 +72,32 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
         assert_eq!(ask(&mut client, ["DEL", &format!("key{key}")]), Value::Integer(1));
     }
     assert_eq!(ask(&mut client, ["SET", "a", "1"]), Value::ok());
+    server.stop();
+}
+
+/// Requests that are short themselves, all in one packet.
+#[test]
+fn a_pipeline_does_not_get_past_the_limit() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-maxmemory", "5mb"]);
+    let mut client = Client::connect(&server);
+    ask(&mut client, ["SET", "a", &"x".repeat(1_000_000)]);
+    let mut copies = Vec::new();
+    (0..100).for_each(|to| copies.extend(wire::request(["COPY", "a", &to.to_string()])));
+    client.send(copies);
+    let replies: Vec<Value> =
+        (0..100).map(|_| wire::reply(&mut client).expect("a reply")).collect();
+    let copied = replies.iter().filter(|reply| **reply == Value::Integer(1)).count();
+    assert!((3..=6).contains(&copied), "{copied} megabytes are in 5 MiB");
+    assert!(replies[copied..].iter().all(|reply| *reply == Value::error(OOM)));
+
+    // Overwriting counts what goes.
+    let mut client = Client::connect(&server);
+    (0..4).for_each(|key| drop(ask(&mut client, ["DEL", &key.to_string()])));
+    let set = wire::request(["SET", "a", &"y".repeat(1_000_000)]);
+    client.send(set.repeat(20));
+    for _ in 0..20 {
+        assert_eq!(wire::reply(&mut client), Ok(Value::ok()));
+    }
     server.stop();
 }

@@ -28,8 +28,11 @@ pub struct Batch {
     pub now: i64,
     /// The longest value.
     pub max_value: usize,
-    /// Whether the store takes up more memory than it may, so that nothing may be added.
-    pub is_full: bool,
+    /// What the store may still grow by; `None` if that is not limited, and less than nothing if it is
+    /// over its limit. Everything that has been pushed counts already.
+    pub room: Option<i64>,
+    /// What the entries that were pushed take up.
+    pub bytes: usize,
     cleared: bool,
     index: Index,
     watches: Watches,
@@ -61,7 +64,8 @@ impl Batch {
             together: false,
             now: 0,
             max_value,
-            is_full: false,
+            room: None,
+            bytes: 0,
             cleared: false,
             index: Index::default(),
             watches: Watches::default(),
@@ -72,12 +76,12 @@ impl Batch {
     pub fn clear(&mut self) {
         self.mutations.clear();
         self.together = false;
+        self.bytes = 0;
         self.cleared = false;
         self.index.clear();
     }
 
-    /// Adds a change.
-    pub fn push(&mut self, mutation: Mutation) {
+    fn push(&mut self, mutation: Mutation) {
         self.watches.touch(&mutation);
         if mutation == Mutation::Clear {
             self.cleared = true;
@@ -106,6 +110,28 @@ pub struct BatchView<'a> {
 }
 
 impl BatchView<'_> {
+    /// Adds a change.
+    pub fn push(&mut self, mutation: Mutation) {
+        let bytes = match &mutation {
+            Mutation::Set(entry) => entry.bytes(),
+            Mutation::Delete(_) | Mutation::Clear => 0,
+        };
+        self.batch.bytes += bytes;
+        // Only where memory is limited it is looked up what goes. A FLUSHALL counts with the next batch.
+        if self.batch.room.is_some() {
+            let mut before = 0;
+            self.get(mutation.key(), &mut |entry| before = entry.map_or(0, Entry::bytes));
+            let grown = bytes as i64 - before as i64;
+            self.batch.room = self.batch.room.map(|room| room - grown);
+        }
+        self.batch.push(mutation);
+    }
+
+    /// Whether nothing may be added.
+    pub fn is_full(&self) -> bool {
+        self.batch.room.is_some_and(|room| room < 0)
+    }
+
     /// A copy of the entry of a key.
     pub fn entry(&mut self, key: &[u8]) -> Option<Box<Entry>> {
         let mut found = None;

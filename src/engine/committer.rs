@@ -139,9 +139,8 @@ impl Committer {
     /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
     fn evaluate(&mut self) {
         self.batch.now = now_millis();
-        // Once for a batch: so the store gets over its limit by what one batch adds, no more.
         let Shared { store, max_memory, .. } = &*self.shared;
-        self.batch.is_full = max_memory.is_some_and(|most| store.bytes() > most);
+        self.batch.room = max_memory.map(|most| most as i64 - store.bytes() as i64);
         let metrics = &self.shared.metrics;
         let mut started = Instant::now();
         let mut bytes = 0;
@@ -151,11 +150,12 @@ impl Committer {
             let mut done = 0;
             for operation in &mut submission.operations {
                 let Operation { command, reply, id, .. } = operation;
-                bytes += operation.bytes;
+                let pushed = self.batch.bytes;
                 let before = command.is_answered();
                 let mut view = self.batch.over(&*self.shared.store);
                 *reply = carry_out(&mut view, command, metrics);
-                bytes += reply.bytes();
+                // A COPY of a long value is short itself.
+                bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
                 let now = Instant::now();
                 count(metrics, *id, before, reply, now - started);
                 started = now;

@@ -32,7 +32,7 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
             let is_free = |view: &mut BatchView<'_>| entries.iter().all(|e| !view.has(e.key()));
             let sets = !*only_new || is_free(view);
             if sets {
-                entries.drain(..).for_each(|entry| view.batch.push(Mutation::Set(entry)));
+                entries.drain(..).for_each(|entry| view.push(Mutation::Set(entry)));
             }
             if *only_new { Reply::Integer(sets.into()) } else { Reply::Ok }
         }
@@ -43,7 +43,7 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
         Command::GetDel(key) => match view.entry(key) {
             None => Reply::Null,
             Some(entry) => {
-                view.batch.push(Mutation::Delete(key.clone()));
+                view.push(Mutation::Delete(key.clone()));
                 Reply::bulk(entry.value())
             }
         },
@@ -97,7 +97,7 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
             let copies = *replaces || !view.has(to);
             if copies {
                 let copy = Entry::expiring(to, entry.value(), entry.expiry());
-                view.batch.push(Mutation::Set(copy));
+                view.push(Mutation::Set(copy));
             }
             Reply::Integer(copies.into())
         }
@@ -119,14 +119,14 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
             Reply::Integer(entry.is_some().into())
         }
         Command::Clear => {
-            view.batch.push(Mutation::Clear);
+            view.push(Mutation::Clear);
             Reply::Ok
         }
         Command::Reclaim(keys) => {
             // A view does not show what has expired; whatever it shows was set anew meanwhile.
             for key in keys.drain(..) {
                 if !view.has(&key) {
-                    view.batch.push(Mutation::Delete(key));
+                    view.push(Mutation::Delete(key));
                 }
             }
             Reply::Ok
@@ -147,12 +147,19 @@ pub fn carry_out(
 ) -> Reply<'static> {
     let before = view.batch.mutations.len();
     let reply = match command {
-        Command::Transaction(..) if view.batch.is_full && command.may_grow() => OOM_IN_EXEC,
-        _ if view.batch.is_full && command.may_grow() => OOM,
         Command::Transaction(_, Some(watch)) if watch.0.load(Ordering::Relaxed) => Reply::NullArray,
-        Command::Transaction(commands, _) => Reply::Array(
-            commands.iter_mut().map(|command| carry_out(view, command, metrics)).collect(),
-        ),
+        // Once for all of it, as in Redis: it is carried out as a whole or not at all.
+        Command::Transaction(..) if view.is_full() && command.may_grow() => OOM_IN_EXEC,
+        Command::Transaction(commands, _) => {
+            let room = view.batch.room.take();
+            let bytes = view.batch.bytes;
+            let carried_out =
+                commands.iter_mut().map(|command| carry_out(view, command, metrics)).collect();
+            let grown = view.batch.bytes - bytes;
+            view.batch.room = room.map(|room| room - grown as i64);
+            Reply::Array(carried_out)
+        }
+        _ if view.is_full() && command.may_grow() => OOM,
         command if command.is_write() => write(view, command),
         command => {
             let mut owned = Reply::Null;
@@ -182,7 +189,7 @@ fn into_owned(reply: Reply<'_>) -> Reply<'static> {
 
 fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Reply<'static> {
     if options == SetOptions::default() {
-        view.batch.push(Mutation::Set(new));
+        view.push(Mutation::Set(new));
         return Reply::Ok;
     }
     let old = view.entry(new.key());
@@ -203,7 +210,7 @@ fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Reply<
             Some(at) => Entry::expiring(new.key(), new.value(), Some(at)),
             None => new,
         };
-        view.batch.push(Mutation::Set(new));
+        view.push(Mutation::Set(new));
     }
     reply
 }
@@ -211,7 +218,7 @@ fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Reply<
 fn remove(view: &mut BatchView<'_>, key: &Key) -> bool {
     let there = view.has(key);
     if there {
-        view.batch.push(Mutation::Delete(key.clone()));
+        view.push(Mutation::Delete(key.clone()));
     }
     there
 }
@@ -219,13 +226,13 @@ fn remove(view: &mut BatchView<'_>, key: &Key) -> bool {
 /// Gives a key another value and leaves its expiry as it is.
 fn replace(view: &mut BatchView<'_>, key: &[u8], value: &[u8], old: Option<&Entry>) {
     let expiry = old.and_then(Entry::expiry);
-    view.batch.push(Mutation::Set(Entry::expiring(key, value, expiry)));
+    view.push(Mutation::Set(Entry::expiring(key, value, expiry)));
 }
 
 /// Gives a key another expiry; one that is over already removes it.
 fn expire(view: &mut BatchView<'_>, entry: &Entry, at: Option<i64>) {
     let over = at.is_some_and(|at| at <= view.now());
-    view.batch.push(match over {
+    view.push(match over {
         true => Mutation::Delete(entry.key().into()),
         false => Mutation::Set(Entry::expiring(entry.key(), entry.value(), at)),
     });
@@ -281,9 +288,9 @@ fn rename(view: &mut BatchView<'_>, from: &Key, to: &Key, only_new: bool) -> Rep
         return Reply::Integer(0);
     }
     if from != to {
-        view.batch.push(Mutation::Delete(from.clone()));
+        view.push(Mutation::Delete(from.clone()));
         let renamed = Entry::expiring(to, entry.value(), entry.expiry());
-        view.batch.push(Mutation::Set(renamed));
+        view.push(Mutation::Set(renamed));
     }
     if only_new { Reply::Integer(1) } else { Reply::Ok }
 }
