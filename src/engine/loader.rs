@@ -11,7 +11,8 @@
 //! removes every key needs no agreement: each loader removes those of its shards. To look at a key and
 //! pass it by costs a tenth of what it costs to store it.
 //!
-//! It holds a few chunks of the log, whatever its length, and knows no files.
+//! It holds a few chunks of the log, or a few batches where one is longer than a chunk, however long the
+//! log is. It knows no files.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -40,8 +41,9 @@ struct Chunk {
     batches: Vec<Batch>,
 }
 
-/// A batch in a chunk, and where it came from.
+/// A batch in a chunk, and where it came from: which one of the log it is, too.
 struct Batch {
+    number: u64,
     payload_bytes: usize,
     records: u32,
     path: Arc<Path>,
@@ -60,11 +62,17 @@ pub fn load<T>(
         let loaders = (0..count).map(|number| Loader::start(scope, store, number, count));
         let loaders = loaders.collect::<std::io::Result<_>>();
         let loaders = loaders.context("cannot start a loader thread")?;
-        read(&mut Feeder {
+        let mut feeder = Feeder {
             loaders,
             chunk: Chunk::new(),
             sent: Vec::new(),
             path: Path::new("").into(),
+            batches: 0,
+        };
+        read(&mut feeder).or_else(|error| {
+            // What a loader has found stands before the place where the reading ended.
+            feeder.join()?;
+            Err(error)
         })
     })
 }
@@ -93,11 +101,19 @@ struct Feeder<'scope> {
     sent: Vec<Arc<Chunk>>,
     /// The file of the last batch.
     path: Arc<Path>,
+    /// Batches read so far.
+    batches: u64,
+}
+
+/// A batch that is not made of records.
+struct Refused {
+    number: u64,
+    damage: Damage,
 }
 
 struct Loader<'scope> {
     chunks: SyncSender<Arc<Chunk>>,
-    thread: ScopedJoinHandle<'scope, Result<(), Damage>>,
+    thread: ScopedJoinHandle<'scope, Result<(), Refused>>,
 }
 
 impl Replay for Feeder<'_> {
@@ -109,7 +125,9 @@ impl Replay for Feeder<'_> {
         let path = self.path.clone();
         self.chunk.payloads.extend_from_slice(payload);
         let payload_bytes = payload.len();
-        self.chunk.batches.push(Batch { payload_bytes, records, path, offset, first_lsn });
+        let number = self.batches;
+        self.batches += 1;
+        self.chunk.batches.push(Batch { number, payload_bytes, records, path, offset, first_lsn });
         match self.chunk.payloads.len() >= CHUNK_BYTES {
             true => self.hand_on(),
             false => Ok(()),
@@ -127,6 +145,7 @@ impl Feeder<'_> {
         // Memory that was there before: to get it from the system each time costs more than to fill it.
         let done = self.sent.iter().position(|chunk| Arc::strong_count(chunk) == 1);
         let used = done.and_then(|place| Arc::into_inner(self.sent.swap_remove(place)));
+        self.sent.retain(|chunk| Arc::strong_count(chunk) > 1);
         let next = used.map_or_else(Chunk::new, Chunk::emptied);
         let chunk = Arc::new(std::mem::replace(&mut self.chunk, next));
         self.sent.push(chunk.clone());
@@ -139,15 +158,15 @@ impl Feeder<'_> {
         Ok(())
     }
 
+    /// Waits for all loaders, and reports what is wrong in the first batch that any of them refused.
     fn join(&mut self) -> anyhow::Result<()> {
+        let mut refused = None;
         for Loader { chunks, thread } in self.loaders.drain(..) {
             drop(chunks);
-            match thread.join() {
-                Ok(loaded) => loaded?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            let loaded = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            refused = refused.into_iter().chain(loaded.err()).min_by_key(|batch| batch.number);
         }
-        Ok(())
+        refused.map_or(Ok(()), |Refused { damage, .. }| Err(damage.into()))
     }
 }
 
@@ -176,7 +195,7 @@ struct Part<'env> {
 }
 
 impl Part<'_> {
-    fn run(&self, chunks: &Receiver<Arc<Chunk>>) -> Result<(), Damage> {
+    fn run(&self, chunks: &Receiver<Arc<Chunk>>) -> Result<(), Refused> {
         for chunk in chunks {
             let share = chunk.batches.iter().map(|batch| batch.records as usize).sum::<usize>()
                 / self.store.shards();
@@ -186,11 +205,11 @@ impl Part<'_> {
             for batch in &chunk.batches {
                 let payload;
                 (payload, rest) = rest.split_at(batch.payload_bytes);
-                self.sort(payload, batch.records, &mut shards).map_err(|NotRecords| Damage {
-                    path: batch.path.to_path_buf(),
-                    offset: batch.offset,
-                    lsn: batch.first_lsn,
-                    what: Damage::NOT_AS_WRITTEN.to_owned(),
+                let Batch { number, records, offset, first_lsn: lsn, .. } = *batch;
+                self.sort(payload, records, &mut shards).map_err(|NotRecords| {
+                    let what = Damage::NOT_AS_WRITTEN.to_owned();
+                    let path = batch.path.to_path_buf();
+                    Refused { number, damage: Damage { path, offset, lsn, what } }
                 })?;
             }
             for (shard, changes) in self.shards().zip(&shards) {
@@ -278,6 +297,9 @@ mod tests {
         })
     }
 
+    /// What stands before the text of a record.
+    const HEADER: usize = 12;
+
     fn batch(mutations: &[Mutation]) -> (u32, Vec<u8>) {
         let mut payload = Vec::new();
         for mutation in mutations {
@@ -349,6 +371,16 @@ mod tests {
             let damage = error.downcast::<Damage>().expect("damage");
             assert_eq!((damage.offset, damage.lsn), (300, 3));
             assert!(damage.to_string().starts_with("a log: damaged at offset 300, LSN 3"));
+        }
+        // The first of several, whoever finds it, and also where the reading ends behind it.
+        let mut batches: Vec<_> = (0..40_u8)
+            .map(|key| batch(&[Mutation::Set(Entry::new(&[key], &[key; 100]))]))
+            .collect();
+        batches[3..].iter_mut().for_each(|(_, payload)| payload[HEADER + 4] ^= 1);
+        for _ in 0..10 {
+            let store = crate::store::new(8, 0);
+            let error = load_all(&*store, &batches).expect_err("it is no log");
+            assert_eq!(error.downcast::<Damage>().expect("damage").lsn, 4);
         }
         // Two records where the frame says one.
         let mut two = batch(&[set(b"1"), set(b"2")]);
