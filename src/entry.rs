@@ -1,7 +1,7 @@
 //! A key with its value and, if it has one, its time of expiry, as one run of bytes.
 //!
-//! It is made once, on the client's thread, from the bytes of the request, and then handed on: the
-//! log copies from it, the store keeps it. Nothing else holds keys or values.
+//! It is made on the client's thread, from the bytes of the request, and then handed on: the log copies
+//! from it, and the store keeps it as it is, or packs it with others. Nothing else holds keys or values.
 //!
 //! | bytes | field |
 //! |------:|-------|

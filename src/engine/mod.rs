@@ -128,7 +128,7 @@ struct Shared {
     compaction: Option<Arc<Compaction>>,
     /// The longest value that a command may make.
     max_value: usize,
-    /// What the store may take up; then nothing can be added.
+    /// What the store may take up; above it nothing can be added.
     max_memory: Option<usize>,
 }
 

@@ -208,7 +208,8 @@ impl Leaf {
         found.map(hash_table::OccupiedEntry::remove).expect("it was found there");
     }
 
-    /// After a large delete memory is given back. The factors keep a leaf from going to and fro.
+    /// After a large delete memory is given back, all but a page and a small index: leaves are not
+    /// merged again. The factors keep a leaf from going to and fro.
     fn shrink(&mut self, around: &mut Around<'_>) {
         let all_dead = self.small_bytes == 0 && self.dead_bytes > 0;
         if all_dead || self.dead_bytes > PAGE_BYTES.max(self.small_bytes / DEAD_PART) {

@@ -8,7 +8,7 @@
 //!
 //! It knows no entries. Whose a page is, it is told, and tells its owner when it has moved it.
 
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 
 /// Entries of up to a quarter of it lie in pages. A page ends where the next entry does not fit, so
 /// half an entry is lost in each, and half a page in each leaf: together 5 to 10 percent.
@@ -28,7 +28,8 @@ const NOBODY: u32 = u32::MAX;
 /// Pages, each by its number.
 ///
 /// - `owners` has one owner for each page there is; those of `NOBODY` are counted by `free`, and are
-///   in `holes`, which may hold others, too.
+///   in `holes`, which may hold others, too. While [`Pages::close_hole`] is asked again and again, the
+///   last page may be free without being there.
 #[derive(Default)]
 pub struct Pages {
     chunks: Vec<MmapMut>,
@@ -72,7 +73,13 @@ impl Pages {
         let page = u32::try_from(self.owners.len()).expect("2^32 pages are 8 TiB");
         if self.owners.len() == self.chunks.len() * CHUNK_PAGES {
             let chunk = MmapMut::map_anon(CHUNK_PAGES * PAGE_BYTES);
-            self.chunks.push(chunk.expect("without memory there is no going on"));
+            let chunk = chunk.expect("without memory there is no going on");
+            // Where every mapping gets huge pages, a shard with one key would take up 2 MiB. A kernel
+            // that has none refuses, which is as good.
+            if self.chunks.is_empty() {
+                chunk.advise(Advice::NoHugePage).ok();
+            }
+            self.chunks.push(chunk);
         }
         self.owners.push(owner);
         page
