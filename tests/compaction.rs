@@ -215,3 +215,19 @@ fn the_log_stays_short_by_itself_under_load_and_over_kills() {
     assert!(Path::new(dir.path()).join("wal_file").exists());
     server.stop();
 }
+
+#[test]
+fn a_compaction_that_was_asked_for_is_scheduled_or_running_until_it_is_over() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    for round in 1..=20 {
+        ask(&engine, set(&format!("key{round}"), "value"));
+        assert_eq!(engine.compact(), Some(true));
+        // In this order: it runs before it is no longer scheduled.
+        while engine.state().compaction_asked || metrics.compaction.running.get() == 1 {
+            std::thread::yield_now();
+        }
+        assert_eq!(metrics.compaction.done.get(), round);
+    }
+    assert!(engine.close());
+}

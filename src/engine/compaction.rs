@@ -123,6 +123,11 @@ impl Compaction {
         is_new
     }
 
+    /// Whether one was asked for that has not begun.
+    pub fn is_asked(&self) -> bool {
+        self.state.lock().asked
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         self.state.lock().stop = true;
@@ -157,10 +162,14 @@ impl Compaction {
         while let Some(asked) = self.pause() {
             let due = self.is_due() && Instant::now() >= not_before;
             if !(asked || due) || shared.failure.lock().is_some() {
+                self.state.lock().asked = false;
                 continue;
             }
-            self.state.lock().running = true;
+            // It runs before it is no longer asked for, so that whoever waits for both sees no gap.
             shared.metrics.compaction.begin();
+            let mut state = self.state.lock();
+            (state.asked, state.running) = (false, true);
+            drop(state);
             let started = Instant::now();
             let outcome = self.compact(shared, disk, &names);
             if self.is_stopped() && outcome.is_err() {
@@ -263,7 +272,7 @@ impl Compaction {
         if !state.stop && !state.asked {
             self.changed.wait_for(&mut state, INTERVAL);
         }
-        (!state.stop).then(|| std::mem::take(&mut state.asked))
+        (!state.stop).then_some(state.asked)
     }
 
     fn is_stopped(&self) -> bool {

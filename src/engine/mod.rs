@@ -286,6 +286,7 @@ impl Engine {
             expiring: store.expiring(),
             bytes: store.bytes(),
             max_memory: *max_memory,
+            compaction_asked: compaction.as_ref().is_some_and(|compaction| compaction.is_asked()),
             snapshot_bytes,
             log_bytes,
             failure: failure.lock().as_ref().map(|Failure(why)| why.to_string()),
@@ -334,6 +335,8 @@ pub struct State {
     pub bytes: usize,
     /// What it may take up.
     pub max_memory: Option<usize>,
+    /// Whether a compaction was asked for that has not begun.
+    pub compaction_asked: bool,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.

@@ -31,7 +31,6 @@ impl CompactionStats {
 
     /// It has ended; with bytes before and after if it succeeded.
     pub fn end(&self, bytes: Option<(u64, u64)>, elapsed: Duration) {
-        self.running.set(0);
         self.last_millis.set(elapsed.as_millis() as u64);
         self.last_failed.set(u64::from(bytes.is_none()));
         match bytes {
@@ -42,5 +41,7 @@ impl CompactionStats {
                 self.bytes_after.set(after);
             }
         }
+        // Last, so that whoever waits for it finds the rest.
+        self.running.set(0);
     }
 }

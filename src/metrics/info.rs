@@ -74,6 +74,7 @@ impl Metrics {
                 ("rdb_bgsave_in_progress", &0),
                 ("aof_enabled", &1),
                 ("aof_rewrite_in_progress", &compaction.running.get()),
+                ("aof_rewrite_scheduled", &u8::from(facts.compaction_asked)),
                 ("aof_last_rewrite_time_sec", &(compaction.last_millis.get() / 1000)),
                 ("aof_last_bgrewrite_status", &if compaction_failed { "err" } else { "ok" }),
                 ("aof_last_write_status", &status),
@@ -159,6 +160,8 @@ pub struct Facts {
     pub store_bytes: usize,
     /// What it may take up, 0 if that is not limited.
     pub max_memory: usize,
+    /// Whether a compaction was asked for that has not begun.
+    pub compaction_asked: bool,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.

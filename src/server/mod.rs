@@ -25,7 +25,7 @@ use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::engine::{Engine, State};
+use crate::engine::Engine;
 use crate::metrics::{Facts, Metrics};
 use crate::protocol::Limits;
 use crate::sync::thread;
@@ -102,21 +102,21 @@ struct Shared {
 
 impl Shared {
     fn info(&self, sections: &[String]) -> String {
-        let State { keys, expiring, bytes, max_memory, snapshot_bytes, log_bytes, failure } =
-            self.engine.state();
+        let state = self.engine.state();
         self.metrics.render(
             sections,
             &Facts {
                 redis_version: session::REDIS_VERSION,
                 port: self.port.load(Ordering::Relaxed),
                 max_clients: self.settings.max_clients,
-                keys,
-                expiring,
-                store_bytes: bytes,
-                max_memory: max_memory.unwrap_or(0),
-                snapshot_bytes,
-                log_bytes,
-                failure,
+                keys: state.keys,
+                expiring: state.expiring,
+                store_bytes: state.bytes,
+                max_memory: state.max_memory.unwrap_or(0),
+                compaction_asked: state.compaction_asked,
+                snapshot_bytes: state.snapshot_bytes,
+                log_bytes: state.log_bytes,
+                failure: state.failure,
             },
         )
     }
