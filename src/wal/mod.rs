@@ -205,7 +205,7 @@ impl Wal {
         let file = disk.open(names.active(), access(options.sync))?;
         // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let first = options.first_segment_bytes;
-        let len = found.end.next_multiple_of(first) + first;
+        let len = (found.end + first / 2).next_multiple_of(first);
         let file_bytes = found.file_bytes;
         let segment =
             Segment::resume(file, found.header, found.end, found.last_checksum, file_bytes);
