@@ -59,6 +59,8 @@
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
+//! [`scaling`] says what this would do on more cores than two, and what would have to change.
+//!
 //! # Threads
 //!
 //! | name | started in | does |
@@ -84,6 +86,8 @@ pub mod metrics;
 pub mod protocol;
 pub mod quote;
 pub mod record;
+#[doc = include_str!("scaling.md")]
+pub mod scaling {}
 pub mod server;
 pub mod store;
 pub mod sync;
