@@ -47,6 +47,15 @@ pub struct Parts<'a> {
     pub expiry: Option<i64>,
 }
 
+/// An entry on its way into a store: made already, or the parts of one, so that it is made where it is
+/// to lie.
+pub enum New<'a> {
+    /// An entry.
+    Made(Box<Entry>),
+    /// What it is made of.
+    Parts(Parts<'a>),
+}
+
 /// What the first bytes of an entry say.
 struct Header {
     expires: bool,
@@ -121,6 +130,48 @@ impl Parts<'_> {
         let wide = key > LONGEST_NARROW_KEY || value > LONGEST_NARROW_VALUE;
         let bytes = if wide { WIDE_BYTES } else { NARROW_BYTES };
         Header { expires: self.expiry.is_some(), bytes, key, value }
+    }
+}
+
+impl New<'_> {
+    /// Its key.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            New::Made(entry) => entry.key(),
+            New::Parts(parts) => parts.key,
+        }
+    }
+
+    /// Whether it has an expiry.
+    pub fn expires(&self) -> bool {
+        match self {
+            New::Made(entry) => entry.expiry().is_some(),
+            New::Parts(parts) => parts.expiry.is_some(),
+        }
+    }
+
+    /// Bytes of the entry.
+    pub fn bytes(&self) -> usize {
+        match self {
+            New::Made(entry) => entry.bytes(),
+            New::Parts(parts) => parts.bytes(),
+        }
+    }
+
+    /// Writes the entry, which has as many bytes.
+    pub fn write_to(&self, bytes: &mut [u8]) {
+        match self {
+            New::Made(entry) => bytes.copy_from_slice(entry.as_bytes()),
+            New::Parts(parts) => parts.write_to(bytes),
+        }
+    }
+
+    /// The entry on its own.
+    pub fn into_box(self) -> Box<Entry> {
+        match self {
+            New::Made(entry) => entry,
+            New::Parts(parts) => parts.to_entry(),
+        }
     }
 }
 

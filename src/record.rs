@@ -19,6 +19,9 @@ use crate::command::{Change, Mutation};
 use crate::entry::{Entry, Parts};
 
 const HEADER_BYTES: usize = 12;
+
+/// No record is shorter: that is a DEL of the empty key.
+pub const LEAST_BYTES: usize = HEADER_BYTES + 7;
 const SET: &[u8] = b"3SET";
 const DEL: &[u8] = b"3DEL";
 const CLEAR: &[u8] = b"8FLUSHALL";

@@ -238,3 +238,22 @@ fn a_second_signal_ends_the_server_too_and_loses_nothing() {
     let server = Server::start(dir.path(), &[]);
     assert_eq!(Client::connect(&server).ask("GET a"), "+OK 1");
 }
+
+/// A segment is prepared up to 64 MiB; a batch that is larger makes it grow, and a start fills it up behind
+/// that.
+#[test]
+fn a_value_larger_than_any_prepared_segment_survives_restarts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let value = "x".repeat(65 << 20);
+    let mut server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    client.send(format!("*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n${}\r\n{value}\r\n", value.len()));
+    assert_eq!(client.line().trim_end(), "+OK");
+    for _ in 0..3 {
+        server.stop();
+        server = Server::start(dir.path(), &[]);
+    }
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("STRLEN key").trim_end(), format!(":{}", value.len()));
+    server.stop();
+}

@@ -293,15 +293,17 @@ fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was(
     // Segments that grow, so that a start fills less than there was.
     let log = wal::Options { first_segment_bytes: 8 << 10, ..options() };
     let open = |disk: &DoubleDisk| open_with(disk, log.clone(), Fsync::Always, Arc::default());
-    for batches in 1..BATCHES {
+    for (batches, stops) in (1..BATCHES).flat_map(|batches| [(batches, 1), (batches, 3)]) {
         let disk = DoubleDisk::default();
         let engine = open(&disk).expect("a fresh log");
         for batch in 0..batches {
             ask(&engine, set(&format!("key{batch}"), &expected(batch)));
         }
         assert!(engine.close());
+        // Stops with nothing written between: each has a mark of its own.
+        (1..stops).for_each(|_| assert!(open(&disk).expect("it was closed in order").close()));
         let engine = open(&disk).expect("it was closed in order");
-        assert_eq!(ask(&engine, set(TORN, &"x".repeat(9000))), Reply::Ok);
+        assert_eq!(ask(&engine, set(TORN, &"x".repeat(5000))), Reply::Ok);
         let mut files = disk.files();
         drop(engine);
         files.remove(Path::new("/log/wal_file.next"));
@@ -313,4 +315,27 @@ fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was(
         let missing = start(&files).unwrap_or_else(|error| panic!("{batches} batches: {error}"));
         assert_eq!(missing, (batches..BATCHES).collect::<Vec<_>>());
     }
+}
+
+/// The mark of a stop stands behind a segment that is full to its end. It is what tells that the last
+/// batch was acknowledged, so a start must leave it alone until another batch is there.
+#[test]
+fn a_start_keeps_the_mark_behind_a_full_segment() {
+    let log = wal::Options { first_segment_bytes: 8 << 10, ..options() };
+    let open = |disk: &DoubleDisk| open_with(disk, log.clone(), Fsync::Always, Arc::default());
+    let disk = DoubleDisk::default();
+    let engine = open(&disk).expect("a fresh log");
+    ask(&engine, set("key0", &"x".repeat(9000)));
+    assert!(engine.close());
+    // A start that cannot do more than read and fill up.
+    let before = disk.files();
+    let engine = open(&disk).expect("it was closed in order");
+    let mut files = disk.files();
+    drop(engine);
+    files.remove(Path::new("/log/wal_file.next"));
+    let (old, new) = (&before[Path::new(ACTIVE)], &files[Path::new(ACTIVE)]);
+    assert!(
+        new.starts_with(old) && new.len() > old.len(),
+        "the start changes nothing that is there"
+    );
 }

@@ -126,7 +126,8 @@ impl Committer {
         }
         self.batch.clear();
         // Who is answered may queue again before the last is, and must not be counted twice.
-        let clients = self.evaluated.len() + self.shared.queue.len();
+        let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
+        let clients = asked.count() + self.shared.queue.len();
         let began = Instant::now();
         for Submission { recipient, operations } in self.evaluated.drain(..) {
             recipient.deliver(&operations);

@@ -161,7 +161,10 @@ impl Compaction {
         let mut not_before = Instant::now();
         while let Some(asked) = self.pause() {
             let due = self.is_due() && Instant::now() >= not_before;
-            if !(asked || due) || shared.failure.lock().is_some() {
+            if !(asked || due) {
+                continue;
+            }
+            if shared.failure.lock().is_some() {
                 self.state.lock().asked = false;
                 continue;
             }
@@ -172,6 +175,8 @@ impl Compaction {
             drop(state);
             let started = Instant::now();
             let outcome = self.compact(shared, disk, &names);
+            // Before it is told that it is over, so that then another one can be asked for.
+            self.state.lock().running = false;
             if self.is_stopped() && outcome.is_err() {
                 log::info!("the server stops, the running compaction is given up");
             } else {
@@ -185,7 +190,6 @@ impl Compaction {
                     backoff = (backoff * 2).min(LONGEST_BACKOFF);
                 }
             }
-            self.state.lock().running = false;
         }
     }
 

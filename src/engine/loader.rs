@@ -197,8 +197,10 @@ struct Part<'env> {
 impl Part<'_> {
     fn run(&self, chunks: &Receiver<Arc<Chunk>>) -> Result<(), Refused> {
         for chunk in chunks {
-            let share = chunk.batches.iter().map(|batch| batch.records as usize).sum::<usize>()
-                / self.store.shards();
+            let records: usize = chunk.batches.iter().map(|batch| batch.records as usize).sum();
+            // A frame may say anything; the bytes are there.
+            let share =
+                records.min(chunk.payloads.len() / record::LEAST_BYTES) / self.store.shards();
             let room = |_| Vec::with_capacity(share + share / 4);
             let mut shards: Vec<Vec<Change<'_>>> = self.shards().map(room).collect();
             let mut rest = &chunk.payloads[..];

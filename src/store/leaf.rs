@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::{HashTable, hash_table};
 
 use super::pages::{Moved, PAGE_BYTES, Pages};
-use crate::entry::{Entry, Parts};
+use crate::entry::{Entry, New};
 
 /// An entry with more bytes stays in its box: of these, a page holds at least four. There a pointer
 /// of 16 bytes and the allocator's rounding are a few percent.
@@ -53,15 +53,6 @@ pub struct Around<'a> {
 struct Place(u32);
 
 const IS_LARGE: u32 = 1 << 31;
-
-/// An entry that is to be put in: made already, or the parts of one, so that it is made where it is to
-/// lie.
-pub enum New<'a> {
-    /// An entry.
-    Made(Box<Entry>),
-    /// What it is made of.
-    Parts(Parts<'a>),
-}
 
 /// What is left to say of an entry that is gone.
 pub struct Gone {
@@ -279,52 +270,8 @@ impl Leaf {
 }
 
 /// What an entry of so many bytes takes up outside the pages.
-fn large_bytes(bytes: usize) -> usize {
+pub fn large_bytes(bytes: usize) -> usize {
     if bytes > LARGEST_SMALL_BYTES { bytes + size_of::<Box<Entry>>() } else { 0 }
-}
-
-impl New<'_> {
-    /// Its key.
-    pub fn key(&self) -> &[u8] {
-        match self {
-            New::Made(entry) => entry.key(),
-            New::Parts(parts) => parts.key,
-        }
-    }
-
-    /// Whether it has an expiry.
-    pub fn expires(&self) -> bool {
-        match self {
-            New::Made(entry) => entry.expiry().is_some(),
-            New::Parts(parts) => parts.expiry.is_some(),
-        }
-    }
-
-    /// What it will take up outside the pages.
-    pub fn large_bytes(&self) -> usize {
-        large_bytes(self.bytes())
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            New::Made(entry) => entry.bytes(),
-            New::Parts(parts) => parts.bytes(),
-        }
-    }
-
-    fn write_to(&self, bytes: &mut [u8]) {
-        match self {
-            New::Made(entry) => bytes.copy_from_slice(entry.as_bytes()),
-            New::Parts(parts) => parts.write_to(bytes),
-        }
-    }
-
-    fn into_box(self) -> Box<Entry> {
-        match self {
-            New::Made(entry) => entry,
-            New::Parts(parts) => parts.to_entry(),
-        }
-    }
 }
 
 impl Around<'_> {

@@ -12,10 +12,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use super::leaf::{Around, Gone, Leaf, New};
+use super::leaf::{Around, Gone, Leaf, large_bytes};
 use super::pages::Pages;
 use crate::command::{Change, Mutation};
-use crate::entry::Entry;
+use crate::entry::{Entry, New};
 
 /// A leaf with this many entries is split. hashbrown fills a table of 512 buckets up to seven
 /// eighths; one more entry would make it double.
@@ -146,7 +146,7 @@ impl Table {
     fn insert(&mut self, hash: u64, new: New<'_>) {
         self.len += 1;
         self.expiring += usize::from(new.expires());
-        self.large_bytes += new.large_bytes();
+        self.large_bytes += large_bytes(new.bytes());
         loop {
             let index = self.leaf_index(prefix(hash));
             let (depth, leaf) = &self.leaves[index];

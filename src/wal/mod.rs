@@ -206,13 +206,11 @@ impl Wal {
         // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let first = options.first_segment_bytes;
         let len = (found.end + first / 2).next_multiple_of(first);
-        let file_bytes = found.file_bytes;
-        let segment =
-            Segment::resume(file, found.header, found.end, found.last_checksum, file_bytes);
-        let mut wal = Wal::assemble(disk, names, options, segment?, found.next_lsn);
+        let segment = Segment::resume(file, &found)?;
+        let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
         wal.total_bytes = found.bytes;
         // A start must not fail for want of space: what is there can be read.
-        if wal.unless_failed(|wal| wal.segment.fill_up(len, file_bytes)).is_ok() {
+        if wal.unless_failed(|wal| wal.segment.fill_up(len, found.file_bytes)).is_ok() {
             wal.start_preparer()?;
         }
         let summary = Summary {

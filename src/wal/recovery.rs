@@ -119,8 +119,11 @@ pub struct Recovered {
     pub last_checksum: u32,
     /// The LSN of its next record.
     pub next_lsn: u64,
-    /// How long the file was when its last frame was written.
+    /// How long the file has to be, if it was not closed: as long as its last batch says, or the mark
+    /// behind that.
     pub file_bytes: u64,
+    /// Bytes of the mark at the end, 0 if there is none.
+    pub mark_bytes: u64,
     /// What has to be cut.
     pub torn: Option<Torn>,
     /// Whether the last server stopped in order.
@@ -208,6 +211,7 @@ impl LogReader {
             last_checksum: following.previous_checksum,
             next_lsn: following.first_lsn,
             file_bytes: found.bytes,
+            mark_bytes: 0,
             torn: None,
             closed: false,
             segments: 0,
@@ -236,6 +240,7 @@ impl LogReader {
             last_checksum: header.previous_checksum,
             next_lsn: header.first_lsn,
             file_bytes: header.file_bytes,
+            mark_bytes: 0,
             torn: None,
             closed: false,
             segments: before.as_ref().map_or(0, |before| before.segments) + 1,
@@ -264,8 +269,11 @@ impl LogReader {
             if frame.previous_checksum != now.last_checksum {
                 bail!(damage(offset, lsn, "the batch here does not follow the one before it"));
             }
-            now.file_bytes = frame.file_bytes;
             if frame.kind != Kind::Batch {
+                // The next batch takes the mark's place, and may be torn; then the one before it is the
+                // last.
+                now.file_bytes = now.file_bytes.max(frame.file_bytes);
+                now.mark_bytes = frame.frame_bytes();
                 now.closed = frame.kind == Kind::Closed;
                 break;
             }
@@ -286,6 +294,7 @@ impl LogReader {
             now.last_checksum = checksum_of(&frame.encode(header.epoch));
             now.next_lsn += u64::from(records);
             now.end += frame.frame_bytes();
+            now.file_bytes = frame.file_bytes;
             now.batches += 1;
             now.records += u64::from(records);
             now.bytes += frame.frame_bytes();
@@ -372,10 +381,9 @@ pub(super) fn find_torn(
         );
         bail!(damage(reader.file_bytes(), now.next_lsn, &what));
     }
-    // The file is made as long again, so nothing impossible may be believed: a segment
-    // is prepared up to a limit, and grows beyond that only by its content.
-    let content = now.end + BLOCK_BYTES as u64;
-    if now.file_bytes > content.max(super::LARGEST_SEGMENT_BYTES) {
+    // The file is made as long again, so nothing impossible may be believed: a segment is prepared up
+    // to a limit, or filled up by less than that behind its content.
+    if now.file_bytes > now.end + super::LARGEST_SEGMENT_BYTES {
         let what = format!("the file cannot have been {} bytes long", now.file_bytes);
         bail!(damage(now.end, now.next_lsn, &what));
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
+use super::recovery::Recovered;
 
 /// Zeros are written in pieces of this size: large enough to be quick, small enough that a
 /// commit's flush never queues behind much of it.
@@ -159,25 +160,23 @@ impl Segment {
         Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
     }
 
-    /// Goes on with a segment that recovery has read up to `end`, and whose last frame says that it had
-    /// `file_bytes`.
-    pub fn resume(
-        file: Box<dyn DiskFile>,
-        header: SegmentHeader,
-        end: u64,
-        last_checksum: u32,
-        file_bytes: u64,
-    ) -> io::Result<Segment> {
-        let len = file.len()?.min(file_bytes).next_multiple_of(BLOCK_BYTES as u64);
+    /// Goes on with a segment as recovery has found it.
+    pub fn resume(file: Box<dyn DiskFile>, found: &Recovered) -> io::Result<Segment> {
+        let Recovered { header, end, last_checksum, file_bytes, mark_bytes, .. } = *found;
+        // What is behind `file_bytes` was never filled, but for the mark of a full segment: that has to
+        // stay until a batch takes its place.
+        let filled = file.len()?.min(file_bytes).max(end + mark_bytes);
+        let len = filled.next_multiple_of(BLOCK_BYTES as u64);
         Ok(Segment { file, header, end, len, last_checksum })
     }
 
     /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
     /// zeros is written to without a journal.
     ///
-    /// The next batch overwrites the mark of that stop. If it is torn, the frame before it is the
-    /// last, and recovery holds the file against the `file_bytes` it had then. So it gets them back,
-    /// without a write: the part behind `len` is a hole, and no batch goes there.
+    /// The next batch overwrites the mark of that stop. If it is torn, the batch before it is the last,
+    /// and recovery holds the file against the `file_bytes` it had then. So it gets them back, without
+    /// a write: the part behind `len` is a hole, and no batch goes there. (After a crash it may be taken
+    /// for filled. That costs a journal's commit for each block of it, no more.)
     pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
         let is_cut = self.file.len()? < file_bytes;
         if self.len < len {
