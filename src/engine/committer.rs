@@ -141,7 +141,8 @@ impl Committer {
     fn evaluate(&mut self) {
         self.batch.now = now_millis();
         let Shared { store, max_memory, .. } = &*self.shared;
-        self.batch.room = max_memory.map(|most| most as i64 - store.bytes() as i64);
+        self.batch.room =
+            max_memory.map(|most| i64::try_from(most).unwrap_or(i64::MAX) - store.bytes() as i64);
         let metrics = &self.shared.metrics;
         let mut started = Instant::now();
         let mut bytes = 0;

@@ -206,7 +206,10 @@ impl Wal {
         // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let first = options.first_segment_bytes;
         let len = (found.end + first / 2).next_multiple_of(first);
-        let segment = Segment::resume(file, &found)?;
+        // What is behind `file_bytes` was never filled, but for the mark of a full segment: that has to
+        // stay until a batch takes its place.
+        let filled = file.len()?.min(found.file_bytes).max(found.end + found.mark_bytes);
+        let segment = Segment::resume(file, found.header, found.end, found.last_checksum, filled);
         let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
         wal.total_bytes = found.bytes;
         // A start must not fail for want of space: what is there can be read.

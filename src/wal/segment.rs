@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
-use super::recovery::Recovered;
 
 /// Zeros are written in pieces of this size: large enough to be quick, small enough that a
 /// commit's flush never queues behind much of it.
@@ -160,14 +159,16 @@ impl Segment {
         Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
     }
 
-    /// Goes on with a segment as recovery has found it.
-    pub fn resume(file: Box<dyn DiskFile>, found: &Recovered) -> io::Result<Segment> {
-        let Recovered { header, end, last_checksum, file_bytes, mark_bytes, .. } = *found;
-        // What is behind `file_bytes` was never filled, but for the mark of a full segment: that has to
-        // stay until a batch takes its place.
-        let filled = file.len()?.min(file_bytes).max(end + mark_bytes);
+    /// Goes on with a segment that recovery has read up to `end`, and that is filled up to `filled`.
+    pub fn resume(
+        file: Box<dyn DiskFile>,
+        header: SegmentHeader,
+        end: u64,
+        last_checksum: u32,
+        filled: u64,
+    ) -> Segment {
         let len = filled.next_multiple_of(BLOCK_BYTES as u64);
-        Ok(Segment { file, header, end, len, last_checksum })
+        Segment { file, header, end, len, last_checksum }
     }
 
     /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
