@@ -2,9 +2,9 @@
 //!
 //! The text of a record is the seed program's own, so that `strings` on a log reads as the seed's
 //! does: `3SET5hello5world\n`, `3DEL5hello0\n`. An expiry is a third field, milliseconds of Unix
-//! time: `3SET5hello5world13` `1795000000000\n`. `8FLUSHALL00\n` removes every key. Alone it is ambiguous, because a key or value that
-//! begins with a digit runs into the length before it (`3SET11...`). So a header goes before it,
-//! the reader slices by that, and holds the text against it:
+//! time: `3SET5hello5world13` `1795000000000\n`. `8FLUSHALL00\n` removes every key. Alone the text is
+//! ambiguous, because a key or value that begins with a digit runs into the length before it
+//! (`3SET11...`). So a header goes before it, the reader slices by that, and holds the text against it:
 //!
 //! | bytes | field |
 //! |------:|-------|

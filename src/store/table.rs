@@ -7,8 +7,8 @@
 //! prefixes are also what SCAN walks along: a split makes the ranges finer and never moves a key to
 //! a place that a cursor has passed.
 //!
-//! Entries hold their own key, so a key is stored once; a leaf packs them together. The hash is keyed at random for each table
-//! (SipHash, std's own), so that no client can choose keys that collide.
+//! Entries hold their own key, so a key is stored once; a leaf packs them together. The hash is keyed at
+//! random for each table (SipHash, std's own), so that no client can choose keys that collide.
 
 use std::hash::{BuildHasher, RandomState};
 
