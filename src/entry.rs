@@ -98,31 +98,39 @@ impl Parts<'_> {
 
     /// The entry that they make.
     pub fn to_entry(&self) -> Box<Entry> {
-        let mut bytes = vec![0; self.bytes()].into_boxed_slice();
-        self.write_to(&mut bytes);
-        Entry::wrap_box(bytes)
+        let mut bytes = Vec::with_capacity(self.bytes());
+        self.pieces(|piece| bytes.extend_from_slice(piece));
+        Entry::wrap_box(bytes.into_boxed_slice())
     }
 
-    /// Writes the entry that they make, which has as many bytes. Each length is far less than 4 GiB;
-    /// the protocol sees to that.
+    /// Writes the entry that they make, which has as many bytes.
     pub fn write_to(&self, bytes: &mut [u8]) {
+        let mut rest = bytes;
+        self.pieces(|piece| {
+            let (here, behind) = std::mem::take(&mut rest).split_at_mut(piece.len());
+            here.copy_from_slice(piece);
+            rest = behind;
+        });
+    }
+
+    /// The entry that they make, piece by piece. Each length is far less than 4 GiB; the protocol sees
+    /// to that.
+    fn pieces(&self, mut write: impl FnMut(&[u8])) {
         let Parts { key, value, expiry } = *self;
-        let header = self.header();
-        let flag = if header.expires { EXPIRES } else { 0 };
-        if header.bytes == NARROW_BYTES {
-            bytes[..NARROW_BYTES].copy_from_slice(&[flag | key.len() as u8, value.len() as u8]);
+        let flag = if expiry.is_some() { EXPIRES } else { 0 };
+        if self.header().bytes == NARROW_BYTES {
+            write(&[flag | key.len() as u8, value.len() as u8]);
         } else {
             let length = |part: &[u8]| u32::try_from(part.len()).expect("it is less than 4 GiB");
-            bytes[0] = flag | WIDE;
-            bytes[1..5].copy_from_slice(&length(key).to_le_bytes());
-            bytes[5..WIDE_BYTES].copy_from_slice(&length(value).to_le_bytes());
+            write(&[flag | WIDE]);
+            write(&length(key).to_le_bytes());
+            write(&length(value).to_le_bytes());
         }
         if let Some(at) = expiry {
-            bytes[header.bytes..][..EXPIRY_BYTES].copy_from_slice(&at.to_le_bytes());
+            write(&at.to_le_bytes());
         }
-        let (before, its_value) = bytes.split_at_mut(header.key_start() + key.len());
-        before[header.key_start()..].copy_from_slice(key);
-        its_value.copy_from_slice(value);
+        write(key);
+        write(value);
     }
 
     fn header(&self) -> Header {

@@ -139,7 +139,7 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
     }
 }
 
-/// Carries out any command, also a transaction.
+/// Carries out any command, also a transaction, unless it may add something to a full store.
 pub fn carry_out(
     view: &mut BatchView<'_>,
     command: &mut Command,
@@ -150,25 +150,24 @@ pub fn carry_out(
         Command::Transaction(_, Some(watch)) if watch.0.load(Ordering::Relaxed) => Reply::NullArray,
         // Once for all of it, as in Redis: it is carried out as a whole or not at all.
         Command::Transaction(..) if view.is_full() && command.may_grow() => OOM_IN_EXEC,
-        Command::Transaction(commands, _) => {
-            let room = view.batch.room.take();
-            let bytes = view.batch.bytes;
-            let carried_out =
-                commands.iter_mut().map(|command| carry_out(view, command, metrics)).collect();
-            let grown = view.batch.bytes - bytes;
-            view.batch.room = room.map(|room| room - grown as i64);
-            Reply::Array(carried_out)
-        }
+        Command::Transaction(commands, _) => Reply::Array(
+            commands.iter_mut().map(|command| perform(view, command, metrics)).collect(),
+        ),
         _ if view.is_full() && command.may_grow() => OOM,
-        command if command.is_write() => write(view, command),
-        command => {
-            let mut owned = Reply::Null;
-            read(view, command, metrics, &mut |reply| owned = into_owned(reply));
-            owned
-        }
+        command => perform(view, command, metrics),
     };
     view.batch.together |= view.batch.mutations.len() - before > 1;
     reply
+}
+
+/// Carries out a command that is no transaction.
+fn perform(view: &mut BatchView<'_>, command: &mut Command, metrics: &Metrics) -> Reply<'static> {
+    if command.is_write() {
+        return write(view, command);
+    }
+    let mut owned = Reply::Null;
+    read(view, command, metrics, &mut |reply| owned = into_owned(reply));
+    owned
 }
 
 fn into_owned(reply: Reply<'_>) -> Reply<'static> {

@@ -173,6 +173,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::Request;
 
     #[test]
     fn keys_are_found_where_the_table_says() {
@@ -189,6 +190,27 @@ mod tests {
             let found: Vec<&[u8]> = spec.keys_among(&words).collect();
             assert_eq!(found.join(&b' '), keys.as_bytes(), "{request}");
         }
+    }
+
+    #[test]
+    fn what_changes_something_and_what_may_grow_is_what_the_table_says() {
+        let mut looked_at = 0;
+        for spec in COMMANDS {
+            // The least words that it takes, all of them a key, a number and a value.
+            let count = spec.arity.unsigned_abs() as usize;
+            let words: Vec<&[u8]> = std::iter::once(spec.name.as_bytes())
+                .chain(std::iter::repeat(&b"1"[..]))
+                .take(count)
+                .collect();
+            let Ok(Request::Command(command)) = (spec.parse)(&words) else {
+                continue;
+            };
+            let has = |flag| spec.flags.contains(&flag);
+            assert_eq!(command.is_write(), has("write"), "{}", spec.name);
+            assert_eq!(command.may_grow(), has("denyoom"), "{}", spec.name);
+            looked_at += 1;
+        }
+        assert!(looked_at > 30, "{looked_at} of {}", COMMANDS.len());
     }
 
     #[test]

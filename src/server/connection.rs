@@ -74,8 +74,11 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
                 shared.metrics.input_bytes.add(count as u64);
                 last_read = Instant::now();
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) =>
+            {
+                continue;
+            }
             Err(error) => {
                 log::debug!("client {}: cannot read: {error}", outbox.id);
                 break;

@@ -8,7 +8,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::{HashTable, hash_table};
+use hashbrown::HashTable;
 
 use super::pages::{Moved, PAGE_BYTES, Pages};
 use crate::entry::{Entry, New};
@@ -106,14 +106,15 @@ impl Leaf {
 
     /// Removes the entry of a key.
     pub fn remove(&mut self, around: &mut Around<'_>, hash: u64, key: &[u8]) -> Option<Gone> {
-        let place = self.find(around.pages, hash, key)?;
+        let Leaf { index, pages, large, .. } = &mut *self;
+        let is_it = |&place: &Place| entry_at(around.pages, pages, large, place).key() == key;
+        let (place, _) = index.find_entry(hash, is_it).ok()?.remove();
         let gone = self.gone(around.pages, place);
         if place.large().is_none() {
             let bytes = self.entry(around.pages, place).bytes();
             self.small_bytes -= bytes;
             self.dead_bytes += bytes;
         }
-        self.unindex(hash, place);
         if let Some(number) = place.large() {
             self.large.swap_remove(number);
             if let Some(moved) = self.large.get(number) {
@@ -192,11 +193,6 @@ impl Leaf {
 
     fn find(&self, pages: &Pages, hash: u64, key: &[u8]) -> Option<Place> {
         self.index.find(hash, |&place| self.entry(pages, place).key() == key).copied()
-    }
-
-    fn unindex(&mut self, hash: u64, place: Place) {
-        let found = self.index.find_entry(hash, |&other| other == place);
-        found.map(hash_table::OccupiedEntry::remove).expect("it was found there");
     }
 
     /// After a large delete memory is given back, all but a page and a small index: leaves are not
