@@ -4,12 +4,15 @@
 mod common;
 mod double;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use common::{Client, Rng, Server, contents, eventually, seed};
-use double::clients::{History, Random, ask, check_restarts, open, open_counted, set, value, work};
+use double::clients::{
+    History, Random, ask, check_restarts, open, open_counted, send, set, value, work,
+};
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
@@ -126,6 +129,46 @@ fn what_is_there_after_a_compaction_is_what_was_there_before() {
     for number in [0, 2, 7, 12, 1999] {
         let key = format!("key{number}");
         assert_eq!(value(&found, &key), value(&engine, &key), "{key}");
+    }
+}
+
+#[test]
+fn a_start_stores_the_keys_of_a_snapshot_in_the_order_in_which_they_stand_there() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = open_counted(&disk, Fsync::Never, metrics.clone()).expect("a fresh log");
+    let keys = || (0..3000).map(|number| set(&format!("key{number}"), ""));
+    send(&engine, keys().collect()).wait_for(3000);
+    compact(&engine, &metrics);
+    let before = walk(&engine);
+    assert!(before.len() > 4, "there are some leaves");
+
+    let found = disk.after_power_cut(&mut || true);
+    let found = open(&found, Fsync::Always).expect("restart");
+    assert_eq!(walk(&found), before);
+    // A table that was emptied keeps its hash: its snapshot says which one it is.
+    ask(&found, Command::Clear);
+    send(&found, keys().collect()).wait_for(3000);
+    assert_eq!(walk(&found), before);
+}
+
+/// The steps of a walk through all keys: each shows those of one leaf, which the hash chooses.
+fn walk(engine: &Engine) -> Vec<BTreeSet<Vec<u8>>> {
+    let (mut cursor, mut steps) = (0, Vec::new());
+    loop {
+        let step = Command::Scan { cursor, count: 1, pattern: None, of_strings: true };
+        engine.read(&step, None, &mut |reply| {
+            let Reply::Array(parts) = reply else { panic!("SCAN answered {reply:?}") };
+            let [Reply::Bulk(next), Reply::Array(keys)] = &parts[..] else { panic!("{parts:?}") };
+            cursor = String::from_utf8_lossy(next).parse().expect("a cursor");
+            let key = |key: &Reply<'_>| match key {
+                Reply::Bulk(key) => key.to_vec(),
+                other => panic!("a key is {other:?}"),
+            };
+            steps.push(keys.iter().map(key).collect());
+        });
+        if cursor == 0 {
+            return steps;
+        }
     }
 }
 

@@ -223,9 +223,10 @@ impl Compaction {
         ensure!(before <= free, "it may need {before} bytes, and {free} are free");
 
         let sealed = self.seal(shared)?;
+        let hash_key = shared.store.hash_key().number();
         let mut walk = Walk {
             compaction: self,
-            writer: snapshot::Writer::create(disk, names, &sealed.following)?,
+            writer: snapshot::Writer::create(disk, names, &sealed.following, hash_key)?,
             keys: 0,
             frame_began: Instant::now(),
         };

@@ -5,6 +5,7 @@
 use parking_lot::RwLock;
 
 use super::Store;
+use super::hash::HashKey;
 use super::table::{SCAN_END, Table};
 use crate::command::{Change, Mutation};
 use crate::entry::Entry;
@@ -17,7 +18,7 @@ pub struct HashMapStore {
 impl HashMapStore {
     /// An empty store with room for `capacity` keys.
     pub fn new(capacity: usize) -> HashMapStore {
-        HashMapStore { table: RwLock::new(Table::with_capacity(capacity)) }
+        HashMapStore { table: RwLock::new(Table::new(capacity, HashKey::random())) }
     }
 }
 
@@ -40,6 +41,14 @@ impl Store for HashMapStore {
 
     fn load(&self, _shard: usize, changes: &[Change<'_>]) {
         self.table.write().load(changes);
+    }
+
+    fn hash_key(&self) -> HashKey {
+        self.table.read().hash_key()
+    }
+
+    fn set_hash_key(&self, hash_key: HashKey) {
+        self.table.write().set_hash_key(hash_key);
     }
 
     fn shards(&self) -> usize {

@@ -6,10 +6,9 @@
 //!
 //! Large entries would take long to move, so they stay in their boxes.
 
-use std::hash::{BuildHasher, RandomState};
-
 use hashbrown::HashTable;
 
+use super::hash::HashKey;
 use super::pages::{Moved, PAGE_BYTES, Pages};
 use crate::entry::{Entry, New};
 
@@ -20,6 +19,10 @@ const LARGEST_SMALL_BYTES: usize = PAGE_BYTES / 4;
 /// Small entries are packed together when one byte in this many is dead, and that makes a page. It
 /// costs some nanoseconds for each entry that stays, so some tens for each that went.
 const DEAD_PART: usize = 8;
+
+/// A leaf with this many entries is split. hashbrown fills a table of 512 buckets up to seven
+/// eighths; one more entry would make it double.
+pub const LEAF_ENTRIES: usize = 448;
 
 /// Entries whose hashes begin alike.
 ///
@@ -44,7 +47,7 @@ pub struct Around<'a> {
     /// The number of this one, for the pages that it takes.
     pub number: u32,
     /// How keys are hashed.
-    pub hasher: &'a RandomState,
+    pub hash_key: &'a HashKey,
 }
 
 /// Where an entry is: how many pages of the leaf, and how many bytes in the next, are before it; or,
@@ -119,7 +122,7 @@ impl Leaf {
             self.large.swap_remove(number);
             if let Some(moved) = self.large.get(number) {
                 let before = Place::of_large(self.large.len());
-                let hash = around.hasher.hash_one(moved.key());
+                let hash = around.hash_key.hash(moved.key());
                 let its_place = self.index.find_mut(hash, |&it| it == before);
                 *its_place.expect("every entry has a place") = place;
             }
@@ -146,7 +149,7 @@ impl Leaf {
                 Some(number) => &*large[number],
                 None => Entry::at_start_of(&small[place.0 as usize..]),
             };
-            let hash = around.hasher.hash_one(entry.key());
+            let hash = around.hash_key.hash(entry.key());
             let half = if goes(hash) { &mut going } else { &mut staying };
             half.push((hash, place));
         }
@@ -167,8 +170,8 @@ impl Leaf {
         small: &[u8],
         large: &mut [Box<Entry>],
     ) -> Leaf {
-        // A little more than half full: it would grow soon, and hash all of its keys again.
-        let index = HashTable::with_capacity(2 * parts.len() - parts.len() / 8);
+        // It would grow soon, and hash all of its keys again.
+        let index = HashTable::with_capacity(LEAF_ENTRIES);
         let mut leaf = Leaf { index, ..Leaf::default() };
         for &(hash, place) in parts {
             let place = match place.large() {
@@ -187,7 +190,7 @@ impl Leaf {
         };
         let Leaf { index, pages, large, .. } = self;
         index.insert_unique(hash, place, |&place| {
-            around.hasher.hash_one(entry_at(around.pages, pages, large, place).key())
+            around.hash_key.hash(entry_at(around.pages, pages, large, place).key())
         });
     }
 
@@ -205,7 +208,7 @@ impl Leaf {
         let Leaf { index, pages, large, .. } = self;
         if index.capacity() > 8 && index.len() < index.capacity() / 4 {
             index.shrink_to(index.len() * 2, |&place| {
-                around.hasher.hash_one(entry_at(around.pages, pages, large, place).key())
+                around.hash_key.hash(entry_at(around.pages, pages, large, place).key())
             });
         }
         if large.len() < large.capacity() / 4 {
@@ -316,17 +319,21 @@ mod tests {
     use super::*;
 
     /// A leaf and all that is around it; another leaf has pages between its own.
-    #[derive(Default)]
     struct Alone {
         leaf: Leaf,
         pages: Pages,
-        hasher: RandomState,
+        hash_key: HashKey,
     }
 
     impl Alone {
+        fn new() -> Alone {
+            let (leaf, pages) = (Leaf::default(), Pages::default());
+            Alone { leaf, pages, hash_key: HashKey::random() }
+        }
+
         fn change<T>(&mut self, change: impl FnOnce(&mut Leaf, &mut Around<'_>) -> T) -> T {
-            let Alone { leaf, pages, hasher } = self;
-            let changed = change(leaf, &mut Around { pages, number: 0, hasher });
+            let Alone { leaf, pages, hash_key } = self;
+            let changed = change(leaf, &mut Around { pages, number: 0, hash_key });
             while let Some(moved) = pages.close_hole() {
                 leaf.page_moved(&moved);
             }
@@ -334,13 +341,13 @@ mod tests {
         }
 
         fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
-            let hash = self.hasher.hash_one(key);
+            let hash = self.hash_key.hash(key);
             self.change(|leaf, around| leaf.insert(around, hash, New::Made(Entry::new(key, value))))
                 .is_some()
         }
 
         fn remove(&mut self, key: &[u8]) -> bool {
-            let hash = self.hasher.hash_one(key);
+            let hash = self.hash_key.hash(key);
             self.change(|leaf, around| leaf.remove(around, hash, key)).is_some()
         }
 
@@ -348,7 +355,7 @@ mod tests {
             let entries = leaf.iter(&self.pages).count();
             assert_eq!((leaf.len(), entries), (expected.len(), expected.len()));
             for (key, value) in expected {
-                let found = leaf.get(&self.pages, self.hasher.hash_one(&key[..]), key);
+                let found = leaf.get(&self.pages, self.hash_key.hash(&key[..]), key);
                 assert_eq!(found.map(Entry::value), Some(&value[..]), "{}", key.escape_ascii());
             }
         }
@@ -356,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_leaf_is_a_map_whatever_comes_and_goes_small_and_large() {
-        let (mut alone, mut expected) = (Alone::default(), HashMap::new());
+        let (mut alone, mut expected) = (Alone::new(), HashMap::new());
         let mut state = 1_u64;
         let mut random = |below: u64| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -374,14 +381,14 @@ mod tests {
         }
         let upper = alone.change(|leaf, around| leaf.split_off(around, |hash| hash & 1 == 1, 1));
         let (odd, even) =
-            expected.into_iter().partition(|(key, _)| alone.hasher.hash_one(&key[..]) & 1 == 1);
+            expected.into_iter().partition(|(key, _)| alone.hash_key.hash(&key[..]) & 1 == 1);
         alone.check(&upper, &odd);
         alone.check(&alone.leaf, &even);
     }
 
     #[test]
     fn memory_is_given_back_when_most_entries_go_or_are_overwritten_many_times() {
-        let mut alone = Alone::default();
+        let mut alone = Alone::new();
         let key = |number: u32| number.to_le_bytes();
         for round in 0..20_usize {
             for number in 0..400 {

@@ -4,12 +4,14 @@
 //! committer calls [`Store::apply`], with what it has just made durable (promise 1), in the order
 //! of the log (promise 2). A store knows no disk, no client and no command.
 
+mod hash;
 mod hash_map;
 mod leaf;
 mod pages;
 mod sharded_map;
 mod table;
 
+pub use hash::HashKey;
 pub use hash_map::HashMapStore;
 pub use sharded_map::ShardedMapStore;
 
@@ -34,6 +36,13 @@ pub trait Store: Send + Sync {
     /// Makes the changes that a start finds in the log, in order, all of them in one shard.
     /// [`Change::Clear`] here means that no key of that shard is there.
     fn load(&self, shard: usize, changes: &[Change<'_>]);
+
+    /// What keys are hashed with: each shard's part of [`Store::scan`] is in the order of the hashes.
+    fn hash_key(&self) -> HashKey;
+
+    /// Hashes keys as another store did, before there are any. What is loaded in that one's order is
+    /// loaded quickest.
+    fn set_hash_key(&self, hash_key: HashKey);
 
     /// How many threads can load without waiting for each other, if each keeps to some of the
     /// shards.

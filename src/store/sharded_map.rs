@@ -10,6 +10,7 @@ use std::cell::Cell;
 use parking_lot::RwLock;
 
 use super::Store;
+use super::hash::HashKey;
 use super::table::{SCAN_END, Table};
 use crate::command::{Change, Mutation};
 use crate::entry::Entry;
@@ -27,7 +28,8 @@ impl ShardedMapStore {
     /// An empty store of `shards` maps, with room for `capacity` keys in all.
     pub fn new(shards: usize, capacity: usize) -> ShardedMapStore {
         let share = capacity.div_ceil(shards);
-        let shard = |_| Shard(RwLock::new(Table::with_capacity(share)));
+        let hash_key = HashKey::random();
+        let shard = |_| Shard(RwLock::new(Table::new(share, hash_key)));
         ShardedMapStore { shards: (0..shards).map(shard).collect() }
     }
 
@@ -86,6 +88,14 @@ impl Store for ShardedMapStore {
 
     fn load(&self, shard: usize, changes: &[Change<'_>]) {
         self.shards[shard].0.write().load(changes);
+    }
+
+    fn hash_key(&self) -> HashKey {
+        self.shards[0].0.read().hash_key()
+    }
+
+    fn set_hash_key(&self, hash_key: HashKey) {
+        self.shards.iter().for_each(|shard| shard.0.write().set_hash_key(hash_key));
     }
 
     fn shards(&self) -> usize {

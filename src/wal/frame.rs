@@ -17,6 +17,7 @@
 //! | 64 | 8 | epoch of the segment before, 0 if none |
 //! | 72 | 4 | checksum of the last batch in the segment before, 0 if none |
 //! | 80 | 8 | length of the file |
+//! | 88 | 16 | in a snapshot: the hash key, in whose order its records are, 0 if in none |
 //!
 //! A **frame** starts on a block boundary and is zero-padded to the next:
 //!
@@ -74,6 +75,9 @@ pub struct SegmentHeader {
     pub previous_checksum: u32,
     /// Length of the file when the segment was begun.
     pub file_bytes: u64,
+    /// Of a snapshot: the store hashed its keys with this when it was written. None in a segment, nor in
+    /// the snapshots of earlier programs, which wrote zeros here.
+    pub hash_key: Option<u128>,
 }
 
 /// Why a block is no segment header.
@@ -100,6 +104,7 @@ impl SegmentHeader {
         block[64..72].copy_from_slice(&self.previous_epoch.to_le_bytes());
         block[72..76].copy_from_slice(&self.previous_checksum.to_le_bytes());
         block[80..88].copy_from_slice(&self.file_bytes.to_le_bytes());
+        block[88..104].copy_from_slice(&self.hash_key.unwrap_or(0).to_le_bytes());
         let checksum = crc32c::crc32c(&block[24..]);
         block[20..24].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -124,13 +129,14 @@ impl SegmentHeader {
             return Err(NotAHeader::Damaged);
         }
         Ok(SegmentHeader {
-            store_id: u128::from(u64_at(block, 24)) | u128::from(u64_at(block, 32)) << 64,
+            store_id: u128_at(block, 24),
             sequence: u64_at(block, 40),
             epoch: u64_at(block, 48),
             first_lsn: u64_at(block, 56),
             previous_epoch: u64_at(block, 64),
             previous_checksum: u32_at(block, 72),
             file_bytes: u64_at(block, 80),
+            hash_key: Some(u128_at(block, 88)).filter(|key| *key != 0),
         })
     }
 }
@@ -251,6 +257,10 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(four)
 }
 
+fn u128_at(bytes: &[u8], at: usize) -> u128 {
+    u128::from(u64_at(bytes, at)) | u128::from(u64_at(bytes, at + 8)) << 64
+}
+
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut eight = [0; 8];
     eight.copy_from_slice(&bytes[at..at + 8]);
@@ -299,6 +309,7 @@ mod tests {
             previous_epoch: 5,
             previous_checksum: 6,
             file_bytes: 7,
+            hash_key: Some(u128::MAX - 8),
         };
         let mut block = header.encode(MAGIC);
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Ok(header));

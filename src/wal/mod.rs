@@ -170,6 +170,7 @@ impl Wal {
             previous_epoch: 0,
             previous_checksum: 0,
             file_bytes: 0,
+            hash_key: None,
         };
         let segment = Segment::begin(file, header)?;
         disk.sync_directory(names.directory())?;

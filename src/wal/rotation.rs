@@ -50,6 +50,7 @@ impl Wal {
             previous_epoch: old.epoch,
             previous_checksum: self.segment.last_checksum(),
             file_bytes: 0,
+            hash_key: None,
         };
         let next = Segment::begin(preparer.take()?, header)?;
         let archived = self.names.archived(old.sequence);

@@ -58,10 +58,17 @@ pub struct Read {
 }
 
 impl Writer {
-    /// Begins a snapshot of everything before the segment that begins with `following`.
-    pub fn create(disk: &dyn Disk, names: &Names, following: &SegmentHeader) -> io::Result<Writer> {
+    /// Begins a snapshot of everything before the segment that begins with `following`, in the order of
+    /// a hash with this key.
+    pub fn create(
+        disk: &dyn Disk,
+        names: &Names,
+        following: &SegmentHeader,
+        hash_key: u128,
+    ) -> io::Result<Writer> {
         let file = disk.create(&names.snapshotting(), Access::Direct)?;
-        let header = SegmentHeader { epoch: super::random()?, file_bytes: 0, ..*following };
+        let (epoch, hash_key) = (super::random()?, Some(hash_key));
+        let header = SegmentHeader { epoch, file_bytes: 0, hash_key, ..*following };
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode(SNAPSHOT_MAGIC));
         file.write_at(block.padded(), 0)?;
