@@ -224,6 +224,7 @@ impl Config {
             },
             max_value: self.limits().value,
             max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
+            one_processor: true,
         }
     }
 

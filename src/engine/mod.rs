@@ -19,6 +19,7 @@ mod compaction;
 mod expirer;
 mod import;
 mod loader;
+mod processor;
 mod queue;
 mod read;
 #[cfg(all(test, shuttle))]
@@ -143,6 +144,8 @@ pub struct Options {
     pub max_value: usize,
     /// What the store may take up in memory. Above it only what adds nothing is carried out.
     pub max_memory: Option<usize>,
+    /// Whether the committer keeps to one processor. A program with many engines has no use for that.
+    pub one_processor: bool,
 }
 
 /// The log, as it was opened.
@@ -213,7 +216,7 @@ impl Engine {
         let queue = CommitQueue::default();
         let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
-        let Options { max_value, max_memory, .. } = *options;
+        let Options { max_value, max_memory, one_processor, .. } = *options;
         let shared = Shared { store, queue, metrics, failure, compaction, max_value, max_memory };
         let shared = Arc::new(shared);
         let (wal, compactor) = match opened {
@@ -228,6 +231,9 @@ impl Engine {
             .spawn(move || {
                 // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
                 let guard = AbortOnPanic;
+                if one_processor {
+                    processor::keep_to_one();
+                }
                 committer.run();
                 std::mem::forget(guard);
             })
