@@ -99,6 +99,11 @@ pub struct Config {
     #[arg(long = "maxmemory", default_value = "0", value_name = "BYTES", value_parser = amount)]
     max_memory: u64,
 
+    /// The processor that the thread that commits keeps to; best the one that takes the disk's
+    /// interrupts. Without it, any
+    #[arg(long, value_name = "NUMBER", value_parser = number(0, 65_535))]
+    committer_cpu: Option<u64>,
+
     /// The longest value, in bytes
     #[arg(
         long = "maxvalue",
@@ -224,7 +229,7 @@ impl Config {
             },
             max_value: self.limits().value,
             max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
-            one_processor: true,
+            committer_cpu: self.committer_cpu.map(|number| number as usize),
         }
     }
 

@@ -67,7 +67,7 @@
 //! |------|-----------|------|
 //! | `main` | – | accepts clients |
 //! | `client-<id>` | [`server`] | reads one client's requests; answers reads |
-//! | `committer` | [`engine`] | the only one that changes anything; keeps to one processor |
+//! | `committer` | [`engine`] | the only one that changes anything |
 //! | `loader-<n>` | [`engine`] | at a start: stores what is in the log, each its own shards |
 //! | `expirer` | [`engine`] | finds keys that have expired |
 //! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |

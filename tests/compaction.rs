@@ -151,6 +151,19 @@ fn a_start_stores_the_keys_of_a_snapshot_in_the_order_in_which_they_stand_there(
     assert_eq!(walk(&found), before);
 }
 
+#[test]
+fn a_start_without_a_snapshot_hashes_as_nobody_can_know() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    send(&engine, (0..3000).map(|number| set(&format!("key{number}"), "")).collect())
+        .wait_for(3000);
+    drop(engine);
+    let walks: Vec<_> = (0..2)
+        .map(|_| walk(&open(&disk.after_power_cut(&mut || true), Fsync::Always).expect("restart")))
+        .collect();
+    assert_ne!(walks[0], walks[1], "the same hash twice");
+}
+
 /// The steps of a walk through all keys: each shows those of one leaf, which the hash chooses.
 fn walk(engine: &Engine) -> Vec<BTreeSet<Vec<u8>>> {
     let (mut cursor, mut steps) = (0, Vec::new());

@@ -61,6 +61,31 @@ fn a_bad_value_is_refused_with_its_flag_and_what_would_be_good() {
 }
 
 #[test]
+fn the_committer_alone_keeps_to_a_processor_that_is_named_and_may_be_used() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let allowed = rustix::thread::sched_getaffinity(None).expect("processors");
+    let all: Vec<usize> = (0..1024).filter(|&number| allowed.is_set(number)).collect();
+    let last = all[all.len() - 1].to_string();
+    for flags in [&["-committer-cpu", &last][..], &[]] {
+        let server = Server::start(dir.path(), flags);
+        Client::connect(&server).ask("SET a b");
+        let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+        for task in fs::read_dir(tasks).expect("threads") {
+            let task = task.expect("a thread").path();
+            let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
+            let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
+            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
+            let is_kept = name.trim() == "committer" && !flags.is_empty();
+            let is_last = list == Some(&last);
+            assert_eq!(is_last, is_kept || all.len() == 1, "{flags:?} {name} {list:?}");
+        }
+        server.stop();
+    }
+    let refusal = Server::refusal(dir.path(), &["-committer-cpu", "4000"]);
+    assert_refused(&refusal, 1, &["-committer-cpu", "no processor 4000", &last]);
+}
+
+#[test]
 fn a_port_in_use_is_named_and_the_log_is_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);

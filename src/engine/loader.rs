@@ -120,7 +120,8 @@ struct Loader<'scope> {
 
 impl Replay for Feeder<'_> {
     fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()> {
-        let Replayed { payload, records, path, segment, offset, first_lsn, .. } = batch;
+        let Replayed { is_snapshot, payload, records, path, segment, offset, first_lsn, .. } =
+            batch;
         if *self.path != *path {
             self.path = path.into();
         }
@@ -128,8 +129,9 @@ impl Replay for Feeder<'_> {
         self.chunk.payloads.extend_from_slice(payload);
         let payload_bytes = payload.len();
         let number = self.batches;
-        // The first batch of all may be a snapshot's.
+        // Before anything is stored. A segment has no key, whatever its header says.
         if number == 0
+            && is_snapshot
             && let Some(hash_key) = segment.hash_key
         {
             self.store.set_hash_key(HashKey::from_number(hash_key));

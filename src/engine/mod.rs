@@ -144,8 +144,15 @@ pub struct Options {
     pub max_value: usize,
     /// What the store may take up in memory. Above it only what adds nothing is carried out.
     pub max_memory: Option<usize>,
-    /// Whether the committer keeps to one processor. A program with many engines has no use for that.
-    pub one_processor: bool,
+    /// The processor that the committer keeps to, if it does.
+    pub committer_cpu: Option<usize>,
+}
+
+impl Options {
+    /// Fails if they cannot be followed on this machine.
+    fn check(&self) -> anyhow::Result<()> {
+        self.committer_cpu.map_or(Ok(()), processor::check).context("-committer-cpu")
+    }
 }
 
 /// The log, as it was opened.
@@ -163,6 +170,7 @@ impl Engine {
         metrics: Arc<Metrics>,
         options: &Options,
     ) -> anyhow::Result<Engine> {
+        options.check()?;
         Engine::start(store, None, options, metrics)
     }
 
@@ -175,6 +183,7 @@ impl Engine {
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
+        options.check()?;
         let log = wal::Options { sync: sync_policy(options.fsync), ..log };
         if Wal::stands_foreign(&*disk, &log)? {
             import::import(&disk, &log)?;
@@ -216,7 +225,7 @@ impl Engine {
         let queue = CommitQueue::default();
         let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
-        let Options { max_value, max_memory, one_processor, .. } = *options;
+        let Options { max_value, max_memory, committer_cpu, .. } = *options;
         let shared = Shared { store, queue, metrics, failure, compaction, max_value, max_memory };
         let shared = Arc::new(shared);
         let (wal, compactor) = match opened {
@@ -231,9 +240,7 @@ impl Engine {
             .spawn(move || {
                 // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
                 let guard = AbortOnPanic;
-                if one_processor {
-                    processor::keep_to_one();
-                }
+                committer_cpu.into_iter().for_each(processor::keep_to);
                 committer.run();
                 std::mem::forget(guard);
             })

@@ -171,7 +171,7 @@ fn engine() -> Arc<Engine> {
                 compaction: Policy::default(),
                 max_value: 1000,
                 max_memory: None,
-                one_processor: false,
+                committer_cpu: None,
             },
         )
         .expect("nothing can fail"),

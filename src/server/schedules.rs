@@ -108,7 +108,7 @@ impl Running {
                 compaction: Policy::default(),
                 max_value: 1000,
                 max_memory: None,
-                one_processor: false,
+                committer_cpu: None,
             },
         );
         let engine = Arc::new(engine.expect("nothing can fail"));

@@ -1,16 +1,20 @@
 //! How tables hash their keys: SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF",
-//! INDOCRYPT 2012), which std's own maps use too, with a key that no client learns. So no client can
+//! INDOCRYPT 2012), which std's own maps use too, with a secret that no client learns. So no client can
 //! choose keys that collide.
 //!
-//! The key of the hash is kept in snapshots, with the data. A snapshot lists the keys in the order of
-//! their hashes; a start that hashes as the snapshot's writer did finds them in the order in which its
-//! own table has them, and goes through that once instead of jumping about in it.
+//! The secret is kept in snapshots. A snapshot lists each shard's leaves in the order of the table's
+//! directory; a start that hashes as the snapshot's writer did, into as many shards, comes to its own
+//! leaves in that order, and goes through them once instead of jumping about.
+//!
+//! So it is as secret as the data, which lies beside it, and lasts as long as the snapshots: who has
+//! one of them, and may write, can make the table large and slow. A store that starts without a
+//! snapshot gets a new one.
 
 use std::hash::{BuildHasher, RandomState};
 
 use siphasher::sip::SipHasher13;
 
-/// The key of a hash.
+/// The secret that a hash is keyed with.
 #[derive(Clone, Copy)]
 pub struct HashKey(SipHasher13);
 
@@ -33,9 +37,9 @@ impl HashKey {
         u128::from(high) << 64 | u128::from(low)
     }
 
-    /// The hash of a key of the table.
-    pub fn hash(&self, key: &[u8]) -> u64 {
-        self.0.hash(key)
+    /// The hash of these bytes.
+    pub fn hash(&self, bytes: &[u8]) -> u64 {
+        self.0.hash(bytes)
     }
 }
 

@@ -170,8 +170,8 @@ impl Leaf {
         small: &[u8],
         large: &mut [Box<Entry>],
     ) -> Leaf {
-        // It would grow soon, and hash all of its keys again.
-        let index = HashTable::with_capacity(LEAF_ENTRIES);
+        // Room for all that it will have: to grow is to hash all of its keys again.
+        let index = HashTable::with_capacity(LEAF_ENTRIES.max(parts.len()));
         let mut leaf = Leaf { index, ..Leaf::default() };
         for &(hash, place) in parts {
             let place = match place.large() {

@@ -37,11 +37,11 @@ pub trait Store: Send + Sync {
     /// [`Change::Clear`] here means that no key of that shard is there.
     fn load(&self, shard: usize, changes: &[Change<'_>]);
 
-    /// What keys are hashed with: each shard's part of [`Store::scan`] is in the order of the hashes.
+    /// What keys are hashed with, which decides in what order [`Store::scan`] comes to them.
     fn hash_key(&self) -> HashKey;
 
-    /// Hashes keys as another store did, before there are any. What is loaded in that one's order is
-    /// loaded quickest.
+    /// Hashes keys as another store did, before there are any. What is loaded in the order of that one's
+    /// scan is loaded quickest.
     fn set_hash_key(&self, hash_key: HashKey);
 
     /// How many threads can load without waiting for each other, if each keeps to some of the

@@ -78,8 +78,8 @@ impl Table {
         }
     }
 
-    /// Makes many changes, leaf by leaf, so that each leaf comes into the processor's cache once. Those
-    /// of one key stay in their order.
+    /// Makes many changes, leaf by leaf, so that each leaf comes into the processor's cache once (or a few
+    /// times while there are few leaves). Those of one key stay in their order.
     pub fn load(&mut self, changes: &[Change<'_>]) {
         let clear = changes.iter().rposition(|change| *change == Change::Clear);
         if clear.is_some() {
@@ -88,7 +88,8 @@ impl Table {
         let changes = &changes[clear.map_or(0, |place| place + 1)..];
         let hash = |change: &Change<'_>| self.hash_key.hash(change.key());
         let hashes: Vec<u64> = changes.iter().map(hash).collect();
-        // By no more bits than those that now choose a leaf: a snapshot's records are in this order.
+        // By no more bits than those that now choose a leaf: a snapshot's records are in this order, and
+        // a sort that finds nothing to do is quick.
         let shift = PREFIX_BITS - self.depth;
         let leaf = |hash| u64::from(prefix(hash) >> shift);
         let by_leaf = |(place, hash): (usize, &u64)| leaf(*hash) << 32 | place as u64;

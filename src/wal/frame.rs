@@ -17,7 +17,7 @@
 //! | 64 | 8 | epoch of the segment before, 0 if none |
 //! | 72 | 4 | checksum of the last batch in the segment before, 0 if none |
 //! | 80 | 8 | length of the file |
-//! | 88 | 16 | in a snapshot: the hash key, in whose order its records are, 0 if in none |
+//! | 88 | 16 | of a snapshot: the secret of the writer's hash, or 0; see `store/hash.rs` |
 //!
 //! A **frame** starts on a block boundary and is zero-padded to the next:
 //!
@@ -75,8 +75,8 @@ pub struct SegmentHeader {
     pub previous_checksum: u32,
     /// Length of the file when the segment was begun.
     pub file_bytes: u64,
-    /// Of a snapshot: the store hashed its keys with this when it was written. None in a segment, nor in
-    /// the snapshots of earlier programs, which wrote zeros here.
+    /// Of a snapshot: what the store hashed its keys with. The log only keeps it. Segments have none, and
+    /// neither have the snapshots of earlier programs, which wrote zeros here.
     pub hash_key: Option<u128>,
 }
 
@@ -311,6 +311,8 @@ mod tests {
             file_bytes: 7,
             hash_key: Some(u128::MAX - 8),
         };
+        let without = SegmentHeader { hash_key: None, ..header };
+        assert_eq!(SegmentHeader::decode(MAGIC, &without.encode(MAGIC)), Ok(without));
         let mut block = header.encode(MAGIC);
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Ok(header));
         block[100] ^= 1;

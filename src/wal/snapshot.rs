@@ -2,9 +2,9 @@
 //! segments before that one can go.
 //!
 //! It is a file of the same frames as a segment. Its header is that of the segment that follows it,
-//! under another magic number and with an epoch of its own: so it says which segment comes next and
-//! what that one must say of the segment before it. Its records are counted from 1; a closing mark
-//! ends it, and without that it is none.
+//! under another magic number, with an epoch of its own and the secret of the store's hash: so it says
+//! which segment comes next and what that one must say of the segment before it. Its records are
+//! counted from 1; a closing mark ends it, and without that it is none.
 //!
 //! Keeps promise 4: it is written under another name, synced, read back from the device and verified,
 //! and only then renamed; what it replaces is deleted after the directory has been synced. A crash at
@@ -47,7 +47,7 @@ pub struct Writer {
 
 /// A snapshot that has been read.
 pub struct Read {
-    /// The header of the segment that follows it, but for the epoch.
+    /// The header of the segment that follows it, but for the epoch and what a snapshot alone has.
     pub header: SegmentHeader,
     /// Batches in it.
     pub batches: u64,
