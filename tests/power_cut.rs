@@ -22,7 +22,7 @@ mod sweep;
 #[path = "common/wire.rs"]
 mod wire;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,8 +38,11 @@ use wire::{Value, ask, say};
 /// How many disks the first test builds; the others build a part of it. So many take a minute.
 const DEFAULT_IMAGES: usize = 1000;
 
-/// What each client does: some 2 MiB for all of them, twice the first segment.
+/// What each client does: some 1 to 2 MiB for all of them, mostly more than the first segment.
 const OPERATIONS: usize = 70;
+
+/// A quarter of that is done again, at most so often, until the first segment is full.
+const ROUNDS: usize = 20;
 
 /// Keys in the log that is imported.
 const IMPORTED: usize = 300;
@@ -210,8 +213,11 @@ impl Proof {
             server.stop();
             let server = start();
             history.write(&server, block_log, OPERATIONS, rng);
+            // How much that was is for chance and the disk to say: values may be short, batches shared.
             let full = dir.join("wal_file.0000000001.log");
-            assert!(File::open(full).is_ok(), "enough was written for a second segment");
+            let more = (0..ROUNDS).take_while(|_| !full.exists());
+            more.for_each(|_| history.write(&server, block_log, OPERATIONS / 4, rng));
+            assert!(full.exists(), "enough was written for a second segment");
             server.signal(Signal::USR1);
             history.write(&server, block_log, OPERATIONS / 4, rng);
             server.wait_for_log("compacted the log");
