@@ -64,7 +64,8 @@ fn a_bad_value_is_refused_with_its_flag_and_what_would_be_good() {
 fn the_committer_alone_keeps_to_a_processor_that_is_named_and_may_be_used() {
     let dir = tempfile::tempdir().expect("a directory");
     let allowed = rustix::thread::sched_getaffinity(None).expect("processors");
-    let all: Vec<usize> = (0..1024).filter(|&number| allowed.is_set(number)).collect();
+    let all = 0..rustix::thread::CpuSet::MAX_CPU;
+    let all: Vec<usize> = all.filter(|&number| allowed.is_set(number)).collect();
     let last = all[all.len() - 1].to_string();
     for flags in [&["-committer-cpu", &last][..], &[]] {
         let server = Server::start(dir.path(), flags);

@@ -286,11 +286,11 @@ impl Compaction {
         self.state.lock().stop
     }
 
-    /// Lets others have the processor and the disk.
-    fn rest(&self, for_how_long: Duration) -> anyhow::Result<()> {
+    /// Lets others have the processor and the disk as long as it has had them.
+    fn rest(&self, since: Instant) -> anyhow::Result<()> {
         let mut state = self.state.lock();
         if !state.stop {
-            self.changed.wait_for(&mut state, for_how_long.min(LONGEST_REST));
+            self.changed.wait_for(&mut state, since.elapsed().min(LONGEST_REST));
         }
         ensure!(!state.stop, "the server stops");
         Ok(())
@@ -338,11 +338,13 @@ impl Walk<'_> {
                 false => self.push(entry),
             }
         });
-        self.compaction.rest(began.elapsed())?;
+        self.compaction.rest(began)?;
         self.write_if_full()?;
         for key in long {
             // One that is gone by now is deleted in the log behind the seal.
+            let began = Instant::now();
             store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
+            self.compaction.rest(began)?;
             self.write_if_full()?;
         }
         Ok(next)
@@ -357,7 +359,7 @@ impl Walk<'_> {
         if self.writer.is_full() {
             let began = Instant::now();
             self.writer.flush().context("cannot write the snapshot")?;
-            self.compaction.rest(began.elapsed())?;
+            self.compaction.rest(began)?;
         }
         Ok(())
     }

@@ -120,8 +120,7 @@ struct Loader<'scope> {
 
 impl Replay for Feeder<'_> {
     fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()> {
-        let Replayed { is_snapshot, payload, records, path, segment, offset, first_lsn, .. } =
-            batch;
+        let Replayed { payload, records, path, segment, offset, first_lsn, .. } = batch;
         if *self.path != *path {
             self.path = path.into();
         }
@@ -129,9 +128,8 @@ impl Replay for Feeder<'_> {
         self.chunk.payloads.extend_from_slice(payload);
         let payload_bytes = payload.len();
         let number = self.batches;
-        // Before anything is stored. A segment has no key, whatever its header says.
+        // Before anything is stored. Only a snapshot, which comes first, has one.
         if number == 0
-            && is_snapshot
             && let Some(hash_key) = segment.hash_key
         {
             self.store.set_hash_key(HashKey::from_number(hash_key));

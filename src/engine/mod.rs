@@ -149,7 +149,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Fails if they cannot be followed on this machine.
+    /// Fails if they cannot be followed on this machine; to be asked before the log is touched.
     fn check(&self) -> anyhow::Result<()> {
         self.committer_cpu.map_or(Ok(()), processor::check).context("-committer-cpu")
     }

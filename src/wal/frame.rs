@@ -136,7 +136,7 @@ impl SegmentHeader {
             previous_epoch: u64_at(block, 64),
             previous_checksum: u32_at(block, 72),
             file_bytes: u64_at(block, 80),
-            hash_key: Some(u128_at(block, 88)).filter(|key| *key != 0),
+            hash_key: Some(u128_at(block, 88)).filter(|key| magic == SNAPSHOT_MAGIC && *key != 0),
         })
     }
 }
@@ -312,9 +312,14 @@ mod tests {
             hash_key: Some(u128::MAX - 8),
         };
         let without = SegmentHeader { hash_key: None, ..header };
-        assert_eq!(SegmentHeader::decode(MAGIC, &without.encode(MAGIC)), Ok(without));
+        for (magic, written, read) in [
+            (SNAPSHOT_MAGIC, header, header),
+            (SNAPSHOT_MAGIC, without, without),
+            (MAGIC, header, without),
+        ] {
+            assert_eq!(SegmentHeader::decode(magic, &written.encode(magic)), Ok(read));
+        }
         let mut block = header.encode(MAGIC);
-        assert_eq!(SegmentHeader::decode(MAGIC, &block), Ok(header));
         block[100] ^= 1;
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Damaged));
         block[16] = 2;
