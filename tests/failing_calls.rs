@@ -138,11 +138,12 @@ fn run(scenario: &Scenario, fault: Fault, seed: u64) -> Outcome {
     lay_out(scenario.before, &dir, &mut journal);
 
     let mut trace = Trace::new(&place.path().join("trace"), fault, &files(scenario, &dir));
-    let plain = command(&dir, scenario.flags);
+    let mut plain = command(&dir, scenario.flags);
     let started = match scenario.traced {
         Traced::Main => Server::spawn(&mut trace.wrap(&plain, false)),
         Traced::All => Server::spawn(&mut trace.wrap(&plain, true)),
-        Traced::Thread(_) => Server::spawn(&mut command(&dir, scenario.flags)),
+        // Kept on a processor, the committer's thread leaves nothing to the clients'.
+        Traced::Thread(_) => Server::spawn(plain.args(["-committer-cpu", &processor()])),
     };
     let outcome = match started {
         Err(refusal) => refused(&refusal, fault, place.path()),
@@ -177,6 +178,13 @@ fn run(scenario: &Scenario, fault: Fault, seed: u64) -> Outcome {
     let is_committer = scenario.traced == Traced::Thread("committer");
     assert!(!(swallowed && is_committer), "a failed sync had no effect; trace:\n{text}");
     if reached { outcome } else { Outcome::NotReached }
+}
+
+/// One that may be used.
+fn processor() -> String {
+    let allowed = rustix::thread::sched_getaffinity(None).expect("processors");
+    let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|&number| allowed.is_set(number));
+    first.expect("this runs on one").to_string()
 }
 
 /// The files whose calls count.

@@ -7,8 +7,11 @@ mod double;
 
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use double::clients::{History, Random, ask, check_restarts, del, open, send, set, value, work};
+use double::clients::{
+    History, Random, ask, check_restarts, del, open, send, send_beside, set, value, work,
+};
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::Fsync;
@@ -16,11 +19,11 @@ use post_gres_rs::engine::Fsync;
 #[test]
 fn nothing_is_visible_or_acknowledged_before_its_sync() {
     let disk = DoubleDisk::default();
-    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
     assert_eq!(ask(&engine, set("other", "there")), Reply::Ok);
 
     disk.close_gate();
-    let inbox = send(&engine, vec![set("key", "new"), del("other")]);
+    let inbox = send_beside(&engine, vec![set("key", "new"), del("other")]);
     disk.wait_for_commit_at_gate();
     assert_eq!(inbox.count(), 0, "a reply before the sync");
     assert_eq!(value(&engine, "key"), None, "visible before the sync");
@@ -33,12 +36,36 @@ fn nothing_is_visible_or_acknowledged_before_its_sync() {
 }
 
 #[test]
+fn who_is_alone_commits_and_the_committer_takes_over_what_comes_meanwhile() {
+    let disk = DoubleDisk::default();
+    let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
+    let is_led_here = |_| {
+        let inbox = send(&engine, vec![set("key", "value")]);
+        inbox.wait_for(1);
+        inbox.is_from_here()
+    };
+    // The committer's thread may not have come to rest yet.
+    assert!((0..1000).any(is_led_here), "nobody led");
+
+    disk.close_gate();
+    let first = send_beside(&engine, vec![set("first", "1")]);
+    disk.wait_for_commit_at_gate();
+    let second = send(&engine, vec![set("second", "2")]);
+    assert_eq!((first.count(), second.count()), (0, 0));
+    disk.open_gate();
+    assert_eq!(first.wait_for(1), [Reply::Ok]);
+    assert_eq!(second.wait_for(1), [Reply::Ok]);
+    assert!(!second.is_from_here());
+    assert_eq!(value(&engine, "second").as_deref(), Some("2"));
+}
+
+#[test]
 fn a_read_behind_a_write_of_its_own_connection_sees_it_and_waits_for_it() {
     let disk = DoubleDisk::default();
-    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
     disk.close_gate();
     let get = Command::Get(b"key"[..].into());
-    let inbox = send(&engine, vec![set("key", "1"), get.clone(), set("key", "2"), get]);
+    let inbox = send_beside(&engine, vec![set("key", "1"), get.clone(), set("key", "2"), get]);
     disk.wait_for_commit_at_gate();
     assert_eq!(inbox.count(), 0);
     disk.open_gate();

@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use common::{Client, PROGRAM, Refusal, Server, command, contents, run_to_exit};
+use common::{Client, PROGRAM, Refusal, Server, command, contents, eventually, run_to_exit};
 
 #[test]
 fn help_names_every_flag_and_is_no_failure() {
@@ -84,6 +84,25 @@ fn the_committer_alone_keeps_to_a_processor_that_is_named_and_may_be_used() {
     }
     let refusal = Server::refusal(dir.path(), &["-committer-cpu", "4000"]);
     assert_refused(&refusal, 1, &["-committer-cpu", "no processor 4000", &last]);
+}
+
+#[test]
+fn a_log_that_is_left_alone_is_marked_each_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    let has_blocks = |count| {
+        let bytes = fs::read(dir.path().join("wal_file")).expect("a segment");
+        let content = bytes.iter().rposition(|&byte| byte != 0).expect("a header") + 1;
+        content.div_ceil(4096) == count
+    };
+    for batches in 1..=3 {
+        assert_eq!(client.ask("SET a b"), "+OK");
+        // The next batch takes the place of the mark.
+        let (header, mark) = (1, 1);
+        eventually("the log is marked", || has_blocks(header + batches + mark));
+    }
+    server.kill9();
 }
 
 #[test]

@@ -1,254 +1,85 @@
-//! The committer: the one thread that changes anything.
+//! The committer, who walks the commit path: its own thread, or that of a client who is alone.
 //!
-//! It takes everything that is queued, and for as much of it as makes a batch: evaluates it,
-//! frames the changes, writes and syncs once, applies them in that order, and only then lets the
-//! replies go (promises 1 and 2). It never waits for a client. After the first failure of the log
-//! every write is answered with the reason, and reads go on (promises 6 and 9).
+//! Its thread takes everything that is queued. While that sleeps, and nobody else is waiting, who
+//! submits something may commit it on the spot and spares two threads a wake-up (a leader, as in
+//! RocksDB's write groups and MySQL's binary log). What is queued meanwhile is the thread's, so a client
+//! leads one batch and no more.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use super::batch::Batch;
-use super::queue::Taken;
-use super::window::Window;
-use super::write::carry_out;
-use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, count, push_record};
-use crate::command::Reply;
-use crate::entry::now_millis;
-use crate::wal::{Failure, Wal};
+use super::commit_path::CommitPath;
+use super::queue::{Pushed, Taken};
+use super::{Fsync, Shared, Submission, processor};
+use crate::sync::Mutex;
+use crate::wal::Wal;
 
-/// A batch ends when its records and replies have this many bytes, so that a small write is not
-/// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
-const BATCH_BYTES: usize = 1 << 20;
-
-/// How often the log is synced with `-fsync everysec`.
-const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-
-/// The committer's own state; the thread owns it.
+/// Commits what is submitted.
 pub struct Committer {
     shared: Arc<Shared>,
-    /// `None` if nothing is kept on disk.
-    wal: Option<Wal>,
-    fsync: Fsync,
-    /// Taken from the queue and not yet answered.
-    backlog: VecDeque<Submission>,
-    taken: Vec<Submission>,
-    /// Of the running batch: evaluated, not yet durable.
-    evaluated: Vec<Submission>,
-    batch: Batch,
-    window: Window,
-    last_sync: Instant,
-}
-
-/// A round of replies.
-struct Round {
-    /// When the first one was sent.
-    began: Instant,
-    /// How many were answered, and how many were waiting for the next batch by then.
-    clients: usize,
+    path: Mutex<CommitPath>,
+    /// The processor that everything is committed on, if it is one.
+    processor: Option<usize>,
 }
 
 impl Committer {
-    /// A committer for this store and log.
-    pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> Committer {
-        let batch = Batch::new(shared.max_value);
-        Committer {
-            shared,
-            wal,
-            fsync,
-            backlog: VecDeque::new(),
-            taken: Vec::new(),
-            evaluated: Vec::new(),
-            batch,
-            window: Window::default(),
-            last_sync: Instant::now(),
-        }
+    /// A committer for this store and log, without its thread.
+    pub fn new(
+        shared: Arc<Shared>,
+        wal: Option<Wal>,
+        fsync: Fsync,
+        processor: Option<usize>,
+    ) -> Committer {
+        let path = Mutex::new(CommitPath::new(shared.clone(), wal, fsync));
+        Committer { shared, path, processor }
     }
 
-    /// Works until the queue is closed and empty, then closes the log.
-    pub fn run(&mut self) {
-        let mut idle_since = Instant::now();
+    /// What the thread does: works until the queue is closed and empty, then closes the log.
+    pub fn run(&self) {
+        // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
+        let guard = AbortOnPanic;
+        self.processor.into_iter().for_each(processor::keep_to);
+        let mut taken = Vec::new();
         loop {
-            let until = self.next_duty(idle_since);
-            match self.shared.queue.take(&mut self.taken, until) {
-                Taken::Submissions => {
-                    self.backlog.extend(self.taken.drain(..));
-                    while !self.backlog.is_empty() {
-                        let round = self.run_batch();
-                        if self.backlog.is_empty() {
-                            self.wait_for_more(round);
-                        }
-                        self.shared.queue.take_more(&mut self.backlog);
-                        self.sync_if_due();
-                    }
-                    idle_since = Instant::now();
-                }
-                Taken::TimedOut => self.mark_idle(idle_since),
+            let until = self.path.lock().next_duty();
+            match self.shared.queue.take(&mut taken, until) {
+                Taken::Submissions => self.path.lock().run_all(&mut taken),
+                Taken::Nothing => self.path.lock().do_duty(),
                 Taken::Closed => break,
             }
-            self.sync_if_due();
         }
-        if let Some(wal) = self.wal.take()
-            && let Err(failure) = wal.close()
-        {
-            *self.shared.failure.lock() = Some(failure);
-        }
+        self.path.lock().close();
+        std::mem::forget(guard);
     }
 
-    /// When there is something to do even if nobody asks for anything.
-    fn next_duty(&self, idle_since: Instant) -> Option<Instant> {
-        let wal = self.wal.as_ref().filter(|wal| wal.failure().is_none())?;
-        let sync = (self.fsync == Fsync::EverySecond && wal.has_unsynced())
-            .then_some(self.last_sync + SYNC_INTERVAL);
-        let mark =
-            (!wal.is_marked() && !wal.has_unsynced()).then_some(idle_since + IDLE_BEFORE_MARK);
-        sync.or(mark)
-    }
-
-    /// Lets those who were just answered queue again, where that pays.
-    fn wait_for_more(&mut self, Round { began, clients }: Round) {
-        if let Some(longest) = self.window.longest_wait(clients) {
-            let queued = self.shared.queue.gather(clients, began + longest);
-            self.window.note_wait(began.elapsed(), queued, clients);
+    /// Sees to it that a submission is committed and answered, or gives it back if the queue is
+    /// closed.
+    pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
+        if self.processor.is_some() {
+            return self.shared.queue.push(submission);
         }
-    }
-
-    fn run_batch(&mut self) -> Round {
-        if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
-            compaction.between_batches(wal);
-        }
-        self.evaluate();
-        let committed = self.commit();
-        match committed {
-            Ok(()) => self.shared.store.apply(&mut self.batch.mutations, self.batch.together),
-            Err(Failure(reason)) => self.refuse(&reason),
-        }
-        self.batch.clear();
-        // Who is answered may queue again before the last is, and must not be counted twice.
-        let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
-        let clients = asked.count() + self.shared.queue.len();
-        let began = Instant::now();
-        for Submission { recipient, operations } in self.evaluated.drain(..) {
-            recipient.deliver(&operations);
-        }
-        Round { began, clients }
-    }
-
-    /// Moves operations from the backlog into the batch until that is full. The last submission
-    /// may be split; its rest goes behind the others, so that nobody's long pipeline keeps
-    /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
-    fn evaluate(&mut self) {
-        self.batch.now = now_millis();
-        let Shared { store, max_memory, .. } = &*self.shared;
-        self.batch.room =
-            max_memory.map(|most| i64::try_from(most).unwrap_or(i64::MAX) - store.bytes() as i64);
-        let metrics = &self.shared.metrics;
-        let mut started = Instant::now();
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES
-            && let Some(mut submission) = self.backlog.pop_front()
-        {
-            let mut done = 0;
-            for operation in &mut submission.operations {
-                let Operation { command, reply, id, .. } = operation;
-                let pushed = self.batch.bytes;
-                let before = command.is_answered();
-                let mut view = self.batch.over(&*self.shared.store);
-                *reply = carry_out(&mut view, command, metrics);
-                // A COPY of a long value is short itself.
-                bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
-                let now = Instant::now();
-                count(metrics, *id, before, reply, now - started);
-                started = now;
-                done += 1;
-                if bytes >= BATCH_BYTES {
-                    break;
-                }
+        match self.shared.queue.push_or_lead(submission) {
+            Pushed::Queued => {}
+            Pushed::Refused(submission) => return Err(submission),
+            Pushed::Leads(submission) => {
+                let guard = AbortOnPanic;
+                let mut path = self.path.lock();
+                let rest = path.run_one(submission);
+                let has_duty = path.next_duty().is_some();
+                drop(path);
+                self.shared.queue.step_down(rest, has_duty);
+                std::mem::forget(guard);
             }
-            if done < submission.operations.len() {
-                let operations = submission.operations.split_off(done);
-                let recipient = submission.recipient.clone();
-                self.backlog.push_back(Submission { recipient, operations });
-            }
-            metrics.answered.add(done as u64);
-            self.evaluated.push(submission);
         }
-    }
-
-    /// Makes the batch durable.
-    fn commit(&mut self) -> Result<(), Failure> {
-        let Some(wal) = &mut self.wal else {
-            return Ok(());
-        };
-        if self.batch.mutations.is_empty() {
-            // No change, but a write that changes nothing (DEL of no key) must not be told that
-            // all is well by a server that could not have done it.
-            return wal.failure().map_or(Ok(()), |failure| Err(failure.clone()));
-        }
-        for mutation in &self.batch.mutations {
-            push_record(wal, mutation);
-        }
-        let committed = wal.commit().inspect_err(|failure| {
-            *self.shared.failure.lock() = Some(failure.clone());
-        })?;
-        let metrics = &self.shared.metrics;
-        let synced = self.fsync == Fsync::Always;
-        if synced {
-            self.window.note_sync(committed.elapsed);
-        }
-        metrics.count_batch(committed.records, committed.bytes, committed.elapsed, synced);
-        metrics.durable_lsn.set(wal.durable_lsn());
         Ok(())
     }
+}
 
-    /// Answers the batch anew, as if its writes had never been: they have not.
-    fn refuse(&mut self, reason: &Arc<str>) {
-        self.batch.clear();
-        for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
-        {
-            let Operation { command, reply, id, .. } = operation;
-            *reply = match command.needs_log() {
-                true => {
-                    let reply = Reply::NotDurable(reason.clone());
-                    self.shared.metrics.commands.count_error(*id, &reply, true);
-                    reply
-                }
-                false => {
-                    let mut view = self.batch.over(&*self.shared.store);
-                    carry_out(&mut view, command, &self.shared.metrics)
-                }
-            };
-        }
-    }
+/// Ends the process if it is dropped, which only a panic does.
+struct AbortOnPanic;
 
-    fn mark_idle(&mut self, idle_since: Instant) {
-        if let Some(wal) = &mut self.wal
-            && idle_since.elapsed() >= IDLE_BEFORE_MARK
-            && let Err(failure) = wal.mark_idle()
-        {
-            *self.shared.failure.lock() = Some(failure);
-        }
-    }
-
-    fn sync_if_due(&mut self) {
-        let Some(wal) = &mut self.wal else {
-            return;
-        };
-        let due = self.fsync == Fsync::EverySecond
-            && wal.has_unsynced()
-            && wal.failure().is_none()
-            && self.last_sync.elapsed() >= SYNC_INTERVAL;
-        if !due {
-            return;
-        }
-        match wal.sync() {
-            Ok(()) => {
-                self.shared.metrics.syncs.add(1);
-                self.shared.metrics.durable_lsn.set(wal.durable_lsn());
-            }
-            Err(failure) => *self.shared.failure.lock() = Some(failure),
-        }
-        self.last_sync = Instant::now();
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        log::error!("the committer panicked; the process ends so that nobody waits for it");
+        std::process::abort();
     }
 }

@@ -9,11 +9,13 @@
 //!
 //! A read goes straight to the store, which holds only what is durable, and waits for no disk. A
 //! write goes into the `queue`, and the `committer` carries everything that is queued through
-//! the log as one batch. Queue order is log order is apply order is reply order.
+//! the log as one batch. Queue order is log order is apply order is reply order. Where nothing is queued
+//! and the committer's thread sleeps, a client's own thread goes that way, one at a time.
 //!
 //! The engine knows no socket: whoever submits brings a [`Recipient`] for the replies.
 
 mod batch;
+mod commit_path;
 mod committer;
 mod compaction;
 mod expirer;
@@ -95,8 +97,8 @@ impl Operation {
 
 /// Where replies go.
 pub trait Recipient: Send + Sync {
-    /// Takes answered operations, in the order in which they were submitted. Called by the
-    /// committer: it must not wait for anyone.
+    /// Takes answered operations, in the order in which they were submitted. Called by whoever
+    /// commits: it must not wait for anyone.
     fn deliver(self: Arc<Self>, answered: &[Operation]);
 }
 
@@ -109,10 +111,12 @@ pub struct Submission {
     pub operations: Vec<Operation>,
 }
 
-/// The store, its log, and the thread between them.
+/// The store, its log, and what is between them.
 pub struct Engine {
     shared: Arc<Shared>,
-    committer: Mutex<Option<JoinHandle<()>>>,
+    committer: Arc<Committer>,
+    /// The committer's.
+    thread: Mutex<Option<JoinHandle<()>>>,
     expirer: Arc<Expirer>,
     /// Threads that work beside the committer.
     helpers: Mutex<Vec<JoinHandle<()>>>,
@@ -234,16 +238,12 @@ impl Engine {
                 (Some(wal), Some((compaction, disk, path)))
             }
         };
-        let mut committer = Committer::new(shared.clone(), wal, options.fsync);
+        let committer = Committer::new(shared.clone(), wal, options.fsync, committer_cpu);
+        let committer = Arc::new(committer);
+        let for_thread = committer.clone();
         let thread = thread::Builder::new()
             .name("committer".into())
-            .spawn(move || {
-                // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
-                let guard = AbortOnPanic;
-                committer_cpu.into_iter().for_each(processor::keep_to);
-                committer.run();
-                std::mem::forget(guard);
-            })
+            .spawn(move || for_thread.run())
             .context("cannot start the committer thread")?;
         let expirer = Arc::<Expirer>::default();
         let (for_thread, its_shared) = (expirer.clone(), shared.clone());
@@ -262,8 +262,8 @@ impl Engine {
                     .context("cannot start the compactor thread")?,
             );
         }
-        let (committer, helpers) = (Mutex::new(Some(thread)), Mutex::new(helpers));
-        Ok(Engine { shared, committer, expirer, helpers })
+        let (thread, helpers) = (Mutex::new(Some(thread)), Mutex::new(helpers));
+        Ok(Engine { shared, committer, thread, expirer, helpers })
     }
 
     /// Asks for a compaction of the log: false if one is running, `None` if there is no log.
@@ -306,10 +306,11 @@ impl Engine {
         }
     }
 
-    /// Hands operations to the committer. They are all answered, whatever happens; only after
-    /// [`Engine::close`] they are given back.
+    /// Hands operations to the committer, or commits them here if nobody else wants anything; then the
+    /// disk is waited for. They are all answered, whatever happens; only after [`Engine::close`]
+    /// they are given back.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
-        self.shared.queue.push(submission)
+        self.committer.submit(submission)
     }
 
     /// Answers everything that is queued, closes the log in order, and ends the committer. False
@@ -325,7 +326,7 @@ impl Engine {
             }
         }
         self.shared.queue.close();
-        if let Some(thread) = self.committer.lock().take() {
+        if let Some(thread) = self.thread.lock().take() {
             thread.join().expect("the committer aborts the process rather than panic");
         }
         self.shared.failure.lock().is_none()
@@ -394,14 +395,4 @@ fn sync_policy(fsync: Fsync) -> SyncPolicy {
 /// Appends the record of a mutation to the batch that the log is building.
 fn push_record(wal: &mut Wal, mutation: &Mutation) {
     wal.push(|frame| record::encode(mutation, |piece| frame.extend_from_slice(piece)));
-}
-
-/// Ends the process if it is dropped, which only a panic does.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        log::error!("the committer panicked; the process ends so that nobody waits for it");
-        std::process::abort();
-    }
 }

@@ -1,13 +1,14 @@
 //! Where client threads leave operations for the committer.
 //!
 //! One lock, held for a push or a swap, never while anyone waits for disk or network. One sleeper:
-//! the committer. Who pushes wakes it only if it sleeps.
+//! the committer's thread. Who pushes wakes it only if it sleeps; or leads, if nobody else is
+//! waiting: commits in its place, while it sleeps on.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::Submission;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Submissions in the order in which they came.
 #[derive(Default)]
@@ -19,10 +20,32 @@ pub struct CommitQueue {
 #[derive(Default)]
 struct State {
     waiting: Vec<Submission>,
-    sleeping: bool,
-    /// The committer sleeps until there are so many.
-    wanted: usize,
+    sleep: Sleep,
+    /// A client commits, and the committer is to sleep.
+    led: bool,
     closed: bool,
+}
+
+/// What the committer's thread waits for.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Sleep {
+    /// Nothing: it works, or is about to.
+    #[default]
+    Awake,
+    /// The first submission, and its next duty if it knows of one.
+    Idle { knows_duty: bool },
+    /// So many submissions.
+    Gathering { wanted: usize },
+}
+
+/// What becomes of a submission.
+pub enum Pushed {
+    /// The committer's thread sees to it.
+    Queued,
+    /// The caller commits it, and then says [`CommitQueue::step_down`].
+    Leads(Submission),
+    /// The queue is closed.
+    Refused(Submission),
 }
 
 /// How a wait for submissions ended.
@@ -30,8 +53,8 @@ struct State {
 pub enum Taken {
     /// There are some.
     Submissions,
-    /// The time is over.
-    TimedOut,
+    /// There are none yet; the time is over, or there may be another duty.
+    Nothing,
     /// There are none and will be none.
     Closed,
 }
@@ -44,39 +67,68 @@ impl CommitQueue {
             return Err(submission);
         }
         state.waiting.push(submission);
-        let wake = state.sleeping && state.waiting.len() >= state.wanted;
-        state.sleeping &= !wake;
-        drop(state);
-        if wake {
-            self.arrived.notify_one();
+        let enough = match state.sleep {
+            Sleep::Awake => false,
+            Sleep::Idle { .. } => !state.led,
+            Sleep::Gathering { wanted } => state.waiting.len() >= wanted,
+        };
+        if enough {
+            self.wake(state);
         }
         Ok(())
     }
 
-    /// Waits until there are submissions, and swaps them for `empty`.
+    /// Appends a submission, unless the committer's thread is idle and there is no other.
+    pub fn push_or_lead(&self, submission: Submission) -> Pushed {
+        let mut state = self.state.lock();
+        let is_idle = matches!(state.sleep, Sleep::Idle { .. }) && state.waiting.is_empty();
+        if is_idle && !state.led && !state.closed {
+            state.led = true;
+            return Pushed::Leads(submission);
+        }
+        drop(state);
+        self.push(submission).map_or_else(Pushed::Refused, |()| Pushed::Queued)
+    }
+
+    /// The caller leads no longer. What it has left is the first that the committer's thread takes;
+    /// that is woken up if there is something to take, or a duty that it may not know of.
+    pub fn step_down(&self, rest: Option<Submission>, has_duty: bool) {
+        let mut state = self.state.lock();
+        state.led = false;
+        state.waiting.splice(0..0, rest);
+        let news = match state.sleep {
+            Sleep::Idle { knows_duty } => has_duty && !knows_duty,
+            Sleep::Awake | Sleep::Gathering { .. } => false,
+        };
+        if news || state.closed || !state.waiting.is_empty() {
+            self.wake(state);
+        }
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        state.sleep = Sleep::Awake;
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Waits until there are submissions and nobody leads, and swaps them for `empty`.
     pub fn take(&self, empty: &mut Vec<Submission>, until: Option<Instant>) -> Taken {
         debug_assert!(empty.is_empty());
         let mut state = self.state.lock();
+        let mut has_slept = false;
         loop {
-            if !state.waiting.is_empty() {
+            if !state.led && !state.waiting.is_empty() {
                 std::mem::swap(&mut state.waiting, empty);
                 return Taken::Submissions;
             }
-            if state.closed {
+            if !state.led && state.closed {
                 return Taken::Closed;
             }
-            state.sleeping = true;
-            let timed_out = match until {
-                Some(until) => self.arrived.wait_until(&mut state, until).timed_out(),
-                None => {
-                    self.arrived.wait(&mut state);
-                    false
-                }
-            };
-            state.sleeping = false;
-            if timed_out && state.waiting.is_empty() && !state.closed {
-                return Taken::TimedOut;
+            if has_slept {
+                return Taken::Nothing;
             }
+            self.sleep(&mut state, Sleep::Idle { knows_duty: until.is_some() }, until);
+            has_slept = true;
         }
     }
 
@@ -89,15 +141,30 @@ impl CommitQueue {
     /// are then.
     pub fn gather(&self, wanted: usize, until: Instant) -> usize {
         let mut state = self.state.lock();
-        state.wanted = wanted;
         let mut timed_out = false;
         while state.waiting.len() < wanted && !state.closed && !timed_out {
-            state.sleeping = true;
-            timed_out = self.arrived.wait_until(&mut state, until).timed_out();
-            state.sleeping = false;
+            timed_out = self.sleep(&mut state, Sleep::Gathering { wanted }, Some(until));
         }
-        state.wanted = 0;
         state.waiting.len()
+    }
+
+    /// Whether the time is over.
+    fn sleep(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        sleep: Sleep,
+        until: Option<Instant>,
+    ) -> bool {
+        state.sleep = sleep;
+        let timed_out = match until {
+            Some(until) => self.arrived.wait_until(state, until).timed_out(),
+            None => {
+                self.arrived.wait(state);
+                false
+            }
+        };
+        state.sleep = Sleep::Awake;
+        timed_out
     }
 
     /// Takes what is there, without waiting.

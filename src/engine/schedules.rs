@@ -142,7 +142,8 @@ fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
         loop {
             match queue.take(&mut batch, limit) {
                 Taken::Submissions => taken.extend(batch.drain(..).map(|one| one.operations.len())),
-                Taken::TimedOut => assert!(limit.is_some(), "there was no limit"),
+                // A wake-up may come late, for what has been taken already.
+                Taken::Nothing => {}
                 Taken::Closed => break,
             }
             limit = limit.xor(Some(Instant::now()));

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
@@ -60,11 +61,14 @@ pub fn open_with(
 #[derive(Default)]
 pub struct Inbox {
     replies: Mutex<Vec<Reply<'static>>>,
+    /// Who has brought the last one.
+    bringer: Mutex<Option<ThreadId>>,
     came: Condvar,
 }
 
 impl Recipient for Inbox {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
+        *self.bringer.lock() = Some(std::thread::current().id());
         self.replies.lock().extend(answered.iter().map(|operation| operation.reply.clone()));
         self.came.notify_all();
     }
@@ -80,21 +84,38 @@ impl Inbox {
         replies.clone()
     }
 
+    /// Whether the last reply was brought by the calling thread.
+    pub fn is_from_here(&self) -> bool {
+        *self.bringer.lock() == Some(std::thread::current().id())
+    }
+
     /// How many replies there are now.
     pub fn count(&self) -> usize {
         self.replies.lock().len()
     }
 }
 
-/// Sends commands as one submission, without waiting.
+/// Sends commands as one submission, and commits them if the engine has nothing else to do.
 pub fn send(engine: &Engine, commands: Vec<Command>) -> Arc<Inbox> {
     let inbox = Arc::<Inbox>::default();
+    send_to(&inbox, engine, commands);
+    inbox
+}
+
+/// Sends commands on a thread of its own, without waiting.
+pub fn send_beside(engine: &Arc<Engine>, commands: Vec<Command>) -> Arc<Inbox> {
+    let (engine, inbox) = (engine.clone(), Arc::<Inbox>::default());
+    let for_thread = inbox.clone();
+    std::thread::spawn(move || send_to(&for_thread, &engine, commands));
+    inbox
+}
+
+fn send_to(inbox: &Arc<Inbox>, engine: &Engine, commands: Vec<Command>) {
     let dialect = Dialect::Text(LineEnd::Lf);
     let operations =
         commands.into_iter().map(|command| Operation::new(command, dialect, None)).collect();
     let sent = engine.submit(Submission { recipient: inbox.clone(), operations });
     assert!(sent.is_ok(), "the engine is open");
-    inbox
 }
 
 /// Sends one command and waits for its reply.

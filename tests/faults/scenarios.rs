@@ -127,6 +127,15 @@ pub const SCENARIOS: &[Scenario] = &[
         calls: &[("pwrite64", WRITES), ("fsync", FAILS_OR_DIES)],
     },
     Scenario {
+        name: "commits by the clients' own threads",
+        before: Before::Log,
+        traced: Traced::All,
+        only: &["wal_file"],
+        flags: &[],
+        rounds: OVER_A_SEGMENT,
+        calls: &[("pwritev2", WRITES), ("pwrite64", WRITES), ("fsync", FAILS_OR_DIES)],
+    },
+    Scenario {
         name: "the next segment is prepared",
         before: Before::Log,
         traced: Traced::All,

@@ -1,0 +1,266 @@
+//! The commit path, on which everything that changes anything goes.
+//!
+//! As much of what is waiting as makes a batch is evaluated, its changes are framed, written and
+//! synced once, applied in that order, and only then the replies go (promises 1 and 2). One thread at a
+//! time is on it, whoever holds its lock; it never waits for a client. After the first failure of
+//! the log every write is answered with the reason, and reads go on (promises 6 and 9).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::batch::Batch;
+use super::window::Window;
+use super::write::carry_out;
+use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, count, push_record};
+use crate::command::Reply;
+use crate::entry::now_millis;
+use crate::wal::{Failure, Wal};
+
+/// A batch ends when its records and replies have this many bytes, so that a small write is not
+/// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How often the log is synced with `-fsync everysec`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a batch needs on its way.
+pub struct CommitPath {
+    shared: Arc<Shared>,
+    /// `None` if nothing is kept on disk, and once it is closed.
+    wal: Option<Wal>,
+    closed: bool,
+    fsync: Fsync,
+    /// Taken from the queue and not yet answered.
+    backlog: VecDeque<Submission>,
+    /// Of the running batch: evaluated, not yet durable.
+    evaluated: Vec<Submission>,
+    batch: Batch,
+    window: Window,
+    last_sync: Instant,
+    /// When the last batch was over.
+    idle_since: Instant,
+}
+
+/// A round of replies.
+struct Round {
+    /// When the first one was sent.
+    began: Instant,
+    /// How many were answered, and how many were waiting for the next batch by then.
+    clients: usize,
+}
+
+impl CommitPath {
+    /// The path to this store and log.
+    pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> CommitPath {
+        let batch = Batch::new(shared.max_value);
+        CommitPath {
+            shared,
+            wal,
+            closed: false,
+            fsync,
+            backlog: VecDeque::new(),
+            evaluated: Vec::new(),
+            batch,
+            window: Window::default(),
+            last_sync: Instant::now(),
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// Commits these, and whatever is queued meanwhile, until nothing is.
+    pub fn run_all(&mut self, taken: &mut Vec<Submission>) {
+        self.backlog.extend(taken.drain(..));
+        while !self.backlog.is_empty() {
+            let round = self.run_batch();
+            if self.backlog.is_empty() {
+                self.wait_for_more(round);
+            }
+            self.shared.queue.take_more(&mut self.backlog);
+            self.sync_if_due();
+        }
+        self.idle_since = Instant::now();
+    }
+
+    /// Commits one batch of this submission; gives back what was too much for it.
+    pub fn run_one(&mut self, submission: Submission) -> Option<Submission> {
+        self.backlog.push_back(submission);
+        self.run_batch();
+        self.sync_if_due();
+        self.idle_since = Instant::now();
+        self.backlog.pop_front()
+    }
+
+    /// When there is something to do even if nobody asks for anything.
+    pub fn next_duty(&self) -> Option<Instant> {
+        let wal = self.wal.as_ref().filter(|wal| wal.failure().is_none())?;
+        let sync = (self.fsync == Fsync::EverySecond && wal.has_unsynced())
+            .then_some(self.last_sync + SYNC_INTERVAL);
+        let mark =
+            (!wal.is_marked() && !wal.has_unsynced()).then_some(self.idle_since + IDLE_BEFORE_MARK);
+        sync.or(mark)
+    }
+
+    /// Does it.
+    pub fn do_duty(&mut self) {
+        self.mark_if_idle();
+        self.sync_if_due();
+    }
+
+    /// Closes the log in order. Nothing may come after it.
+    pub fn close(&mut self) {
+        self.closed = true;
+        if let Some(wal) = self.wal.take()
+            && let Err(failure) = wal.close()
+        {
+            *self.shared.failure.lock() = Some(failure);
+        }
+    }
+
+    /// Lets those who were just answered queue again, where that pays.
+    fn wait_for_more(&mut self, Round { began, clients }: Round) {
+        if let Some(longest) = self.window.longest_wait(clients) {
+            let queued = self.shared.queue.gather(clients, began + longest);
+            self.window.note_wait(began.elapsed(), queued, clients);
+        }
+    }
+
+    fn run_batch(&mut self) -> Round {
+        assert!(!self.closed, "what comes now would be acknowledged and not be in the log");
+        if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
+            compaction.between_batches(wal);
+        }
+        self.evaluate();
+        let committed = self.commit();
+        match committed {
+            Ok(()) => self.shared.store.apply(&mut self.batch.mutations, self.batch.together),
+            Err(Failure(reason)) => self.refuse(&reason),
+        }
+        self.batch.clear();
+        // Who is answered may queue again before the last is, and must not be counted twice.
+        let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
+        let clients = asked.count() + self.shared.queue.len();
+        let began = Instant::now();
+        for Submission { recipient, operations } in self.evaluated.drain(..) {
+            recipient.deliver(&operations);
+        }
+        Round { began, clients }
+    }
+
+    /// Moves operations from the backlog into the batch until that is full. The last submission
+    /// may be split; its rest goes behind the others, so that nobody's long pipeline keeps
+    /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
+    fn evaluate(&mut self) {
+        self.batch.now = now_millis();
+        let Shared { store, max_memory, .. } = &*self.shared;
+        self.batch.room =
+            max_memory.map(|most| i64::try_from(most).unwrap_or(i64::MAX) - store.bytes() as i64);
+        let metrics = &self.shared.metrics;
+        let mut started = Instant::now();
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES
+            && let Some(mut submission) = self.backlog.pop_front()
+        {
+            let mut done = 0;
+            for operation in &mut submission.operations {
+                let Operation { command, reply, id, .. } = operation;
+                let pushed = self.batch.bytes;
+                let before = command.is_answered();
+                let mut view = self.batch.over(&*self.shared.store);
+                *reply = carry_out(&mut view, command, metrics);
+                // A COPY of a long value is short itself.
+                bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
+                let now = Instant::now();
+                count(metrics, *id, before, reply, now - started);
+                started = now;
+                done += 1;
+                if bytes >= BATCH_BYTES {
+                    break;
+                }
+            }
+            if done < submission.operations.len() {
+                let operations = submission.operations.split_off(done);
+                let recipient = submission.recipient.clone();
+                self.backlog.push_back(Submission { recipient, operations });
+            }
+            metrics.answered.add(done as u64);
+            self.evaluated.push(submission);
+        }
+    }
+
+    /// Makes the batch durable.
+    fn commit(&mut self) -> Result<(), Failure> {
+        let Some(wal) = &mut self.wal else {
+            return Ok(());
+        };
+        if self.batch.mutations.is_empty() {
+            // No change, but a write that changes nothing (DEL of no key) must not be told that
+            // all is well by a server that could not have done it.
+            return wal.failure().map_or(Ok(()), |failure| Err(failure.clone()));
+        }
+        for mutation in &self.batch.mutations {
+            push_record(wal, mutation);
+        }
+        let committed = wal.commit().inspect_err(|failure| {
+            *self.shared.failure.lock() = Some(failure.clone());
+        })?;
+        let metrics = &self.shared.metrics;
+        let synced = self.fsync == Fsync::Always;
+        if synced {
+            self.window.note_sync(committed.elapsed);
+        }
+        metrics.count_batch(committed.records, committed.bytes, committed.elapsed, synced);
+        metrics.durable_lsn.set(wal.durable_lsn());
+        Ok(())
+    }
+
+    /// Answers the batch anew, as if its writes had never been: they have not.
+    fn refuse(&mut self, reason: &Arc<str>) {
+        self.batch.clear();
+        for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
+        {
+            let Operation { command, reply, id, .. } = operation;
+            *reply = match command.needs_log() {
+                true => {
+                    let reply = Reply::NotDurable(reason.clone());
+                    self.shared.metrics.commands.count_error(*id, &reply, true);
+                    reply
+                }
+                false => {
+                    let mut view = self.batch.over(&*self.shared.store);
+                    carry_out(&mut view, command, &self.shared.metrics)
+                }
+            };
+        }
+    }
+
+    fn mark_if_idle(&mut self) {
+        if let Some(wal) = &mut self.wal
+            && self.idle_since.elapsed() >= IDLE_BEFORE_MARK
+            && let Err(failure) = wal.mark_idle()
+        {
+            *self.shared.failure.lock() = Some(failure);
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        let Some(wal) = &mut self.wal else {
+            return;
+        };
+        let due = self.fsync == Fsync::EverySecond
+            && wal.has_unsynced()
+            && wal.failure().is_none()
+            && self.last_sync.elapsed() >= SYNC_INTERVAL;
+        if !due {
+            return;
+        }
+        match wal.sync() {
+            Ok(()) => {
+                self.shared.metrics.syncs.add(1);
+                self.shared.metrics.durable_lsn.set(wal.durable_lsn());
+            }
+            Err(failure) => *self.shared.failure.lock() = Some(failure),
+        }
+        self.last_sync = Instant::now();
+    }
+}
