@@ -1,7 +1,7 @@
 //! A batch being evaluated: what the store will be like once it is durable.
 //!
 //! Operations are evaluated one after the other against the store plus what the batch has changed
-//! so far, by the only thread that changes anything, so that no lock and no guess is needed. The
+//! so far, by the only thread that is on the commit path, so that no lock and no guess is needed. The
 //! result is a list of absolute [`Mutation`]s.
 
 use std::collections::HashMap;
@@ -47,7 +47,7 @@ struct Index {
     hasher: RandomState,
 }
 
-/// Who wants to know that a key has changed. Only the committer's thread is ever here, so that a
+/// Who wants to know that a key has changed. Only who is on the commit path is ever here, so that a
 /// change and a look at the flag cannot overtake each other.
 #[derive(Default)]
 struct Watches {

@@ -82,11 +82,11 @@ impl CommitPath {
         self.idle_since = Instant::now();
     }
 
-    /// Commits one batch of this submission; gives back what was too much for it.
+    /// Commits one batch of this submission; gives back what was too much for it. A sync that is due
+    /// is left to the committer's thread: the client's next request may be a read, which waits for none.
     pub fn run_one(&mut self, submission: Submission) -> Option<Submission> {
         self.backlog.push_back(submission);
         self.run_batch();
-        self.sync_if_due();
         self.idle_since = Instant::now();
         self.backlog.pop_front()
     }

@@ -61,8 +61,9 @@ impl Committer {
             Pushed::Queued => {}
             Pushed::Refused(submission) => return Err(submission),
             Pushed::Leads(submission) => {
-                let guard = AbortOnPanic;
                 let mut path = self.path.lock();
+                // After the lock, so that a panic ends the process before anyone else has it.
+                let guard = AbortOnPanic;
                 let rest = path.run_one(submission);
                 let has_duty = path.next_duty().is_some();
                 drop(path);
