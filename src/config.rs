@@ -100,7 +100,7 @@ pub struct Config {
     max_memory: u64,
 
     /// The processor that the thread that commits keeps to; best the one that takes the disk's
-    /// interrupts. Without it, any
+    /// interrupts. A client that is alone then leaves its writes to it, too. Without it, any
     #[arg(long, value_name = "NUMBER", value_parser = number(0, 65_535))]
     committer_cpu: Option<u64>,
 

@@ -8,13 +8,16 @@ mod double;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use double::clients::{
-    History, Random, ask, check_restarts, del, open, send, send_beside, set, value, work,
+    History, Random, ask, check_restarts, del, open, open_counted, send, send_beside, set, value,
+    work,
 };
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::Fsync;
+use post_gres_rs::metrics::Metrics;
 
 #[test]
 fn nothing_is_visible_or_acknowledged_before_its_sync() {
@@ -57,6 +60,21 @@ fn who_is_alone_commits_and_the_committer_takes_over_what_comes_meanwhile() {
     assert_eq!(second.wait_for(1), [Reply::Ok]);
     assert!(!second.is_from_here());
     assert_eq!(value(&engine, "second").as_deref(), Some("2"));
+}
+
+#[test]
+fn who_leads_leaves_a_sync_that_is_due_to_the_committer() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = open_counted(&disk, Fsync::EverySecond, metrics.clone()).expect("a fresh log");
+    // What is tested is that the last sync is more than its second ago.
+    std::thread::sleep(Duration::from_millis(1100));
+    let before = disk.syncs_from_here();
+    let inbox = send(&engine, vec![set("key", "value")]);
+    assert_eq!(inbox.wait_for(1), [Reply::Ok]);
+    while metrics.syncs.get() == 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(disk.syncs_from_here(), before, "a read would have waited for it");
 }
 
 #[test]

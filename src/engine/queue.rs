@@ -62,7 +62,14 @@ pub enum Taken {
 impl CommitQueue {
     /// Appends a submission, or gives it back if the queue is closed.
     pub fn push(&self, submission: Submission) -> Result<(), Submission> {
-        let mut state = self.state.lock();
+        self.append(self.state.lock(), submission)
+    }
+
+    fn append(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        submission: Submission,
+    ) -> Result<(), Submission> {
         if state.closed {
             return Err(submission);
         }
@@ -86,8 +93,7 @@ impl CommitQueue {
             state.led = true;
             return Pushed::Leads(submission);
         }
-        drop(state);
-        self.push(submission).map_or_else(Pushed::Refused, |()| Pushed::Queued)
+        self.append(state, submission).map_or_else(Pushed::Refused, |()| Pushed::Queued)
     }
 
     /// The caller leads no longer. What it has left is the first that the committer's thread takes;

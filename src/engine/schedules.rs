@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::queue::{CommitQueue, Taken};
+use super::queue::{CommitQueue, Pushed, Taken};
 use super::{Engine, Fsync, Operation, Options, Policy, Recipient, Submission};
 use crate::command::{Command, Dialect, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
@@ -126,9 +126,17 @@ fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
             .map(|_| {
                 let (queue, client) = (queue.clone(), client.clone());
                 thread::spawn(move || {
+                    // Who leads commits nothing here, but leaves all of it, and a duty.
                     let push = |count| {
                         let operations = (0..count).map(|_| incr("")).collect();
-                        queue.push(submission(&client, operations)).is_ok()
+                        match queue.push_or_lead(submission(&client, operations)) {
+                            Pushed::Queued => true,
+                            Pushed::Refused(_) => false,
+                            Pushed::Leads(rest) => {
+                                queue.step_down(Some(rest), true);
+                                true
+                            }
+                        }
                     };
                     (1..=SUBMISSIONS).take_while(|&count| push(count)).count()
                 })

@@ -1,4 +1,4 @@
-//! One client: its thread reads requests and answers or queues them, in order.
+//! One client: its thread reads requests and answers them or submits them to the engine, in order.
 //!
 //! A read is answered here, from the store, unless an earlier operation of this connection is
 //! still in the queue; then it queues behind it, so that one connection's commands take effect in

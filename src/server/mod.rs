@@ -33,8 +33,9 @@ use clients::{Clients, Profile};
 use flusher::Flusher;
 use outbox::Outbox;
 
-/// Stack of a client's thread. Parsing and answering go a few calls deep and keep their data on
-/// the heap; only the pages that are touched take up memory.
+/// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their
+/// data on the heap; only the pages that are touched take up memory. (Seen at most, in a debug build whose
+/// clients commit, change segments and seal the log themselves: 68 KiB.)
 const CLIENT_STACK_BYTES: usize = 128 * 1024;
 
 /// Connections that the kernel accepts for us while we are busy; it lowers this to its own limit.

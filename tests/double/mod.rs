@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::ThreadId;
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::wal::block::{Block, bytes_of};
@@ -60,6 +61,8 @@ struct State {
     /// While set, a commit waits.
     gate_closed: bool,
     waiting_at_gate: usize,
+    /// Which threads have asked for a sync apart from a write.
+    synced_by: Vec<ThreadId>,
 }
 
 #[derive(Clone, Default)]
@@ -94,6 +97,12 @@ impl DoubleDisk {
     /// Whether that call has come.
     pub fn has_failed(&self) -> bool {
         self.0.state.lock().faulted
+    }
+
+    /// How often the calling thread has asked for a sync apart from a write.
+    pub fn syncs_from_here(&self) -> usize {
+        let here = std::thread::current().id();
+        self.0.state.lock().synced_by.iter().filter(|&&by| by == here).count()
     }
 
     /// Holds all commits until the gate is opened.
@@ -393,7 +402,9 @@ impl DiskFile for DoubleFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_now(&mut self.disk.0.state.lock())
+        let mut state = self.disk.0.state.lock();
+        state.synced_by.push(std::thread::current().id());
+        self.sync_now(&mut state)
     }
 
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
