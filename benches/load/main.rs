@@ -181,12 +181,13 @@ fn main() -> Result<()> {
     };
     let scene = format!(
         "Disk: {}.\n{keys} of {} bytes, values of {} bytes, seed {}, {} cores shared with this \
-         program.\n",
+         program, {}.\n",
         describe_disk(&options)?,
         protocol::ZERO_KEY.len(),
         options.value_bytes,
         options.seed,
         thread::available_parallelism()?,
+        describe_grouping(),
     );
     println!("{scene}");
     let report = if !options.restart.is_empty() {
@@ -245,6 +246,16 @@ fn describe_disk(options: &Options) -> Result<String> {
         Some(micros) => format!("{nearest}, each sync slowed by {micros} µs"),
         None => nearest,
     })
+}
+
+/// Whether the scheduler weighs sessions against each other and against the kernel's own threads, and not
+/// thread against thread. With it, on Linux 6.18, the kernel thread that a loop device needs for a flush was
+/// left waiting for 200 ms and more beside 50 busy threads.
+fn describe_grouping() -> String {
+    match fs::read_to_string("/proc/sys/kernel/sched_autogroup_enabled") {
+        Ok(value) => format!("kernel.sched_autogroup_enabled={}", value.trim()),
+        Err(_) => "no kernel.sched_autogroup_enabled".to_string(),
+    }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration> {
