@@ -7,14 +7,14 @@
 
 mod common;
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Client, Server};
+use common::{Client, Server, eventually};
 
 /// Where the server's first segments never reach.
 const FAR_BEHIND: u64 = 8 << 20;
@@ -97,6 +97,37 @@ fn writers_share_a_sync() {
         eprintln!("{syncs} syncs for {} writes", clients * writes);
         assert!(syncs * 5 <= clients * writes);
     });
+}
+
+#[test]
+fn threads_that_only_write_among_many_let_others_finish_until_they_read() {
+    on_a_slow_log(|server| {
+        let mut clients: Vec<Client> = (0..32).map(|_| Client::connect(server)).collect();
+        eventually("all let others finish", || {
+            clients.iter_mut().for_each(|client| client.send("SET k 1\n"));
+            clients.iter_mut().for_each(|client| assert_eq!(client.line(), "+OK"));
+            clients_policies(server).iter().filter(|policy| **policy == libc::SCHED_BATCH).count()
+                == clients.len()
+        });
+        for client in &mut clients {
+            assert_eq!(client.ask("GET k"), "+OK 1");
+        }
+        let policies = clients_policies(server);
+        assert!(policies.iter().all(|policy| *policy == libc::SCHED_OTHER), "{policies:?}");
+    });
+}
+
+/// The scheduling policies of the server's threads for clients (proc(5), `stat`, field 41).
+fn clients_policies(server: &Server) -> Vec<i32> {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("its threads");
+    let stats =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    let policies = stats.filter_map(|stat| {
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let policy = rest.split_whitespace().nth(38)?.parse().ok()?;
+        name.starts_with("client-").then_some(policy)
+    });
+    policies.collect()
 }
 
 #[test]

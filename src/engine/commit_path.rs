@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
@@ -140,6 +141,7 @@ impl CommitPath {
         // Who is answered may queue again before the last is, and must not be counted twice.
         let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
         let clients = asked.count() + self.shared.queue.len();
+        self.shared.writers.store(clients, Ordering::Relaxed);
         let began = Instant::now();
         for Submission { recipient, operations } in self.evaluated.drain(..) {
             recipient.deliver(&operations);

@@ -32,6 +32,7 @@ mod write;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -126,6 +127,8 @@ pub struct Engine {
 struct Shared {
     store: Box<dyn Store>,
     queue: CommitQueue,
+    /// How many clients had something in the last batch or were waiting for the next one by then.
+    writers: AtomicUsize,
     metrics: Arc<Metrics>,
     /// Why the log takes no more writes.
     failure: Mutex<Option<Failure>>,
@@ -230,7 +233,9 @@ impl Engine {
         let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
         let Options { max_value, max_memory, committer_cpu, .. } = *options;
-        let shared = Shared { store, queue, metrics, failure, compaction, max_value, max_memory };
+        let writers = AtomicUsize::new(0);
+        let shared =
+            Shared { store, queue, writers, metrics, failure, compaction, max_value, max_memory };
         let shared = Arc::new(shared);
         let (wal, compactor) = match opened {
             None => (None, None),
@@ -311,6 +316,11 @@ impl Engine {
     /// they are given back.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
         self.committer.submit(submission)
+    }
+
+    /// How many clients wait for the committer at a time, as of the last batch.
+    pub fn writers(&self) -> usize {
+        self.shared.writers.load(Ordering::Relaxed)
     }
 
     /// Answers everything that is queued, closes the log in order, and ends the committer. False

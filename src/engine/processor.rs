@@ -11,12 +11,9 @@
 //! as with Redis's `server_cpulist`.
 //!
 //! Also tried: to keep clients' threads on processors, which gained nothing more; time slices of 0.1 to
-//! 20 ms (`sched_setattr`), for all or for the committer, which changed nothing; and `SCHED_BATCH`, with
-//! which a thread that wakes up displaces no other. For all threads it made SETs sixty times slower beside
-//! programs that are always busy. For clients' threads alone it did not, and gave 6 to 20 % more SETs and
-//! a quarter more GETs, but the slowest of a hundred GETs of 50 clients took 1.4 ms instead of 0.6, SETs beside
-//! them 7.7 instead of 2.6, and the longest GET of 200 clients 200 ms instead of 12: who waits for others
-//! waits long where all are busy.
+//! 20 ms (`sched_setattr`), for all or for the committer, which changed nothing; and `SCHED_BATCH` for all
+//! threads, with which a thread that wakes up displaces no other: it made SETs sixty times slower beside
+//! programs that are always busy. Some clients' threads do have it, see `server/preemption.rs`.
 
 use anyhow::{Context, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

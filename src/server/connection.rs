@@ -14,6 +14,7 @@ use rustix::net::RecvFlags;
 
 use super::Shared;
 use super::outbox::Outbox;
+use super::preemption::Preemption;
 use super::session::{Session, Step};
 use crate::command::{Command, CommandId, Dialect};
 use crate::engine::{Engine, Operation, Submission};
@@ -59,6 +60,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         operation_bytes: 0,
         queued_reads: 0,
         nothing_queued: false,
+        preemption: Preemption::default(),
     };
     let mut received = Received::default();
     let mut end = End::Left;
@@ -125,6 +127,7 @@ struct Connection<'a> {
     queued_reads: usize,
     /// Everything that was queued before is known to be answered.
     nothing_queued: bool,
+    preemption: Preemption,
 }
 
 impl Connection<'_> {
@@ -196,6 +199,7 @@ impl Connection<'_> {
             }
             return;
         }
+        self.preemption.note_read();
         self.engine.read(&command, id, &mut |reply| {
             protocol::encode(&command, dialect, &reply, &mut self.replies);
         });
@@ -216,6 +220,7 @@ impl Connection<'_> {
         self.operation_bytes = 0;
         self.queued_reads = 0;
         self.nothing_queued = false;
+        self.preemption.note_write(self.engine.writers());
         self.outbox.queue(&operations);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission { recipient, operations }).is_err() {

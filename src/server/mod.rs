@@ -8,6 +8,7 @@ mod clients;
 mod connection;
 mod flusher;
 mod outbox;
+mod preemption;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod session;

@@ -1,0 +1,144 @@
+//! Whether a client's thread displaces others when it wakes up.
+//!
+//! A thread that wakes up for a request may displace the one that runs. For a read that is right: the
+//! sooner it runs, the sooner its reply. A write among many only gets into the queue, and the batch it
+//! will be in begins when the sync before it is over; but whom it displaces, the committer between two
+//! replies or another client's thread, is held up, and two changes of threads are paid for nothing. So
+//! the thread of a client that only writes, where many write, lets others finish (`SCHED_BATCH`, sched(7)).
+//!
+//! Measured on 2 processors: 50 clients that SET get 11 to 14 % more done, 200 get 3 to 20 %, with a fifth less
+//! processor time, and the slowest of a hundred is no slower. Not for reads: 50 clients that GET got 22 % more
+//! done, but the slowest of a hundred took twice as long, and the longest of 200 clients 100 ms instead of 9,
+//! because whoever runs goes on with its next request while others wait. Not for a few: a lone client beside two
+//! programs that are always busy had a quarter of its SETs. A shorter time slice changed nothing of that.
+//!
+//! Never changes the policy of a server that was started with one of its own, and nothing but speed depends on it.
+
+use std::io;
+
+/// So many clients that write at a time are many.
+const MANY: usize = 16;
+
+/// Below so many they are not any more. (Half, so that it does not change with every batch.)
+const FEW: usize = MANY / 2;
+
+/// A client only writes if its last requests, so many, were all writes. A change of policy costs about as much
+/// as a wake-up, so this one pays for itself.
+const ONLY_WRITES: u32 = 16;
+
+/// How the calling thread treats others.
+#[derive(Default)]
+pub struct Preemption {
+    /// Writes since the last read.
+    writes: u32,
+    lets_others_finish: bool,
+    /// It cannot be changed, or is not ours to change.
+    fixed: bool,
+}
+
+impl Preemption {
+    /// The client has written, one of so many `writers`.
+    pub fn note_write(&mut self, writers: usize) {
+        self.writes = self.writes.saturating_add(1);
+        let enough = if self.lets_others_finish { FEW } else { MANY };
+        self.let_others_finish(self.writes >= ONLY_WRITES && writers >= enough);
+    }
+
+    /// The client has read.
+    pub fn note_read(&mut self) {
+        self.writes = 0;
+        self.let_others_finish(false);
+    }
+
+    fn let_others_finish(&mut self, wanted: bool) {
+        if self.fixed || self.lets_others_finish == wanted {
+            return;
+        }
+        let (from, to) = match wanted {
+            true => (libc::SCHED_OTHER, libc::SCHED_BATCH),
+            false => (libc::SCHED_BATCH, libc::SCHED_OTHER),
+        };
+        match change_policy(from, to) {
+            Ok(changed) => self.fixed = !changed,
+            Err(error) => {
+                log::debug!("a client's thread keeps its scheduling policy: {error}");
+                self.fixed = true;
+            }
+        }
+        self.lets_others_finish = wanted;
+    }
+}
+
+/// Changes the scheduling policy of the calling thread, if it is `from`; says whether it was.
+fn change_policy(from: libc::c_int, to: libc::c_int) -> io::Result<bool> {
+    // Policies that are not real-time ones know no other priority than this; the nice value stays.
+    let parameter = libc::sched_param { sched_priority: 0 };
+    // Neither std nor rustix has these calls, and `thread-priority` sets the nice value along with them.
+    // SAFETY: 0 stands for the calling thread. The first call takes no pointer; the second reads the
+    // structure behind its one, which lives until after it. No memory of ours is changed.
+    #[allow(unsafe_code)]
+    let status = unsafe {
+        if libc::sched_getscheduler(0) != from {
+            return Ok(false);
+        }
+        libc::sched_setscheduler(0, to, &raw const parameter)
+    };
+    if status == 0 { Ok(true) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The scheduling policy of the calling thread, as the kernel tells it (proc(5), field 41).
+    fn policy() -> libc::c_int {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let behind_name = stat.rsplit(')').next().unwrap();
+        behind_name.split_whitespace().nth(38).unwrap().parse().unwrap()
+    }
+
+    fn write(preemption: &mut Preemption, times: u32, writers: usize) -> libc::c_int {
+        (0..times).for_each(|_| preemption.note_write(writers));
+        policy()
+    }
+
+    /// A test's thread may go on to another test.
+    fn on_a_thread(body: impl FnOnce() + Send) {
+        std::thread::scope(|scope| scope.spawn(body).join().unwrap());
+    }
+
+    #[test]
+    fn who_only_writes_among_many_lets_others_finish_and_who_reads_does_not() {
+        on_a_thread(|| {
+            let mut thread = Preemption::default();
+            assert_eq!(write(&mut thread, ONLY_WRITES - 1, MANY), libc::SCHED_OTHER);
+            assert_eq!(write(&mut thread, 1, MANY), libc::SCHED_BATCH);
+            thread.note_read();
+            assert_eq!(policy(), libc::SCHED_OTHER);
+            assert_eq!(write(&mut thread, ONLY_WRITES - 1, MANY), libc::SCHED_OTHER);
+            assert_eq!(write(&mut thread, 1, MANY), libc::SCHED_BATCH);
+        });
+    }
+
+    #[test]
+    fn who_writes_among_few_displaces_others_as_soon_as_they_are_few() {
+        on_a_thread(|| {
+            let mut thread = Preemption::default();
+            assert_eq!(write(&mut thread, 2 * ONLY_WRITES, MANY - 1), libc::SCHED_OTHER);
+            assert_eq!(write(&mut thread, 1, MANY), libc::SCHED_BATCH);
+            assert_eq!(write(&mut thread, ONLY_WRITES, FEW), libc::SCHED_BATCH);
+            assert_eq!(write(&mut thread, 1, FEW - 1), libc::SCHED_OTHER);
+        });
+    }
+
+    #[test]
+    fn a_thread_with_a_policy_of_its_own_keeps_it() {
+        on_a_thread(|| {
+            assert!(change_policy(libc::SCHED_OTHER, libc::SCHED_IDLE).unwrap());
+            let mut thread = Preemption::default();
+            assert_eq!(write(&mut thread, 2 * ONLY_WRITES, MANY), libc::SCHED_IDLE);
+            thread.note_read();
+            assert_eq!(policy(), libc::SCHED_IDLE);
+        });
+    }
+}
