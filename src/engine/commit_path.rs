@@ -140,7 +140,7 @@ impl CommitPath {
         self.batch.clear();
         // Who is answered may queue again before the last is, and must not be counted twice.
         let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
-        let clients = asked.count() + self.shared.queue.len();
+        let clients = asked.count() + self.backlog.len() + self.shared.queue.len();
         self.shared.writers.store(clients, Ordering::Relaxed);
         let began = Instant::now();
         for Submission { recipient, operations } in self.evaluated.drain(..) {

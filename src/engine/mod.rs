@@ -127,7 +127,7 @@ pub struct Engine {
 struct Shared {
     store: Box<dyn Store>,
     queue: CommitQueue,
-    /// How many clients had something in the last batch or were waiting for the next one by then.
+    /// How many had something in the last batch, or were waiting for a later one by then.
     writers: AtomicUsize,
     metrics: Arc<Metrics>,
     /// Why the log takes no more writes.
@@ -318,7 +318,7 @@ impl Engine {
         self.committer.submit(submission)
     }
 
-    /// How many clients wait for the committer at a time, as of the last batch.
+    /// How many wait for the committer at a time, as of the last batch.
     pub fn writers(&self) -> usize {
         self.shared.writers.load(Ordering::Relaxed)
     }

@@ -13,7 +13,7 @@
 //! Also tried: to keep clients' threads on processors, which gained nothing more; time slices of 0.1 to
 //! 20 ms (`sched_setattr`), for all or for the committer, which changed nothing; and `SCHED_BATCH` for all
 //! threads, with which a thread that wakes up displaces no other: it made SETs sixty times slower beside
-//! programs that are always busy. Some clients' threads do have it, see `server/preemption.rs`.
+//! programs that are always busy.
 
 use anyhow::{Context, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -216,11 +216,14 @@ impl Connection<'_> {
         if !self.replies.is_empty() {
             self.outbox.send(&mut self.replies);
         }
+        match self.queued_reads {
+            0 => self.preemption.note_write(self.engine.writers()),
+            _ => self.preemption.note_read(),
+        }
         let operations = std::mem::take(&mut self.operations);
         self.operation_bytes = 0;
         self.queued_reads = 0;
         self.nothing_queued = false;
-        self.preemption.note_write(self.engine.writers());
         self.outbox.queue(&operations);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission { recipient, operations }).is_err() {
