@@ -161,7 +161,7 @@ impl Wal {
     ) -> io::Result<Wal> {
         let access = access(options.sync);
         let len = options.first_segment_bytes;
-        let file = Segment::prepare(&*disk, path, access, len)?;
+        let file = Segment::prepare(&*disk, path, access, len, &mut |_| ())?;
         let header = SegmentHeader {
             store_id: u128::from(random()?) << 64 | u128::from(random()?),
             sequence: 1,
@@ -385,6 +385,9 @@ impl Wal {
         let before = self.segment.end();
         self.segment.append(self.frame.padded(), checksum_of(&header), synced)?;
         self.total_bytes += self.segment.end() - before;
+        if let Some(preparer) = &self.preparer {
+            preparer.note_used(self.segment.end(), self.segment.file_bytes());
+        }
 
         self.marked = false;
         self.next_lsn += u64::from(self.records);

@@ -4,12 +4,17 @@
 //! prepared segment is kept at all times; it is also the reserve that lets a full disk be noticed
 //! before a commit runs into it. The thread also cuts full segments to their content. It never
 //! touches the segment that is being written.
+//!
+//! A commit's flush takes along what was written beside it, so the zeros come in small pieces with rests between
+//! them, as long as there is time. (Without rests, and in pieces of 256 KiB, one in a hundred SETs of 50 clients with
+//! pipelines of 16 took 3.0 ms instead of 2.1.)
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -20,6 +25,16 @@ use super::segment::{Names, Segment};
 /// is found before the running segment ends, seldom enough to be no load.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// It rests only while the next segment is that many times as full of zeros as the running one is of batches, so
+/// that it is ready by the middle of that one's time. A compaction has to wait until it is.
+const LEAD: u64 = 2;
+
+/// After each piece of zeros it rests so many times as long as that took.
+const RESTS: u32 = 4;
+
+/// But not longer than this.
+const LONGEST_REST: Duration = Duration::from_millis(20);
+
 /// Handle to the thread.
 pub struct Preparer {
     shared: Arc<Shared>,
@@ -29,6 +44,8 @@ pub struct Preparer {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// How much of the running segment is used, in thousandths.
+    used: AtomicU64,
 }
 
 #[derive(Default)]
@@ -40,6 +57,8 @@ struct State {
     error: Option<io::Error>,
     /// A full segment and the length of its content.
     full: Vec<(PathBuf, u64)>,
+    /// Somebody waits for it.
+    hurry: bool,
     stop: bool,
 }
 
@@ -52,7 +71,8 @@ impl Preparer {
         len: u64,
     ) -> io::Result<Preparer> {
         let state = State { wanted: Some(len), ..State::default() };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let (state, changed, used) = (Mutex::new(state), Condvar::new(), 0.into());
+        let shared = Arc::new(Shared { state, changed, used });
         let for_thread = shared.clone();
         let thread = std::thread::Builder::new()
             .name("segments".into())
@@ -71,8 +91,15 @@ impl Preparer {
             if let Some(error) = state.error.take() {
                 return Err(error);
             }
+            state.hurry = true;
+            self.shared.changed.notify_all();
             self.shared.changed.wait(&mut state);
         }
+    }
+
+    /// The committer tells how much of the running segment is used.
+    pub fn note_used(&self, end: u64, file_bytes: u64) {
+        self.shared.used.store(thousandths(end, file_bytes), Ordering::Relaxed);
     }
 
     /// Whether [`Preparer::take`] would not wait; why the last attempt failed, if it did.
@@ -88,6 +115,7 @@ impl Preparer {
     /// Asks for the next segment, of `len` bytes, and for the one just filled to be cut to its
     /// content.
     pub fn next(&self, len: u64, full: (PathBuf, u64)) {
+        self.note_used(0, len);
         let mut state = self.shared.state.lock();
         state.wanted = Some(len);
         state.full.push(full);
@@ -124,7 +152,11 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
             continue;
         };
         let made = parking_lot::MutexGuard::unlocked(&mut state, || {
-            let file = Segment::prepare(disk, &names.next(), access, len)?;
+            let mut began = Instant::now();
+            let file = Segment::prepare(disk, &names.next(), access, len, &mut |filled| {
+                shared.rest(began.elapsed(), thousandths(filled, len));
+                began = Instant::now();
+            })?;
             disk.sync_directory(names.directory())?;
             Ok::<_, io::Error>(file)
         });
@@ -133,6 +165,7 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
                 state.prepared = Some(file);
                 state.error = None;
                 state.wanted = None;
+                state.hurry = false;
                 shared.changed.notify_all();
             }
             Err(error) => {
@@ -143,6 +176,20 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
             }
         }
     }
+}
+
+impl Shared {
+    /// After a piece that took so long, if that much is filled and nobody is in a hurry.
+    fn rest(&self, elapsed: Duration, filled: u64) {
+        let mut state = self.state.lock();
+        if filled > LEAD * self.used.load(Ordering::Relaxed) && !state.hurry && !state.stop {
+            self.changed.wait_for(&mut state, (elapsed * RESTS).min(LONGEST_REST));
+        }
+    }
+}
+
+fn thousandths(part: u64, whole: u64) -> u64 {
+    part.saturating_mul(1000) / whole.max(1)
 }
 
 /// Frees the zeros behind the content of a full segment. That saves space and nothing else: the

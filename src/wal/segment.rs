@@ -12,9 +12,9 @@ use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
 
-/// Zeros are written in pieces of this size: large enough to be quick, small enough that a
+/// Zeros are written in pieces of this size, 64 KiB: large enough to be quick, small enough that a
 /// commit's flush never queues behind much of it.
-const ZERO_FILL_BLOCKS: usize = 64;
+const ZERO_FILL_BLOCKS: usize = 16;
 static ZEROS: [Block; ZERO_FILL_BLOCKS] = [Block::ZERO; ZERO_FILL_BLOCKS];
 
 /// The names of a log's files, all in the directory of the one that the user named.
@@ -140,9 +140,10 @@ impl Segment {
         path: &Path,
         access: Access,
         len: u64,
+        after_piece: &mut dyn FnMut(u64),
     ) -> io::Result<Box<dyn DiskFile>> {
         let file = disk.create(path, access)?;
-        fill_with_zeros(&*file, 0, len)?;
+        fill_with_zeros(&*file, 0, len, after_piece)?;
         file.sync()?;
         Ok(file)
     }
@@ -181,7 +182,7 @@ impl Segment {
     pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
         let is_cut = self.file.len()? < file_bytes;
         if self.len < len {
-            fill_with_zeros(&*self.file, self.len, len)?;
+            fill_with_zeros(&*self.file, self.len, len, &mut |_| ())?;
         }
         if is_cut && len < file_bytes {
             self.file.set_len(file_bytes)?;
@@ -256,12 +257,18 @@ impl Segment {
 }
 
 /// Zeros from `start` to `end`, both on block boundaries.
-pub fn fill_with_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
+pub fn fill_with_zeros(
+    file: &dyn DiskFile,
+    start: u64,
+    end: u64,
+    after_piece: &mut dyn FnMut(u64),
+) -> io::Result<()> {
     let mut at = start;
     while at < end {
         let blocks = ((end - at).div_ceil(BLOCK_BYTES as u64) as usize).min(ZERO_FILL_BLOCKS);
         file.write_at(&ZEROS[..blocks], at)?;
         at += (blocks * BLOCK_BYTES) as u64;
+        after_piece(at);
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub fn cut(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
         ),
     }
     let end = torn.end.next_multiple_of(BLOCK_BYTES as u64);
-    fill_with_zeros(&*file, torn.offset, end)?;
+    fill_with_zeros(&*file, torn.offset, end, &mut |_| ())?;
     file.sync()?;
     Ok(())
 }
