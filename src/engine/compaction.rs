@@ -42,7 +42,8 @@ const LONG_VALUE_BYTES: usize = 4 << 10;
 /// long, 1.8; three times as long, no less.)
 const RESTS: u32 = 2;
 
-/// But not longer than this, for the disk may just have been slow.
+/// But not longer than this, for the disk may just have been slow; and not at all once the log behind the seal is as
+/// long as the data, lest it fill the disk. (50 clients with values of 64 KiB write 0.7 GB a second.)
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// After a failure it waits this long, and twice as long after each further one, up to an hour.
@@ -233,6 +234,7 @@ impl Compaction {
         let hash_key = shared.store.hash_key().number();
         let mut walk = Walk {
             compaction: self,
+            late_from: sealed.logged + self.policy.least_bytes.max(shared.store.bytes() as u64),
             writer: snapshot::Writer::create(disk, names, &sealed.following, hash_key)?,
             keys: 0,
         };
@@ -290,10 +292,12 @@ impl Compaction {
         self.state.lock().stop
     }
 
-    /// Lets others have the processor and the disk, [`RESTS`] times as long as it has had them.
-    fn rest(&self, since: Instant) -> anyhow::Result<()> {
+    /// Lets others have the processor and the disk, [`RESTS`] times as long as it has had them, as long as
+    /// fewer bytes than `late_from` were logged.
+    fn rest(&self, since: Instant, late_from: u64) -> anyhow::Result<()> {
+        let is_late = self.logged.load(Ordering::Relaxed) >= late_from;
         let mut state = self.state.lock();
-        if !state.stop {
+        if !state.stop && !is_late {
             self.changed.wait_for(&mut state, (since.elapsed() * RESTS).min(LONGEST_REST));
         }
         ensure!(!state.stop, "the server stops");
@@ -308,6 +312,8 @@ impl Recipient for Compaction {
 /// A walk through the store, on the way into a snapshot.
 struct Walk<'a> {
     compaction: &'a Compaction,
+    /// With so many bytes logged it is in a hurry.
+    late_from: u64,
     writer: snapshot::Writer,
     keys: u64,
 }
@@ -342,13 +348,13 @@ impl Walk<'_> {
                 false => self.push(entry),
             }
         });
-        self.compaction.rest(began)?;
+        self.compaction.rest(began, self.late_from)?;
         self.write_if_full()?;
         for key in long {
             // One that is gone by now is deleted in the log behind the seal.
             let began = Instant::now();
             store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
-            self.compaction.rest(began)?;
+            self.compaction.rest(began, self.late_from)?;
             self.write_if_full()?;
         }
         Ok(next)
@@ -363,7 +369,7 @@ impl Walk<'_> {
         if self.writer.is_full() {
             let began = Instant::now();
             self.writer.flush().context("cannot write the snapshot")?;
-            self.compaction.rest(began)?;
+            self.compaction.rest(began, self.late_from)?;
         }
         Ok(())
     }

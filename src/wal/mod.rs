@@ -36,7 +36,7 @@ use files::{Chain, Files};
 use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
 use preparer::Preparer;
 use recovery::Replay;
-use segment::{Names, Segment};
+use segment::{LARGE_PIECE, Names, Segment};
 
 /// Where the log is if nobody says.
 pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
@@ -161,7 +161,7 @@ impl Wal {
     ) -> io::Result<Wal> {
         let access = access(options.sync);
         let len = options.first_segment_bytes;
-        let file = Segment::prepare(&*disk, path, access, len, &mut |_| ())?;
+        let file = Segment::prepare(&*disk, path, access, len, &mut |_| LARGE_PIECE)?;
         let header = SegmentHeader {
             store_id: u128::from(random()?) << 64 | u128::from(random()?),
             sequence: 1,

@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::disk::{Access, Disk, DiskFile};
-use super::segment::{Names, Segment};
+use super::segment::{LARGE_PIECE, Names, SMALL_PIECE, Segment};
 
 /// How long to wait before another attempt where the disk is full: often enough that freed space
 /// is found before the running segment ends, seldom enough to be no load.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// It rests only while the next segment is that many times as full of zeros as the running one is of batches, so
+/// It rests, and takes small pieces, only while the next segment is that many times as full of zeros as the running one is of batches, so
 /// that it is ready by the middle of that one's time. A compaction has to wait until it is.
 const LEAD: u64 = 2;
 
@@ -154,8 +154,9 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
         let made = parking_lot::MutexGuard::unlocked(&mut state, || {
             let mut began = Instant::now();
             let file = Segment::prepare(disk, &names.next(), access, len, &mut |filled| {
-                shared.rest(began.elapsed(), thousandths(filled, len));
+                let piece = shared.pace(began.elapsed(), thousandths(filled, len));
                 began = Instant::now();
+                piece
             })?;
             disk.sync_directory(names.directory())?;
             Ok::<_, io::Error>(file)
@@ -179,12 +180,15 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
 }
 
 impl Shared {
-    /// After a piece that took so long, if that much is filled and nobody is in a hurry.
-    fn rest(&self, elapsed: Duration, filled: u64) {
+    /// Before the next piece, behind one that took so long, when that much is filled: rests if there is time, and
+    /// says how large a piece is to be.
+    fn pace(&self, elapsed: Duration, filled: u64) -> usize {
         let mut state = self.state.lock();
-        if filled > LEAD * self.used.load(Ordering::Relaxed) && !state.hurry && !state.stop {
-            self.changed.wait_for(&mut state, (elapsed * RESTS).min(LONGEST_REST));
+        if filled < LEAD * self.used.load(Ordering::Relaxed) || state.hurry || state.stop {
+            return LARGE_PIECE;
         }
+        self.changed.wait_for(&mut state, (elapsed * RESTS).min(LONGEST_REST));
+        SMALL_PIECE
     }
 }
 

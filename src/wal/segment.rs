@@ -12,10 +12,14 @@ use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
 
-/// Zeros are written in pieces of this size, 64 KiB: large enough to be quick, small enough that a
-/// commit's flush never queues behind much of it.
-const ZERO_FILL_BLOCKS: usize = 16;
-static ZEROS: [Block; ZERO_FILL_BLOCKS] = [Block::ZERO; ZERO_FILL_BLOCKS];
+/// Zeros are written in pieces of this size where nobody waits for the disk at the same time, or where they
+/// are needed soon: large enough to be quick.
+pub const LARGE_PIECE: usize = 64;
+
+/// Beside commits in pieces of this size: a commit's flush queues behind no more.
+pub const SMALL_PIECE: usize = 16;
+
+static ZEROS: [Block; LARGE_PIECE] = [Block::ZERO; LARGE_PIECE];
 
 /// The names of a log's files, all in the directory of the one that the user named.
 #[derive(Clone, Debug)]
@@ -133,17 +137,17 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Creates a file of `len` zeros and makes them durable. It is no segment before
+    /// Creates a file of `len` zeros, written as `pace` says, and makes them durable. It is no segment before
     /// [`Segment::begin`].
     pub fn prepare(
         disk: &dyn Disk,
         path: &Path,
         access: Access,
         len: u64,
-        after_piece: &mut dyn FnMut(u64),
+        pace: &mut dyn FnMut(u64) -> usize,
     ) -> io::Result<Box<dyn DiskFile>> {
         let file = disk.create(path, access)?;
-        fill_with_zeros(&*file, 0, len, after_piece)?;
+        fill_with_zeros(&*file, 0, len, pace)?;
         file.sync()?;
         Ok(file)
     }
@@ -182,7 +186,7 @@ impl Segment {
     pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
         let is_cut = self.file.len()? < file_bytes;
         if self.len < len {
-            fill_with_zeros(&*self.file, self.len, len, &mut |_| ())?;
+            fill_with_zeros(&*self.file, self.len, len, &mut |_| LARGE_PIECE)?;
         }
         if is_cut && len < file_bytes {
             self.file.set_len(file_bytes)?;
@@ -256,19 +260,19 @@ impl Segment {
     }
 }
 
-/// Zeros from `start` to `end`, both on block boundaries.
+/// Zeros from `start` to `end`, both on block boundaries. `pace` is told before each piece how far it is, may wait,
+/// and says how many blocks the piece has, up to [`LARGE_PIECE`].
 pub fn fill_with_zeros(
     file: &dyn DiskFile,
     start: u64,
     end: u64,
-    after_piece: &mut dyn FnMut(u64),
+    pace: &mut dyn FnMut(u64) -> usize,
 ) -> io::Result<()> {
     let mut at = start;
     while at < end {
-        let blocks = ((end - at).div_ceil(BLOCK_BYTES as u64) as usize).min(ZERO_FILL_BLOCKS);
+        let blocks = pace(at).min((end - at).div_ceil(BLOCK_BYTES as u64) as usize);
         file.write_at(&ZEROS[..blocks], at)?;
         at += (blocks * BLOCK_BYTES) as u64;
-        after_piece(at);
     }
     Ok(())
 }

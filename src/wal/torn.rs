@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::block::{BLOCK_BYTES, Block, BlockBuffer};
 use super::disk::{Access, Disk, DiskFile};
-use super::segment::{Names, fill_with_zeros};
+use super::segment::{LARGE_PIECE, Names, fill_with_zeros};
 
 /// A torn batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub fn cut(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
         ),
     }
     let end = torn.end.next_multiple_of(BLOCK_BYTES as u64);
-    fill_with_zeros(&*file, torn.offset, end, &mut |_| ())?;
+    fill_with_zeros(&*file, torn.offset, end, &mut |_| LARGE_PIECE)?;
     file.sync()?;
     Ok(())
 }
