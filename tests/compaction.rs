@@ -6,12 +6,12 @@ mod double;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Client, Rng, Server, contents, eventually, seed};
 use double::clients::{
-    History, Random, ask, check_restarts, open, open_counted, send, set, value, work,
+    History, Random, ask, check_restarts, open, open_counted, send, send_beside, set, value, work,
 };
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
@@ -270,6 +270,50 @@ fn the_log_stays_short_by_itself_under_load_and_over_kills() {
     }
     assert!(Path::new(dir.path()).join("wal_file").exists());
     server.stop();
+}
+
+/// The engine's threads must not be held when a test panics.
+struct AllowOnDrop<'a>(&'a DoubleDisk);
+
+impl Drop for AllowOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.allow_preparations(None);
+    }
+}
+
+/// On a busy disk a segment may only just be prepared when the committer waits for it.
+#[test]
+fn a_compaction_needs_no_segment_that_is_ready_before_it_is_needed() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    // The first one is used at once.
+    disk.allow_preparations(Some(1));
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    let engine = Arc::new(engine);
+    let _allow = AllowOnDrop(&disk);
+    ask(&engine, set("key", "in the first segment"));
+    assert_eq!(engine.compact(), Some(true));
+    let mut rounds = 0;
+    eventually("the compaction ends", || {
+        rounds += 1;
+        let value = rounds.to_string().repeat(10_000);
+        let syncs = disk.syncs();
+        let written = send_beside(&engine, vec![set("key", &value), set("other", &value)]);
+        if rounds > 1 {
+            eventually("the committer goes on to the next segment", || disk.syncs() > syncs);
+            disk.allow_preparations(Some(1));
+        }
+        assert_eq!(written.wait_for(1), [Reply::Ok, Reply::Ok]);
+        metrics.compaction.done.get() == 1
+    });
+    disk.allow_preparations(None);
+    assert!(engine.close());
+
+    let files = disk.files();
+    let covered = |path: &&PathBuf| path.to_string_lossy().ends_with("0000000001.log");
+    assert_eq!(files.keys().find(covered), None, "what the snapshot covers is deleted");
+    let engine = open(&disk.after_kill(), Fsync::Always).expect("the log starts by itself");
+    assert_eq!(value(&engine, "key"), Some(rounds.to_string().repeat(10_000)));
+    assert!(engine.close());
 }
 
 #[test]

@@ -85,6 +85,8 @@ struct State {
     asked: bool,
     running: bool,
     seal: Seal,
+    /// The segment that was being written when the seal was first asked for.
+    asked_in: Option<u64>,
 }
 
 /// The one thing that the committer does for it.
@@ -147,8 +149,15 @@ impl Compaction {
         self.logged.store(wal.total_bytes(), Ordering::Relaxed);
         let mut state = self.state.lock();
         if matches!(state.seal, Seal::Asked) {
-            let logged = wal.total_bytes();
-            let sealed = wal.seal();
+            let sequence = wal.running().sequence;
+            let asked_in = *state.asked_in.get_or_insert(sequence);
+            // A segment that has begun since will do as well: all before it is in the store by now. Where the disk
+            // is so busy that each segment is only just ready when it is needed, there is no other.
+            let sealed = match sequence == asked_in {
+                true => wal.seal(),
+                false => wal.failure().map_or(Ok(Some(*wal.running())), |why| Err(why.clone())),
+            };
+            let logged = wal.total_bytes().saturating_sub(wal.running_bytes());
             let sealed = sealed.map(|header| header.map(|following| Sealed { following, logged }));
             state.seal = Seal::Done(sealed);
             self.changed.notify_all();
@@ -232,9 +241,10 @@ impl Compaction {
 
         let sealed = self.seal(shared)?;
         let hash_key = shared.store.hash_key().number();
+        let least = self.policy.least_bytes.max(shared.store.bytes() as u64);
         let mut walk = Walk {
             compaction: self,
-            late_from: sealed.logged + self.policy.least_bytes.max(shared.store.bytes() as u64),
+            late_from: sealed.logged.saturating_add(least),
             writer: snapshot::Writer::create(disk, names, &sealed.following, hash_key)?,
             keys: 0,
         };
@@ -252,6 +262,7 @@ impl Compaction {
 
     /// Has the committer begin a new segment between two batches.
     fn seal(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<Sealed> {
+        self.state.lock().asked_in = None;
         loop {
             self.state.lock().seal = Seal::Asked;
             // An empty submission wakes the committer up.

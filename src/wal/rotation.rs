@@ -34,6 +34,16 @@ impl Wal {
         })
     }
 
+    /// The header of the segment that is being written.
+    pub fn running(&self) -> &SegmentHeader {
+        self.segment.header()
+    }
+
+    /// Bytes of batches in it.
+    pub fn running_bytes(&self) -> u64 {
+        self.segment.end() - FIRST_FRAME
+    }
+
     /// Goes on in the prepared segment. A crash at any line leaves a log that starts by itself:
     /// before the first rename the prepared file counts for nothing, between the two it is
     /// recognised by its header. The directory is synced after each, because without a journal

@@ -37,6 +37,9 @@ pub enum Fault {
     Lie,
 }
 
+/// Where the prepared segment of [`clients::options`] stands.
+const PREPARED: &str = "/log/wal_file.next";
+
 /// The double.
 #[derive(Clone, Default)]
 pub struct DoubleDisk(Arc<Shared>);
@@ -61,6 +64,8 @@ struct State {
     /// While set, a commit waits.
     gate_closed: bool,
     waiting_at_gate: usize,
+    /// How many more segments may be prepared; any number if it is `None`.
+    preparations: Option<usize>,
     /// Which threads have asked for a sync apart from a write.
     synced_by: Vec<ThreadId>,
 }
@@ -122,6 +127,17 @@ impl DoubleDisk {
         while state.waiting_at_gate == 0 {
             self.0.gate_changed.wait(&mut state);
         }
+    }
+
+    /// Lets so many segments be prepared from now on, and holds further ones; or no more, with `None`.
+    pub fn allow_preparations(&self, preparations: Option<usize>) {
+        self.0.state.lock().preparations = preparations;
+        self.0.gate_changed.notify_all();
+    }
+
+    /// How often anyone has asked for a sync apart from a write.
+    pub fn syncs(&self) -> usize {
+        self.0.state.lock().synced_by.len()
     }
 
     /// A disk as it may be found after the power was cut now: all that was synced, and what
@@ -403,6 +419,15 @@ impl DiskFile for DoubleFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.state.lock();
+        let is_prepared = |state: &State| {
+            state.names.get(Path::new(PREPARED)).is_some_and(|&inode| inode == self.inode)
+        };
+        while is_prepared(&state) && state.preparations == Some(0) {
+            self.disk.0.gate_changed.wait(&mut state);
+        }
+        if is_prepared(&state) {
+            state.preparations = state.preparations.map(|left| left - 1);
+        }
         state.synced_by.push(std::thread::current().id());
         self.sync_now(&mut state)
     }
