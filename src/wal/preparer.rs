@@ -25,8 +25,9 @@ use super::segment::{LARGE_PIECE, Names, SMALL_PIECE, Segment};
 /// is found before the running segment ends, seldom enough to be no load.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// It rests, and takes small pieces, only while the next segment is that many times as full of zeros as the running one is of batches, so
-/// that it is ready by the middle of that one's time. A compaction has to wait until it is.
+/// It rests, and takes small pieces, only while the next segment is that many times as full of zeros as the
+/// running one is of batches: so it is ready by the middle of that one's time, and a compaction need not wait
+/// until it begins.
 const LEAD: u64 = 2;
 
 /// After each piece of zeros it rests so many times as long as that took.
