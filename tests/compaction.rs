@@ -8,15 +8,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{Client, Rng, Server, contents, eventually, seed};
+use common::{Client, Rng, Server, StopOnDrop, contents, eventually, seed};
 use double::clients::{
-    History, Random, ask, check_restarts, open, open_counted, send, send_beside, set, value, work,
+    History, Random, ask, check_restarts, open, open_counted, open_with, options, send,
+    send_beside, set, value, work,
 };
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
 use post_gres_rs::metrics::Metrics;
+use post_gres_rs::wal;
 use rustix::process::Signal;
 
 /// Compacts and waits until that is over, however it ends.
@@ -314,6 +317,39 @@ fn a_compaction_needs_no_segment_that_is_ready_before_it_is_needed() {
     let engine = open(&disk.after_kill(), Fsync::Always).expect("the log starts by itself");
     assert_eq!(value(&engine, "key"), Some(rounds.to_string().repeat(10_000)));
     assert!(engine.close());
+}
+
+#[test]
+fn a_snapshot_has_no_part_of_a_batch_that_a_power_cut_takes() {
+    for fsync in [Fsync::EverySecond, Fsync::Never] {
+        let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+        // So long that no change of segment makes durable what a compaction has to.
+        let bytes = 8 << 20;
+        let log =
+            wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
+        let engine = open_with(&disk, log, fsync, metrics.clone()).expect("a fresh log");
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut round = 0;
+                while !stop.load(Relaxed) {
+                    round += 1;
+                    let all = keys.map(|key| set(key, &round.to_string()));
+                    send(&engine, all.into()).wait_for(1);
+                }
+            });
+            let _stop = StopOnDrop(&stop);
+            for _ in 0..20 {
+                compact(&engine, &metrics);
+                let found = open(&disk.after_power_cut(&mut || false), fsync).expect("a log");
+                let values = keys.map(|key| value(&found, key));
+                assert!(values.iter().all(|value| *value == values[0]), "{fsync:?}: {values:?}");
+                assert!(found.close());
+            }
+        });
+        assert!(engine.close());
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Client, Server, eventually};
+use common::{Client, Server, StopOnDrop, eventually};
 
 /// Where the server's first segments never reach.
 const FAR_BEHIND: u64 = 8 << 20;
@@ -198,12 +198,4 @@ fn time(count: u32, mut act: impl FnMut()) -> Duration {
     let started = Instant::now();
     (0..count).for_each(|_| act());
     started.elapsed() / count
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }

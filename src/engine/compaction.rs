@@ -3,14 +3,15 @@
 //! It has the committer seal the log between two batches, walks the store in short steps, writes what
 //! it finds as a snapshot, and deletes what that covers. There is no fork and no second copy of the
 //! data; the store is locked for one step at a time. What changes meanwhile is in the log behind the
-//! seal. A compaction that fails is reported, tried again later, and harms nothing.
+//! seal, and is made durable there before the snapshot counts (promise 7). A compaction that fails is
+//! reported, tried again later, and harms nothing.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 
 use super::{Operation, Recipient, Shared, Submission, record};
 use crate::command::Key;
@@ -84,17 +85,20 @@ struct State {
     /// Somebody wants a compaction.
     asked: bool,
     running: bool,
-    seal: Seal,
+    favour: Favour,
     /// The segment that was being written when the seal was first asked for.
     asked_in: Option<u64>,
 }
 
-/// The one thing that the committer does for it.
+/// What the committer does for it, one thing at a time.
 #[derive(Default)]
-enum Seal {
+enum Favour {
     #[default]
-    Unasked,
-    Asked,
+    None,
+    /// To begin a new segment, if that needs no waiting.
+    Seal,
+    /// To make everything durable that is in the store.
+    Sync,
     Done(Result<Option<Sealed>, Failure>),
 }
 
@@ -144,24 +148,17 @@ impl Compaction {
         self.changed.notify_all();
     }
 
-    /// The committer tells how long the log is, and seals it if that is wanted.
+    /// The committer tells how long the log is, and does what is asked for.
     pub fn between_batches(&self, wal: &mut Wal) {
         self.logged.store(wal.total_bytes(), Ordering::Relaxed);
         let mut state = self.state.lock();
-        if matches!(state.seal, Seal::Asked) {
-            let sequence = wal.running().sequence;
-            let asked_in = *state.asked_in.get_or_insert(sequence);
-            // A segment that has begun since will do as well: all before it is in the store by now. Where the disk
-            // is so busy that each segment is only just ready when it is needed, there is no other.
-            let sealed = match sequence == asked_in {
-                true => wal.seal(),
-                false => wal.failure().map_or(Ok(Some(*wal.running())), |why| Err(why.clone())),
-            };
-            let logged = wal.total_bytes().saturating_sub(wal.running_bytes());
-            let sealed = sealed.map(|header| header.map(|following| Sealed { following, logged }));
-            state.seal = Seal::Done(sealed);
-            self.changed.notify_all();
-        }
+        let done = match state.favour {
+            Favour::None | Favour::Done(_) => return,
+            Favour::Seal => seal(wal, &mut state.asked_in),
+            Favour::Sync => wal.sync().map(|()| None),
+        };
+        state.favour = Favour::Done(done);
+        self.changed.notify_all();
     }
 
     /// Bytes of the snapshot, and of the log behind it.
@@ -250,6 +247,7 @@ impl Compaction {
         };
         walk.all(&*shared.store)?;
         let Walk { writer, keys, .. } = walk;
+        self.sync_log(shared)?;
         let after = writer.finish(disk, names)?;
         // From here on a start reads the snapshot; what it covers is only in the way.
         let found = disk.list(names.directory())?;
@@ -264,23 +262,46 @@ impl Compaction {
     fn seal(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<Sealed> {
         self.state.lock().asked_in = None;
         loop {
-            self.state.lock().seal = Seal::Asked;
-            // An empty submission wakes the committer up.
-            let wake = Submission { recipient: self.clone(), operations: Vec::new() };
-            ensure!(shared.queue.push(wake).is_ok(), "the server stops");
-            let mut state = self.state.lock();
-            while matches!(state.seal, Seal::Asked) {
-                ensure!(!state.stop, "the server stops");
-                self.changed.wait(&mut state);
+            let sealed = self.ask_committer(shared, Favour::Seal)?;
+            match sealed.map_err(|Failure(why)| anyhow!("no segment can follow: {why}"))? {
+                Some(sealed) => return Ok(sealed),
+                None => self.pause_for(SEAL_RETRY),
             }
-            match std::mem::take(&mut state.seal) {
-                Seal::Done(Ok(Some(sealed))) => return Ok(sealed),
-                Seal::Done(Err(Failure(why))) => bail!("no segment can follow: {why}"),
-                Seal::Done(Ok(None)) | Seal::Unasked | Seal::Asked => {}
+        }
+    }
+
+    /// The walk has seen what was in the store, and not all of that is durable where batches are not synced. If the
+    /// snapshot alone were, a power cut could leave it with half of a batch.
+    fn sync_log(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<()> {
+        let synced = self.ask_committer(shared, Favour::Sync)?;
+        synced.map_err(|Failure(why)| anyhow!("the log cannot be synced: {why}"))?;
+        Ok(())
+    }
+
+    fn ask_committer(
+        self: &Arc<Self>,
+        shared: &Shared,
+        favour: Favour,
+    ) -> anyhow::Result<Result<Option<Sealed>, Failure>> {
+        self.state.lock().favour = favour;
+        // An empty submission wakes the committer up.
+        let wake = Submission { recipient: self.clone(), operations: Vec::new() };
+        ensure!(shared.queue.push(wake).is_ok(), "the server stops");
+        let mut state = self.state.lock();
+        loop {
+            match std::mem::take(&mut state.favour) {
+                Favour::Done(done) => return Ok(done),
+                waiting => state.favour = waiting,
             }
-            if !state.stop {
-                self.changed.wait_for(&mut state, SEAL_RETRY);
-            }
+            ensure!(!state.stop, "the server stops");
+            self.changed.wait(&mut state);
+        }
+    }
+
+    fn pause_for(&self, time: Duration) {
+        let mut state = self.state.lock();
+        if !state.stop {
+            self.changed.wait_for(&mut state, time);
         }
     }
 
@@ -384,6 +405,18 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Begins a new segment, or takes one that has begun since this was first asked for: all before it is in the store
+/// by now. (Where the disk is so busy that each segment is only just ready when it is needed, there is no other.)
+fn seal(wal: &mut Wal, asked_in: &mut Option<u64>) -> Result<Option<Sealed>, Failure> {
+    let sequence = wal.running().sequence;
+    let following = match *asked_in.get_or_insert(sequence) == sequence {
+        true => wal.seal()?,
+        false => wal.failure().map_or(Ok(Some(*wal.running())), |why| Err(why.clone()))?,
+    };
+    let logged = wal.total_bytes().saturating_sub(wal.running_bytes());
+    Ok(following.map(|following| Sealed { following, logged }))
 }
 
 fn unfinished(disk: &dyn Disk, names: &Names) -> Vec<std::path::PathBuf> {
