@@ -94,9 +94,10 @@ mod tests {
 
     /// The scheduling policy of the calling thread, as the kernel tells it (proc(5), field 41).
     fn policy() -> libc::c_int {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let behind_name = stat.rsplit(')').next().unwrap();
-        behind_name.split_whitespace().nth(38).unwrap().parse().unwrap()
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("proc is mounted");
+        let (_, behind_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        let field = behind_name.split_whitespace().nth(38).expect("field 41");
+        field.parse().expect("a number")
     }
 
     fn write(preemption: &mut Preemption, times: u32, writers: usize) -> libc::c_int {
@@ -109,7 +110,7 @@ mod tests {
         if !change_policy(libc::SCHED_OTHER, libc::SCHED_OTHER).is_ok_and(|is_other| is_other) {
             return eprintln!("skipped: the tests run under another policy, or may not change it");
         }
-        std::thread::scope(|scope| scope.spawn(body).join().unwrap());
+        std::thread::scope(|scope| scope.spawn(body).join().expect("the test holds"));
     }
 
     #[test]
@@ -139,7 +140,8 @@ mod tests {
     #[test]
     fn a_thread_with_a_policy_of_its_own_keeps_it() {
         on_a_thread(|| {
-            assert!(change_policy(libc::SCHED_OTHER, libc::SCHED_IDLE).unwrap());
+            let changed = change_policy(libc::SCHED_OTHER, libc::SCHED_IDLE);
+            assert!(changed.expect("the call is allowed"));
             let mut thread = Preemption::default();
             assert_eq!(write(&mut thread, 2 * ONLY_WRITES, MANY), libc::SCHED_IDLE);
             thread.note_read();

@@ -129,7 +129,7 @@ impl DoubleDisk {
         }
     }
 
-    /// Lets so many segments be prepared from now on, and holds further ones; or no more, with `None`.
+    /// Lets so many segments be prepared from now on, and holds further ones; none are held with `None`.
     pub fn allow_preparations(&self, preparations: Option<usize>) {
         self.0.state.lock().preparations = preparations;
         self.0.gate_changed.notify_all();
