@@ -38,17 +38,19 @@ pub struct CommitPath {
     evaluated: Vec<Submission>,
     batch: Batch,
     window: Window,
+    round: Round,
     last_sync: Instant,
     /// When the last batch was over.
     idle_since: Instant,
 }
 
-/// A round of replies.
+/// A round: some are answered, and come back with their next submissions.
 struct Round {
-    /// When the first one was sent.
-    began: Instant,
-    /// How many were answered, and how many were waiting for the next batch by then.
+    answered: usize,
+    /// They, and those who were waiting for the next batch by then.
     clients: usize,
+    /// When the last of them was answered.
+    replied: Instant,
 }
 
 impl CommitPath {
@@ -64,6 +66,7 @@ impl CommitPath {
             evaluated: Vec::new(),
             batch,
             window: Window::default(),
+            round: Round { answered: 0, clients: 0, replied: Instant::now() },
             last_sync: Instant::now(),
             idle_since: Instant::now(),
         }
@@ -73,9 +76,9 @@ impl CommitPath {
     pub fn run_all(&mut self, taken: &mut Vec<Submission>) {
         self.backlog.extend(taken.drain(..));
         while !self.backlog.is_empty() {
-            let round = self.run_batch();
+            self.run_batch();
             if self.backlog.is_empty() {
-                self.wait_for_more(round);
+                self.wait_for_more();
             }
             self.shared.queue.take_more(&mut self.backlog);
             self.sync_if_due();
@@ -119,14 +122,13 @@ impl CommitPath {
     }
 
     /// Lets those who were just answered queue again, where that pays.
-    fn wait_for_more(&mut self, Round { began, clients }: Round) {
-        if let Some(longest) = self.window.longest_wait(clients) {
-            let queued = self.shared.queue.gather(clients, began + longest);
-            self.window.note_wait(began.elapsed(), queued, clients);
+    fn wait_for_more(&self) {
+        if let Some(longest) = self.window.longest_wait(self.round.clients) {
+            self.shared.queue.gather(self.round.replied + longest);
         }
     }
 
-    fn run_batch(&mut self) -> Round {
+    fn run_batch(&mut self) {
         assert!(!self.closed, "what comes now would be acknowledged and not be in the log");
         if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
             compaction.between_batches(wal);
@@ -138,15 +140,23 @@ impl CommitPath {
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
-        // Who is answered may queue again before the last is, and must not be counted twice.
+        self.reply();
+    }
+
+    /// Sends the replies, and looks how long it took those who were answered before to come back.
+    fn reply(&mut self) {
         let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
-        let clients = asked.count() + self.backlog.len() + self.shared.queue.len();
+        let answered = asked.count();
+        // Who is answered may queue again before the last is, and must not be counted twice.
+        let (waiting, complete_at) = self.shared.queue.begin_round(answered);
+        let Round { answered: before, replied, .. } = self.round;
+        self.window.note_round(before, complete_at.map(|at| at.saturating_duration_since(replied)));
+        let clients = answered + self.backlog.len() + waiting;
         self.shared.writers.store(clients, Ordering::Relaxed);
-        let began = Instant::now();
         for Submission { recipient, operations } in self.evaluated.drain(..) {
             recipient.deliver(&operations);
         }
-        Round { began, clients }
+        self.round = Round { answered, clients, replied: Instant::now() };
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission

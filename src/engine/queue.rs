@@ -20,6 +20,7 @@ pub struct CommitQueue {
 #[derive(Default)]
 struct State {
     waiting: Vec<Submission>,
+    round: Round,
     sleep: Sleep,
     /// A client commits, and the committer is to sleep.
     led: bool,
@@ -34,8 +35,29 @@ enum Sleep {
     Awake,
     /// The first submission, and its next duty if it knows of one.
     Idle { knows_duty: bool },
-    /// So many submissions.
-    Gathering { wanted: usize },
+    /// The last submission of the round.
+    Gathering,
+}
+
+/// Those who were answered last, on their way back.
+#[derive(Default)]
+struct Round {
+    wanted: usize,
+    arrived: usize,
+    complete_at: Option<Instant>,
+}
+
+impl Round {
+    fn note_arrival(&mut self) {
+        self.arrived += 1;
+        if self.arrived == self.wanted {
+            self.complete_at = Some(Instant::now());
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.arrived >= self.wanted
+    }
 }
 
 /// What becomes of a submission.
@@ -74,10 +96,11 @@ impl CommitQueue {
             return Err(submission);
         }
         state.waiting.push(submission);
+        state.round.note_arrival();
         let enough = match state.sleep {
             Sleep::Awake => false,
             Sleep::Idle { .. } => !state.led,
-            Sleep::Gathering { wanted } => state.waiting.len() >= wanted,
+            Sleep::Gathering => state.round.is_complete(),
         };
         if enough {
             self.wake(state);
@@ -91,6 +114,7 @@ impl CommitQueue {
         let is_idle = matches!(state.sleep, Sleep::Idle { .. }) && state.waiting.is_empty();
         if is_idle && !state.led && !state.closed {
             state.led = true;
+            state.round.note_arrival();
             return Pushed::Leads(submission);
         }
         self.append(state, submission).map_or_else(Pushed::Refused, |()| Pushed::Queued)
@@ -104,7 +128,7 @@ impl CommitQueue {
         state.waiting.splice(0..0, rest);
         let news = match state.sleep {
             Sleep::Idle { knows_duty } => has_duty && !knows_duty,
-            Sleep::Awake | Sleep::Gathering { .. } => false,
+            Sleep::Awake | Sleep::Gathering => state.round.is_complete(),
         };
         if news || state.closed || !state.waiting.is_empty() {
             self.wake(state);
@@ -138,20 +162,22 @@ impl CommitQueue {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.state.lock().waiting.len()
+    /// From now on counts submissions until there are as many as `wanted` again. Says how many are
+    /// there already, and when the round before this one was complete, if it was.
+    pub fn begin_round(&self, wanted: usize) -> (usize, Option<Instant>) {
+        let mut state = self.state.lock();
+        let round = Round { wanted, ..Round::default() };
+        let before = std::mem::replace(&mut state.round, round);
+        (state.waiting.len(), before.complete_at)
     }
 
-    /// Waits until there are `wanted` submissions, but not longer than `until`; says how many there
-    /// are then.
-    pub fn gather(&self, wanted: usize, until: Instant) -> usize {
+    /// Waits until the round is complete, but not longer than `until`.
+    pub fn gather(&self, until: Instant) {
         let mut state = self.state.lock();
         let mut timed_out = false;
-        while state.waiting.len() < wanted && !state.closed && !timed_out {
-            timed_out = self.sleep(&mut state, Sleep::Gathering { wanted }, Some(until));
+        while !state.round.is_complete() && !state.closed && !timed_out {
+            timed_out = self.sleep(&mut state, Sleep::Gathering, Some(until));
         }
-        state.waiting.len()
     }
 
     /// Whether the time is over.

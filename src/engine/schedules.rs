@@ -167,6 +167,31 @@ fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
     });
 }
 
+#[test]
+fn who_waits_for_a_round_is_woken_by_the_last_of_it() {
+    check_schedules("a round", 4_000, || {
+        let (queue, client) = (Arc::<CommitQueue>::default(), Arc::<Client>::default());
+        let push = |queue: &CommitQueue, client: &Arc<Client>| {
+            let pushed = queue.push(submission(client, Vec::new()));
+            assert!(pushed.is_ok(), "it is not closed");
+        };
+        push(&queue, &client);
+        assert_eq!(queue.begin_round(CLIENTS).0, 1);
+        let pushers: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let (queue, client) = (queue.clone(), client.clone());
+                thread::spawn(move || push(&queue, &client))
+            })
+            .collect();
+        queue.gather(Instant::now());
+        pushers.into_iter().for_each(|pusher| pusher.join().expect("a pusher"));
+        let (waiting, complete_at) = queue.begin_round(2);
+        assert_eq!((waiting, complete_at.is_some()), (1 + CLIENTS, true));
+        push(&queue, &client);
+        assert_eq!(queue.begin_round(0).1, None, "one of two");
+    });
+}
+
 const RESP: Dialect = Dialect::Resp(RespVersion::V2);
 
 fn engine() -> Arc<Engine> {
