@@ -68,6 +68,7 @@
 //! | `main` | – | accepts clients |
 //! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits when nobody else does |
 //! | `committer` | [`engine`] | changes what is to be changed, but for a client that is alone |
+//! | `replies` | [`engine`] | sends half of the replies where all clients wait for them |
 //! | `loader-<n>` | [`engine`] | at a start: stores what is in the log, each its own shards |
 //! | `expirer` | [`engine`] | finds keys that have expired |
 //! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |

@@ -47,10 +47,10 @@ pub struct CommitPath {
 /// A round: some are answered, and come back with their next submissions.
 struct Round {
     answered: usize,
-    /// They, and those who were waiting for the next batch by then.
-    clients: usize,
     /// When the last of them was answered.
     replied: Instant,
+    /// How long to wait for them, from then on, if it pays.
+    longest_wait: Option<Duration>,
 }
 
 impl CommitPath {
@@ -66,7 +66,7 @@ impl CommitPath {
             evaluated: Vec::new(),
             batch,
             window: Window::default(),
-            round: Round { answered: 0, clients: 0, replied: Instant::now() },
+            round: Round { answered: 0, replied: Instant::now(), longest_wait: None },
             last_sync: Instant::now(),
             idle_since: Instant::now(),
         }
@@ -77,9 +77,7 @@ impl CommitPath {
         self.backlog.extend(taken.drain(..));
         while !self.backlog.is_empty() {
             self.run_batch();
-            if self.backlog.is_empty() {
-                self.wait_for_more();
-            }
+            self.wait_for_more();
             self.shared.queue.take_more(&mut self.backlog);
             self.sync_if_due();
         }
@@ -123,7 +121,7 @@ impl CommitPath {
 
     /// Lets those who were just answered queue again, where that pays.
     fn wait_for_more(&self) {
-        if let Some(longest) = self.window.longest_wait(self.round.clients) {
+        if let Some(longest) = self.round.longest_wait {
             self.shared.queue.gather(self.round.replied + longest);
         }
     }
@@ -153,10 +151,10 @@ impl CommitPath {
         self.window.note_round(before, complete_at.map(|at| at.saturating_duration_since(replied)));
         let clients = answered + self.backlog.len() + waiting;
         self.shared.writers.store(clients, Ordering::Relaxed);
-        for Submission { recipient, operations } in self.evaluated.drain(..) {
-            recipient.deliver(&operations);
-        }
-        self.round = Round { answered, clients, replied: Instant::now() };
+        // With a backlog the next batch is there.
+        let longest_wait = self.window.longest_wait(clients).filter(|_| self.backlog.is_empty());
+        self.shared.replies.send(&mut self.evaluated, longest_wait.is_some());
+        self.round = Round { answered, replied: Instant::now(), longest_wait };
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission

@@ -48,6 +48,14 @@ impl Committer {
             }
         }
         self.path.lock().close();
+        self.shared.replies.close();
+        std::mem::forget(guard);
+    }
+
+    /// What the thread does that sends replies beside it, until that has ended.
+    pub fn help(&self) {
+        let guard = AbortOnPanic;
+        self.shared.replies.help();
         std::mem::forget(guard);
     }
 

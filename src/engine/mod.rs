@@ -24,6 +24,7 @@ mod loader;
 mod processor;
 mod queue;
 mod read;
+mod replies;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod view;
@@ -54,6 +55,7 @@ use committer::Committer;
 use compaction::Compaction;
 use expirer::Expirer;
 use queue::CommitQueue;
+use replies::Replies;
 use view::StoreView;
 
 pub use compaction::Policy;
@@ -116,8 +118,8 @@ pub struct Submission {
 pub struct Engine {
     shared: Arc<Shared>,
     committer: Arc<Committer>,
-    /// The committer's.
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The committer's, and the one that sends replies beside it.
+    committing: Mutex<Vec<JoinHandle<()>>>,
     expirer: Arc<Expirer>,
     /// Threads that work beside the committer.
     helpers: Mutex<Vec<JoinHandle<()>>>,
@@ -127,6 +129,7 @@ pub struct Engine {
 struct Shared {
     store: Box<dyn Store>,
     queue: CommitQueue,
+    replies: Replies,
     /// How many had something in the last batch, or were waiting for a later one by then.
     writers: AtomicUsize,
     metrics: Arc<Metrics>,
@@ -233,10 +236,17 @@ impl Engine {
         let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
         let Options { max_value, max_memory, committer_cpu, .. } = *options;
-        let writers = AtomicUsize::new(0);
-        let shared =
-            Shared { store, queue, writers, metrics, failure, compaction, max_value, max_memory };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared {
+            store,
+            queue,
+            replies: Replies::default(),
+            writers: AtomicUsize::new(0),
+            metrics,
+            failure,
+            compaction,
+            max_value,
+            max_memory,
+        });
         let (wal, compactor) = match opened {
             None => (None, None),
             Some(Opened { wal, compaction, disk, path }) => {
@@ -245,30 +255,19 @@ impl Engine {
         };
         let committer = Committer::new(shared.clone(), wal, options.fsync, committer_cpu);
         let committer = Arc::new(committer);
-        let for_thread = committer.clone();
-        let thread = thread::Builder::new()
-            .name("committer".into())
-            .spawn(move || for_thread.run())
-            .context("cannot start the committer thread")?;
+        let (runs, helps) = (committer.clone(), committer.clone());
+        let committing =
+            vec![spawn("committer", move || runs.run())?, spawn("replies", move || helps.help())?];
         let expirer = Arc::<Expirer>::default();
         let (for_thread, its_shared) = (expirer.clone(), shared.clone());
-        let mut helpers = vec![
-            thread::Builder::new()
-                .name("expirer".into())
-                .spawn(move || for_thread.run(&its_shared))
-                .context("cannot start the expirer thread")?,
-        ];
+        let mut helpers = vec![spawn("expirer", move || for_thread.run(&its_shared))?];
         if let Some((compaction, disk, path)) = compactor {
             let its_shared = shared.clone();
-            helpers.push(
-                thread::Builder::new()
-                    .name("compactor".into())
-                    .spawn(move || compaction.run(&its_shared, &*disk, &path))
-                    .context("cannot start the compactor thread")?,
-            );
+            let compact = move || compaction.run(&its_shared, &*disk, &path);
+            helpers.push(spawn("compactor", compact)?);
         }
-        let (thread, helpers) = (Mutex::new(Some(thread)), Mutex::new(helpers));
-        Ok(Engine { shared, committer, thread, expirer, helpers })
+        let (committing, helpers) = (Mutex::new(committing), Mutex::new(helpers));
+        Ok(Engine { shared, committer, committing, expirer, helpers })
     }
 
     /// Asks for a compaction of the log: false if one is running, `None` if there is no log.
@@ -336,7 +335,7 @@ impl Engine {
             }
         }
         self.shared.queue.close();
-        if let Some(thread) = self.thread.lock().take() {
+        for thread in self.committing.lock().drain(..) {
             thread.join().expect("the committer aborts the process rather than panic");
         }
         self.shared.failure.lock().is_none()
@@ -367,6 +366,13 @@ pub struct State {
     pub log_bytes: u64,
     /// Why the log takes no more writes.
     pub failure: Option<String>,
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(work)
+        .with_context(|| format!("cannot start the {name} thread"))
 }
 
 /// Takes the lock of the log at `path`.
