@@ -47,6 +47,8 @@ pub struct CommitPath {
 /// A round: some are answered, and come back with their next submissions.
 struct Round {
     answered: usize,
+    /// They, and those who were waiting for the next batch by then.
+    clients: usize,
     /// When the last of them was answered.
     replied: Instant,
     /// How long to wait for them, from then on, if it pays.
@@ -66,7 +68,7 @@ impl CommitPath {
             evaluated: Vec::new(),
             batch,
             window: Window::default(),
-            round: Round { answered: 0, replied: Instant::now(), longest_wait: None },
+            round: Round { answered: 0, clients: 0, replied: Instant::now(), longest_wait: None },
             last_sync: Instant::now(),
             idle_since: Instant::now(),
         }
@@ -131,36 +133,41 @@ impl CommitPath {
         if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
             compaction.between_batches(wal);
         }
-        self.evaluate();
+        let answered = self.evaluate();
         let committed = self.commit();
         match committed {
             Ok(()) => self.shared.store.apply(&mut self.batch.mutations, self.batch.together),
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
-        self.reply();
+        self.reply(answered);
     }
 
-    /// Sends the replies, and looks how long it took those who were answered before to come back.
-    fn reply(&mut self) {
-        let asked = self.evaluated.iter().filter(|submission| !submission.operations.is_empty());
-        let answered = asked.count();
+    /// Sends the replies, and looks how long it took those who were answered before to come back. So
+    /// many clients may submit again then.
+    fn reply(&mut self, answered: usize) {
         // Who is answered may queue again before the last is, and must not be counted twice.
         let (waiting, complete_at) = self.shared.queue.begin_round(answered);
-        let Round { answered: before, replied, .. } = self.round;
-        self.window.note_round(before, complete_at.map(|at| at.saturating_duration_since(replied)));
+        let Round { answered: before, clients, replied, .. } = self.round;
+        // A client who is alone may take its time, and says nothing about many.
+        if before > 0 && clients > 1 {
+            let took = complete_at.map(|at| at.saturating_duration_since(replied));
+            self.window.note_round(before, took);
+        }
         let clients = answered + self.backlog.len() + waiting;
         self.shared.writers.store(clients, Ordering::Relaxed);
         // With a backlog the next batch is there.
         let longest_wait = self.window.longest_wait(clients).filter(|_| self.backlog.is_empty());
         self.shared.replies.send(&mut self.evaluated, longest_wait.is_some());
-        self.round = Round { answered, replied: Instant::now(), longest_wait };
+        self.round = Round { answered, clients, replied: Instant::now(), longest_wait };
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission
     /// may be split; its rest goes behind the others, so that nobody's long pipeline keeps
     /// everybody waiting. No order is lost: a recipient has only one submission here at a time.
-    fn evaluate(&mut self) {
+    /// Returns how many clients that answers whole.
+    fn evaluate(&mut self) -> usize {
+        let mut answered = 0;
         self.batch.now = now_millis();
         let Shared { store, max_memory, .. } = &*self.shared;
         self.batch.room =
@@ -171,6 +178,7 @@ impl CommitPath {
         while bytes < BATCH_BYTES
             && let Some(mut submission) = self.backlog.pop_front()
         {
+            let is_of_client = submission.is_of_client();
             let mut done = 0;
             for operation in &mut submission.operations {
                 let Operation { command, reply, id, .. } = operation;
@@ -192,10 +200,13 @@ impl CommitPath {
                 let operations = submission.operations.split_off(done);
                 let recipient = submission.recipient.clone();
                 self.backlog.push_back(Submission { recipient, operations });
+            } else {
+                answered += usize::from(is_of_client);
             }
             metrics.answered.add(done as u64);
             self.evaluated.push(submission);
         }
+        answered
     }
 
     /// Makes the batch durable.

@@ -88,7 +88,9 @@ struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
-        log::error!("the committer panicked; the process ends so that nobody waits for it");
+        log::error!(
+            "who commits or replies panicked; the process ends so that nobody waits for it"
+        );
         std::process::abort();
     }
 }

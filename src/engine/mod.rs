@@ -114,6 +114,15 @@ pub struct Submission {
     pub operations: Vec<Operation>,
 }
 
+impl Submission {
+    /// Whether it comes from a client, who may submit again when it is answered: not from the expirer,
+    /// and not from the compactor, who only wakes the committer.
+    fn is_of_client(&self) -> bool {
+        let first = self.operations.first();
+        first.is_some_and(|first| !matches!(first.command, Command::Reclaim(_)))
+    }
+}
+
 /// The store, its log, and what is between them.
 pub struct Engine {
     shared: Arc<Shared>,

@@ -48,7 +48,10 @@ struct Round {
 }
 
 impl Round {
-    fn note_arrival(&mut self) {
+    fn note_arrival(&mut self, submission: &Submission) {
+        if !submission.is_of_client() {
+            return;
+        }
         self.arrived += 1;
         if self.arrived == self.wanted {
             self.complete_at = Some(Instant::now());
@@ -95,8 +98,8 @@ impl CommitQueue {
         if state.closed {
             return Err(submission);
         }
+        state.round.note_arrival(&submission);
         state.waiting.push(submission);
-        state.round.note_arrival();
         let enough = match state.sleep {
             Sleep::Awake => false,
             Sleep::Idle { .. } => !state.led,
@@ -114,7 +117,7 @@ impl CommitQueue {
         let is_idle = matches!(state.sleep, Sleep::Idle { .. }) && state.waiting.is_empty();
         if is_idle && !state.led && !state.closed {
             state.led = true;
-            state.round.note_arrival();
+            state.round.note_arrival(&submission);
             return Pushed::Leads(submission);
         }
         self.append(state, submission).map_or_else(Pushed::Refused, |()| Pushed::Queued)
@@ -128,7 +131,7 @@ impl CommitQueue {
         state.waiting.splice(0..0, rest);
         let news = match state.sleep {
             Sleep::Idle { knows_duty } => has_duty && !knows_duty,
-            Sleep::Awake | Sleep::Gathering => state.round.is_complete(),
+            Sleep::Awake | Sleep::Gathering => false,
         };
         if news || state.closed || !state.waiting.is_empty() {
             self.wake(state);
@@ -162,8 +165,8 @@ impl CommitQueue {
         }
     }
 
-    /// From now on counts submissions until there are as many as `wanted` again. Says how many are
-    /// there already, and when the round before this one was complete, if it was.
+    /// From now on counts clients until as many as `wanted` have come. Says how many are there already,
+    /// and when the round before this one was complete, if it was.
     pub fn begin_round(&self, wanted: usize) -> (usize, Option<Instant>) {
         let mut state = self.state.lock();
         let round = Round { wanted, ..Round::default() };

@@ -172,9 +172,12 @@ fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
 fn who_waits_for_a_round_is_woken_by_the_last_of_it() {
     check_schedules("a round", 4_000, || {
         let (queue, client) = (Arc::<CommitQueue>::default(), Arc::<Client>::default());
-        let push = |queue: &CommitQueue, client: &Arc<Client>| {
-            let pushed = queue.push(submission(client, Vec::new()));
+        let submit = |queue: &CommitQueue, client: &Arc<Client>, operations| {
+            let pushed = queue.push(submission(client, operations));
             assert!(pushed.is_ok(), "it is not closed");
+        };
+        let push = move |queue: &CommitQueue, client: &Arc<Client>| {
+            submit(queue, client, vec![incr("")]);
         };
         push(&queue, &client);
         assert_eq!(queue.begin_round(CLIENTS).0, 1);
@@ -188,6 +191,10 @@ fn who_waits_for_a_round_is_woken_by_the_last_of_it() {
         pushers.into_iter().for_each(|pusher| pusher.join().expect("a pusher"));
         let (waiting, complete_at) = queue.begin_round(2);
         assert_eq!((waiting, complete_at.is_some()), (1 + CLIENTS, true));
+        // The expirer's and the compactor's do not count.
+        let reclaim = Operation::new(Command::Reclaim(Vec::new()), RESP, None);
+        submit(&queue, &client, vec![reclaim]);
+        submit(&queue, &client, Vec::new());
         push(&queue, &client);
         assert_eq!(queue.begin_round(0).1, None, "one of two");
     });
