@@ -143,8 +143,8 @@ impl CommitPath {
         self.reply(answered);
     }
 
-    /// Sends the replies, and looks how long it took those who were answered before to come back. So
-    /// many clients may submit again then.
+    /// Sends the replies, after which `answered` clients may submit again, and looks how long it took
+    /// those of the round before.
     fn reply(&mut self, answered: usize) {
         // Who is answered may queue again before the last is, and must not be counted twice.
         let (waiting, complete_at) = self.shared.queue.begin_round(answered);
