@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::thread::ThreadId;
+use std::thread::{self, Thread};
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
@@ -62,13 +62,13 @@ pub fn open_with(
 pub struct Inbox {
     replies: Mutex<Vec<Reply<'static>>>,
     /// Who has brought the last one.
-    bringer: Mutex<Option<ThreadId>>,
+    bringer: Mutex<Option<Thread>>,
     came: Condvar,
 }
 
 impl Recipient for Inbox {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
-        *self.bringer.lock() = Some(std::thread::current().id());
+        *self.bringer.lock() = Some(thread::current());
         self.replies.lock().extend(answered.iter().map(|operation| operation.reply.clone()));
         self.came.notify_all();
     }
@@ -86,7 +86,12 @@ impl Inbox {
 
     /// Whether the last reply was brought by the calling thread.
     pub fn is_from_here(&self) -> bool {
-        *self.bringer.lock() == Some(std::thread::current().id())
+        self.bringer.lock().as_ref().map(Thread::id) == Some(thread::current().id())
+    }
+
+    /// Whether it was brought by the thread of this name.
+    pub fn is_from(&self, name: &str) -> bool {
+        self.bringer.lock().as_ref().and_then(Thread::name) == Some(name)
     }
 
     /// How many replies there are now.
@@ -106,7 +111,7 @@ pub fn send(engine: &Engine, commands: Vec<Command>) -> Arc<Inbox> {
 pub fn send_beside(engine: &Arc<Engine>, commands: Vec<Command>) -> Arc<Inbox> {
     let (engine, inbox) = (engine.clone(), Arc::<Inbox>::default());
     let for_thread = inbox.clone();
-    std::thread::spawn(move || send_to(&for_thread, &engine, commands));
+    thread::spawn(move || send_to(&for_thread, &engine, commands));
     inbox
 }
 

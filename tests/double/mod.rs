@@ -14,6 +14,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::wal::block::{Block, bytes_of};
@@ -61,6 +62,8 @@ struct State {
     fault: Option<(usize, Fault)>,
     faulted: bool,
     power_is_off: bool,
+    /// What a commit takes at least.
+    commit_takes: Duration,
     /// While set, a commit waits.
     gate_closed: bool,
     waiting_at_gate: usize,
@@ -108,6 +111,11 @@ impl DoubleDisk {
     pub fn syncs_from_here(&self) -> usize {
         let here = std::thread::current().id();
         self.0.state.lock().synced_by.iter().filter(|&&by| by == here).count()
+    }
+
+    /// Makes each commit take at least so long.
+    pub fn slow_down(&self, commit_takes: Duration) {
+        self.0.state.lock().commit_takes = commit_takes;
     }
 
     /// Holds all commits until the gate is opened.
@@ -433,6 +441,8 @@ impl DiskFile for DoubleFile {
     }
 
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        let takes = self.disk.0.state.lock().commit_takes;
+        std::thread::sleep(takes);
         let mut state = self.disk.0.state.lock();
         self.write_now(&mut state, bytes_of(blocks), offset)?;
         while state.gate_closed {

@@ -1,0 +1,72 @@
+//! The commit window in a whole engine: many clients that write, on a disk that takes its time.
+//!
+//! Whether a window opens is a matter of time, so it is waited for; what must hold is asked in any case.
+
+mod common;
+mod double;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use common::{StopOnDrop, eventually};
+use double::DoubleDisk;
+use double::clients::{open, open_counted, send, value};
+use post_gres_rs::command::{Command, Reply};
+use post_gres_rs::engine::Fsync;
+use post_gres_rs::metrics::Metrics;
+
+/// Enough for two threads to share the replies, and a power of two, where a bucket of counts begins.
+const CLIENTS: usize = 32;
+
+const COMMIT_TAKES: Duration = Duration::from_millis(20);
+
+/// What a client does between two requests: without a window, others are committed meanwhile.
+const THINKS: Duration = Duration::from_millis(2);
+
+#[test]
+fn on_a_slow_disk_all_share_each_sync_and_two_threads_send_the_replies() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    disk.slow_down(COMMIT_TAKES);
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    let (stop, by_second_thread) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let key = |id: usize| format!("client {id}");
+    let counts: Vec<i64> = std::thread::scope(|scope| {
+        let client = |id| {
+            let (engine, stop, by_second_thread) = (&engine, &stop, &by_second_thread);
+            move || {
+                let mut count = 0;
+                while !stop.load(Relaxed) {
+                    count += 1;
+                    std::thread::sleep(THINKS);
+                    let incr = Command::Add(key(id).as_bytes().into(), 1);
+                    let inbox = send(engine, vec![incr]);
+                    assert_eq!(inbox.wait_for(1), [Reply::Integer(count)]);
+                    by_second_thread.fetch_add(inbox.is_from("replies").into(), Relaxed);
+                }
+                count
+            }
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|id| scope.spawn(client(id))).collect();
+        let until = StopOnDrop(&stop);
+        eventually("most syncs carry all clients", || {
+            metrics.batch_records.count() > 10
+                && metrics.batch_records.quantile(0.5) >= CLIENTS as u64
+        });
+        eventually("the second thread sends replies", || by_second_thread.load(Relaxed) >= CLIENTS);
+        drop(until);
+        clients.into_iter().map(|client| client.join().expect("each reply once")).collect()
+    });
+
+    // What is sent when it closes is answered, too.
+    let last = Command::Add(key(0).as_bytes().into(), 1);
+    let inbox = send(&engine, vec![last]);
+    assert!(engine.close());
+    assert_eq!(inbox.count(), 1);
+    let found = open(&disk.after_kill(), Fsync::Always).expect("the log starts by itself");
+    for (id, count) in counts.into_iter().enumerate() {
+        let count = count + i64::from(id == 0);
+        assert_eq!(value(&found, &key(id)), Some(count.to_string()));
+    }
+    assert!(found.close());
+}
