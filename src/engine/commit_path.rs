@@ -51,8 +51,6 @@ struct Round {
     clients: usize,
     /// When the last of them was answered.
     replied: Instant,
-    /// How long to wait for them, from then on, if it pays.
-    longest_wait: Option<Duration>,
 }
 
 impl CommitPath {
@@ -68,7 +66,7 @@ impl CommitPath {
             evaluated: Vec::new(),
             batch,
             window: Window::default(),
-            round: Round { answered: 0, clients: 0, replied: Instant::now(), longest_wait: None },
+            round: Round { answered: 0, clients: 0, replied: Instant::now() },
             last_sync: Instant::now(),
             idle_since: Instant::now(),
         }
@@ -78,8 +76,9 @@ impl CommitPath {
     pub fn run_all(&mut self, taken: &mut Vec<Submission>) {
         self.backlog.extend(taken.drain(..));
         while !self.backlog.is_empty() {
-            self.run_batch();
-            self.wait_for_more();
+            if let Some(until) = self.run_batch() {
+                self.shared.queue.gather(until);
+            }
             self.shared.queue.take_more(&mut self.backlog);
             self.sync_if_due();
         }
@@ -121,14 +120,8 @@ impl CommitPath {
         }
     }
 
-    /// Lets those who were just answered queue again, where that pays.
-    fn wait_for_more(&self) {
-        if let Some(longest) = self.round.longest_wait {
-            self.shared.queue.gather(self.round.replied + longest);
-        }
-    }
-
-    fn run_batch(&mut self) {
+    /// Says until when to let those queue again who were answered, where that pays.
+    fn run_batch(&mut self) -> Option<Instant> {
         assert!(!self.closed, "what comes now would be acknowledged and not be in the log");
         if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
             compaction.between_batches(wal);
@@ -140,12 +133,12 @@ impl CommitPath {
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
-        self.reply(answered);
+        self.reply(answered)
     }
 
     /// Sends the replies, after which `answered` clients may submit again, and looks how long it took
-    /// those of the round before.
-    fn reply(&mut self, answered: usize) {
+    /// those of the round before. Says until when to wait for them, where that pays.
+    fn reply(&mut self, answered: usize) -> Option<Instant> {
         // Who is answered may queue again before the last is, and must not be counted twice.
         let (waiting, complete_at) = self.shared.queue.begin_round(answered);
         let Round { answered: before, clients, replied, .. } = self.round;
@@ -159,7 +152,9 @@ impl CommitPath {
         // With a backlog the next batch is there.
         let longest_wait = self.window.longest_wait(clients).filter(|_| self.backlog.is_empty());
         self.shared.replies.send(&mut self.evaluated, longest_wait.is_some());
-        self.round = Round { answered, clients, replied: Instant::now(), longest_wait };
+        let replied = Instant::now();
+        self.round = Round { answered, clients, replied };
+        longest_wait.map(|longest| replied + longest)
     }
 
     /// Moves operations from the backlog into the batch until that is full. The last submission
