@@ -43,8 +43,9 @@ const LONG_VALUE_BYTES: usize = 4 << 10;
 /// long, 1.8; three times as long, no less.)
 const RESTS: u32 = 2;
 
-/// But not longer than this, for the disk may just have been slow; and not at all once the log behind the seal is as
-/// long as the data, lest it fill the disk. (50 clients with values of 64 KiB write 0.7 GB a second.)
+/// But not longer than this, for the disk may just have been slow; and not at all once the log
+/// behind the seal is as long as the data, lest it fill the disk. (50 clients with values of 64 KiB
+/// write 0.7 GB a second.)
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// After a failure it waits this long, and twice as long after each further one, up to an hour.
@@ -270,8 +271,8 @@ impl Compaction {
         }
     }
 
-    /// The walk has seen what was in the store, and not all of that is durable where batches are not synced. If the
-    /// snapshot alone were, a power cut could leave it with half of a batch.
+    /// The walk has seen what was in the store, and not all of that is durable where batches are
+    /// not synced. If the snapshot alone were, a power cut could leave it with half of a batch.
     fn sync_log(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<()> {
         let synced = self.ask_committer(shared, Favour::Sync)?;
         synced.map_err(|Failure(why)| anyhow!("the log cannot be synced: {why}"))?;
@@ -407,8 +408,9 @@ impl Walk<'_> {
     }
 }
 
-/// Begins a new segment, or takes one that has begun since this was first asked for: all before it is in the store
-/// by now. (Where the disk is so busy that each segment is only just ready when it is needed, there is no other.)
+/// Begins a new segment, or takes one that has begun since this was first asked for: all before it
+/// is in the store by now. (Where the disk is so busy that each segment is only just ready when it
+/// is needed, there is no other.)
 fn seal(wal: &mut Wal, asked_in: &mut Option<u64>) -> Result<Option<Sealed>, Failure> {
     let sequence = wal.running().sequence;
     let following = match *asked_in.get_or_insert(sequence) == sequence {

@@ -4,11 +4,11 @@
 //! itself it is woken up now on this processor, now on that, and each move costs an interrupt to a
 //! processor that may be asleep, and cold caches. On the one that takes the disk's interrupts
 //! (`/proc/interrupts`) it needs none of that. Measured on 2 processors and a disk with one
-//! interrupt line, in SETs a second from 1 to 200 clients, all committed by this thread: there 2 to 32 % more, on the other one between
-//! 18 % less and 14 % more. With 1,000 clients, or pipelines of 128, where the processors are busy anyway,
-//! it was 7 to 13 % less. And a thread that is kept cannot make way: beside a busy one that is kept on the same
-//! processor, the slowest of a hundred SETs took 2.8 ms instead of 0.6. So it is for the user to say,
-//! as with Redis's `server_cpulist`.
+//! interrupt line, in SETs a second from 1 to 200 clients, all committed by this thread: there 2 to
+//! 32 % more, on the other one between 18 % less and 14 % more. With 1,000 clients, or pipelines of
+//! 128, where the processors are busy anyway, it was 7 to 13 % less. And a thread that is kept
+//! cannot make way: beside a busy one that is kept on the same processor, the slowest of a hundred
+//! SETs took 2.8 ms instead of 0.6. So it is for the user to say, as with Redis's `server_cpulist`.
 //!
 //! Also tried: to keep clients' threads on processors, which gained nothing more; time slices of 0.1 to
 //! 20 ms (`sched_setattr`), for all or for the committer, which changed nothing; and `SCHED_BATCH` for all

@@ -1,9 +1,10 @@
 //! Replies on their way to one client.
 //!
-//! Four threads put bytes here or take them away: the client's own (replies to reads, and to
-//! writes that it commits itself), the committer and the one that helps it (replies to writes) and the
-//! flusher (what the socket did not take at once). None of them waits for the client: a send never blocks, and what is
-//! left over stays here, in order. A client that lets more than [`UNSENT_BYTES`] gather is closed.
+//! Four threads put bytes here or take them away: the client's own (replies to reads, and to writes
+//! that it commits itself), the committer and the one that helps it (replies to writes) and the
+//! flusher (what the socket did not take at once). None of them waits for the client: a send never
+//! blocks, and what is left over stays here, in order. A client that lets more than
+//! [`UNSENT_BYTES`] gather is closed.
 //!
 //! The lock is held for encoding and for a send that does not block.
 

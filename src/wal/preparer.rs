@@ -181,8 +181,8 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
 }
 
 impl Shared {
-    /// Before the next piece, behind one that took so long, when that much is filled: rests if there is time, and
-    /// says how large a piece is to be.
+    /// Before the next piece, behind one that took so long, when that much is filled: rests if
+    /// there is time, and says how large a piece is to be.
     fn pace(&self, elapsed: Duration, filled: u64) -> usize {
         let mut state = self.state.lock();
         if filled < LEAD * self.used.load(Ordering::Relaxed) || state.hurry || state.stop {

@@ -260,8 +260,8 @@ impl Segment {
     }
 }
 
-/// Zeros from `start` to `end`, both on block boundaries. `pace` is told before each piece how far it is, may wait,
-/// and says how many blocks the piece has, up to [`LARGE_PIECE`].
+/// Zeros from `start` to `end`, both on block boundaries. `pace` is told before each piece how far
+/// it is, may wait, and says how many blocks the piece has, up to [`LARGE_PIECE`].
 pub fn fill_with_zeros(
     file: &dyn DiskFile,
     start: u64,
