@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{ArgAction, Parser, ValueEnum};
@@ -48,9 +48,10 @@ pub struct Config {
     #[arg(long, default_value_t = 0, value_name = "KEYS", value_parser = number(0, MAX_SIZE))]
     size: u64,
 
-    /// The log; its other files stand beside it
-    #[arg(long, default_value = wal::DEFAULT_PATH, value_name = "PATH")]
-    wal: PathBuf,
+    /// The log; its other files stand beside it, in a directory that has to be there. Without this flag
+    /// it is ./wal_files/wal_file, and that directory is made
+    #[arg(long, value_name = "PATH")]
+    wal: Option<PathBuf>,
 
     /// Whether anything is kept on disk
     #[arg(
@@ -208,11 +209,18 @@ impl Config {
             return Ok(None);
         }
         Ok(Some(wal::Options {
-            path: wal::lock::resolve(&self.wal)?,
+            path: wal::lock::resolve(self.wal.as_deref().unwrap_or(Path::new(wal::DEFAULT_PATH)))?,
             sync: wal::SyncPolicy::Always,
             first_segment_bytes: wal::FIRST_SEGMENT_BYTES,
             largest_segment_bytes: wal::LARGEST_SEGMENT_BYTES,
+            lock: None,
         }))
+    }
+
+    /// Whether the log's directory may be made: not where one was named. It may be on a volume that is
+    /// not mounted.
+    pub fn may_make_directory(&self) -> bool {
+        self.wal.is_none()
     }
 
     /// What the engine has to know.

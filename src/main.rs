@@ -46,10 +46,18 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let store = store::new(shards, capacity);
 
     // The lock before the port, the port before the log: a second server on the same log learns
-    // of the first, and one whose port is in use has changed nothing.
+    // of the first, and one whose port is in use has changed nothing. A start that is refused takes the
+    // lock file away with it, if it made one.
     // A signal before the server listens ends the process at once, and loses nothing.
-    let options = config.wal()?;
-    let _lock = options.as_ref().map(|options| engine::lock(&options.path)).transpose()?;
+    let mut options = config.wal()?;
+    let lock = match &mut options {
+        Some(options) => {
+            let lock = engine::lock(&options.path, config.may_make_directory())?;
+            options.lock = Some(lock.clone());
+            Some(lock)
+        }
+        None => None,
+    };
     let address = config.address();
     let listener = Server::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     let engine_options = config.engine();
@@ -60,6 +68,9 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         }
         None => Engine::in_memory(store, metrics.clone(), &engine_options)?,
     };
+    if let Some(lock) = &lock {
+        lock.keep()?;
+    }
 
     let engine = Arc::new(engine);
     let shutdown = Shutdown::default();

@@ -4,10 +4,13 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use common::{Client, PROGRAM, Refusal, Server, command, contents, eventually, run_to_exit};
 
@@ -138,13 +141,159 @@ fn a_second_server_on_the_same_log_is_told_the_process_id_of_the_first() {
     assert_eq!(Client::connect(&second).ask("GET a"), "+OK 2");
 }
 
+/// Seen: `-wal` in a directory that is missing, because its volume is not mounted, was answered with an
+/// empty store on the disk below. Now only the default directory is made.
 #[test]
-fn a_missing_directory_is_created() {
+fn a_directory_that_was_named_has_to_be_there_and_only_the_default_one_is_made() {
     let dir = tempfile::tempdir().expect("a directory");
     let deep = dir.path().join("some/where/else");
-    let server = Server::start(&deep, &[]);
+    let refusal = Server::refusal(&deep, &[]);
+    assert_refused(&refusal, 1, &["no such directory", "not mounted", "mkdir -p", "else"]);
+    fs::write(dir.path().join("file"), "").expect("a file");
+    assert_refused(&Server::refusal(&dir.path().join("file"), &[]), 1, &["not a directory"]);
+    fs::remove_file(dir.path().join("file")).expect("own file");
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "something was made");
+
+    let by_default = |flags: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(dir.path()).args(["-port", "0"]).args(flags);
+        Server::spawn(&mut command)
+    };
+    // Not where the start is refused, though.
+    assert!(by_default(&["-committer-cpu", "4000"]).is_err());
+    assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "something was made");
+    let server = by_default(&[]).expect("the server starts");
     assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
-    assert!(deep.join("wal_file").is_file());
+    assert!(dir.path().join("wal_files/wal_file").is_file());
+    server.stop();
+    // What is spelled out is not the default.
+    fs::remove_dir_all(dir.path().join("wal_files")).expect("own files");
+    let named = by_default(&["-wal", "./wal_files/wal_file"]).err().expect("a refusal");
+    assert_refused(&named, 1, &["wal_files", "mkdir -p"]);
+}
+
+/// Seen: `check` said of a log of 0 bytes "nothing was ever written", and a start served an empty store
+/// in its place.
+#[test]
+fn a_log_that_is_gone_or_emptied_is_never_taken_for_a_new_one() {
+    type Loss<'a> = (&'a str, &'a dyn Fn(&Path));
+    let losses: [Loss<'_>; 5] = [
+        ("empty", &|wal| fs::write(wal, "").expect("the log")),
+        ("zeros", &|wal| {
+            let len = fs::metadata(wal).expect("the log").len();
+            fs::write(wal, vec![0; len as usize]).expect("the log");
+        }),
+        ("a zeroed sector", &|wal| {
+            let mut bytes = fs::read(wal).expect("the log");
+            bytes[..512].fill(0);
+            fs::write(wal, bytes).expect("the log");
+        }),
+        ("missing", &|wal| fs::remove_file(wal).expect("the log")),
+        ("a flipped bit in the magic number", &|wal| {
+            let mut bytes = fs::read(wal).expect("the log");
+            bytes[3] ^= 4;
+            fs::write(wal, bytes).expect("the log");
+        }),
+    ];
+    for (what, lose) in losses {
+        // With its lock file; with what was once cut off it; as an earlier program left it.
+        for beside in [".lock", ".4.torn", ".4.cut"] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let server = Server::start(dir.path(), &[]);
+            assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+            server.stop();
+            let beside = dir.path().join(format!("wal_file{beside}"));
+            for entry in fs::read_dir(dir.path()).expect("a directory") {
+                let path = entry.expect("an entry").path();
+                if path != dir.path().join("wal_file") && path != beside {
+                    fs::remove_file(path).expect("own file");
+                }
+            }
+            if !beside.exists() {
+                fs::write(&beside, "cut").expect("a file");
+            }
+            lose(&dir.path().join("wal_file"));
+            let before = everything(dir.path());
+            let said = run_to_exit(&["check", "-wal", &path(&dir, "wal_file")]);
+            assert_eq!(said.code, Some(2), "{what}, {beside:?}: {}", said.stderr);
+            let refusal = Server::refusal(dir.path(), &[]);
+            let parts = ["wal_file: ", "offset 0", "Nothing was changed"];
+            assert_refused(&refusal, 1, &parts);
+            assert!(everything(dir.path()) == before, "{what}, {beside:?}: it was changed");
+        }
+    }
+}
+
+/// What is cut short before there is a log leaves nothing that looks like a lost one.
+#[test]
+fn a_first_start_that_was_killed_before_there_was_a_log_is_done_again() {
+    for stood_empty in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::start(dir.path(), &[]);
+        server.kill9();
+        // As it is before the first segment has its name.
+        fs::remove_file(dir.path().join("wal_file")).expect("the log");
+        fs::write(dir.path().join("wal_file.lock"), "1\nno log yet\n").expect("a file");
+        if stood_empty {
+            fs::write(dir.path().join("wal_file"), "").expect("a file");
+        }
+        for name in ["wal_file.durable", "wal_file.next"] {
+            fs::remove_file(dir.path().join(name)).ok();
+        }
+        fs::write(dir.path().join("wal_file.next"), [0; 8192]).expect("a file");
+        let server = Server::start(dir.path(), &[]);
+        assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+        server.stop();
+    }
+}
+
+/// Seen: `-wal /etc/passwd` was refused, and left `/etc/passwd.lock`.
+#[test]
+fn a_refused_start_leaves_the_directory_as_it_was() {
+    let holder = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = holder.local_addr().expect("bound").port().to_string();
+    let damage = |dir: &Path| {
+        let wal = dir.join("wal_file");
+        let mut bytes = fs::read(&wal).expect("the log");
+        bytes[4096 + 70] ^= 1;
+        fs::write(wal, bytes).expect("the log");
+    };
+    for with_lock_file in [false, true] {
+        for (what, flags) in [
+            ("foreign", &["-port", "0"][..]),
+            ("no log and no port", &["-port", &port]),
+            ("a log and no port", &["-port", &port]),
+            ("no such processor", &["-port", "0", "-committer-cpu", "4000"]),
+            ("damaged", &["-port", "0"]),
+        ] {
+            let dir = tempfile::tempdir().expect("a directory");
+            match what {
+                "foreign" => {
+                    fs::write(dir.path().join("wal_file"), "root:x:0:0\n").expect("a file")
+                }
+                "no log and no port" => {}
+                _ => {
+                    let server = Server::start(dir.path(), &[]);
+                    assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+                    server.stop();
+                }
+            }
+            if what == "damaged" {
+                damage(dir.path());
+            }
+            let lock = dir.path().join("wal_file.lock");
+            if !with_lock_file {
+                fs::remove_file(&lock).ok();
+            } else if !lock.exists() {
+                fs::write(&lock, "1\nno log yet\n").expect("a file");
+            }
+            let before = everything(dir.path());
+            let wal = path(&dir, "wal_file");
+            let refusal = run_to_exit(&[&["-wal", &wal], flags].concat());
+            assert_eq!(refusal.code, Some(1), "{what}: {}", refusal.stderr);
+            assert!(everything(dir.path()) == before, "{what}: something was changed");
+        }
+    }
 }
 
 #[test]
@@ -342,6 +491,18 @@ fn a_stop_cuts_the_log_to_its_content_and_the_next_start_sees_that_it_was_in_ord
     assert_eq!(client.ask("SET a 2"), "+OK");
     server.kill9();
     Server::start(dir.path(), &[]).wait_for_log("; not closed in order");
+}
+
+/// Every file, with its bytes and when it was changed.
+fn everything(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    let entries =
+        fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+    entries
+        .map(|path| {
+            let modified = fs::metadata(&path).and_then(|data| data.modified()).expect("a time");
+            (path.clone(), (fs::read(path).expect("a file"), modified))
+        })
+        .collect()
 }
 
 fn path(dir: &tempfile::TempDir, name: &str) -> String {

@@ -40,11 +40,20 @@ pub fn import(disk: &Arc<dyn Disk>, options: &Options) -> anyhow::Result<()> {
 }
 
 fn parse(path: &Path, text: &[u8]) -> anyhow::Result<Vec<Mutation>> {
+    let mut lines = text.split(|&byte| byte == b'\n');
+    if let Err(why) = lines.next().map_or(Ok(()), begins_as_one) {
+        bail!(
+            "{}: damaged at offset 0, LSN 1, or not a log of this program: what stands there is no segment's \
+             header. Nor is it a log of the seed's: in line 1, {why}. Nothing was changed. Restore the file \
+             from a backup, or name another",
+            path.display()
+        );
+    }
     let Some(text) = text.strip_suffix(b"\n") else {
         let lines = text.split(|&byte| byte == b'\n').count();
         bail!(
-            "{}: line {lines} has no end. This is neither a log of this program nor a whole one \
-             of the seed's. Nothing was changed. Move the file away, or mend the line",
+            "{}: line {lines} of the seed's log has no end. Nothing was changed. Move the file away, or mend \
+             the line",
             path.display()
         );
     };
@@ -61,6 +70,14 @@ fn parse(path: &Path, text: &[u8]) -> anyhow::Result<Vec<Mutation>> {
         mutations.push(mutation);
     }
     Ok(mutations)
+}
+
+/// Whether the first line can be one of the seed's: else none of the file is.
+fn begins_as_one(line: &[u8]) -> anyhow::Result<()> {
+    let (op, fields) = line.split_at_checked(4).context("it is too short")?;
+    anyhow::ensure!(matches!(op, b"3SET" | b"3DEL"), "it begins with neither 3SET nor 3DEL");
+    anyhow::ensure!(prefixed_words(fields).next().is_some(), "no length fits it");
+    Ok(())
 }
 
 /// The one way in which a line can be read.

@@ -384,12 +384,12 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<Joi
         .with_context(|| format!("cannot start the {name} thread"))
 }
 
-/// Takes the lock of the log at `path`.
-pub fn lock(path: &std::path::Path) -> anyhow::Result<Lock> {
+/// Takes the lock of the log at `path`; its directory has to be there, or may be made.
+pub fn lock(path: &std::path::Path, may_make_directory: bool) -> anyhow::Result<Arc<Lock>> {
     let names = Names::new(path);
-    let lock = Lock::acquire(&names.lock())?;
+    let lock = Lock::acquire(&names.lock(), may_make_directory)?;
     wal::disk::warn_if_in_memory(names.directory());
-    Ok(lock)
+    Ok(Arc::new(lock))
 }
 
 /// Counts a command and its reply. Who was answered before anything was carried out has made a

@@ -72,7 +72,7 @@ pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         return Ok(Outcome::ToDo);
     }
 
-    let _lock = Lock::acquire(&names.lock())?;
+    let _lock = Lock::acquire(&names.lock(), false)?;
     // A server may have come and gone since the plan was made.
     let Some(plan) = Plan::of(&ReadOnlyDisk, &names, repair.to_lsn)? else {
         anyhow::bail!("{}: was changed meanwhile; try again", names.active().display());

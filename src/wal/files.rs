@@ -9,7 +9,7 @@ use anyhow::bail;
 
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk};
-use super::frame::{MAGIC, SegmentHeader};
+use super::frame::{MAGIC, NotAHeader, SegmentHeader};
 use super::reader::Reader;
 use super::recovery::Damage;
 use super::segment::Names;
@@ -17,9 +17,9 @@ use super::snapshot;
 
 /// What stands at the log's path.
 pub enum Files {
-    /// No log, or an empty file: nothing was ever written.
+    /// No log, or an empty file, and nothing beside it that only a log leaves: nothing was ever written.
     Fresh,
-    /// A file that does not begin as a segment does.
+    /// A file that does not begin as a segment does, where no log has been.
     Foreign,
     /// A log.
     Log(Chain),
@@ -46,6 +46,28 @@ pub struct Layout {
     pub last: Last,
     /// Files that a snapshot has made superfluous.
     pub leftovers: Vec<PathBuf>,
+    /// One of the files that only a log that was there has left beside it.
+    pub trace: Option<PathBuf>,
+}
+
+impl Layout {
+    /// What says that a log was here, besides the file at its own path; `None` if nothing does.
+    pub fn evidence(&self, names: &Names, has_served: bool) -> Option<PathBuf> {
+        let segment = self.archived.first().map(|&number| names.archived(number));
+        let found = segment.or_else(|| self.snapshot.clone()).or_else(|| self.trace.clone());
+        found.or_else(|| has_served.then(|| names.lock()))
+    }
+}
+
+/// Absent or emptied data is never taken for new data.
+pub fn lost(names: &Names, how: &str, evidence: &Path) -> anyhow::Error {
+    let shown = names.active().display();
+    anyhow::anyhow!(
+        "{shown}: damaged at offset 0, LSN 1: the log is {how}, though {} is there, so there was one. \
+         Nothing was changed. Restore it from a backup, or, to begin a new log, move every file whose \
+         name begins with {shown} away",
+        evidence.display()
+    )
 }
 
 /// Where the last segment of a log is.
@@ -73,6 +95,7 @@ pub fn look(disk: &dyn Disk, names: &Names) -> anyhow::Result<Layout> {
     let from = following.map_or(0, |header| header.sequence);
     archived.retain(|&sequence| sequence >= from);
     let stands = |name: &Path| found.iter().any(|path| path.file_name() == name.file_name());
+    let trace = found.iter().filter(|path| names.is_trace(path)).min().cloned();
     let last = if stands(names.active()) {
         Last::Active
     } else if stands(&names.next())
@@ -82,29 +105,30 @@ pub fn look(disk: &dyn Disk, names: &Names) -> anyhow::Result<Layout> {
     } else {
         Last::Nowhere
     };
-    Ok(Layout { snapshot, archived, last, leftovers })
+    Ok(Layout { snapshot, archived, last, leftovers, trace })
 }
 
-/// Looks for the files of a log, and finishes a change of segment that a crash interrupted.
-pub fn find(disk: &dyn Disk, names: &Names) -> anyhow::Result<Files> {
-    let Layout { snapshot, archived, last, leftovers } = look(disk, names)?;
-    let is_fresh = archived.is_empty() && snapshot.is_none();
-    match last {
-        Last::Active => {}
-        Last::Prepared(header) => finish_rotation(disk, names, header, archived.last().copied())?,
-        Last::Nowhere if is_fresh => return Ok(Files::Fresh),
-        Last::Nowhere => bail!(
-            "{}: missing, though older segments of this log are there. Nothing was changed. \
-             Restore it from a backup, or move the others away to start without their data",
-            names.active().display()
-        ),
+/// Looks for the files of a log, and finishes a change of segment that a crash interrupted. `has_served`
+/// is whether the lock file says that a log was here.
+pub fn find(disk: &dyn Disk, names: &Names, has_served: bool) -> anyhow::Result<Files> {
+    let layout = look(disk, names)?;
+    let evidence = layout.evidence(names, has_served);
+    let Layout { snapshot, archived, last, leftovers, trace } = layout;
+    match (last, &evidence) {
+        (Last::Active, _) => {}
+        (Last::Prepared(header), _) => {
+            finish_rotation(disk, names, header, archived.last().copied())?;
+        }
+        (Last::Nowhere, None) => return Ok(Files::Fresh),
+        (Last::Nowhere, Some(evidence)) => return Err(lost(names, "missing", evidence)),
     }
 
     let first = first_block(disk, names.active())?;
-    if first.is_empty() && is_fresh {
-        return Ok(Files::Fresh);
+    if first.is_empty() {
+        return evidence.map_or(Ok(Files::Fresh), |found| Err(lost(names, "empty", &found)));
     }
-    if !first.starts_with(MAGIC) && is_fresh {
+    let is_alone = archived.is_empty() && snapshot.is_none() && trace.is_none();
+    if is_alone && SegmentHeader::decode(MAGIC, &first) == Err(NotAHeader::Foreign) {
         return Ok(Files::Foreign);
     }
     let mut segments: Vec<PathBuf> =

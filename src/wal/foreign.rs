@@ -18,7 +18,7 @@ const LARGEST_FOREIGN_BYTES: u64 = 1 << 30;
 impl Wal {
     /// Whether at the log's path there is a file that is not empty and no segment.
     pub fn stands_foreign(disk: &dyn Disk, options: &Options) -> anyhow::Result<bool> {
-        let found = files::find(disk, &Names::new(&options.path))?;
+        let found = files::find(disk, &Names::new(&options.path), options.has_served())?;
         Ok(matches!(found, Files::Foreign))
     }
 
@@ -57,8 +57,18 @@ impl Wal {
     ) -> anyhow::Result<()> {
         let names = Names::new(&options.path);
         let making = names.importing();
-        let mut wal = Wal::unlinked(disk.clone(), names.clone(), options, &making)?;
-        fill(&mut wal).and_then(|()| wal.sync()).map_err(|Failure(why)| anyhow::anyhow!(why))?;
+        let made = Wal::unlinked(disk.clone(), names.clone(), options, &making)
+            .map_err(anyhow::Error::from)
+            .and_then(|mut wal| {
+                fill(&mut wal)
+                    .and_then(|()| wal.sync())
+                    .map_err(|Failure(why)| anyhow::anyhow!(why))
+            });
+        if let Err(error) = made {
+            // Half a log is nothing that a refused start may leave. What the disk has to say was said.
+            drop(disk.remove(&making));
+            return Err(error);
+        }
         // Only a whole log may have the name under which a start would go on with it.
         disk.rename(&making, &names.next())?;
         disk.sync_directory(names.directory())?;

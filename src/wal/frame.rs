@@ -83,7 +83,7 @@ pub struct SegmentHeader {
 /// Why a block is no segment header.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NotAHeader {
-    /// It does not begin with our magic number.
+    /// It does not begin with our magic number, and what follows is no header either.
     Foreign,
     /// It was written by a later program.
     Newer(u32),
@@ -112,13 +112,20 @@ impl SegmentHeader {
 
     /// Reads the first block of a file that has to begin with this magic number.
     pub fn decode(magic: &[u8; 16], block: &[u8]) -> Result<SegmentHeader, NotAHeader> {
-        if block.len() < 16 || &block[..16] != magic {
-            return Err(NotAHeader::Foreign);
-        }
-        if block.len() < BLOCK_BYTES {
+        let begins_right = block.starts_with(magic);
+        let Some(block) = block.get(..BLOCK_BYTES) else {
+            return Err(if begins_right { NotAHeader::Damaged } else { NotAHeader::Foreign });
+        };
+        // All but the magic number is as we wrote it.
+        if !begins_right
+            && u32_at(block, 16) == VERSION
+            && u32_at(block, 20) == crc32c::crc32c(&block[24..])
+        {
             return Err(NotAHeader::Damaged);
         }
-        let block = &block[..BLOCK_BYTES];
+        if !begins_right {
+            return Err(NotAHeader::Foreign);
+        }
         // Before the checksum: a later version may well compute it in another way.
         match u32_at(block, 16) {
             VERSION => {}
@@ -326,5 +333,8 @@ mod tests {
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Newer(2)));
         block[0] = 0;
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Foreign));
+        let mut block = header.encode(MAGIC);
+        block[3] ^= 4;
+        assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Damaged));
     }
 }

@@ -1,53 +1,279 @@
-//! One server per log.
+//! One server per log: the lock file beside it.
 //!
 //! The lock is the operating system's (`flock`): it ends with the process, however that ends, so
-//! there is no stale lock to remove. The file stays; removing it would let two servers lock two
-//! files of one name. It holds the process id for people to read, and decides nothing.
+//! there is no stale lock to remove. The segment that is being written is locked as well, see
+//! [`super::disk::DiskFile::try_lock`]: a log can be reached under several names, and a lock file can be
+//! deleted.
+//!
+//! What the file says decides nothing about who has the log; it is for people to read, and for the next
+//! start:
+//!
+//! | line | what it says |
+//! |-----:|------|
+//! | 1 | the process that holds the lock, or held it last |
+//! | 2 | `no log yet`, until a log was there and durable |
+//!
+//! So a start that finds a lock file without the second line, and no log, knows that there was one. The
+//! file stays where a start went well. One that was refused leaves the directory as it was.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
+use parking_lot::Mutex;
+
+/// The second line of a lock file whose log was never there.
+const NO_LOG_YET: &str = "no log yet";
+
+/// How often a lock is tried before it counts as held: a tool that looks who has it holds it for an
+/// instant.
+const ATTEMPTS: usize = 20;
+
+/// How long to wait in between.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(5);
 
 /// Held as long as the log is in use.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+/// - `file` is locked.
+/// - `before` is what to put back if the start is refused.
+#[derive(Debug)]
+struct State {
+    file: File,
+    before: Option<Before>,
+    has_served: bool,
+}
+
+/// What stood at the lock's path.
+#[derive(Debug)]
+enum Before {
+    Nothing,
+    /// And the directory was made, too.
+    NoDirectory(PathBuf),
+    File(Vec<u8>, FileTimes),
+}
+
+/// What has become of a lock file that somebody else took away.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It is as it was.
+    Still,
+    /// It was deleted or replaced, and is locked again.
+    Again,
+    /// Another process has locked what stands there now; what that says of itself.
+    ByAnother(String),
 }
 
 impl Lock {
-    /// Takes the lock at `path`, and makes the directory first if there is none.
-    pub fn acquire(path: &Path) -> anyhow::Result<Lock> {
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
+    /// Takes the lock at `path`. The directory has to be there, unless it may be made.
+    pub fn acquire(path: &Path, may_make_directory: bool) -> anyhow::Result<Lock> {
+        let directory = directory_of(path);
+        let is_made = may_make_directory && !directory.exists();
+        if is_made {
+            create_directory(directory)?;
+        }
+        check_directory(directory)?;
+        let opened = Lock::open(path);
+        let (file, mut before) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                if is_made {
+                    // Only if it is empty still.
+                    drop(fs::remove_dir(directory));
+                }
+                return Err(error);
+            }
         };
-        create_directory(directory)?;
-        let mut options = OpenOptions::new();
-        let opened = options.read(true).write(true).create(true).truncate(false).open(path);
-        let mut file =
-            opened.with_context(|| format!("{}: cannot open the lock file", path.display()))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = String::new();
-                // Only for the message; whatever it says, the log is in use.
-                file.read_to_string(&mut owner).unwrap_or_default();
+        let has_served = match &before {
+            Before::File(content, _) => says_that_a_log_was_there(content),
+            Before::Nothing | Before::NoDirectory(_) => false,
+        };
+        if is_made {
+            before = Before::NoDirectory(directory.to_owned());
+        }
+        let state = State { file, before: Some(before), has_served };
+        let lock = Lock { path: path.to_owned(), state: Mutex::new(state) };
+        lock.sign(!has_served).with_context(|| format!("{}: cannot write", path.display()))?;
+        Ok(lock)
+    }
+
+    /// Opens and locks the file that stands at `path`, or makes one.
+    fn open(path: &Path) -> anyhow::Result<(File, Before)> {
+        let shown = path.display();
+        let cannot_open = || format!("{shown}: cannot open the lock file");
+        loop {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true);
+            let (mut file, is_new) = match options.clone().create_new(true).open(path) {
+                Ok(file) => (file, true),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    match options.open(path) {
+                        Ok(file) => (file, false),
+                        Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                        Err(error) => return Err(error).with_context(cannot_open),
+                    }
+                }
+                Err(error) => return Err(error).with_context(cannot_open),
+            };
+            let is_locked = insist(|| try_lock(&file));
+            if !is_locked.with_context(|| format!("{shown}: cannot lock"))? {
                 bail!(
-                    "{}: the log is in use by process {}; stop it first, or name another log",
-                    path.display(),
-                    owner.trim()
+                    "{shown}: the log is in use by process {}; stop it first, or name another log",
+                    owner(&mut file)
                 );
             }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).with_context(|| format!("{}: cannot lock", path.display()));
+            // A refused start may have removed it since it was opened.
+            if !is_at(&file, path).with_context(cannot_open)? {
+                continue;
             }
+            if is_new {
+                return Ok((file, Before::Nothing));
+            }
+            let mut content = Vec::new();
+            let times = file
+                .read_to_end(&mut content)
+                .and_then(|_| file.metadata()?.modified())
+                .map(|modified| FileTimes::new().set_modified(modified))
+                .with_context(|| format!("{shown}: cannot read"))?;
+            return Ok((file, Before::File(content, times)));
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .with_context(|| format!("{}: cannot write", path.display()))?;
-        Ok(Lock { _file: file })
+    }
+
+    /// Whether a server has had a log here before.
+    pub fn has_served(&self) -> bool {
+        self.state.lock().has_served
+    }
+
+    /// The log is there, and durable: the file stays.
+    pub fn keep(&self) -> anyhow::Result<()> {
+        let signed = self.sign(false);
+        signed.with_context(|| format!("{}: cannot write", self.path.display()))?;
+        let mut state = self.state.lock();
+        state.before = None;
+        state.has_served = true;
+        Ok(())
+    }
+
+    /// Looks whether the file at the lock's path is still the one that is locked, and locks what stands
+    /// there if it is not.
+    pub fn check(&self) -> anyhow::Result<Held> {
+        let still = is_at(&self.state.lock().file, &self.path);
+        if still.with_context(|| format!("{}: cannot look at it", self.path.display()))? {
+            return Ok(Held::Still);
+        }
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&self.path)
+            .with_context(|| format!("{}: cannot open the lock file", self.path.display()))?;
+        if !insist(|| try_lock(&file))? {
+            return Ok(Held::ByAnother(owner(&mut file)));
+        }
+        self.state.lock().file = file;
+        self.sign(false)?;
+        Ok(Held::Again)
+    }
+
+    fn sign(&self, is_first: bool) -> io::Result<()> {
+        let process = std::process::id();
+        let text = match is_first {
+            true => format!("{process}\n{NO_LOG_YET}\n"),
+            false => format!("{process}\n"),
+        };
+        overwrite(&mut self.state.lock().file, text.as_bytes())
+    }
+}
+
+impl Drop for Lock {
+    /// What a refused start has changed is undone, while the lock is held.
+    fn drop(&mut self) {
+        let State { file, before, .. } = self.state.get_mut();
+        let undone = match before.take() {
+            None => Ok(()),
+            Some(Before::Nothing) => remove(file, &self.path),
+            Some(Before::NoDirectory(directory)) => {
+                remove(file, &self.path).and_then(|()| fs::remove_dir(directory))
+            }
+            Some(Before::File(content, times)) => {
+                overwrite(file, &content).and_then(|()| file.set_times(times))
+            }
+        };
+        if let Err(error) = undone {
+            log::warn!("{}: is not as it was before: {error}", self.path.display());
+        }
+    }
+}
+
+/// Removes a lock file, if it is still the one that is held.
+fn remove(file: &File, path: &Path) -> io::Result<()> {
+    if is_at(file, path)? { fs::remove_file(path) } else { Ok(()) }
+}
+
+fn overwrite(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    // First the bytes: what is cut to nothing first may find no room again on a full disk.
+    file.rewind()?;
+    file.write_all(bytes)?;
+    file.set_len(bytes.len() as u64)
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((held.dev(), held.ino()) == (found.dev(), found.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The first line of a lock file. Only for a message; whatever it says, the log is in use.
+fn owner(file: &mut File) -> String {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    read.ok().and(text.lines().next()).unwrap_or("unknown").trim().to_owned()
+}
+
+fn says_that_a_log_was_there(content: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(content);
+    !text.trim().is_empty() && text.lines().nth(1) != Some(NO_LOG_YET)
+}
+
+/// Whether the lock file at `path` says that a server has had a log here.
+pub fn has_served(path: &Path) -> anyhow::Result<bool> {
+    match fs::read(path) {
+        Ok(content) => Ok(says_that_a_log_was_there(&content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("{}: cannot read", path.display())),
+    }
+}
+
+/// Tries a lock until it is taken, or it is clear that somebody keeps it.
+pub fn insist(mut take: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
+    for _ in 1..ATTEMPTS {
+        if take()? {
+            return Ok(true);
+        }
+        thread::sleep(BETWEEN_ATTEMPTS);
+    }
+    take()
+}
+
+/// Takes the lock of a file, which ends when it is closed; false if somebody else has it.
+pub fn try_lock(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -64,15 +290,49 @@ pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
     // Shared, so that two who only look are not in each other's way.
     match file.try_lock_shared() {
         Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            // Only for the message.
-            file.read_to_string(&mut owner).unwrap_or_default();
-            Ok(Some(owner.trim().to_owned()))
-        }
+        Err(TryLockError::WouldBlock) => Ok(Some(owner(&mut file))),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("{}: cannot try the lock", path.display()))
         }
+    }
+}
+
+/// Whether a process has locked the segment at `path`. Keeps no lock.
+pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
+    let tried = match File::open(path) {
+        Ok(file) => file.try_lock_shared(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => Err(TryLockError::Error(error)),
+    };
+    match tried {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("{}: cannot try the lock", path.display()))
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Where a volume is not mounted its directory may be missing, and an empty store that is served in its
+/// place would look like lost data, and be missing once the volume is back.
+fn check_directory(directory: &Path) -> anyhow::Result<()> {
+    let shown = directory.display();
+    match fs::metadata(directory) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => bail!("{shown}: is not a directory, so no log can be in it"),
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "{shown}: there is no such directory, and none is made: if it is on a volume that is not \
+             mounted, an empty store would be served in place of its log. Mount the volume, or make \
+             the directory for a new log: mkdir -p {shown}"
+        ),
+        Err(error) => Err(error).with_context(|| format!("{shown}: cannot look at it")),
     }
 }
 
@@ -107,10 +367,7 @@ pub fn create_directory(directory: &Path) -> anyhow::Result<()> {
     if directory.exists() {
         return Ok(());
     }
-    let parent = match directory.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let parent = directory_of(directory);
     create_directory(parent)?;
     fs::create_dir(directory)
         .and_then(|()| File::open(parent)?.sync_all())

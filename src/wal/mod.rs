@@ -34,6 +34,7 @@ use block::BlockBuffer;
 use disk::{Access, Disk};
 use files::{Chain, Files};
 use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
+use lock::Lock;
 use preparer::Preparer;
 use recovery::Replay;
 use segment::{LARGE_PIECE, Names, Segment};
@@ -74,6 +75,15 @@ pub struct Options {
     pub first_segment_bytes: u64,
     /// Length that no prepared segment exceeds.
     pub largest_segment_bytes: u64,
+    /// Held by whoever opens the log, where that is a server.
+    pub lock: Option<Arc<Lock>>,
+}
+
+impl Options {
+    /// Whether the lock file says that a log was here.
+    fn has_served(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.has_served())
+    }
 }
 
 /// Why the log takes no more writes. The first failure, for ever.
@@ -143,7 +153,7 @@ impl Wal {
         replay: &mut dyn Replay,
     ) -> anyhow::Result<(Wal, Summary)> {
         let names = Names::new(&options.path);
-        match files::find(&*disk, &names)? {
+        match files::find(&*disk, &names, options.has_served())? {
             Files::Fresh => Wal::begin(disk, names, options),
             Files::Log(chain) => Wal::resume(disk, names, options, &chain, replay),
             Files::Foreign => {

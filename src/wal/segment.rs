@@ -72,6 +72,12 @@ impl Names {
         }
     }
 
+    /// Whether only a log that was there leaves such a file: what was cut off it.
+    pub fn is_trace(&self, path: &Path) -> bool {
+        let is_cut = |name: &[u8]| name.ends_with(b".torn") || name.ends_with(b".cut");
+        self.suffix_of(path).is_some_and(is_cut)
+    }
+
     /// Where a snapshot is written.
     pub fn snapshotting(&self) -> PathBuf {
         self.beside("snapshotting")
@@ -99,12 +105,16 @@ impl Names {
         (self.archived(sequence).file_name() == path.file_name()).then_some(sequence)
     }
 
-    /// By name only: the same directory may be spelled in several ways.
     fn number_in(&self, path: &Path, suffix: &[u8]) -> Option<u64> {
-        let (name, active) = (path.file_name()?, self.active.file_name()?);
-        let rest = name.as_encoded_bytes().strip_prefix(active.as_encoded_bytes());
-        let number = rest?.strip_prefix(b".")?.strip_suffix(suffix)?;
+        let number = self.suffix_of(path)?.strip_prefix(b".")?.strip_suffix(suffix)?;
         std::str::from_utf8(number).ok()?.parse().ok()
+    }
+
+    /// What a name has after that of the log. By name only: the same directory may be spelled in several
+    /// ways.
+    fn suffix_of<'a>(&self, path: &'a Path) -> Option<&'a [u8]> {
+        let (name, active) = (path.file_name()?, self.active.file_name()?);
+        name.as_encoded_bytes().strip_prefix(active.as_encoded_bytes())
     }
 
     /// The directory they are all in.

@@ -23,7 +23,8 @@ use anyhow::{Context, bail};
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
 use super::files::{self, Last, Layout};
-use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader, checksum_of};
+use super::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
+use super::lock;
 use super::reader::{Found, Reader};
 use super::recovery::{self, Damage, LogReader, Recovered, Replayed};
 use super::segment::Names;
@@ -42,7 +43,7 @@ pub type Visit<'a> = dyn FnMut(&Replayed<'_>) -> anyhow::Result<ControlFlow<()>>
 pub enum Stands {
     /// Nothing.
     Nothing,
-    /// An empty file: a start would begin a log.
+    /// An empty file where no log has been: a start would begin one.
     Empty,
     /// A file that does not begin as a segment does.
     Foreign,
@@ -127,12 +128,16 @@ impl Log {
     /// `None` if a segment was changed meanwhile.
     fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
         let found = files::look(disk, names)?;
+        let evidence = found.evidence(names, lock::has_served(&names.lock())?);
         let mut paths: Vec<PathBuf> = found.archived.iter().map(|&n| names.archived(n)).collect();
         match found.last {
             Last::Active => paths.push(names.active().to_owned()),
             Last::Prepared(_) => paths.push(names.next()),
             Last::Nowhere if paths.is_empty() && found.snapshot.is_none() => {
-                return Ok(Some(Stands::Nothing));
+                return match &evidence {
+                    Some(evidence) => Err(files::lost(names, "missing", evidence)),
+                    None => Ok(Some(Stands::Nothing)),
+                };
             }
             Last::Nowhere => {}
         }
@@ -151,10 +156,15 @@ impl Log {
         {
             let mut reader = Reader::new(&**only, 0)?;
             let first = reader.bytes(0, BLOCK_BYTES)?;
-            if first.is_empty() {
-                return Ok(Some(Stands::Empty));
+            match evidence {
+                Some(evidence) if first.is_empty() => {
+                    return Err(files::lost(names, "empty", &evidence));
+                }
+                None if first.is_empty() => return Ok(Some(Stands::Empty)),
+                _ => {}
             }
-            if !first.starts_with(MAGIC) {
+            let is_foreign = SegmentHeader::decode(MAGIC, first) == Err(NotAHeader::Foreign);
+            if is_foreign && found.trace.is_none() {
                 return Ok(Some(Stands::Foreign));
             }
         }

@@ -22,6 +22,7 @@ pub fn options() -> wal::Options {
         sync: wal::SyncPolicy::Always,
         first_segment_bytes: 32 << 10,
         largest_segment_bytes: 32 << 10,
+        lock: None,
     }
 }
 
