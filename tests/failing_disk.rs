@@ -100,7 +100,7 @@ fn a_restart_after_a_failed_sync_serves_only_what_the_device_has() {
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
     assert_eq!(ask(&engine, set("key", "durable")), Reply::Ok);
     wait_until_prepared(&disk);
-    disk.fail_at(1, Fault::LostSync);
+    disk.fail_log(Fault::LostSync);
     assert!(matches!(ask(&engine, set("key", "lost")), Reply::NotDurable(_)));
     assert_eq!(value(&engine, "key").as_deref(), Some("durable"));
     let restarted = open(&disk.after_kill(), Fsync::Always).expect("restart");
@@ -180,7 +180,7 @@ fn after_the_first_failure_all_writes_are_refused_with_its_reason_and_reads_go_o
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
     assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
     wait_until_prepared(&disk);
-    disk.fail_at(1, Fault::Error(ErrorKind::StorageFull));
+    disk.fail_log(Fault::Error(ErrorKind::StorageFull));
     let mut first = None;
     while first.is_none() {
         first = match ask(&engine, set("key", "other")) {

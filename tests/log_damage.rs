@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use double::DoubleDisk;
 use double::clients::{ask, open, open_with, options, set, value};
+use double::{DoubleDisk, WITNESS};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::wal;
@@ -150,8 +150,14 @@ fn every_zeroed_sector_is_noticed() {
 
 #[test]
 fn missing_swapped_doubled_and_foreign_segments_are_noticed() {
-    let files = log(true);
-    let other = log(true);
+    let mut files = log(true);
+    let mut other = log(true);
+    // What tells of another log is noticed, what tells of none is not missed.
+    let mut noted = files.clone();
+    noted.insert(WITNESS.into(), other.remove(Path::new(WITNESS)).expect("it is noted"));
+    check_refused(&noted, "what is known of another log");
+    files.remove(Path::new(WITNESS));
+    assert_eq!(start(&files), Ok(Vec::new()));
     for path in files.keys() {
         let mut missing = files.clone();
         missing.remove(path);
@@ -173,6 +179,61 @@ fn missing_swapped_doubled_and_foreign_segments_are_noticed() {
 fn check_refused(files: &Files, what: &str) {
     let error = start(files).expect_err(what);
     assert!(error.contains("Nothing was changed"), "{what}: {error}");
+}
+
+/// Seen: zeros over the last batches of a log that was not closed took them away, and nobody missed them. Now
+/// how far the log was durable stands in a second place, too.
+#[test]
+fn zeros_over_the_end_of_a_log_are_noticed_as_soon_as_it_was_idle() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    for batch in 0..BATCHES {
+        assert_eq!(ask(&engine, set(&format!("key{batch}"), &expected(batch))), Reply::Ok);
+    }
+    let noted = BATCHES as u64;
+    while lsn_of(&disk.after_power_cut(&mut || false)) != Some(noted) {
+        std::thread::yield_now();
+    }
+    let mut files = disk.after_power_cut(&mut || false).files();
+    files.remove(Path::new("/log/wal_file.next"));
+    let whole = files[Path::new(ACTIVE)].clone();
+    let blocks = whole.len() / BLOCK;
+    let mut noticed = 0;
+    let zeroed_from = |block: usize| {
+        let mut zeroed = whole.clone();
+        zeroed[block * BLOCK..].fill(0);
+        zeroed
+    };
+    for from in 1..blocks {
+        let zeroed = zeroed_from(from);
+        let is_lost = zeroed != whole;
+        files.insert(ACTIVE.into(), zeroed);
+        match start(&files) {
+            Ok(missing) => assert_eq!(missing, [0; 0], "zeros from block {from} on"),
+            Err(error) => {
+                assert!(error.contains(&format!("LSN {noted} was on disk")), "{from}: {error}");
+                assert!(is_lost, "{error}");
+                noticed += 1;
+            }
+        }
+    }
+    assert!(noticed > 0, "the last segment has a batch");
+
+    // A log that another program has written, or a copy without that file, is believed alone.
+    files.remove(Path::new(WITNESS));
+    files.insert(ACTIVE.into(), zeroed_from(1));
+    assert!(!start(&files).expect("all is well, for all that is known").is_empty());
+    // And a file that cannot be read is no reason to refuse anything.
+    files.insert(ACTIVE.into(), whole);
+    for wrong in [Vec::new(), vec![b'?'; 9000], vec![0; 100]] {
+        files.insert(WITNESS.into(), wrong);
+        assert_eq!(start(&files), Ok(Vec::new()));
+    }
+}
+
+fn lsn_of(disk: &DoubleDisk) -> Option<u64> {
+    let known = wal::witness::read(disk, &wal::segment::Names::new(Path::new(ACTIVE)));
+    known.expect("it can be read").map(|known| known.lsn)
 }
 
 #[test]

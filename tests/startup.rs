@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -139,6 +140,106 @@ fn a_second_server_on_the_same_log_is_told_the_process_id_of_the_first() {
     first.kill9();
     let second = Server::start(dir.path(), &[]);
     assert_eq!(Client::connect(&second).ask("GET a"), "+OK 2");
+}
+
+/// Writes more than the first segment holds.
+fn change_segment(client: &mut Client, dir: &Path) {
+    let value = "v".repeat(60_000);
+    let full = |number: usize| dir.join(format!("wal_file.{number:010}.log"));
+    let before = (1..).take_while(|&number| full(number).exists()).count();
+    for key in 0.. {
+        if full(before + 1).exists() {
+            return;
+        }
+        assert_eq!(client.ask(&format!("SET key{key} {value}")), "+OK");
+    }
+}
+
+/// Seen: two servers ran on one log through a hard link, each with a lock file of its own, and wrote over
+/// each other's batches. Now the segment is locked as well, and says so once another follows it.
+#[test]
+fn a_second_server_on_a_hard_link_to_the_log_is_refused_also_after_a_change_of_segment() {
+    let (dir, other) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("one"));
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    let (wal, link) = (dir.path().join("wal_file"), other.path().join("wal_file"));
+    for _ in 0..2 {
+        fs::hard_link(&wal, &link).expect("a link");
+        let before = everything(other.path());
+        assert_refused(&Server::refusal(other.path(), &[]), 1, &["wal_file", "in use by another"]);
+        for (tool, flags) in [("repair", &["-to-lsn", "0", "-yes"][..]), ("repair", &["-yes"])] {
+            let wal = link.to_str().expect("ASCII");
+            let said = run_to_exit(&[&[tool, "-wal", wal], flags].concat());
+            assert_eq!(said.code, Some(2), "{}", said.stderr);
+            assert!(said.stderr.contains("in use by another"), "{}", said.stderr);
+        }
+        assert_eq!(client.ask("SET a 1"), "+OK", "the first goes on");
+        change_segment(&mut client, dir.path());
+        // The link is to a full segment now, which nobody holds a lock of.
+        let refusal = Server::refusal(other.path(), &[]);
+        assert_refused(&refusal, 1, &["wal_file", "Nothing was changed", "missing"]);
+        assert_eq!(
+            everything(other.path()).keys().collect::<Vec<_>>(),
+            before.keys().collect::<Vec<_>>()
+        );
+        fs::remove_file(&link).expect("own link");
+    }
+    server.kill9();
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("GET a"), "+OK 1");
+}
+
+#[test]
+fn a_second_server_on_a_bind_mount_of_the_log_alone_is_refused() {
+    let (dir, other) =
+        (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("one"));
+    let server = Server::start(dir.path(), &[]);
+    let target = other.path().join("wal_file");
+    fs::write(&target, "").expect("a file");
+    let mount = |program: &str, args: &[&OsStr]| Command::new(program).args(args).output();
+    let bound =
+        mount("mount", &["--bind".as_ref(), dir.path().join("wal_file").as_ref(), target.as_ref()]);
+    if !bound.as_ref().is_ok_and(|output| output.status.success()) {
+        return eprintln!("skipped: no bind mount here: {bound:?}");
+    }
+    let refusal = Server::refusal(other.path(), &[]);
+    let mut client = Client::connect(&server);
+    change_segment(&mut client, dir.path());
+    let later = Server::refusal(other.path(), &[]);
+    mount("umount", &[target.as_ref()]).expect("it can be run");
+    assert_refused(&refusal, 1, &["wal_file", "in use by another"]);
+    assert_refused(&later, 1, &["wal_file", "Nothing was changed", "missing"]);
+}
+
+/// Seen: after somebody had deleted the lock file a second server got a new one, and both wrote.
+#[test]
+fn a_lock_file_that_is_deleted_lets_no_second_server_in_and_is_locked_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    let lock = dir.path().join("wal_file.lock");
+    fs::remove_file(&lock).expect("the lock file");
+    assert_refused(&Server::refusal(dir.path(), &[]), 1, &["wal_file", "in use by"]);
+    server.wait_for_log("it is locked again");
+    let pid = server.pid().as_raw_nonzero().to_string();
+    assert_eq!(fs::read_to_string(&lock).expect("a lock file").trim(), pid);
+    assert_refused(&Server::refusal(dir.path(), &[]), 1, &[&format!("in use by process {pid}")]);
+    assert_eq!(client.ask("SET a 2"), "+OK");
+    server.stop();
+
+    // Another process that has a new lock file may be a server that knows of no other lock.
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    fs::write(dir.path().join("other"), "12345\n").expect("a file");
+    let held = fs::File::open(dir.path().join("other")).expect("a file");
+    held.lock().expect("nobody else knows it");
+    fs::rename(dir.path().join("other"), &lock).expect("a rename");
+    assert!(server.wait_for_log("closed for writing").contains("process 12345"));
+    assert!(client.ask("SET a 3").starts_with("-"), "it goes on writing");
+    assert_eq!(client.ask("GET a"), "+OK 2");
+    assert_eq!(server.terminate().0.code(), Some(1), "that is no ordered stop");
 }
 
 /// Seen: `-wal` in a directory that is missing, because its volume is not mounted, was answered with an
@@ -482,7 +583,8 @@ fn a_stop_cuts_the_log_to_its_content_and_the_next_start_sees_that_it_was_in_ord
     let stopped = files["wal_file"].len();
     // A header, a batch, a mark, 4096 bytes each.
     assert!(stopped <= 4 * 4096 && running > 10 * stopped, "{running} bytes, then {stopped}");
-    assert_eq!(files.keys().collect::<Vec<_>>(), ["wal_file"], "nothing else is left");
+    let left: Vec<_> = files.keys().collect();
+    assert_eq!(left, ["wal_file", "wal_file.durable"], "nothing else is left");
 
     let server = Server::start(dir.path(), &[]);
     server.wait_for_log("; closed in order");

@@ -128,6 +128,12 @@ fn refuse_if_in_use(names: &Names) -> anyhow::Result<()> {
             names.active().display()
         );
     }
+    anyhow::ensure!(
+        !lock::is_locked(names.active())?,
+        "{}: the log is in use by another process, which has it under another name, or whose lock file was \
+         deleted; stop it first, or look at a backup",
+        names.active().display()
+    );
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! before, by LSN. The cutting itself, and why a crash in the midst of it does no harm, is in
 //! [`crate::wal::rewind`].
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -16,13 +16,13 @@ use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
 use crate::record;
 use crate::wal::block::BLOCK_BYTES;
-use crate::wal::disk::{Access, Disk, ReadOnlyDisk, SystemDisk};
+use crate::wal::disk::{Access, Disk, DiskFile, ReadOnlyDisk, SystemDisk};
 use crate::wal::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
 use crate::wal::lock::Lock;
 use crate::wal::reader::Reader;
 use crate::wal::recovery::Damage;
 use crate::wal::rewind::{Rewind, free_name};
-use crate::wal::segment::Names;
+use crate::wal::segment::{Names, lock_segment};
 use crate::wal::survey::{Log, Segment, Survey, Tail};
 use crate::wal::torn::Torn;
 use anyhow::bail;
@@ -73,6 +73,7 @@ pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     }
 
     let _lock = Lock::acquire(&names.lock(), false)?;
+    let _segment = lock_last(&SystemDisk, &names)?;
     // A server may have come and gone since the plan was made.
     let Some(plan) = Plan::of(&ReadOnlyDisk, &names, repair.to_lsn)? else {
         anyhow::bail!("{}: was changed meanwhile; try again", names.active().display());
@@ -92,6 +93,18 @@ pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     }
     anyhow::ensure!(report.outcome() == Outcome::Well, "the log is still not whole; see above");
     Ok(Outcome::Well)
+}
+
+/// Locks the segment that a server would write; `None` if there is none.
+fn lock_last(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Box<dyn DiskFile>>> {
+    match disk.open(names.active(), Access::Direct) {
+        Ok(file) => {
+            lock_segment(&*file, names.active())?;
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What is to be done, and what it costs.

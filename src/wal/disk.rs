@@ -15,6 +15,7 @@ use rustix::fs::{Advice, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::block::{BLOCK_BYTES, Block, bytes_of};
+use super::lock;
 
 /// How a file's bytes travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,11 @@ pub trait DiskFile: Send + Sync {
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()>;
     /// Cuts the file to `len` bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Takes the lock of the file itself, whatever it is called, until this is closed; false if
+    /// another process has it. A disk that no other process can reach always gives it.
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 /// The operating system's file system.
@@ -265,6 +271,10 @@ impl DiskFile for SystemFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len).map_err(|error| self.named(error))
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        lock::try_lock(&self.file).map_err(|error| self.named(error))
     }
 }
 

@@ -12,7 +12,7 @@ use super::disk::{Access, Disk};
 use super::frame::{MAGIC, NotAHeader, SegmentHeader};
 use super::reader::Reader;
 use super::recovery::Damage;
-use super::segment::Names;
+use super::segment::{Names, lock_segment};
 use super::snapshot;
 
 /// What stands at the log's path.
@@ -174,6 +174,9 @@ fn finish_rotation(
             header.sequence
         );
     }
+    // A server whose lock file was deleted may be about to do it.
+    let next = disk.open(&names.next(), Access::Direct)?;
+    lock_segment(&*next, &names.next())?;
     disk.rename(&names.next(), names.active())?;
     disk.sync_directory(names.directory())?;
     log::info!("{}: finished an interrupted change of segment", names.active().display());

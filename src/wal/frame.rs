@@ -26,7 +26,7 @@
 //! | 0 | 4 | magic, `PGB1` |
 //! | 4 | 4 | frame checksum: CRC-32C of the epoch and of bytes 8 to 64 |
 //! | 8 | 4 | kind: 1 batch, 2 idle mark, 3 closing mark |
-//! | 12 | 4 | number of records |
+//! | 12 | 4 | number of records; 1 in an idle mark where another segment follows this one |
 //! | 16 | 8 | bytes of payload |
 //! | 24 | 8 | LSN of its first record (of the next one, in a mark) |
 //! | 32 | 8 | the last LSN that was durable when this was written |
@@ -54,6 +54,9 @@ pub const SNAPSHOT_MAGIC: &[u8; 16] = b"post-gres-rs snp";
 pub const VERSION: u32 = 1;
 /// Where the first frame stands.
 pub const FIRST_FRAME: u64 = BLOCK_BYTES as u64;
+/// What an idle mark has for a number of records where another segment follows. (Earlier programs do not look
+/// at it.)
+pub const SEALED: u32 = 1;
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: usize = 64;
 const FRAME_MAGIC: &[u8; 4] = b"PGB1";

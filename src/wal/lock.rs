@@ -68,8 +68,8 @@ pub enum Held {
     Still,
     /// It was deleted or replaced, and is locked again.
     Again,
-    /// Another process has locked what stands there now; what that says of itself.
-    ByAnother(String),
+    /// Another process has locked what stands there now: which file that is, and what it says of itself.
+    ByAnother(u64, String),
 }
 
 impl Lock {
@@ -81,7 +81,14 @@ impl Lock {
             create_directory(directory)?;
         }
         check_directory(directory)?;
-        let opened = Lock::open(path);
+        let opened = Lock::open(path).and_then(|opened| {
+            opened.map_err(|(_, process)| {
+                let shown = path.display();
+                anyhow::anyhow!(
+                    "{shown}: the log is in use by process {process}; stop it first, or name another log"
+                )
+            })
+        });
         let (file, mut before) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -105,8 +112,9 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Opens and locks the file that stands at `path`, or makes one.
-    fn open(path: &Path) -> anyhow::Result<(File, Before)> {
+    /// Opens and locks the file that stands at `path`, or makes one. If another process has it: which file
+    /// that is, and what it says of itself.
+    fn open(path: &Path) -> anyhow::Result<Result<(File, Before), (u64, String)>> {
         let shown = path.display();
         let cannot_open = || format!("{shown}: cannot open the lock file");
         loop {
@@ -125,17 +133,15 @@ impl Lock {
             };
             let is_locked = insist(|| try_lock(&file));
             if !is_locked.with_context(|| format!("{shown}: cannot lock"))? {
-                bail!(
-                    "{shown}: the log is in use by process {}; stop it first, or name another log",
-                    owner(&mut file)
-                );
+                let inode = file.metadata().with_context(cannot_open)?.ino();
+                return Ok(Err((inode, owner(&mut file))));
             }
             // A refused start may have removed it since it was opened.
             if !is_at(&file, path).with_context(cannot_open)? {
                 continue;
             }
             if is_new {
-                return Ok((file, Before::Nothing));
+                return Ok(Ok((file, Before::Nothing)));
             }
             let mut content = Vec::new();
             let times = file
@@ -143,7 +149,7 @@ impl Lock {
                 .and_then(|_| file.metadata()?.modified())
                 .map(|modified| FileTimes::new().set_modified(modified))
                 .with_context(|| format!("{shown}: cannot read"))?;
-            return Ok((file, Before::File(content, times)));
+            return Ok(Ok((file, Before::File(content, times))));
         }
     }
 
@@ -169,18 +175,10 @@ impl Lock {
         if still.with_context(|| format!("{}: cannot look at it", self.path.display()))? {
             return Ok(Held::Still);
         }
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&self.path)
-            .with_context(|| format!("{}: cannot open the lock file", self.path.display()))?;
-        if !insist(|| try_lock(&file))? {
-            return Ok(Held::ByAnother(owner(&mut file)));
+        match Lock::open(&self.path)? {
+            Ok((file, _)) => self.state.lock().file = file,
+            Err((inode, process)) => return Ok(Held::ByAnother(inode, process)),
         }
-        self.state.lock().file = file;
         self.sign(false)?;
         Ok(Held::Again)
     }

@@ -5,6 +5,7 @@
 //!
 //! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
 //! older ones; `rotation` goes on from one segment to the next, and [`preparer`] works ahead of it;
+//! [`watch`] looks after what stands beside it: the lock, and the [`witness`] of how far it is durable;
 //! [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
 //! without changing anything, and [`rewind`] takes a log back to an earlier batch, both for the tools;
 //! `foreign` lets a log take the place of another format's; [`disk`] and [`block`] are what they all stand on.
@@ -24,6 +25,8 @@ pub mod segment;
 pub mod snapshot;
 pub mod survey;
 pub mod torn;
+pub mod watch;
+pub mod witness;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -38,6 +41,8 @@ use lock::Lock;
 use preparer::Preparer;
 use recovery::Replay;
 use segment::{LARGE_PIECE, Names, Segment};
+use watch::Watch;
+use witness::Known;
 
 /// Where the log is if nobody says.
 pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
@@ -132,6 +137,8 @@ pub struct Wal {
     segment: Segment,
     /// None while the log is still being made: it then grows in its one segment.
     preparer: Option<Preparer>,
+    /// None as long.
+    watch: Option<Watch>,
     frame: BlockBuffer,
     records: u32,
     next_lsn: u64,
@@ -197,6 +204,7 @@ impl Wal {
         wal.disk.rename(&wal.names.next(), wal.names.active())?;
         wal.disk.sync_directory(wal.names.directory())?;
         wal.start_preparer()?;
+        wal.start_watch()?;
         Ok((wal, Summary { closed: true, ..Summary::default() }))
     }
 
@@ -207,13 +215,15 @@ impl Wal {
         chain: &Chain,
         replay: &mut dyn Replay,
     ) -> anyhow::Result<(Wal, Summary)> {
+        // Another process may have the log under another name.
+        let file = disk.open(names.active(), access(options.sync))?;
+        segment::lock_segment(&*file, names.active())?;
         let found = recovery::read(&disk, &names, chain, replay)?;
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
         // All of the log has been read from the device by now, the snapshot too.
         snapshot::delete(&*disk, &names, &chain.leftovers);
-        let file = disk.open(names.active(), access(options.sync))?;
         // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let first = options.first_segment_bytes;
         let len = (found.end + first / 2).next_multiple_of(first);
@@ -227,6 +237,7 @@ impl Wal {
         if wal.unless_failed(|wal| wal.segment.fill_up(len, found.file_bytes)).is_ok() {
             wal.start_preparer()?;
         }
+        wal.start_watch()?;
         let summary = Summary {
             segments: found.segments,
             batches: found.batches,
@@ -254,6 +265,7 @@ impl Wal {
             options,
             segment,
             preparer: None,
+            watch: None,
             frame,
             records: 0,
             next_lsn,
@@ -269,6 +281,13 @@ impl Wal {
         let access = access(self.options.sync);
         let preparer = Preparer::start(self.disk.clone(), self.names.clone(), access, len)?;
         self.preparer = Some(preparer);
+        Ok(())
+    }
+
+    fn start_watch(&mut self) -> io::Result<()> {
+        let (store_id, lsn) = (self.segment.header().store_id, self.durable_lsn);
+        let lock = self.options.lock.clone();
+        self.watch = Some(Watch::start(&*self.disk, &self.names, lock, Known { store_id, lsn })?);
         Ok(())
     }
 
@@ -314,7 +333,9 @@ impl Wal {
             return Ok(());
         }
         // In a full segment the file grows by a block, which is cut off at the change of segment.
-        self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop))
+        self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop))?;
+        self.watch.iter().for_each(Watch::note_idle);
+        Ok(())
     }
 
     /// Whether [`Wal::mark_idle`] would have nothing to do.
@@ -360,7 +381,14 @@ impl Wal {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        act(self).map_err(|error| {
+        if let Some(why) = self.watch.as_ref().and_then(Watch::lost) {
+            return Err(self.failure.insert(Failure(why.clone())).clone());
+        }
+        let done = act(self);
+        if let Some(watch) = &self.watch {
+            watch.note_durable(self.durable_lsn);
+        }
+        done.map_err(|error| {
             log::error!("the log is closed for writing until a restart: {error}");
             let failure = Failure(error.to_string().into());
             self.failure = Some(failure.clone());

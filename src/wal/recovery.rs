@@ -24,11 +24,14 @@ use anyhow::{Context, bail};
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
 use super::files::Chain;
-use super::frame::{FIRST_FRAME, FrameHeader, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
+use super::frame::{
+    FIRST_FRAME, FrameHeader, Kind, MAGIC, NotAHeader, SEALED, SegmentHeader, checksum_of,
+};
 use super::reader::{Found, Reader};
 use super::segment::Names;
 use super::snapshot;
 use super::torn::Torn;
+use super::witness::{self, Known};
 
 /// How long a replay is silent.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -128,6 +131,8 @@ pub struct Recovered {
     pub torn: Option<Torn>,
     /// Whether the last server stopped in order.
     pub closed: bool,
+    /// Whether it says that another segment follows.
+    pub sealed: bool,
     /// Segments read.
     pub segments: usize,
     /// Batches read.
@@ -150,25 +155,22 @@ pub fn read(
 ) -> anyhow::Result<Recovered> {
     // What was written but never synced is in the page cache only. It must not be served and then
     // be gone after a power cut, so it is made durable before anything is believed.
-    let mut files = Vec::new();
+    // One file after the other: a log may have more of them than a process may open.
+    let mut bytes = 0;
     for path in chain.snapshot.iter().chain(&chain.segments) {
         let file = disk.open(path, Access::Direct)?;
         file.sync()?;
-        files.push((path.as_path(), file));
+        bytes += file.len()?;
     }
     disk.sync_directory(names.directory())?;
 
-    let lens = files.iter().map(|(_, file)| file.len()).collect::<Result<Vec<_>, _>>()?;
-    let mut log = LogReader::new(lens.iter().sum());
-    let segments = match (&chain.snapshot, files.split_first()) {
-        (Some(_), Some(((path, file), segments))) => {
-            log.read_snapshot(path, &**file, replay)?;
-            segments
-        }
-        _ => &files[..],
-    };
-    for (index, (path, file)) in segments.iter().enumerate() {
-        log.read_segment(path, &**file, index + 1 == segments.len(), replay)?;
+    let mut log = LogReader::new(bytes, witness::read(&**disk, names)?);
+    if let Some(path) = &chain.snapshot {
+        log.read_snapshot(path, &*disk.open(path, Access::Direct)?, replay)?;
+    }
+    for (index, path) in chain.segments.iter().enumerate() {
+        let file = disk.open(path, Access::Direct)?;
+        log.read_segment(path, &*file, index + 1 == chain.segments.len(), replay)?;
     }
     replay.end()?;
     log.recovered.context("a log has at least one segment")
@@ -176,6 +178,8 @@ pub fn read(
 
 /// Reads segments one after the other and holds each against the one before.
 pub(super) struct LogReader {
+    /// How far the log was durable, as is known from elsewhere.
+    known: Option<Known>,
     /// How the log ends as far as it was read.
     pub(super) recovered: Option<Recovered>,
     /// The segment that `recovered` tells the end of.
@@ -185,8 +189,9 @@ pub(super) struct LogReader {
 
 impl LogReader {
     /// For files of this many bytes.
-    pub(super) fn new(bytes: u64) -> LogReader {
-        LogReader { recovered: None, path: PathBuf::new(), progress: Progress::new(bytes) }
+    pub(super) fn new(bytes: u64, known: Option<Known>) -> LogReader {
+        let progress = Progress::new(bytes);
+        LogReader { known, recovered: None, path: PathBuf::new(), progress }
     }
 
     /// After it the log is as if all segments that it covers had been read.
@@ -214,6 +219,7 @@ impl LogReader {
             mark_bytes: 0,
             torn: None,
             closed: false,
+            sealed: false,
             segments: 0,
             batches: found.batches,
             records: found.records,
@@ -243,6 +249,7 @@ impl LogReader {
             mark_bytes: 0,
             torn: None,
             closed: false,
+            sealed: false,
             segments: before.as_ref().map_or(0, |before| before.segments) + 1,
             batches: before.as_ref().map_or(0, |before| before.batches),
             records: before.as_ref().map_or(0, |before| before.records),
@@ -275,6 +282,7 @@ impl LogReader {
                 now.file_bytes = now.file_bytes.max(frame.file_bytes);
                 now.mark_bytes = frame.frame_bytes();
                 now.closed = frame.kind == Kind::Closed;
+                now.sealed = frame.records == SEALED;
                 break;
             }
             let records = frame.records;
@@ -301,7 +309,7 @@ impl LogReader {
             self.progress.report(now.snapshot_bytes + now.bytes, now.next_lsn - 1);
         }
         if is_last {
-            now.torn = find_torn(&mut reader, &now, &damage)?;
+            now.torn = find_torn(&mut reader, &now, self.known, &damage)?;
         }
         self.recovered = Some(now);
         self.path = path.to_owned();
@@ -329,6 +337,14 @@ impl LogReader {
         let sequence = before.map_or(1, |before| before.header.sequence.saturating_add(1));
         if header.sequence != sequence {
             let what = format!("segment {sequence} is missing, found {}", header.sequence);
+            bail!(damage(0, what));
+        }
+        if let Some(known) = self.known.filter(|known| known.store_id != header.store_id) {
+            let what = format!(
+                "the segment is of log {:032x}, but the file .durable beside it tells of log {:032x}. (If the \
+                 log was put here on purpose, move that file away)",
+                header.store_id, known.store_id
+            );
             bail!(damage(0, what));
         }
         let Some(before) = before else {
@@ -359,6 +375,7 @@ impl LogReader {
 pub(super) fn find_torn(
     reader: &mut Reader<'_>,
     now: &Recovered,
+    known: Option<Known>,
     damage: &dyn Fn(u64, u64, &str) -> Damage,
 ) -> anyhow::Result<Option<Torn>> {
     let mut at = now.end;
@@ -372,6 +389,19 @@ pub(super) fn find_torn(
             bail!(damage(now.end, now.next_lsn, &what));
         }
         at = offset;
+    }
+    if now.sealed {
+        let what =
+            format!("segment {} has followed this one, and is missing", now.header.sequence + 1);
+        bail!(damage(now.end, now.next_lsn, &what));
+    }
+    if let Some(known) = known.filter(|known| known.lsn >= now.next_lsn) {
+        let what = format!(
+            "the log ends here, but everything up to LSN {} was on disk, as the file .durable beside it \
+             says. (An older copy that was put here on purpose starts without that file)",
+            known.lsn
+        );
+        bail!(damage(now.end, now.next_lsn, &what));
     }
     if reader.file_bytes() < now.file_bytes && !now.closed {
         let what = format!(

@@ -70,7 +70,12 @@ impl Wal {
         self.disk.sync_directory(self.names.directory())?;
 
         let full = std::mem::replace(&mut self.segment, next);
-        preparer.next(self.next_segment_bytes(), (archived, full.end()));
+        // Its lock ends here; from now on the mark says that it is not the last one.
+        let content = full.seal(self.next_lsn).unwrap_or_else(|error| {
+            log::warn!("{}: has no mark that another segment follows: {error}", archived.display());
+            full.end()
+        });
+        preparer.next(self.next_segment_bytes(), (archived, content));
         Ok(())
     }
 

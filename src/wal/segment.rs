@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
+use super::frame::{FIRST_FRAME, FrameHeader, Kind, MAGIC, SEALED, SegmentHeader};
+use super::lock;
 
 /// Zeros are written in pieces of this size where nobody waits for the disk at the same time, or where they
 /// are needed soon: large enough to be quick.
@@ -72,10 +73,17 @@ impl Names {
         }
     }
 
-    /// Whether only a log that was there leaves such a file: what was cut off it.
+    /// Where it is noted how far the log is durable.
+    pub fn durable(&self) -> PathBuf {
+        self.beside("durable")
+    }
+
+    /// Whether only a log that was there leaves such a file: what was cut off it, or noted of it.
     pub fn is_trace(&self, path: &Path) -> bool {
-        let is_cut = |name: &[u8]| name.ends_with(b".torn") || name.ends_with(b".cut");
-        self.suffix_of(path).is_some_and(is_cut)
+        let is_left = |name: &[u8]| {
+            name == b".durable" || name.ends_with(b".torn") || name.ends_with(b".cut")
+        };
+        self.suffix_of(path).is_some_and(is_left)
     }
 
     /// Where a snapshot is written.
@@ -157,6 +165,8 @@ impl Segment {
         pace: &mut dyn FnMut(u64) -> usize,
     ) -> io::Result<Box<dyn DiskFile>> {
         let file = disk.create(path, access)?;
+        // Before it can become the segment that is written: so there is no moment without a lock.
+        lock_segment(&*file, path)?;
         fill_with_zeros(&*file, 0, len, pace)?;
         file.sync()?;
         Ok(file)
@@ -258,6 +268,19 @@ impl Segment {
         self.file.write_at(frame, self.end)
     }
 
+    /// Says behind the last batch that another segment follows, and where this one ends then. It is written
+    /// without a sync, once that other one has its name. So a start on this file alone, by whatever name it is
+    /// reached, is refused.
+    pub fn seal(&self, next_lsn: u64) -> io::Result<u64> {
+        let header = &self.header;
+        let mark = FrameHeader::mark(Kind::Idle, header.epoch, next_lsn, self.last_checksum);
+        let mark = FrameHeader { records: SEALED, file_bytes: self.len, ..mark };
+        let mut block = BlockBuffer::default();
+        block.extend_from_slice(&mark.encode(header.epoch));
+        self.file.write_at(block.padded(), self.end)?;
+        Ok(self.end + mark.frame_bytes())
+    }
+
     /// Makes everything in it durable.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync()
@@ -268,6 +291,19 @@ impl Segment {
         self.file.set_len(self.end + mark_bytes)?;
         self.file.sync()
     }
+}
+
+/// Takes the lock of a segment that is to be written. It ends when the file is closed.
+pub fn lock_segment(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
+    if lock::insist(|| file.try_lock())? {
+        return Ok(());
+    }
+    let what = format!(
+        "{}: the log is in use by another process, which has it under another name, or whose lock file was \
+         deleted; stop it first, or name another log",
+        path.display()
+    );
+    Err(io::Error::new(io::ErrorKind::WouldBlock, what))
 }
 
 /// Zeros from `start` to `end`, both on block boundaries. `pace` is told before each piece how far

@@ -30,6 +30,7 @@ use super::recovery::{self, Damage, LogReader, Recovered, Replayed};
 use super::segment::Names;
 use super::snapshot;
 use super::torn::Torn;
+use super::witness::{self, Known};
 
 /// How often to begin again where segments change while they are opened: a change takes longer than
 /// opening does, so that even twice in a row is rare.
@@ -57,6 +58,8 @@ pub struct Log {
     snapshot: Option<(PathBuf, Box<dyn DiskFile>)>,
     files: Vec<(PathBuf, Box<dyn DiskFile>)>,
     last: Last,
+    /// How far it was durable before the files were opened, as is known from elsewhere.
+    known: Option<Known>,
 }
 
 /// What was read of a log.
@@ -127,6 +130,7 @@ impl Log {
 
     /// `None` if a segment was changed meanwhile.
     fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
+        let known = witness::read(disk, names)?;
         let found = files::look(disk, names)?;
         let evidence = found.evidence(names, lock::has_served(&names.lock())?);
         let mut paths: Vec<PathBuf> = found.archived.iter().map(|&n| names.archived(n)).collect();
@@ -169,7 +173,7 @@ impl Log {
             }
         }
         let Layout { last, .. } = found;
-        Ok(Some(Stands::Log(Log { names: names.clone(), snapshot, files, last })))
+        Ok(Some(Stands::Log(Log { names: names.clone(), snapshot, files, last, known })))
     }
 
     /// The segments, in order.
@@ -181,6 +185,11 @@ impl Log {
     pub fn snapshot_header(&self) -> anyhow::Result<Option<SegmentHeader>> {
         let header = |(path, file): &(PathBuf, Box<dyn DiskFile>)| snapshot::header(path, &**file);
         self.snapshot.as_ref().map(header).transpose()
+    }
+
+    /// How far it was durable, as is known from elsewhere; 0 if nothing is.
+    pub fn known_lsn(&self) -> u64 {
+        self.known.map_or(0, |known| known.lsn)
     }
 
     /// Whether a change of segment was interrupted, which a start would finish.
@@ -208,7 +217,7 @@ impl Log {
         visit: &mut Visit<'_>,
         survey: &mut Survey,
     ) -> anyhow::Result<Tail> {
-        let mut log = LogReader::new(self.bytes());
+        let mut log = LogReader::new(self.bytes(), self.known);
         if let Some((path, file)) = &self.snapshot {
             let header = snapshot::header(path, &**file)?;
             let read = survey.snapshot.insert(Segment::begin_snapshot(path, &header));
@@ -256,7 +265,7 @@ impl Log {
         let (path, file) = self.files.last().context("a log has at least one segment")?;
         let mut reader = Reader::new(&**file, recovered.header.epoch)?;
         let in_file = |offset: u64, lsn: u64, what: &str| damage(path, offset, lsn, what);
-        let torn = match recovery::find_torn(&mut reader, recovered, &in_file) {
+        let torn = match recovery::find_torn(&mut reader, recovered, self.known, &in_file) {
             Ok(torn) => torn,
             Err(error) if error.is::<Damage>() && goes_on(disk, path, &**file, recovered)? => {
                 return Ok(Tail::Running);

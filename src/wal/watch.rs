@@ -1,0 +1,178 @@
+//! The `watch` thread: looks after what stands beside a log that is being written.
+//!
+//! Once a second, and when the log falls idle, it
+//!
+//! - notes how far the log is durable, in a second place (see [`super::witness`]), with a sync of its own;
+//! - looks whether the lock file is still the one that is locked (see [`super::lock`]).
+//!
+//! It never touches a segment, and no commit waits for it: the log only leaves a number where this thread
+//! finds it. A lock file that was deleted or replaced is locked again, for no second server gets the log
+//! meanwhile: the segment is locked as well. Where another process has the new lock file, that one believes
+//! that it has the log, and may be of an earlier version, which looks at the lock file alone: once it has
+//! kept that for two looks, the log takes no more writes.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::disk::Disk;
+use super::lock::{Held, Lock};
+use super::segment::Names;
+use super::witness::{Known, Witness};
+
+/// How often it looks: that many batches may be lost to zeros at the end of a log without being missed, and
+/// a sync each second is nothing beside those of the commits.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Handle to the thread.
+pub struct Watch {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    durable_lsn: AtomicU64,
+    /// Why the log must not be written any more.
+    lost: OnceLock<Arc<str>>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: bool,
+    stop: bool,
+}
+
+impl Watch {
+    /// Notes what is known now, and starts the thread.
+    pub fn start(
+        disk: &dyn Disk,
+        names: &Names,
+        lock: Option<Arc<Lock>>,
+        known: Known,
+    ) -> io::Result<Watch> {
+        // A start must not fail for want of space, nor for what the log can do without.
+        let witness = Witness::open(disk, names, known).map_err(report).ok();
+        let shared = Arc::new(Shared {
+            durable_lsn: known.lsn.into(),
+            lost: OnceLock::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let for_thread = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name("watch".into())
+            .spawn(move || for_thread.run(witness, lock.as_deref()))?;
+        Ok(Watch { shared, thread: Some(thread) })
+    }
+
+    /// Everything up to `lsn` is durable. Costs a store.
+    pub fn note_durable(&self, lsn: u64) {
+        self.shared.durable_lsn.store(lsn, Ordering::Relaxed);
+    }
+
+    /// The log is idle: what is durable is to be noted now.
+    pub fn note_idle(&self) {
+        self.shared.state.lock().idle = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Why the log must not be written any more, if so. Costs a load.
+    pub fn lost(&self) -> Option<&Arc<str>> {
+        self.shared.lost.get()
+    }
+
+    /// Notes what is durable, and ends.
+    fn stop(&mut self) {
+        self.shared.state.lock().stop = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the watch thread panicked");
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn run(&self, mut witness: Option<Witness>, mut lock: Option<&Lock>) {
+        let (mut looked, mut suspect) = (Instant::now(), None);
+        loop {
+            let mut state = self.state.lock();
+            if !state.idle && !state.stop {
+                self.changed.wait_for(&mut state, INTERVAL);
+            }
+            state.idle = false;
+            let stop = state.stop;
+            drop(state);
+            if let Some(held) = lock
+                && looked.elapsed() >= INTERVAL
+            {
+                if self.look_at(held, &mut suspect).is_break() {
+                    lock = None;
+                }
+                looked = Instant::now();
+            }
+            // After a failed write nobody knows what the file says; it is never tried again.
+            let lsn = self.durable_lsn.load(Ordering::Relaxed);
+            if let Some(open) = &mut witness
+                && open.note(lsn).map_err(report).is_err()
+            {
+                witness = None;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Says whether there is any use in looking again. `suspect` is the file that another process had
+    /// locked when it was looked at before: one that is refused the segment gives it back at once.
+    fn look_at(&self, lock: &Lock, suspect: &mut Option<u64>) -> ControlFlow<()> {
+        let before = suspect.take();
+        match lock.check() {
+            Ok(Held::Still) => ControlFlow::Continue(()),
+            Ok(Held::Again) => {
+                log::error!(
+                    "the lock file was deleted or replaced; it is locked again. Leave it alone"
+                );
+                ControlFlow::Continue(())
+            }
+            Ok(Held::ByAnother(inode, _)) if before != Some(inode) => {
+                *suspect = Some(inode);
+                ControlFlow::Continue(())
+            }
+            Ok(Held::ByAnother(_, process)) => {
+                let why = format!(
+                    "the lock file was replaced, and process {process} has locked the new one; two servers \
+                     must not write one log"
+                );
+                let why = self.lost.get_or_init(|| why.into());
+                log::error!("the log is closed for writing until a restart: {why}");
+                ControlFlow::Break(())
+            }
+            Err(error) => {
+                log::error!("the lock file is gone, and cannot be locked again: {error:#}");
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
+fn report(error: io::Error) {
+    log::error!(
+        "how far the log is durable is not noted in a second place any more, until a restart: {error}"
+    );
+}
