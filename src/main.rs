@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use post_gres_rs::config::Config;
-use post_gres_rs::engine::{self, Engine};
+use post_gres_rs::engine::{self, Engine, NotCompacted};
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::protocol;
 use post_gres_rs::server::{Server, Shutdown};
@@ -77,7 +77,10 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let compacting = Arc::downgrade(&engine);
     shutdown.on_signals(&listener, move || {
         if let Some(engine) = compacting.upgrade() {
-            engine.compact();
+            match engine.compact() {
+                Err(NotCompacted::Closed(why)) => log::error!("the log is not compacted: {why}"),
+                Err(NotCompacted::NoLog | NotCompacted::Running) | Ok(()) => {}
+            }
         }
     })?;
     let server = Server::new(engine.clone(), metrics, settings)?;

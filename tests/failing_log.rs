@@ -6,29 +6,22 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use common::{Client, Server, command};
+use common::{Client, Server, command, eventually};
 
 #[test]
 fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     let dir = tempfile::tempdir().expect("a directory");
-    // A process that does not ignore SIGXFSZ ends by it where the limit is met.
-    let plain = command(dir.path(), &[]);
-    let mut ignoring = Command::new("sh");
-    ignoring.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(plain.get_program());
-    let server = Server::spawn(ignoring.args(plain.get_args())).expect("the server starts");
-    let limit_file_size = |current| {
-        let limit = Rlimit { current, maximum: None };
-        prlimit(Some(server.pid()), Resource::Fsize, limit).expect("our own child");
-    };
+    let server = start_ignoring_limits(dir.path());
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&server)).collect();
     assert_eq!(clients[0].ask("SET a 1"), "+OK");
     assert_eq!(clients[0].ask("SET b 1"), "+OK");
 
-    limit_file_size(Some(0));
+    limit_file_size(&server, Some(0));
     for client in &mut clients {
         client.send("SET a 2\nGET a\nDEL b\nSET c 3\nGET c\nDEL never-was\n");
     }
@@ -48,11 +41,11 @@ fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     assert!(line.contains("ERROR") && line.contains("wal_file"), "{line}");
 
     // It is never tried again: nobody knows what of the failed write is on disk.
-    limit_file_size(None);
+    limit_file_size(&server, None);
     assert_eq!(clients[0].ask("SET a 4"), refusal);
     assert_eq!(Client::connect(&server).ask("SET d 5"), refusal);
     assert_eq!(clients[0].ask("GET a"), "+OK 1");
-    assert!(clients[0].info().contains("File too large"), "INFO tells why");
+    assert_told(&mut clients[0]);
     let (status, _) = server.terminate();
     assert_eq!(status.code(), Some(1), "a log that could not be closed is no ordered stop");
 
@@ -62,4 +55,51 @@ fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     assert_eq!(client.ask("GET b"), "+OK 1");
     assert_eq!(client.ask("GET c"), "-GET could not find c in store");
     assert_eq!(client.ask("SET a 5"), "+OK");
+}
+
+/// Seen: the compactor alone knew of a sync or seal that failed for it, so that INFO said `ok` on an idle
+/// server, and BGREWRITEAOF `started`, for ever. Now the log keeps its failure, and everyone asks there.
+#[test]
+fn a_failure_that_a_compaction_meets_on_an_idle_server_is_in_info_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = start_ignoring_limits(dir.path());
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    eventually("the next segment is there, and the log is marked as idle", || {
+        let log = std::fs::read(dir.path().join("wal_file")).expect("a log");
+        let next = dir.path().join("wal_file.next").metadata();
+        let is_prepared = next.is_ok_and(|next| next.len() == 4 << 20);
+        is_prepared && log[8192..].iter().any(|&byte| byte != 0)
+    });
+    limit_file_size(&server, Some(0));
+    assert_eq!(client.ask("BGREWRITEAOF"), "+Background append only file rewriting started\r");
+    eventually("INFO tells of it", || client.info().contains("wal_status:err"));
+    assert_told(&mut client);
+    assert_eq!(client.ask("GET a"), "+OK 1");
+    let (status, _) = server.terminate();
+    assert_eq!(status.code(), Some(1));
+}
+
+/// INFO tells of the failure in all its rows, and BGREWRITEAOF is refused with the reason.
+fn assert_told(client: &mut Client) {
+    let info = client.info();
+    let rows = ["aof_last_write_status:err", "aof_last_bgrewrite_status:err", "wal_status:err"];
+    assert!(rows.iter().all(|row| info.contains(row)), "{info}");
+    let reason = info.lines().find_map(|line| line.strip_prefix("wal_failure:")).expect("a row");
+    assert!(reason.contains("File too large"), "{reason}");
+    let refusal = format!("-ERR Can't execute an AOF background rewriting: {reason}\r");
+    assert_eq!(client.ask("BGREWRITEAOF"), refusal);
+}
+
+/// A process that does not ignore SIGXFSZ ends by it where the limit is met.
+fn start_ignoring_limits(dir: &Path) -> Server {
+    let plain = command(dir, &[]);
+    let mut ignoring = Command::new("sh");
+    ignoring.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(plain.get_program());
+    Server::spawn(ignoring.args(plain.get_args())).expect("the server starts")
+}
+
+fn limit_file_size(server: &Server, current: Option<u64>) {
+    let limit = Rlimit { current, maximum: None };
+    prlimit(Some(server.pid()), Resource::Fsize, limit).expect("our own child");
 }

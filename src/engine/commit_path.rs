@@ -113,11 +113,8 @@ impl CommitPath {
     /// Closes the log in order. Nothing may come after it.
     pub fn close(&mut self) {
         self.closed = true;
-        if let Some(wal) = self.wal.take()
-            && let Err(failure) = wal.close()
-        {
-            *self.shared.failure.lock() = Some(failure);
-        }
+        // Whether it could be closed stands in its health.
+        let _ = self.wal.take().map(Wal::close);
     }
 
     /// Says until when to let those queue again who were answered, where that pays.
@@ -217,9 +214,7 @@ impl CommitPath {
         for mutation in &self.batch.mutations {
             push_record(wal, mutation);
         }
-        let committed = wal.commit().inspect_err(|failure| {
-            *self.shared.failure.lock() = Some(failure.clone());
-        })?;
+        let committed = wal.commit()?;
         let metrics = &self.shared.metrics;
         let synced = self.fsync == Fsync::Always;
         if synced {
@@ -253,9 +248,8 @@ impl CommitPath {
     fn mark_if_idle(&mut self) {
         if let Some(wal) = &mut self.wal
             && self.idle_since.elapsed() >= IDLE_BEFORE_MARK
-            && let Err(failure) = wal.mark_idle()
         {
-            *self.shared.failure.lock() = Some(failure);
+            wal.mark_idle();
         }
     }
 
@@ -270,12 +264,9 @@ impl CommitPath {
         if !due {
             return;
         }
-        match wal.sync() {
-            Ok(()) => {
-                self.shared.metrics.syncs.add(1);
-                self.shared.metrics.durable_lsn.set(wal.durable_lsn());
-            }
-            Err(failure) => *self.shared.failure.lock() = Some(failure),
+        if wal.sync().is_ok() {
+            self.shared.metrics.syncs.add(1);
+            self.shared.metrics.durable_lsn.set(wal.durable_lsn());
         }
         self.last_sync = Instant::now();
     }

@@ -179,7 +179,7 @@ impl Compaction {
             if !(asked || due) {
                 continue;
             }
-            if shared.failure.lock().is_some() {
+            if shared.health.failure().is_some() {
                 self.state.lock().asked = false;
                 continue;
             }
@@ -212,14 +212,14 @@ impl Compaction {
         let seconds = elapsed.as_secs_f64();
         match outcome {
             Ok(Outcome { keys, before, after }) => {
-                shared.metrics.compaction.end(Some((*before, *after)), elapsed);
+                shared.metrics.compaction.end(Ok((*before, *after)), elapsed);
                 log::info!(
                     "compacted the log: {before} bytes before, {after} after, {keys} records, \
                      {seconds:.3} s"
                 );
             }
             Err(error) => {
-                shared.metrics.compaction.end(None, elapsed);
+                shared.metrics.compaction.end(Err(format!("{error:#}")), elapsed);
                 log::error!("the log could not be compacted, and is as it was: {error:#}");
             }
         }

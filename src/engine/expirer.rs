@@ -41,7 +41,7 @@ impl Expirer {
     pub(super) fn run(self: &Arc<Self>, shared: &Shared) {
         let mut cursor = 0;
         while self.pause() {
-            if shared.store.expiring() == 0 || shared.failure.lock().is_some() {
+            if shared.store.expiring() == 0 || shared.health.failure().is_some() {
                 continue;
             }
             let expired = self.look(shared, &mut cursor);

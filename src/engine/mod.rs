@@ -46,6 +46,7 @@ use crate::store::Store;
 use crate::sync::Mutex;
 use crate::sync::thread::{self, JoinHandle};
 use crate::wal::disk::Disk;
+use crate::wal::health::Health;
 use crate::wal::lock::Lock;
 use crate::wal::recovery::Replay;
 use crate::wal::segment::Names;
@@ -59,6 +60,8 @@ use replies::Replies;
 use view::StoreView;
 
 pub use compaction::Policy;
+
+pub use crate::wal::health::Room;
 
 /// When a write is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +145,8 @@ struct Shared {
     /// How many had something in the last batch, or were waiting for a later one by then.
     writers: AtomicUsize,
     metrics: Arc<Metrics>,
-    /// Why the log takes no more writes.
-    failure: Mutex<Option<Failure>>,
+    /// Whether the log takes writes.
+    health: Arc<Health>,
     /// Keeps the log short, if there is one.
     compaction: Option<Arc<Compaction>>,
     /// The longest value that a command may make.
@@ -242,7 +245,7 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
         let queue = CommitQueue::default();
-        let failure = Mutex::new(opened.as_ref().and_then(|log| log.wal.failure().cloned()));
+        let health = opened.as_ref().map(|log| log.wal.health()).unwrap_or_default();
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
         let Options { max_value, max_memory, committer_cpu, .. } = *options;
         let shared = Arc::new(Shared {
@@ -251,7 +254,7 @@ impl Engine {
             replies: Replies::default(),
             writers: AtomicUsize::new(0),
             metrics,
-            failure,
+            health,
             compaction,
             max_value,
             max_memory,
@@ -279,9 +282,15 @@ impl Engine {
         Ok(Engine { shared, committer, committing, expirer, helpers })
     }
 
-    /// Asks for a compaction of the log: false if one is running, `None` if there is no log.
-    pub fn compact(&self) -> Option<bool> {
-        self.shared.compaction.as_ref().map(|compaction| compaction.ask())
+    /// Asks for a compaction of the log.
+    pub fn compact(&self) -> Result<(), NotCompacted> {
+        let Shared { compaction, health, .. } = &*self.shared;
+        let compaction = compaction.as_ref().ok_or(NotCompacted::NoLog)?;
+        match health.failure() {
+            Some(Failure(why)) => Err(NotCompacted::Closed(why.clone())),
+            None if compaction.ask() => Ok(()),
+            None => Err(NotCompacted::Running),
+        }
     }
 
     /// Answers a read from the store, on the caller's thread. The reply is handed over in place,
@@ -304,7 +313,7 @@ impl Engine {
 
     /// What there is in the store and the log, for INFO.
     pub fn state(&self) -> State {
-        let Shared { store, failure, compaction, max_memory, .. } = &*self.shared;
+        let Shared { store, health, compaction, max_memory, .. } = &*self.shared;
         let log_bytes = compaction.as_ref().map(|compaction| compaction.log_bytes());
         let (snapshot_bytes, log_bytes) = log_bytes.unwrap_or_default();
         State {
@@ -315,7 +324,8 @@ impl Engine {
             compaction_asked: compaction.as_ref().is_some_and(|compaction| compaction.is_asked()),
             snapshot_bytes,
             log_bytes,
-            failure: failure.lock().as_ref().map(|Failure(why)| why.to_string()),
+            failure: health.failure().map(|Failure(why)| why.clone()),
+            room: health.room(),
         }
     }
 
@@ -347,7 +357,7 @@ impl Engine {
         for thread in self.committing.lock().drain(..) {
             thread.join().expect("the committer aborts the process rather than panic");
         }
-        self.shared.failure.lock().is_none()
+        self.shared.health.failure().is_none()
     }
 }
 
@@ -374,7 +384,20 @@ pub struct State {
     /// Bytes of the log behind it.
     pub log_bytes: u64,
     /// Why the log takes no more writes.
-    pub failure: Option<String>,
+    pub failure: Option<Arc<str>>,
+    /// Whether there is room for them.
+    pub room: Room,
+}
+
+/// Why a compaction does not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCompacted {
+    /// There is no log.
+    NoLog,
+    /// One is running.
+    Running,
+    /// The log takes no more writes, for this reason.
+    Closed(Arc<str>),
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::number::Counter;
 
 /// The running compaction and the last one.
@@ -21,6 +23,8 @@ pub struct CompactionStats {
     pub bytes_before: Counter,
     /// Bytes of the snapshot that it made.
     pub bytes_after: Counter,
+    /// Why the last one failed.
+    error: Mutex<String>,
 }
 
 impl CompactionStats {
@@ -29,13 +33,19 @@ impl CompactionStats {
         self.running.set(1);
     }
 
-    /// It has ended; with bytes before and after if it succeeded.
-    pub fn end(&self, bytes: Option<(u64, u64)>, elapsed: Duration) {
+    /// Why the last one failed; nothing if it did not.
+    pub fn error(&self) -> String {
+        self.error.lock().clone()
+    }
+
+    /// It has ended; with bytes before and after if it succeeded, else with the reason.
+    pub fn end(&self, outcome: Result<(u64, u64), String>, elapsed: Duration) {
         self.last_millis.set(elapsed.as_millis() as u64);
-        self.last_failed.set(u64::from(bytes.is_none()));
-        match bytes {
-            None => self.failed.add(1),
-            Some((before, after)) => {
+        self.last_failed.set(u64::from(outcome.is_err()));
+        *self.error.lock() = outcome.as_ref().err().cloned().unwrap_or_default();
+        match outcome {
+            Err(_) => self.failed.add(1),
+            Ok((before, after)) => {
                 self.done.add(1);
                 self.bytes_before.set(before);
                 self.bytes_after.set(after);

@@ -2,6 +2,7 @@
 //! with `wal_`.
 
 use std::fmt::{Display, Write};
+use std::sync::Arc;
 
 use super::{Counter, Metrics};
 
@@ -25,7 +26,13 @@ impl Metrics {
         };
         let process = Process::look();
         let uptime = self.birth.at.elapsed();
-        let status = if facts.failure.is_some() { "err" } else { "ok" };
+        let (log_status, refuses) = match (&facts.failure, &facts.room) {
+            (Some(_), _) => ("err", true),
+            (None, Some((_, refuses))) => (if *refuses { "full" } else { "short" }, *refuses),
+            (None, None) => ("ok", false),
+        };
+        let status = |is_bad: bool| if is_bad { "err" } else { "ok" };
+        let no_room = facts.room.as_ref().map_or("", |(why, _)| why);
         section(
             "Server",
             &[
@@ -65,7 +72,7 @@ impl Metrics {
             ],
         );
         let compaction = &self.compaction;
-        let compaction_failed = compaction.last_failed.get() > 0;
+        let compaction_failed = compaction.last_failed.get() > 0 || facts.failure.is_some();
         section(
             "Persistence",
             &[
@@ -76,15 +83,16 @@ impl Metrics {
                 ("aof_rewrite_in_progress", &compaction.running.get()),
                 ("aof_rewrite_scheduled", &u8::from(facts.compaction_asked)),
                 ("aof_last_rewrite_time_sec", &(compaction.last_millis.get() / 1000)),
-                ("aof_last_bgrewrite_status", &if compaction_failed { "err" } else { "ok" }),
-                ("aof_last_write_status", &status),
+                ("aof_last_bgrewrite_status", &status(compaction_failed)),
+                ("aof_last_write_status", &status(refuses)),
                 ("aof_rewrites", &compaction.done.get()),
                 ("aof_current_size", &(facts.snapshot_bytes + facts.log_bytes)),
                 ("aof_base_size", &facts.snapshot_bytes),
                 ("aof_pending_bio_fsync", &0),
                 ("aof_delayed_fsync", &0),
-                ("wal_status", &status),
+                ("wal_status", &log_status),
                 ("wal_failure", &facts.failure.as_deref().unwrap_or("")),
+                ("wal_no_room", &no_room),
                 ("wal_batches", &self.batches.get()),
                 ("wal_records", &self.records.get()),
                 ("wal_bytes", &self.log_bytes.get()),
@@ -94,6 +102,7 @@ impl Metrics {
                 ("wal_batch_records", &self.batch_records),
                 ("wal_compactions", &compaction.done.get()),
                 ("wal_compactions_failed", &compaction.failed.get()),
+                ("wal_last_compaction_error", &compaction.error()),
                 ("wal_last_compaction_msec", &compaction.last_millis.get()),
                 ("wal_last_compaction_bytes_before", &compaction.bytes_before.get()),
                 ("wal_last_compaction_bytes_after", &compaction.bytes_after.get()),
@@ -167,7 +176,9 @@ pub struct Facts {
     /// Bytes of the log behind it.
     pub log_bytes: u64,
     /// Why the log takes no more writes.
-    pub failure: Option<String>,
+    pub failure: Option<Arc<str>>,
+    /// Why no segment can follow the running one, and whether writes are refused for it.
+    pub room: Option<(Arc<str>, bool)>,
 }
 
 /// What the kernel says of this process.

@@ -26,7 +26,7 @@ use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Room};
 use crate::metrics::{Facts, Metrics};
 use crate::protocol::Limits;
 use crate::sync::thread;
@@ -119,6 +119,11 @@ impl Shared {
                 snapshot_bytes: state.snapshot_bytes,
                 log_bytes: state.log_bytes,
                 failure: state.failure,
+                room: match state.room {
+                    Room::Enough => None,
+                    Room::Short(why) => Some((why, false)),
+                    Room::Full(why) => Some((why, true)),
+                },
             },
         )
     }

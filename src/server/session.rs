@@ -10,6 +10,7 @@ use subtle::ConstantTimeEq;
 use super::Shared;
 use super::outbox::Outbox;
 use crate::command::{Command, Reply, RespVersion, Watch};
+use crate::engine::NotCompacted;
 use crate::glob;
 use crate::protocol::{ClientChoice, Hello, LibraryField, Parser, Request, Session as Asked, Spec};
 
@@ -208,11 +209,16 @@ impl<'a> Session<'a> {
                 Reply::Map(found.flat_map(pair).collect())
             }
             Asked::Compact => match self.shared.engine.compact() {
-                Some(true) => Reply::Simple("Background append only file rewriting started"),
-                Some(false) => {
+                Ok(()) => Reply::Simple("Background append only file rewriting started"),
+                Err(NotCompacted::Running) => {
                     error("ERR Background append only file rewriting already in progress")
                 }
-                None => error("ERR nothing is kept on disk, so there is nothing to compact"),
+                Err(NotCompacted::NoLog) => {
+                    error("ERR nothing is kept on disk, so there is nothing to compact")
+                }
+                Err(NotCompacted::Closed(why)) => Reply::Error(
+                    format!("ERR Can't execute an AOF background rewriting: {why}").into(),
+                ),
             },
             other => unreachable!("{other:?} is decided before"),
         }

@@ -110,7 +110,7 @@ fn names(source: &Source) -> anyhow::Result<Names> {
 fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Log>> {
     let shown = names.active().display();
     match Log::open(disk, names)? {
-        Stands::Log(log) => Ok(Some(log)),
+        Stands::Log(log) => Ok(Some(*log)),
         Stands::Empty => Ok(None),
         Stands::Nothing => anyhow::bail!("{shown}: there is no log; name another with -wal"),
         Stands::Foreign => anyhow::bail!(

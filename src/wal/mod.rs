@@ -4,8 +4,9 @@
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
 //! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
-//! older ones; `rotation` goes on from one segment to the next, and [`preparer`] works ahead of it;
-//! [`watch`] looks after what stands beside it: the lock, and the [`witness`] of how far it is durable;
+//! older ones; [`health`] says whether writes are taken; `rotation` goes on from one segment to the next, and
+//! [`preparer`] works ahead of it; [`watch`] looks after what stands beside the log: the lock, and the
+//! [`witness`] of how far it is durable;
 //! [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
 //! without changing anything, and [`rewind`] takes a log back to an earlier batch, both for the tools;
 //! `foreign` lets a log take the place of another format's; [`disk`] and [`block`] are what they all stand on.
@@ -15,6 +16,7 @@ pub mod disk;
 pub mod files;
 mod foreign;
 pub mod frame;
+pub mod health;
 pub mod lock;
 pub mod preparer;
 pub mod reader;
@@ -37,12 +39,15 @@ use block::BlockBuffer;
 use disk::{Access, Disk};
 use files::{Chain, Files};
 use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
+use health::Health;
 use lock::Lock;
 use preparer::Preparer;
 use recovery::Replay;
 use segment::{LARGE_PIECE, Names, Segment};
 use watch::Watch;
 use witness::Known;
+
+pub use health::Failure;
 
 /// Where the log is if nobody says.
 pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
@@ -91,10 +96,6 @@ impl Options {
     }
 }
 
-/// Why the log takes no more writes. The first failure, for ever.
-#[derive(Clone, Debug)]
-pub struct Failure(pub Arc<str>);
-
 /// What a start found in the log.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -129,7 +130,7 @@ pub struct Committed {
 ///
 /// - `frame` holds the batch that is being built: room for a header, then the payload.
 /// - Everything up to `durable_lsn` is on disk; `next_lsn - 1` is the last record written.
-/// - Once `failure` is set nothing is written any more.
+/// - Once `health` tells of a failure nothing is written any more.
 pub struct Wal {
     disk: Arc<dyn Disk>,
     names: Names,
@@ -146,7 +147,7 @@ pub struct Wal {
     /// Bytes of all frames that were read and written, those of a snapshot not among them.
     total_bytes: u64,
     marked: bool,
-    failure: Option<Failure>,
+    health: Arc<Health>,
 }
 
 impl Wal {
@@ -272,7 +273,7 @@ impl Wal {
             durable_lsn: next_lsn - 1,
             total_bytes: 0,
             marked: false,
-            failure: None,
+            health: Arc::default(),
         }
     }
 
@@ -287,7 +288,9 @@ impl Wal {
     fn start_watch(&mut self) -> io::Result<()> {
         let (store_id, lsn) = (self.segment.header().store_id, self.durable_lsn);
         let lock = self.options.lock.clone();
-        self.watch = Some(Watch::start(&*self.disk, &self.names, lock, Known { store_id, lsn })?);
+        let known = Known { store_id, lsn };
+        let health = self.health.clone();
+        self.watch = Some(Watch::start(&*self.disk, &self.names, lock, health, known)?);
         Ok(())
     }
 
@@ -328,14 +331,15 @@ impl Wal {
 
     /// Says in the log that all of it is durable. Costs a write without a sync; call it when the
     /// log has been idle. It is what tells later damage to the last batch from a torn one.
-    pub fn mark_idle(&mut self) -> Result<(), Failure> {
+    pub fn mark_idle(&mut self) {
         if self.marked || self.has_unsynced() {
-            return Ok(());
+            return;
         }
-        // In a full segment the file grows by a block, which is cut off at the change of segment.
-        self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop))?;
-        self.watch.iter().for_each(Watch::note_idle);
-        Ok(())
+        // In a full segment the file grows by a block, which is cut off at the change of segment. A
+        // failure closes the log, and the next client that writes is told.
+        if self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop)).is_ok() {
+            self.watch.iter().for_each(Watch::note_idle);
+        }
     }
 
     /// Whether [`Wal::mark_idle`] would have nothing to do.
@@ -350,7 +354,12 @@ impl Wal {
 
     /// Why the log takes no more writes, if it does not.
     pub fn failure(&self) -> Option<&Failure> {
-        self.failure.as_ref()
+        self.health.failure()
+    }
+
+    /// How it is, for everyone to ask.
+    pub fn health(&self) -> Arc<Health> {
+        self.health.clone()
     }
 
     /// The last LSN that is on disk.
@@ -378,22 +387,14 @@ impl Wal {
         &mut self,
         act: impl FnOnce(&mut Wal) -> io::Result<T>,
     ) -> Result<T, Failure> {
-        if let Some(failure) = &self.failure {
+        if let Some(failure) = self.health.failure() {
             return Err(failure.clone());
-        }
-        if let Some(why) = self.watch.as_ref().and_then(Watch::lost) {
-            return Err(self.failure.insert(Failure(why.clone())).clone());
         }
         let done = act(self);
         if let Some(watch) = &self.watch {
             watch.note_durable(self.durable_lsn);
         }
-        done.map_err(|error| {
-            log::error!("the log is closed for writing until a restart: {error}");
-            let failure = Failure(error.to_string().into());
-            self.failure = Some(failure.clone());
-            failure
-        })
+        done.map_err(|error| self.health.fail(&error.to_string()))
     }
 
     fn try_commit(&mut self) -> io::Result<Committed> {

@@ -49,7 +49,7 @@ pub enum Stands {
     /// A file that does not begin as a segment does.
     Foreign,
     /// A log.
-    Log(Log),
+    Log(Box<Log>),
 }
 
 /// The files of a log, open.
@@ -173,7 +173,7 @@ impl Log {
             }
         }
         let Layout { last, .. } = found;
-        Ok(Some(Stands::Log(Log { names: names.clone(), snapshot, files, last, known })))
+        Ok(Some(Stands::Log(Box::new(Log { names: names.clone(), snapshot, files, last, known }))))
     }
 
     /// The segments, in order.

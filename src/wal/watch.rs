@@ -13,14 +13,15 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::disk::Disk;
+use super::health::Health;
 use super::lock::{Held, Lock};
 use super::segment::Names;
 use super::witness::{Known, Witness};
@@ -37,8 +38,7 @@ pub struct Watch {
 
 struct Shared {
     durable_lsn: AtomicU64,
-    /// Why the log must not be written any more.
-    lost: OnceLock<Arc<str>>,
+    health: Arc<Health>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -55,13 +55,14 @@ impl Watch {
         disk: &dyn Disk,
         names: &Names,
         lock: Option<Arc<Lock>>,
+        health: Arc<Health>,
         known: Known,
     ) -> io::Result<Watch> {
         // A start must not fail for want of space, nor for what the log can do without.
         let witness = Witness::open(disk, names, known).map_err(report).ok();
         let shared = Arc::new(Shared {
             durable_lsn: known.lsn.into(),
-            lost: OnceLock::new(),
+            health,
             state: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -81,11 +82,6 @@ impl Watch {
     pub fn note_idle(&self) {
         self.shared.state.lock().idle = true;
         self.shared.changed.notify_one();
-    }
-
-    /// Why the log must not be written any more, if so. Costs a load.
-    pub fn lost(&self) -> Option<&Arc<str>> {
-        self.shared.lost.get()
     }
 
     /// Notes what is durable, and ends.
@@ -159,8 +155,7 @@ impl Shared {
                     "the lock file was replaced, and process {process} has locked the new one; two servers \
                      must not write one log"
                 );
-                let why = self.lost.get_or_init(|| why.into());
-                log::error!("the log is closed for writing until a restart: {why}");
+                self.health.fail(&why);
                 ControlFlow::Break(())
             }
             Err(error) => {

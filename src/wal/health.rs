@@ -1,0 +1,88 @@
+//! How the log is: whether it takes writes, and if not, why. This is the only place where that is kept;
+//! the log and its `segments` thread write here, and the commit path, the compactor and INFO ask.
+//!
+//! Two things are kept apart (promise 6). A failed write or sync closes the log for good: nobody knows
+//! what is on disk. Where space for a batch could not be prepared, nothing of the batch was written:
+//! nothing is closed, and the next batch may find room.
+
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
+
+/// Why the log takes no more writes. The first failure, for ever.
+#[derive(Clone, Debug)]
+pub struct Failure(pub Arc<str>);
+
+/// What is known of the room for further batches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Room {
+    /// Nothing is wrong.
+    #[default]
+    Enough,
+    /// No segment can follow the running one, for this reason; there is room in that.
+    Short(Arc<str>),
+    /// For this reason a batch was refused.
+    Full(Arc<str>),
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Health {
+    failure: OnceLock<Failure>,
+    room: Mutex<Room>,
+}
+
+impl Health {
+    /// Why the log is closed for good, if it is.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failure.get()
+    }
+
+    /// What is known of the room for further batches.
+    pub fn room(&self) -> Room {
+        self.room.lock().clone()
+    }
+
+    /// Closes the log for good, and gives back the first failure.
+    pub(super) fn fail(&self, reason: &str) -> Failure {
+        let first = self.failure.get_or_init(|| {
+            log::error!("the log is closed for writing until a restart: {reason}");
+            Failure(reason.into())
+        });
+        first.clone()
+    }
+
+    #[expect(dead_code, reason = "the log tells of room with the next change")]
+    /// A segment is ready to follow.
+    pub(super) fn has_room(&self) {
+        let before = std::mem::take(&mut *self.room.lock());
+        if before != Room::Enough {
+            log::info!("there is room for the log again");
+        }
+    }
+
+    #[expect(dead_code, reason = "as above")]
+    /// None can be made.
+    pub(super) fn is_short(&self, reason: &Arc<str>) {
+        let mut room = self.room.lock();
+        match *room {
+            Room::Enough => {
+                log::error!("cannot prepare the next segment, will try again: {reason}");
+                *room = Room::Short(reason.clone());
+            }
+            // It has been said, and once is enough; the figures in it may be new.
+            Room::Short(_) => *room = Room::Short(reason.clone()),
+            Room::Full(_) => *room = Room::Full(reason.clone()),
+        }
+    }
+
+    #[expect(dead_code, reason = "as above")]
+    /// A batch is refused.
+    pub(super) fn is_full(&self, reason: &Arc<str>) {
+        let mut room = self.room.lock();
+        if !matches!(*room, Room::Full(_)) {
+            log::error!("writes are refused until there is room for them: {reason}");
+        }
+        *room = Room::Full(reason.clone());
+    }
+}
