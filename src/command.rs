@@ -346,6 +346,8 @@ pub enum Reply<'a> {
     Integer(i64),
     /// A value.
     Bulk(Cow<'a, [u8]>),
+    /// Lines of text for people, which RESP3 tells from a value.
+    Verbatim(Cow<'a, [u8]>),
     /// A list.
     Array(Vec<Reply<'a>>),
     /// Names and values; the list has both in turn.
@@ -362,10 +364,15 @@ impl Reply<'_> {
         Reply::Bulk(bytes.to_vec().into())
     }
 
+    /// Lines of text.
+    pub fn text(text: String) -> Reply<'static> {
+        Reply::Verbatim(text.into_bytes().into())
+    }
+
     /// Roughly what it takes up beside the enum itself.
     pub fn bytes(&self) -> usize {
         match self {
-            Reply::Bulk(bytes) => bytes.len(),
+            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
             Reply::Array(items) | Reply::Map(items) => {
                 items.iter().map(|item| size_of::<Reply<'_>>() + item.bytes()).sum()
             }

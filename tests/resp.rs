@@ -8,7 +8,8 @@
 //! | `> SET k "a\r\n"` | these words are sent, as an array of bulk strings |
 //! | `< OK` | the next reply is this one |
 //! | `<? ["a" "b"]` | the next reply is this array, in any order |
-//! | `<~ "text"` | the next reply is a bulk string with this in it |
+//! | `<~ "text"` | the next reply is a text for people with this in it: a bulk string, or verbatim in RESP3 |
+//! | `<!~ "text"` | the next reply is such a text without this in it |
 //! | `2> …`, `2< …` | the same over a second connection |
 //! | `# …` or nothing | a comment |
 //!
@@ -95,13 +96,16 @@ fn step(line: &str, clients: &mut [Client; 2], version: u8) -> Result<(), String
     match verb {
         "" | "#" => Ok(()),
         ">" => client.try_send(request(words(rest)?)).map_err(|error| error.to_string()),
-        "<" | "<?" | "<~" => {
+        "<" | "<?" | "<~" | "<!~" => {
             let received = reply(client)?;
             let fits = match (verb, pattern(rest)?) {
                 ("<", expected) => expected.fits(&received, version),
                 ("<?", Pattern::Array(expected)) => fits_somehow(&expected, &received, version),
-                ("<~", Pattern::Is(Value::Bulk(part))) => match &received {
-                    Value::Bulk(bytes) => bytes.windows(part.len()).any(|window| window == part),
+                ("<~" | "<!~", Pattern::Is(Value::Bulk(part))) => match (&received, version) {
+                    (Value::Bulk(text), 2) | (Value::Verbatim(text), 3) => {
+                        let is_there = text.windows(part.len()).any(|window| window == part);
+                        is_there == (verb == "<~")
+                    }
                     _ => false,
                 },
                 _ => return Err("not what can be expected".into()),

@@ -179,6 +179,7 @@ fn into_owned(reply: Reply<'_>) -> Reply<'static> {
         Reply::Simple(word) => Reply::Simple(word),
         Reply::Integer(number) => Reply::Integer(number),
         Reply::Bulk(bytes) => Reply::Bulk(bytes.into_owned().into()),
+        Reply::Verbatim(bytes) => Reply::Verbatim(bytes.into_owned().into()),
         Reply::Array(items) => Reply::Array(all(items)),
         Reply::Map(items) => Reply::Map(all(items)),
         Reply::Error(text) => Reply::Error(text.into_owned().into()),

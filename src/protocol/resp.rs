@@ -18,6 +18,9 @@ const HEADER_BYTES: usize = 64 * 1024;
 const UNAUTHENTICATED_WORDS: i64 = 10;
 const UNAUTHENTICATED_BYTES: usize = 16 * 1024;
 
+/// How RESP3 begins a text for people: it is plain text.
+const VERBATIM_KIND: &[u8] = b"txt:";
+
 /// The place in a request that has not arrived as a whole.
 ///
 /// - `words` are the ranges of the words found so far; `at` is where the next header begins.
@@ -151,11 +154,16 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
         Reply::Ok => out.extend_from_slice(b"+OK\r\n"),
         Reply::Simple(word) => line(out, format_args!("+{word}")),
         Reply::Integer(number) => line(out, format_args!(":{number}")),
-        Reply::Bulk(bytes) => {
-            line(out, format_args!("${}", bytes.len()));
-            out.extend_from_slice(bytes);
-            out.extend_from_slice(b"\r\n");
-        }
+        Reply::Bulk(bytes) => bulk(out, bytes),
+        Reply::Verbatim(bytes) => match version {
+            RespVersion::V2 => bulk(out, bytes),
+            RespVersion::V3 => {
+                line(out, format_args!("={}", VERBATIM_KIND.len() + bytes.len()));
+                out.extend_from_slice(VERBATIM_KIND);
+                out.extend_from_slice(bytes);
+                out.extend_from_slice(b"\r\n");
+            }
+        },
         Reply::Null => out.extend_from_slice(match version {
             RespVersion::V2 => b"$-1\r\n",
             RespVersion::V3 => b"_\r\n",
@@ -165,7 +173,7 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
             RespVersion::V3 => b"_\r\n",
         }),
         Reply::Array(items) => {
-            line(out, format_args!("*{}", items.len()));
+            encode_array_head(items.len(), out);
             items.iter().for_each(|item| encode(version, item, out));
         }
         Reply::Map(items) => {
@@ -186,6 +194,17 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
             line(out, format_args!("-MISCONF Errors writing to the AOF file: {reason}"));
         }
     }
+}
+
+/// Appends the beginning of an array, which this many replies are to follow.
+pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
+    line(out, format_args!("*{count}"));
+}
+
+fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    line(out, format_args!("${}", bytes.len()));
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn line(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
@@ -274,6 +293,7 @@ mod tests {
         for (reply, two, three) in [
             (Reply::Null, "$-1\r\n", "_\r\n"),
             (Reply::NullArray, "*-1\r\n", "_\r\n"),
+            (Reply::text("a\nb".into()), "$3\r\na\nb\r\n", "=7\r\ntxt:a\nb\r\n"),
             (map, "*2\r\n$1\r\na\r\n:1\r\n", "%1\r\n$1\r\na\r\n:1\r\n"),
             (Reply::Array(vec![Reply::Ok]), "*1\r\n+OK\r\n", "*1\r\n+OK\r\n"),
             (Reply::Error("ERR a\r\nb".into()), "-ERR a  b\r\n", "-ERR a  b\r\n"),

@@ -9,6 +9,7 @@
 //! | anything else | `-INVALID COMMAND` |
 //! | a blank line | nothing |
 //!
+//! In a transaction each of them is answered with `+QUEUED`, and EXEC with an array as Redis has it.
 //! Words are separated by white space and may be quoted as in Redis's inline commands (`sdssplitargs`
 //! there): `"a b\n\x00"`, `'a b'`. A quote counts only at the start of a word, so that `it's` is a
 //! word. What GET prints can be pasted into SET: a value that is no plain word is printed in double
@@ -175,24 +176,33 @@ fn is_space(byte: u8) -> bool {
 
 /// Appends a reply.
 pub fn encode(command: &Command, line_end: LineEnd, reply: &Reply<'_>, out: &mut Vec<u8>) {
-    match reply {
-        Reply::Bulk(value) => {
+    match (reply, command) {
+        (Reply::Ok, _) => out.extend_from_slice(b"+OK"),
+        (Reply::Simple(word), _) => append(out, format_args!("+{word}")),
+        (Reply::Integer(_), Command::Del(_)) => out.extend_from_slice(b"+OK"),
+        (Reply::Bulk(value), _) => {
             out.extend_from_slice(b"+OK ");
             print(value, out);
         }
-        Reply::Null => {
+        (Reply::Null, Command::Get(key)) => {
             out.extend_from_slice(b"-GET could not find ");
-            if let Command::Get(key) = command {
-                print(key, out);
-            }
+            print(key, out);
             out.extend_from_slice(b" in store");
         }
-        Reply::Error(error) => return encode_error(error, line_end, out),
-        Reply::NotDurable(reason) => {
+        (Reply::Error(error), _) => return encode_error(error, line_end, out),
+        (Reply::NotDurable(reason), _) => {
             append(out, format_args!("-ERR not confirmed, the log takes no more writes: {reason}"));
         }
-        // Only SET, GET and DEL are answered here, and errors.
-        _ => out.extend_from_slice(b"+OK"),
+        // No answer of SET, GET or DEL. Whatever it answers is spelled as what it is.
+        (
+            Reply::Null
+            | Reply::NullArray
+            | Reply::Integer(_)
+            | Reply::Verbatim(_)
+            | Reply::Array(_)
+            | Reply::Map(_),
+            _,
+        ) => return resp::encode(RespVersion::V2, reply, out),
     }
     end_line(line_end, out);
 }

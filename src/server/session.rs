@@ -194,9 +194,9 @@ impl<'a> Session<'a> {
                 profile.tell(|told| told.lib_version = version);
                 Reply::Ok
             }
-            Asked::ClientInfo => Reply::bulk(profile.line(self.outbox.id).as_bytes()),
-            Asked::ClientList => Reply::bulk(self.shared.clients.list().as_bytes()),
-            Asked::Info(sections) => Reply::bulk(self.shared.info(&sections).as_bytes()),
+            Asked::ClientInfo => Reply::text(profile.line(self.outbox.id)),
+            Asked::ClientList => Reply::text(self.shared.clients.list()),
+            Asked::Info(sections) => Reply::text(self.shared.info(&sections)),
             Asked::ConfigGet(patterns) => {
                 let fits = |name: &str| {
                     patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()))

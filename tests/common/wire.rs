@@ -26,6 +26,8 @@ pub enum Value {
     NullArray,
     /// `_`
     Null,
+    /// `=`, without its kind, which is `txt`
+    Verbatim(Vec<u8>),
     /// `*`
     Array(Vec<Value>),
     /// `%`, names and values in turn
@@ -59,6 +61,7 @@ impl fmt::Debug for Value {
             Value::Integer(number) => write!(f, "{number}"),
             Value::Bulk(bytes) if bytes.len() > 500 => write!(f, "\"…{} bytes\"", bytes.len()),
             Value::Bulk(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
+            Value::Verbatim(bytes) => write!(f, "=\"{}\"", bytes.escape_ascii()),
             Value::NullBulk => f.write_str("($-1)"),
             Value::NullArray => f.write_str("(*-1)"),
             Value::Null => f.write_str("(_)"),
@@ -110,6 +113,12 @@ pub fn reply(client: &mut Client) -> Result<Value, String> {
             let bytes = client.try_exact(length + 2).map_err(|error| error.to_string())?;
             let value = bytes.strip_suffix(b"\r\n").ok_or("no CRLF behind a bulk string")?;
             Value::Bulk(value.to_vec())
+        }
+        '=' => {
+            let length = usize::try_from(number()?).map_err(|_| line.clone())?;
+            let bytes = client.try_exact(length + 2).map_err(|error| error.to_string())?;
+            let text = bytes.strip_suffix(b"\r\n").ok_or("no CRLF behind a text")?;
+            Value::Verbatim(text.strip_prefix(b"txt:").ok_or("not plain text")?.to_vec())
         }
         '*' => Value::Array(items(client, number()?)?),
         '%' => Value::Map(items(client, 2 * number()?)?),
