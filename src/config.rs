@@ -275,12 +275,12 @@ impl Config {
             ("maxclients", max_clients.to_string()),
             ("maxmemory", self.max_memory.to_string()),
             ("maxmemory-policy", "noeviction".to_owned()),
-            ("port", self.port.to_string()),
             ("proto-max-bulk-len", self.max_value.to_string()),
             ("save", String::new()),
             ("timeout", "0".to_owned()),
         ];
-        Ok(Settings { max_clients, limits: self.limits(), password, shown })
+        let saves_at_once = self.persist && matches!(self.fsync, FsyncFlag::Always);
+        Ok(Settings { max_clients, limits: self.limits(), password, saves_at_once, shown })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {

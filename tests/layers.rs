@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("record", &["command", "entry"]),
     ("glob", &[]),
     ("quote", &[]),
-    ("protocol", &["command", "decimal", "entry", "quote"]),
+    ("protocol", &["command", "decimal", "entry", "glob", "quote"]),
     ("store", &["command", "entry"]),
     ("wal", &[]),
     ("metrics", &["command"]),
@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "engine",
         &["command", "decimal", "entry", "glob", "metrics", "record", "store", "sync", "wal"],
     ),
-    ("server", &["command", "engine", "glob", "metrics", "protocol", "sync"]),
+    ("server", &["command", "engine", "entry", "glob", "metrics", "protocol", "sync"]),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
     ("config", &["engine", "protocol", "server", "tools", "wal"]),
 ];

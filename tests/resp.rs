@@ -13,8 +13,8 @@
 //! | `2> …`, `2< …` | the same over a second connection |
 //! | `# …` or nothing | a comment |
 //!
-//! Replies are spelled `OK` (a simple string), `-ERR text` (to the end of the line, or within an
-//! array to ` OK` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)` and `{…}`, which stand
+//! Replies are spelled `OK` or `+"two words"` (simple strings), `-ERR text` (to the end of the line, or
+//! within an array to ` OK`, ` -` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)` and `{…}`, which stand
 //! for what the version has: `$-1`, `*-1` and a flat array, or `_`, `_` and a map. `1..5` is a number
 //! from 1 to 5, `(int)` any number, `(any)` anything. Bytes are written `\n \r \t \\ \" \xHH`.
 
@@ -168,6 +168,11 @@ fn next_pattern(rest: &mut &str, outermost: bool) -> Result<Pattern, String> {
     if text.starts_with('"') {
         return Ok(Pattern::Is(Value::Bulk(quoted(rest)?)));
     }
+    if let Some(text) = text.strip_prefix('+').filter(|text| text.starts_with('"')) {
+        *rest = text;
+        let line = String::from_utf8_lossy(&quoted(rest)?).into_owned();
+        return Ok(Pattern::Is(Value::Simple(line)));
+    }
     for (open, close) in [('[', ']'), ('{', '}')] {
         let Some(inner) = text.strip_prefix(open) else {
             continue;
@@ -187,7 +192,10 @@ fn next_pattern(rest: &mut &str, outermost: bool) -> Result<Pattern, String> {
     let is_error = text.starts_with('-') && !text[1..].starts_with(|c: char| c.is_ascii_digit());
     let end = match (outermost, is_error) {
         (true, _) => text.len(),
-        (false, true) => text.find(" OK").or_else(|| text.find(']')).ok_or("no end")?,
+        (false, true) => {
+            let ends = [" OK", " -", "]"].map(|end| text.find(end));
+            ends.into_iter().flatten().min().ok_or("no end")?
+        }
         (false, false) => text.find([' ', ']', '}']).ok_or("no end")?,
     };
     let (word, after) = text.split_at(end);

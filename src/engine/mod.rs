@@ -326,6 +326,7 @@ impl Engine {
             log_bytes,
             failure: health.failure().map(|Failure(why)| why.clone()),
             room: health.room(),
+            has_log: compaction.is_some(),
         }
     }
 
@@ -383,6 +384,8 @@ pub struct State {
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.
     pub log_bytes: u64,
+    /// Whether anything is kept on disk.
+    pub has_log: bool,
     /// Why the log takes no more writes.
     pub failure: Option<Arc<str>>,
     /// Whether there is room for them.

@@ -60,9 +60,9 @@ pub fn read(
                 answer(Reply::Integer(match (entry.expiry(), form.absolute, form.millis) {
                     (None, ..) => -1,
                     (Some(at), true, true) => at,
-                    (Some(at), true, false) => at / 1000,
+                    (Some(at), true, false) => rounded_seconds(at),
                     (Some(at), false, true) => at - now,
-                    (Some(at), false, false) => (at - now + 500) / 1000,
+                    (Some(at), false, false) => rounded_seconds(at - now),
                 }));
             });
         }
@@ -111,6 +111,11 @@ pub fn read(
         Command::Answered(reply) => answer(reply.clone()),
         other => unreachable!("{other:?} goes through the queue"),
     }
+}
+
+/// As Redis rounds: half a second is one.
+fn rounded_seconds(millis: i64) -> i64 {
+    millis / 1000 + i64::from(millis % 1000 >= 500)
 }
 
 /// The bytes from `start` to `end`, both included, negative ones counted from the end.

@@ -73,41 +73,47 @@ impl Metrics {
         );
         let compaction = &self.compaction;
         let compaction_failed = compaction.last_failed.get() > 0 || facts.failure.is_some();
-        section(
-            "Persistence",
-            &[
-                ("loading", &0),
-                ("async_loading", &0),
-                ("rdb_bgsave_in_progress", &0),
-                ("aof_enabled", &1),
-                ("aof_rewrite_in_progress", &compaction.running.get()),
-                ("aof_rewrite_scheduled", &u8::from(facts.compaction_asked)),
-                ("aof_last_rewrite_time_sec", &(compaction.last_millis.get() / 1000)),
-                ("aof_last_bgrewrite_status", &status(compaction_failed)),
-                ("aof_last_write_status", &status(refuses)),
-                ("aof_rewrites", &compaction.done.get()),
-                ("aof_current_size", &(facts.snapshot_bytes + facts.log_bytes)),
-                ("aof_base_size", &facts.snapshot_bytes),
-                ("aof_pending_bio_fsync", &0),
-                ("aof_delayed_fsync", &0),
-                ("wal_status", &log_status),
-                ("wal_failure", &facts.failure.as_deref().unwrap_or("")),
-                ("wal_no_room", &no_room),
-                ("wal_batches", &self.batches.get()),
-                ("wal_records", &self.records.get()),
-                ("wal_bytes", &self.log_bytes.get()),
-                ("wal_syncs", &self.syncs.get()),
-                ("wal_durable_lsn", &self.durable_lsn.get()),
-                ("wal_commit_usec", &self.commit_micros),
-                ("wal_batch_records", &self.batch_records),
-                ("wal_compactions", &compaction.done.get()),
-                ("wal_compactions_failed", &compaction.failed.get()),
-                ("wal_last_compaction_error", &compaction.error()),
-                ("wal_last_compaction_msec", &compaction.last_millis.get()),
-                ("wal_last_compaction_bytes_before", &compaction.bytes_before.get()),
-                ("wal_last_compaction_bytes_after", &compaction.bytes_after.get()),
-            ],
-        );
+        // As in Redis: -1 before the first.
+        let compactions = compaction.done.get() + compaction.failed.get();
+        let compaction_millis = compaction.last_millis.get();
+        let compaction_seconds =
+            if compactions == 0 { -1 } else { (compaction_millis / 1000) as i64 };
+        let always: [(&str, &dyn Display); 9] = [
+            ("loading", &0),
+            ("async_loading", &0),
+            ("rdb_bgsave_in_progress", &0),
+            ("aof_enabled", &u8::from(facts.has_log)),
+            ("aof_rewrite_in_progress", &compaction.running.get()),
+            ("aof_rewrite_scheduled", &u8::from(facts.compaction_asked)),
+            ("aof_last_rewrite_time_sec", &compaction_seconds),
+            ("aof_last_bgrewrite_status", &status(compaction_failed)),
+            ("aof_last_write_status", &status(refuses)),
+        ];
+        let of_the_log: [(&str, &dyn Display); 21] = [
+            ("aof_rewrites", &compaction.done.get()),
+            ("aof_current_size", &(facts.snapshot_bytes + facts.log_bytes)),
+            ("aof_base_size", &facts.snapshot_bytes),
+            ("aof_pending_bio_fsync", &0),
+            ("aof_delayed_fsync", &0),
+            ("wal_status", &log_status),
+            ("wal_failure", &facts.failure.as_deref().unwrap_or("")),
+            ("wal_no_room", &no_room),
+            ("wal_batches", &self.batches.get()),
+            ("wal_records", &self.records.get()),
+            ("wal_bytes", &self.log_bytes.get()),
+            ("wal_syncs", &self.syncs.get()),
+            ("wal_durable_lsn", &self.durable_lsn.get()),
+            ("wal_commit_usec", &self.commit_micros),
+            ("wal_batch_records", &self.batch_records),
+            ("wal_compactions", &compaction.done.get()),
+            ("wal_compactions_failed", &compaction.failed.get()),
+            ("wal_last_compaction_error", &compaction.error()),
+            ("wal_last_compaction_msec", &compaction_millis),
+            ("wal_last_compaction_bytes_before", &compaction.bytes_before.get()),
+            ("wal_last_compaction_bytes_after", &compaction.bytes_after.get()),
+        ];
+        let of_the_log = if facts.has_log { &of_the_log[..] } else { &[] };
+        section("Persistence", &[&always, of_the_log].concat());
         let [answered, input, output] =
             [&self.answered, &self.input_bytes, &self.output_bytes].map(Counter::get);
         let kibibytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
@@ -141,7 +147,7 @@ impl Metrics {
             ],
         );
         section("Cluster", &[("cluster_enabled", &0)]);
-        let database = format!("keys={},expires={},avg_ttl=0", facts.keys, facts.expiring);
+        let database = format!("keys={},expires={}", facts.keys, facts.expiring);
         match facts.keys {
             0 => section("Keyspace", &[]),
             _ => section("Keyspace", &[("db0", &database)]),
@@ -175,6 +181,8 @@ pub struct Facts {
     pub snapshot_bytes: u64,
     /// Bytes of the log behind it.
     pub log_bytes: u64,
+    /// Whether anything is kept on disk.
+    pub has_log: bool,
     /// Why the log takes no more writes.
     pub failure: Option<Arc<str>>,
     /// Why no segment can follow the running one, and whether writes are refused for it.

@@ -17,14 +17,22 @@ use crate::entry::{Entry, now_millis};
 
 /// What a request asks for, and the command that it names.
 pub fn request(words: &Words<'_>, limits: &Limits) -> (Request, Option<&'static Spec>) {
-    let Some(spec) = spec_named(words[0]) else {
-        return (Request::Mistake(unknown(words)), None);
+    let Some(mut spec) = spec_named(words[0]).filter(|spec| !spec.is_subcommand()) else {
+        return (Request::Refused(unknown(words)), None);
     };
+    if let [container, name, ..] = words
+        && !spec.subcommands().is_empty()
+    {
+        spec = match spec.subcommand(name) {
+            Some(subcommand) => subcommand,
+            None => return (Request::Refused(unknown_subcommand(container, name)), Some(spec)),
+        };
+    }
     if !spec.takes(words.len()) {
-        return (Request::Mistake(wrong_number(spec.name)), Some(spec));
+        return (Request::Refused(wrong_number(spec.name)), Some(spec));
     }
     if spec.keys_among(words).any(|key| key.len() > limits.key) {
-        return (Request::Mistake(key_too_long(limits)), Some(spec));
+        return (Request::Refused(key_too_long(limits)), Some(spec));
     }
     ((spec.parse)(words).unwrap_or_else(Request::Mistake), Some(spec))
 }
@@ -150,31 +158,33 @@ pub fn scan(words: &Words<'_>) -> Outcome {
     command_of(Command::Scan { cursor, count, pattern, of_strings })
 }
 
+/// An option may be said twice, as in Redis; of two times in the same form the last counts.
 pub fn set(words: &Words<'_>) -> Outcome {
     let mut options = SetOptions::default();
-    let mut expires_at = None;
+    let mut expires_at: Option<(ExpiryForm, i64)> = None;
     let mut rest = &words[3..];
     while let [option, after @ ..] = rest {
         rest = after;
-        let unconditional = options.condition == SetCondition::Always;
-        let no_expiry = expires_at.is_none() && !options.keep_expiry;
-        if is(option, "nx") && unconditional {
+        let may_be = |condition| [SetCondition::Always, condition].contains(&options.condition);
+        if is(option, "nx") && may_be(SetCondition::New) {
             options.condition = SetCondition::New;
-        } else if is(option, "xx") && unconditional {
+        } else if is(option, "xx") && may_be(SetCondition::Existing) {
             options.condition = SetCondition::Existing;
         } else if is(option, "get") {
             options.answer = SetAnswer::OldValue;
-        } else if is(option, "keepttl") && no_expiry {
+        } else if is(option, "keepttl") && expires_at.is_none() {
             options.keep_expiry = true;
-        } else if let (Some(form), [time, after @ ..], true) =
-            (expiry_option(option), rest, no_expiry)
+        } else if let (Some(form), [time, after @ ..], false) =
+            (expiry_option(option), rest, options.keep_expiry)
+            && expires_at.is_none_or(|(before, _)| before == form)
         {
-            expires_at = Some(expiry(time, form, "set")?);
+            expires_at = Some((form, expiry(time, form, "set")?));
             rest = after;
         } else {
             return Err(SYNTAX.into());
         }
     }
+    let expires_at = expires_at.map(|(_, at)| at);
     command_of(Command::Set(Entry::expiring(words[1], words[2], expires_at), options))
 }
 
@@ -352,25 +362,28 @@ pub fn flush(words: &Words<'_>) -> Outcome {
     }
 }
 
-pub fn object(words: &Words<'_>) -> Outcome {
-    match &words[1..] {
-        [name, word] if is(name, "encoding") => command_of(Command::Encoding((*word).into())),
-        [name, ..] if is(name, "encoding") => Err(wrong_number("object|encoding")),
-        _ => Err(unknown_subcommand("object", words[1])),
-    }
+/// A container without a subcommand, which its arity forbids.
+pub fn container(words: &Words<'_>) -> Outcome {
+    Err(wrong_number(&shown(words[0], SHOWN_BYTES).to_lowercase()))
 }
 
-pub fn memory(words: &Words<'_>) -> Outcome {
-    match &words[1..] {
-        [name, word] if is(name, "usage") => command_of(Command::MemoryUsage((*word).into())),
-        [name, word, samples, count] if is(name, "usage") && is(samples, "samples") => {
-            number(count)?;
-            command_of(Command::MemoryUsage((*word).into()))
+pub fn object_encoding(words: &Words<'_>) -> Outcome {
+    command_of(Command::Encoding(words[2].into()))
+}
+
+/// A string is measured as a whole, however many samples are asked for.
+pub fn memory_usage(words: &Words<'_>) -> Outcome {
+    let mut rest = &words[3..];
+    while let [option, count, after @ ..] = rest {
+        if !is(option, "samples") || number(count)? < 0 {
+            return Err(SYNTAX.into());
         }
-        [name, _, ..] if is(name, "usage") => Err(SYNTAX.into()),
-        [name] if is(name, "usage") => Err(wrong_number("memory|usage")),
-        _ => Err(unknown_subcommand("memory", words[1])),
+        rest = after;
     }
+    if !rest.is_empty() {
+        return Err(SYNTAX.into());
+    }
+    command_of(Command::MemoryUsage(words[2].into()))
 }
 
 #[cfg(test)]
@@ -401,7 +414,7 @@ mod tests {
     fn an_unknown_command_is_told_in_the_words_that_clients_look_for() {
         let (request, _) = request(&[b"HELLO2", b"3", b"a\r\nb"], &Limits::default());
         match request {
-            Request::Mistake(text) => assert_eq!(
+            Request::Refused(text) => assert_eq!(
                 text,
                 "ERR unknown command 'HELLO2', with args beginning with: '3' 'a\r\nb' "
             ),

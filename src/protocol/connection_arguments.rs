@@ -3,14 +3,12 @@
 
 use std::borrow::Cow;
 
-use super::table::{COMMANDS, Spec, spec_named};
 use super::words::{
-    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, integer, is, key_list, number, shown,
-    unknown_subcommand, wrong_number,
+    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, integer, is, key_list, number, session_of,
+    shown, wrong_number,
 };
-use super::{ClientChoice, Hello, LibraryField, Request, Session};
+use super::{Hello, Session};
 use crate::command::{Reply, RespVersion};
-use crate::entry::now_millis;
 
 pub fn ping(words: &Words<'_>) -> Outcome {
     match &words[1..] {
@@ -25,10 +23,11 @@ pub fn echo(words: &Words<'_>) -> Outcome {
 }
 
 pub fn select(words: &Words<'_>) -> Outcome {
-    match number(words[1])? {
-        0 => answered(Reply::Ok),
-        _ => Err("ERR DB index is out of range".into()),
-    }
+    session_of(Session::Select(match number(words[1]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err("ERR DB index is out of range".into()),
+        Err(text) => Err(text),
+    }))
 }
 
 pub fn time(_: &Words<'_>) -> Outcome {
@@ -38,14 +37,14 @@ pub fn time(_: &Words<'_>) -> Outcome {
     answered(Reply::Array(vec![part(now.as_secs()), part(now.subsec_micros().into())]))
 }
 
-/// There are no replicas to wait for.
+/// There are no replicas to wait for: none are as many as were asked for, or it would wait for ever.
 pub fn wait(words: &Words<'_>) -> Outcome {
     let replicas = number(words[1])?;
     if number(words[2]).map_err(|_| "ERR timeout is not an integer or out of range")? < 0 {
         return Err("ERR timeout is negative".into());
     }
     match replicas {
-        0 => answered(Reply::Integer(0)),
+        ..=0 => answered(Reply::Integer(0)),
         _ => {
             Err("ERR there are no replicas to wait for; every reply to a write means it is on disk"
                 .into())
@@ -53,47 +52,46 @@ pub fn wait(words: &Words<'_>) -> Outcome {
     }
 }
 
-/// Everything is saved at any time.
 pub fn lastsave(_: &Words<'_>) -> Outcome {
-    answered(Reply::Integer(now_millis() / 1000))
+    session_of(Session::LastSave)
 }
 
 pub fn bgrewriteaof(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Compact))
+    session_of(Session::Compact)
 }
 
 pub fn multi(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Multi))
+    session_of(Session::Multi)
 }
 
 pub fn exec(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Exec))
+    session_of(Session::Exec)
 }
 
 pub fn discard(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Discard))
+    session_of(Session::Discard)
 }
 
 pub fn watch(words: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Watch(key_list(&words[1..]))))
+    session_of(Session::Watch(key_list(&words[1..])))
 }
 
 pub fn unwatch(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Unwatch))
+    session_of(Session::Unwatch)
 }
 
 pub fn quit(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Quit))
+    session_of(Session::Quit)
 }
 
 pub fn reset(_: &Words<'_>) -> Outcome {
-    Ok(Request::Session(Session::Reset))
+    session_of(Session::Reset)
 }
 
 pub fn auth(words: &Words<'_>) -> Outcome {
     match words[1..] {
-        [password] => Ok(Request::Session(Session::Auth(b"default".to_vec(), password.to_vec()))),
-        [user, password] => Ok(Request::Session(Session::Auth(user.to_vec(), password.to_vec()))),
+        [password] => session_of(Session::Auth(None, password.to_vec())),
+        [user, password] => session_of(Session::Auth(Some(user.to_vec()), password.to_vec())),
         _ => Err(SYNTAX.into()),
     }
 }
@@ -128,11 +126,11 @@ pub fn hello(words: &Words<'_>) -> Outcome {
             }
         };
     }
-    Ok(Request::Session(Session::Hello(hello)))
+    session_of(Session::Hello(hello))
 }
 
 /// A word that can stand in a line of CLIENT LIST.
-fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
+pub fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
     match word.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         true => Ok(String::from_utf8_lossy(word).into_owned()),
         false => {
@@ -141,100 +139,13 @@ fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
     }
 }
 
-pub fn client(words: &Words<'_>) -> Outcome {
-    let session = match &words[1..] {
-        [name] if is(name, "id") => Session::ClientId,
-        [name] if is(name, "getname") => Session::ClientGetName,
-        [name] if is(name, "info") => Session::ClientInfo,
-        [name, ..] if is(name, "list") => Session::ClientList,
-        [name, new] if is(name, "setname") => {
-            Session::ClientSetName(printable(new, "Client names")?)
-        }
-        [name, attribute, value] if is(name, "setinfo") => {
-            if is(attribute, "lib-name") {
-                Session::ClientSetInfo(LibraryField::Name, printable(value, "lib-name")?)
-            } else if is(attribute, "lib-ver") {
-                Session::ClientSetInfo(LibraryField::Version, printable(value, "lib-ver")?)
-            } else {
-                let attribute = shown(attribute, SHOWN_BYTES);
-                return Err(format!("ERR Unrecognized option '{attribute}'").into());
-            }
-        }
-        [name, address] if is(name, "kill") => {
-            Session::ClientKill(ClientChoice::Address(shown(address, SHOWN_BYTES)), true)
-        }
-        [name, filter, value] if is(name, "kill") && is(filter, "id") => {
-            let id = number(value).ok().and_then(|id| u64::try_from(id).ok());
-            let id = id.filter(|id| *id > 0);
-            Session::ClientKill(
-                ClientChoice::Id(id.ok_or("ERR client-id should be greater than 0")?),
-                false,
-            )
-        }
-        [name, filter, value] if is(name, "kill") && is(filter, "addr") => {
-            Session::ClientKill(ClientChoice::Address(shown(value, SHOWN_BYTES)), false)
-        }
-        [name, ..] if is(name, "kill") => return Err(SYNTAX.into()),
-        [name, ..] => {
-            let known = ["id", "getname", "info", "setname", "setinfo"];
-            return Err(match known.iter().find(|known| is(name, known)) {
-                Some(known) => wrong_number(&format!("client|{known}")),
-                None => unknown_subcommand("client", name),
-            });
-        }
-        [] => return Err(wrong_number("client")),
-    };
-    Ok(Request::Session(session))
-}
-
-pub fn config(words: &Words<'_>) -> Outcome {
-    match &words[1..] {
-        [name, patterns @ ..] if is(name, "get") && !patterns.is_empty() => {
-            let patterns = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-            Ok(Request::Session(Session::ConfigGet(patterns)))
-        }
-        [name] if is(name, "get") => Err(wrong_number("config|get")),
-        _ => Err(unknown_subcommand("config", words[1])),
-    }
+/// The names of settings are in lower case, and Redis looks for them in any.
+pub fn config_get(words: &Words<'_>) -> Outcome {
+    let patterns = words[2..].iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+    session_of(Session::ConfigGet(patterns))
 }
 
 pub fn info(words: &Words<'_>) -> Outcome {
     let sections = words[1..].iter().map(|word| shown(word, SHOWN_BYTES).to_lowercase()).collect();
-    Ok(Request::Session(Session::Info(sections)))
-}
-
-pub fn command(words: &Words<'_>) -> Outcome {
-    let described = |spec: Option<&Spec>| spec.map_or(Reply::NullArray, describe);
-    let reply = match &words[1..] {
-        [] => Reply::Array(COMMANDS.iter().map(describe).collect()),
-        [name] if is(name, "count") => Reply::Integer(COMMANDS.len() as i64),
-        [name] if is(name, "list") => Reply::Array(
-            COMMANDS.iter().map(|spec| Reply::Bulk(spec.name.as_bytes().into())).collect(),
-        ),
-        [name] if is(name, "info") => Reply::Array(COMMANDS.iter().map(describe).collect()),
-        [name, names @ ..] if is(name, "info") => {
-            Reply::Array(names.iter().map(|name| described(spec_named(name))).collect())
-        }
-        // An empty DOCS would take redis-cli's own hints away; after an error it keeps them.
-        [name, ..] => return Err(unknown_subcommand("command", name)),
-    };
-    answered(reply)
-}
-
-/// A row of COMMAND, in the form that it has since Redis 7.
-fn describe(spec: &Spec) -> Reply<'static> {
-    let (first, last, step) = spec.keys;
-    let number = |number: i32| Reply::Integer(number.into());
-    Reply::Array(vec![
-        Reply::Bulk(spec.name.as_bytes().into()),
-        number(spec.arity),
-        Reply::Array(spec.flags.iter().map(|flag| Reply::Simple(flag)).collect()),
-        number(first),
-        number(last),
-        number(step),
-        Reply::Array(Vec::new()),
-        Reply::Array(Vec::new()),
-        Reply::Array(Vec::new()),
-        Reply::Array(Vec::new()),
-    ])
+    session_of(Session::Info(sections))
 }

@@ -4,17 +4,21 @@
 //! each. A parser looks at what has been received so far and takes the first request off it, in
 //! place. Its limits are checked here, before any memory is taken (promise 8).
 //!
-//! Reading order: `text` and `resp` split bytes into words, `table` says which commands there
-//! are, `arguments` and `connection_arguments` make sense of
-//! their words, with what is in `words`.
+//! Reading order: `text` and `resp` split bytes into words, `table` says which commands there are,
+//! `arguments`, `connection_arguments`, `client_arguments` and `introspection` make sense of their
+//! words, with what is in `words`; `help` is what the server says of them.
 
 mod arguments;
+mod client_arguments;
 mod connection_arguments;
+mod help;
+mod introspection;
 mod resp;
 mod table;
 mod text;
 mod words;
 
+pub use client_arguments::USER;
 pub use table::{Spec, command_names, spec_named};
 
 use std::borrow::Cow;
@@ -53,8 +57,11 @@ pub enum Request {
     Command(Command),
     /// Something of its connection or of the server.
     Session(Session),
-    /// Nothing that makes sense, and the error that says so.
+    /// A command with an argument that makes no sense, and the error that says so. In a transaction it
+    /// is queued like any other, and fails when its turn comes.
     Mistake(Cow<'static, str>),
+    /// No command, or too few or too many words: no transaction is carried out with it.
+    Refused(Cow<'static, str>),
 }
 
 /// What a client wants of its connection or of the server.
@@ -62,8 +69,8 @@ pub enum Request {
 pub enum Session {
     /// To be told about the server, perhaps in another version of RESP.
     Hello(Hello),
-    /// To be let in: user and password.
-    Auth(Vec<u8>, Vec<u8>),
+    /// To be let in: user, if it names one, and password.
+    Auth(Option<Vec<u8>>, Vec<u8>),
     /// To leave.
     Quit,
     /// To begin anew.
@@ -88,17 +95,57 @@ pub enum Session {
     ClientSetInfo(LibraryField, String),
     /// A line about itself.
     ClientInfo,
-    /// A line about each client.
-    ClientList,
-    /// To close another client, by number or by address; with `true` in the old form, which
-    /// answers OK or an error instead of a count.
-    ClientKill(ClientChoice, bool),
+    /// A line about each client, or about some of them.
+    ClientList(ClientChoice),
+    /// To close clients.
+    ClientKill(KillFilter),
     /// The counters, of these sections.
     Info(Vec<String>),
     /// The settings whose names fit these patterns.
     ConfigGet(Vec<Vec<u8>>),
     /// A compaction of the log.
     Compact,
+    /// When everything was last known to be on disk.
+    LastSave,
+    /// Another database, or the error that says that there is no such one.
+    Select(Result<(), Cow<'static, str>>),
+}
+
+impl Session {
+    /// Roughly what it takes up in memory.
+    pub fn bytes(&self) -> usize {
+        let all = |sum: usize, word: usize| sum + word + size_of::<Vec<u8>>();
+        size_of::<Session>()
+            + match self {
+                Session::Hello(Hello { auth, name, .. }) => {
+                    let auth = auth.as_ref().map_or(0, |(user, word)| user.len() + word.len());
+                    auth + name.as_ref().map_or(0, String::len)
+                }
+                Session::Auth(user, word) => user.as_ref().map_or(0, Vec::len) + word.len(),
+                Session::Watch(keys) => keys.iter().map(|key| key.len()).fold(0, all),
+                Session::ClientSetName(text) | Session::ClientSetInfo(_, text) => text.len(),
+                Session::ClientList(ClientChoice::Ids(ids)) => size_of_val(&ids[..]),
+                Session::ClientKill(KillFilter { address, local, .. }) => {
+                    let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
+                    bytes(address) + bytes(local)
+                }
+                Session::Info(sections) => sections.iter().map(String::len).fold(0, all),
+                Session::ConfigGet(patterns) => patterns.iter().map(Vec::len).fold(0, all),
+                Session::Quit
+                | Session::Reset
+                | Session::Multi
+                | Session::Exec
+                | Session::Discard
+                | Session::Unwatch
+                | Session::ClientId
+                | Session::ClientGetName
+                | Session::ClientInfo
+                | Session::ClientList(ClientChoice::All | ClientChoice::Type(_))
+                | Session::Compact
+                | Session::LastSave
+                | Session::Select(_) => 0,
+            }
+    }
 }
 
 /// What HELLO says.
@@ -121,13 +168,47 @@ pub enum LibraryField {
     Version,
 }
 
-/// Which client CLIENT KILL means.
+/// Which clients CLIENT LIST shows.
 #[derive(Debug)]
 pub enum ClientChoice {
-    /// By number.
-    Id(u64),
-    /// By `address:port`.
-    Address(String),
+    /// Each of them.
+    All,
+    /// Those of a type.
+    Type(ClientType),
+    /// Those with these numbers, in this order.
+    Ids(Vec<u64>),
+}
+
+/// Types of clients. Each client here is a normal one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientType {
+    /// One that asks for something.
+    Normal,
+    /// A server that this one follows.
+    Master,
+    /// A server that follows this one.
+    Replica,
+    /// One that waits for messages.
+    Pubsub,
+}
+
+/// Which clients CLIENT KILL closes: those that fit everything that is said.
+#[derive(Debug, Default)]
+pub struct KillFilter {
+    /// The number.
+    pub id: Option<u64>,
+    /// `address:port` of the client.
+    pub address: Option<Vec<u8>>,
+    /// `address:port` that it has connected to.
+    pub local: Option<Vec<u8>>,
+    /// The type.
+    pub kind: Option<ClientType>,
+    /// Connected for at least this many seconds.
+    pub age: Option<u64>,
+    /// Not the one that asks.
+    pub skips_asking: bool,
+    /// Asked for in the old form, which answers OK or an error instead of a count.
+    pub old_form: bool,
 }
 
 /// What stands at the front of the received bytes.
@@ -184,6 +265,11 @@ impl Parser {
         self.scanned = if incomplete { received.len() } else { 0 };
         parsed
     }
+
+    /// What it keeps in memory of a request that has not arrived as a whole.
+    pub fn bytes(&self) -> usize {
+        self.resp.bytes()
+    }
 }
 
 /// Appends the reply to a command, in the words of its dialect.
@@ -192,6 +278,16 @@ pub fn encode(command: &Command, dialect: Dialect, reply: &Reply<'_>, out: &mut 
         Dialect::Text(line_end) => text::encode(command, line_end, reply, out),
         Dialect::Resp(version) => resp::encode(version, reply, out),
     }
+}
+
+/// Appends a reply as RESP has it.
+pub fn encode_reply(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    resp::encode(version, reply, out);
+}
+
+/// Appends the beginning of an array, which this many replies are to follow.
+pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
+    resp::encode_array_head(count, out);
 }
 
 /// Appends the error that closes a connection.

@@ -70,6 +70,11 @@ impl Parser {
         parsed
     }
 
+    /// What it keeps in memory.
+    pub fn bytes(&self) -> usize {
+        self.words.capacity() * size_of::<Range<usize>>()
+    }
+
     fn advance(
         &mut self,
         received: &[u8],

@@ -1,12 +1,17 @@
 //! The commands there are: one table for dispatch, arity and COMMAND.
 //!
-//! Arity counts the name; a negative one is the least number of words. `keys` is where the keys
-//! stand among the words: first, last (from the end if negative), step; zeros if there are none.
-//! All of it as in Redis's own `COMMAND INFO`.
+//! A row is a name, the arity, flags, groups, where the keys are, and the function that makes sense of
+//! the words. Arity counts the name; a negative one is the least number of words. The keys stand among
+//! the words at first, last (from the end if negative), step; zeros if there are none. A subcommand has
+//! a row of its own after its container's, with a bar in its name, and counts words and keys from the
+//! container's name on. All of it as in Redis's own `COMMAND INFO`.
 
 use super::arguments::*;
+use super::client_arguments::*;
 use super::connection_arguments::*;
-use super::words::{Outcome, Words};
+use super::help::help;
+use super::introspection::*;
+use super::words::{Outcome, Words, is};
 use crate::command::CommandId;
 
 /// A row of the table.
@@ -18,118 +23,171 @@ pub struct Spec {
     pub arity: i32,
     /// What Redis says of it.
     pub flags: &'static [&'static str],
+    /// The categories it is in that do not follow from its flags.
+    groups: &'static [&'static str],
     /// Where its keys stand.
     pub keys: (i32, i32, i32),
     /// Makes sense of its words.
     pub parse: fn(&Words<'_>) -> Outcome,
     /// Its place in the table.
     pub id: CommandId,
+    /// The place of its container, if it is a subcommand.
+    parent: Option<usize>,
+    /// Its subcommands are the rows after it, this many.
+    children: usize,
 }
 
-const READ: &[&str] = &["readonly", "fast"];
-const SLOW_READ: &[&str] = &["readonly"];
-const WRITE: &[&str] = &["write", "denyoom", "fast"];
-const REMOVE: &[&str] = &["write", "fast"];
-const FREE: &[&str] = &["noscript", "loading", "stale", "fast"];
-const NO_AUTH: &[&str] = &["noscript", "loading", "stale", "fast", "no_auth", "allow_busy"];
-const ADMIN: &[&str] = &["admin", "noscript", "loading", "stale"];
+/// The categories of commands that there are here, in Redis's order.
+pub const CATEGORIES: &[&str] = &[
+    "@keyspace",
+    "@read",
+    "@write",
+    "@string",
+    "@admin",
+    "@fast",
+    "@slow",
+    "@dangerous",
+    "@connection",
+    "@transaction",
+];
 
 const NONE: (i32, i32, i32) = (0, 0, 0);
 const ONE: (i32, i32, i32) = (1, 1, 1);
 const TWO: (i32, i32, i32) = (1, 2, 1);
 const ALL: (i32, i32, i32) = (1, -1, 1);
 const PAIRS: (i32, i32, i32) = (1, -1, 2);
+const SECOND: (i32, i32, i32) = (2, 2, 1);
 
 macro_rules! commands {
-    ($($name:literal $arity:literal $flags:ident $keys:ident $parse:ident;)*) => {
+    ($($name:literal $arity:literal [$($flag:ident)*] [$($group:ident)*] $keys:ident $parse:ident;)*) => {
         /// Every command, in the order of their names.
         pub static COMMANDS: &[Spec] = &numbered([$(Spec {
             name: $name,
             arity: $arity,
-            flags: $flags,
+            flags: &[$(stringify!($flag)),*],
+            groups: &[$(stringify!($group)),*],
             keys: $keys,
             parse: $parse,
             id: CommandId(0),
+            parent: None,
+            children: 0,
         }),*]);
     };
 }
 
+/// Gives each row its place, and each subcommand its container, which stands before it.
 const fn numbered<const COUNT: usize>(mut specs: [Spec; COUNT]) -> [Spec; COUNT] {
-    let mut place = 0;
+    let (mut place, mut container) = (0, 0);
     while place < COUNT {
         specs[place].id = CommandId(place);
+        if has_bar(specs[place].name) {
+            specs[place].parent = Some(container);
+            specs[container].children += 1;
+        } else {
+            container = place;
+        }
         place += 1;
     }
     specs
 }
 
+const fn has_bar(name: &str) -> bool {
+    let (name, mut at) = (name.as_bytes(), 0);
+    while at < name.len() {
+        if name[at] == b'|' {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
 commands! {
-    "append" 3 WRITE ONE append;
-    "auth" -2 NO_AUTH NONE auth;
-    "bgrewriteaof" 1 ADMIN NONE bgrewriteaof;
-    "client" -2 ADMIN NONE client;
-    "command" -1 FREE NONE command;
-    "config" -2 ADMIN NONE config;
-    "copy" -3 WRITE TWO copy;
-    "dbsize" 1 READ NONE dbsize;
-    "decr" 2 WRITE ONE decr;
-    "decrby" 3 WRITE ONE decrby;
-    "del" -2 REMOVE ALL del;
-    "discard" 1 FREE NONE discard;
-    "echo" 2 FREE NONE echo;
-    "exec" 1 FREE NONE exec;
-    "exists" -2 READ ALL exists;
-    "expire" -3 REMOVE ONE expire;
-    "expireat" -3 REMOVE ONE expireat;
-    "expiretime" 2 READ ONE expiretime;
-    "flushall" -1 REMOVE NONE flush;
-    "flushdb" -1 REMOVE NONE flush;
-    "get" 2 READ ONE get;
-    "getdel" 2 REMOVE ONE getdel;
-    "getex" -2 REMOVE ONE getex;
-    "getrange" 4 SLOW_READ ONE getrange;
-    "getset" 3 WRITE ONE getset;
-    "hello" -1 NO_AUTH NONE hello;
-    "incr" 2 WRITE ONE incr;
-    "incrby" 3 WRITE ONE incrby;
-    "incrbyfloat" 3 WRITE ONE incrbyfloat;
-    "info" -1 FREE NONE info;
-    "keys" 2 SLOW_READ NONE keys;
-    "lastsave" 1 FREE NONE lastsave;
-    "memory" -2 SLOW_READ NONE memory;
-    "mget" -2 READ ALL mget;
-    "mset" -3 WRITE PAIRS mset;
-    "msetnx" -3 WRITE PAIRS msetnx;
-    "multi" 1 FREE NONE multi;
-    "object" -2 SLOW_READ NONE object;
-    "persist" 2 REMOVE ONE persist;
-    "pexpire" -3 REMOVE ONE pexpire;
-    "pexpireat" -3 REMOVE ONE pexpireat;
-    "pexpiretime" 2 READ ONE pexpiretime;
-    "ping" -1 FREE NONE ping;
-    "psetex" 4 WRITE ONE psetex;
-    "pttl" 2 READ ONE pttl;
-    "quit" -1 NO_AUTH NONE quit;
-    "randomkey" 1 SLOW_READ NONE randomkey;
-    "rename" 3 REMOVE TWO rename;
-    "renamenx" 3 REMOVE TWO renamenx;
-    "reset" 1 NO_AUTH NONE reset;
-    "scan" -2 SLOW_READ NONE scan;
-    "select" 2 FREE NONE select;
-    "set" -3 WRITE ONE set;
-    "setex" 4 WRITE ONE setex;
-    "setnx" 3 WRITE ONE setnx;
-    "setrange" 4 WRITE ONE setrange;
-    "strlen" 2 READ ONE strlen;
-    "substr" 4 SLOW_READ ONE getrange;
-    "time" 1 FREE NONE time;
-    "touch" -2 READ ALL exists;
-    "ttl" 2 READ ONE ttl;
-    "type" 2 READ ONE kind;
-    "unlink" -2 REMOVE ALL del;
-    "unwatch" 1 FREE NONE unwatch;
-    "wait" 3 FREE NONE wait;
-    "watch" -2 FREE ALL watch;
+    "append" 3 [write denyoom fast] [string] ONE append;
+    "auth" -2 [noscript loading stale fast no_auth allow_busy] [connection] NONE auth;
+    "bgrewriteaof" 1 [admin noscript no_async_loading] [] NONE bgrewriteaof;
+    "client" -2 [] [] NONE container;
+    "client|getname" 2 [noscript loading stale] [connection] NONE client_getname;
+    "client|help" 2 [loading stale] [connection] NONE help;
+    "client|id" 2 [noscript loading stale] [connection] NONE client_id;
+    "client|info" 2 [noscript loading stale] [connection] NONE client_info;
+    "client|kill" -3 [admin noscript loading stale] [connection] NONE client_kill;
+    "client|list" -2 [admin noscript loading stale] [connection] NONE client_list;
+    "client|setinfo" 4 [noscript loading stale] [connection] NONE client_setinfo;
+    "client|setname" 3 [noscript loading stale] [connection] NONE client_setname;
+    "command" -1 [loading stale] [connection] NONE command;
+    "command|count" 2 [loading stale] [connection] NONE command_count;
+    "command|getkeys" -4 [loading stale] [connection] NONE command_getkeys;
+    "command|help" 2 [loading stale] [connection] NONE help;
+    "command|info" -2 [loading stale] [connection] NONE command_info;
+    "command|list" -2 [loading stale] [connection] NONE command_list;
+    "config" -2 [] [] NONE container;
+    "config|get" -3 [admin noscript loading stale] [] NONE config_get;
+    "config|help" 2 [loading stale] [] NONE help;
+    "copy" -3 [write denyoom] [keyspace] TWO copy;
+    "dbsize" 1 [readonly fast] [keyspace] NONE dbsize;
+    "decr" 2 [write denyoom fast] [string] ONE decr;
+    "decrby" 3 [write denyoom fast] [string] ONE decrby;
+    "del" -2 [write] [keyspace] ALL del;
+    "discard" 1 [noscript loading stale fast allow_busy] [transaction] NONE discard;
+    "echo" 2 [loading stale fast] [connection] NONE echo;
+    "exec" 1 [noscript loading stale skip_slowlog] [transaction] NONE exec;
+    "exists" -2 [readonly fast] [keyspace] ALL exists;
+    "expire" -3 [write fast] [keyspace] ONE expire;
+    "expireat" -3 [write fast] [keyspace] ONE expireat;
+    "expiretime" 2 [readonly fast] [keyspace] ONE expiretime;
+    "flushall" -1 [write] [keyspace dangerous] NONE flush;
+    "flushdb" -1 [write] [keyspace dangerous] NONE flush;
+    "get" 2 [readonly fast] [string] ONE get;
+    "getdel" 2 [write fast] [string] ONE getdel;
+    "getex" -2 [write fast] [string] ONE getex;
+    "getrange" 4 [readonly] [string] ONE getrange;
+    "getset" 3 [write denyoom fast] [string] ONE getset;
+    "hello" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE hello;
+    "incr" 2 [write denyoom fast] [string] ONE incr;
+    "incrby" 3 [write denyoom fast] [string] ONE incrby;
+    "incrbyfloat" 3 [write denyoom fast] [string] ONE incrbyfloat;
+    "info" -1 [loading stale] [dangerous] NONE info;
+    "keys" 2 [readonly] [keyspace dangerous] NONE keys;
+    "lastsave" 1 [loading stale fast] [admin dangerous] NONE lastsave;
+    "memory" -2 [] [] NONE container;
+    "memory|help" 2 [loading stale] [] NONE help;
+    "memory|usage" -3 [readonly] [] SECOND memory_usage;
+    "mget" -2 [readonly fast] [string] ALL mget;
+    "mset" -3 [write denyoom] [string] PAIRS mset;
+    "msetnx" -3 [write denyoom] [string] PAIRS msetnx;
+    "multi" 1 [noscript loading stale fast allow_busy] [transaction] NONE multi;
+    "object" -2 [] [] NONE container;
+    "object|encoding" 3 [readonly] [keyspace] SECOND object_encoding;
+    "object|help" 2 [loading stale] [keyspace] NONE help;
+    "persist" 2 [write fast] [keyspace] ONE persist;
+    "pexpire" -3 [write fast] [keyspace] ONE pexpire;
+    "pexpireat" -3 [write fast] [keyspace] ONE pexpireat;
+    "pexpiretime" 2 [readonly fast] [keyspace] ONE pexpiretime;
+    "ping" -1 [fast] [connection] NONE ping;
+    "psetex" 4 [write denyoom] [string] ONE psetex;
+    "pttl" 2 [readonly fast] [keyspace] ONE pttl;
+    "quit" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE quit;
+    "randomkey" 1 [readonly] [keyspace] NONE randomkey;
+    "rename" 3 [write] [keyspace] TWO rename;
+    "renamenx" 3 [write fast] [keyspace] TWO renamenx;
+    "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE reset;
+    "scan" -2 [readonly] [keyspace] NONE scan;
+    "select" 2 [loading stale fast] [connection] NONE select;
+    "set" -3 [write denyoom] [string] ONE set;
+    "setex" 4 [write denyoom] [string] ONE setex;
+    "setnx" 3 [write denyoom fast] [string] ONE setnx;
+    "setrange" 4 [write denyoom] [string] ONE setrange;
+    "strlen" 2 [readonly fast] [string] ONE strlen;
+    "substr" 4 [readonly] [string] ONE getrange;
+    "time" 1 [loading stale fast] [] NONE time;
+    "touch" -2 [readonly fast] [keyspace] ALL exists;
+    "ttl" 2 [readonly fast] [keyspace] ONE ttl;
+    "type" 2 [readonly fast] [keyspace] ONE kind;
+    "unlink" -2 [write fast] [keyspace] ALL del;
+    "unwatch" 1 [noscript loading stale fast allow_busy] [transaction] NONE unwatch;
+    "wait" 3 [noscript] [connection] NONE wait;
+    "watch" -2 [noscript loading stale fast allow_busy] [transaction] ALL watch;
 }
 
 /// The names of all commands, in the order of their [`CommandId`].
@@ -137,7 +195,12 @@ pub fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|spec| spec.name)
 }
 
-/// The command of a name, in any case.
+/// The commands that are no subcommands.
+pub fn commands() -> impl Iterator<Item = &'static Spec> {
+    COMMANDS.iter().filter(|spec| spec.parent.is_none())
+}
+
+/// The command or subcommand of a name, in any case.
 pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
     let order = |spec: &Spec| {
         let letters = name.iter().map(u8::to_ascii_lowercase);
@@ -147,6 +210,42 @@ pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
 }
 
 impl Spec {
+    /// Its subcommands.
+    pub fn subcommands(&self) -> &'static [Spec] {
+        let CommandId(place) = self.id;
+        &COMMANDS[place + 1..][..self.children]
+    }
+
+    /// Whether it is one of another command.
+    pub fn is_subcommand(&self) -> bool {
+        self.parent.is_some()
+    }
+
+    /// Its subcommand of a name, in any case.
+    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Spec> {
+        self.subcommands().iter().find(|spec| is(name, spec.short_name()))
+    }
+
+    /// Its name without that of its container.
+    pub fn short_name(&self) -> &'static str {
+        self.name.split_once('|').map_or(self.name, |(_, name)| name)
+    }
+
+    /// Whether it is in a category: those that its flags say, as Redis derives them, and its groups.
+    pub fn is_in(&self, category: &str) -> bool {
+        let category = category.trim_start_matches('@');
+        let has = |flag| self.flags.contains(&flag);
+        self.groups.contains(&category)
+            || match category {
+                "read" => has("readonly"),
+                "write" => has("write"),
+                "admin" | "dangerous" => has("admin"),
+                "fast" => has("fast"),
+                "slow" => !has("fast"),
+                _ => false,
+            }
+    }
+
     /// Whether a request of so many words may be right.
     pub fn takes(&self, words: usize) -> bool {
         let words = words as i64;
@@ -198,7 +297,10 @@ mod tests {
         for spec in COMMANDS {
             // The least words that it takes, all of them a key, a number and a value.
             let count = spec.arity.unsigned_abs() as usize;
-            let words: Vec<&[u8]> = std::iter::once(spec.name.as_bytes())
+            let words: Vec<&[u8]> = spec
+                .name
+                .split('|')
+                .map(str::as_bytes)
                 .chain(std::iter::repeat(&b"1"[..]))
                 .take(count)
                 .collect();
@@ -221,6 +323,12 @@ mod tests {
             assert_eq!(found, Some(spec.name), "the table is in order");
         }
         assert!(spec_named(b"lpush").is_none());
+        for (container, subcommand) in [("client", "GETNAME"), ("object", "encoding")] {
+            let container = spec_named(container.as_bytes()).expect("a container");
+            let found = container.subcommand(subcommand.as_bytes()).expect("a subcommand");
+            assert_eq!(found.short_name(), subcommand.to_lowercase());
+        }
+        assert!(spec_named(b"client").is_some_and(|client| client.subcommand(b"nope").is_none()));
         assert!(spec_named(b"").is_none());
     }
 }

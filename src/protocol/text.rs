@@ -59,7 +59,7 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, limits: &Lim
         return Parsed::Http;
     }
     if words.iter().any(|word| word.len() > limits.value) {
-        return Parsed::Request(Request::Mistake(TOO_LONG_VALUE.into()), text, length + 1, None);
+        return Parsed::Request(Request::Refused(TOO_LONG_VALUE.into()), text, length + 1, None);
     }
     // What a person types to try the server has answers for people; the rest is Redis's.
     if let Some((name, request)) = own_request(&words, limits) {
@@ -69,7 +69,7 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, limits: &Lim
     let (request, spec) = arguments::request(&words, limits);
     match spec {
         Some(_) => Parsed::Request(request, Dialect::Resp(version), length + 1, spec),
-        None => Parsed::Request(Request::Mistake(INVALID.into()), text, length + 1, None),
+        None => Parsed::Request(Request::Refused(INVALID.into()), text, length + 1, None),
     }
 }
 
@@ -100,10 +100,10 @@ fn own_request(words: &[Cow<'_, [u8]>], limits: &Limits) -> Option<(&'static [u8
         _ => return None,
     };
     if words.get(1).is_some_and(|key| key.len() > limits.key) {
-        return Some((name, Request::Mistake(arguments::key_too_long(limits))));
+        return Some((name, Request::Refused(arguments::key_too_long(limits))));
     }
-    let mistake = |error: &'static str| Request::Mistake(error.into());
-    Some((name, request.map_or_else(mistake, Request::Command)))
+    let refused = |error: &'static str| Request::Refused(error.into());
+    Some((name, request.map_or_else(refused, Request::Command)))
 }
 
 /// A line whose quotes do not balance.

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::Request;
+use super::{Request, Session};
 use crate::command::{Command, Key, Reply};
 
 /// The words of a request, the command's name first.
@@ -26,9 +26,9 @@ pub fn wrong_number(name: &str) -> Cow<'static, str> {
     format!("ERR wrong number of arguments for '{name}' command").into()
 }
 
-pub fn unknown_subcommand(container: &str, name: &[u8]) -> Cow<'static, str> {
+pub fn unknown_subcommand(container: &[u8], name: &[u8]) -> Cow<'static, str> {
     let name = shown(name, SHOWN_BYTES);
-    let container = container.to_uppercase();
+    let container = shown(container, SHOWN_BYTES).to_uppercase();
     format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into()
 }
 
@@ -53,6 +53,10 @@ pub fn key_list(words: &Words<'_>) -> Vec<Key> {
 
 pub fn is(word: &[u8], option: &str) -> bool {
     word.eq_ignore_ascii_case(option.as_bytes())
+}
+
+pub fn session_of(session: Session) -> Outcome {
+    Ok(Request::Session(session))
 }
 
 pub fn command_of(command: Command) -> Outcome {

@@ -1,12 +1,15 @@
 //! Who is connected: for CLIENT LIST and KILL, for the limit, and to wait for all at the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::outbox::Outbox;
-use crate::protocol::ClientChoice;
+use super::outbox::{Outbox, Sending};
+use crate::command::WatchFlag;
+use crate::protocol::{ClientChoice, ClientType, KillFilter, USER};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
 
@@ -50,6 +53,20 @@ pub struct Told {
     pub command: &'static str,
     /// When.
     pub active: Option<Instant>,
+    /// Bytes received that no request was made of yet.
+    pub query: usize,
+    /// Room for more of them.
+    pub query_room: usize,
+    /// What the parser keeps of a request that has not arrived as a whole.
+    pub arguments: usize,
+    /// Commands of a transaction, if it has begun one.
+    pub queued: Option<usize>,
+    /// What they take up.
+    pub queued_bytes: usize,
+    /// Replies that its thread has not handed over yet.
+    pub replies: usize,
+    /// Whether keys that it watches have changed.
+    pub watch: Weak<WatchFlag>,
 }
 
 impl Profile {
@@ -69,19 +86,59 @@ impl Profile {
         change(&mut self.told.lock());
     }
 
-    /// Its line in CLIENT LIST.
-    pub fn line(&self, id: u64) -> String {
-        let Told { name, lib_name, lib_version, resp, command, active } = self.told();
+    /// Its line in CLIENT LIST. What is left out there, against Redis, is not known here.
+    pub fn line(&self, id: u64, descriptor: RawFd, sending: &Sending) -> String {
+        let told = self.told();
         let age = self.since.elapsed().as_secs();
-        let idle = active.map_or(age, |active| active.elapsed().as_secs());
+        let idle = told.active.map_or(age, |active| active.elapsed().as_secs());
         let local = self.local.map(|local| local.to_string()).unwrap_or_default();
+        let Sending { unsent_room, unsent, flushing, waiting_bytes } = *sending;
+        let buffers = told.query + told.query_room + told.arguments + told.replies + unsent_room;
+        let words = told.name.len() + told.lib_name.len() + told.lib_version.len();
+        let total = size_of::<Outbox>() + buffers + told.queued_bytes + waiting_bytes + words;
         format!(
-            "id={id} addr={} laddr={local} fd=0 name={name} age={age} idle={idle} flags=N db=0 \
-             sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 obl=0 oll=0 \
-             omem=0 tot-mem=0 events=r cmd={command} user=default redir=-1 resp={resp} \
-             lib-name={lib_name} lib-ver={lib_version}\n",
-            self.address
+            "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db=0 \
+             sub=0 psub=0 ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} oll={} \
+             omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
+             lib-name={} lib-ver={}\n",
+            self.address,
+            told.name,
+            told.flags(),
+            told.queued.map_or(-1, |queued| queued as i64),
+            told.query,
+            told.query_room,
+            told.arguments,
+            told.queued_bytes,
+            told.replies,
+            usize::from(unsent > 0),
+            if flushing { "rw" } else { "r" },
+            told.command,
+            told.resp,
+            told.lib_name,
+            told.lib_version,
         )
+    }
+
+    fn fits(&self, filter: &KillFilter) -> bool {
+        let is = |address: Option<SocketAddr>, wanted: &Option<Vec<u8>>| match wanted {
+            None => true,
+            Some(wanted) => address.is_some_and(|it| it.to_string().as_bytes() == wanted),
+        };
+        is(Some(self.address), &filter.address)
+            && is(self.local, &filter.local)
+            && filter.kind.is_none_or(|kind| kind == ClientType::Normal)
+            && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)
+    }
+}
+
+impl Told {
+    /// Redis's letters: in a transaction, which a change has spoiled; or nothing to say.
+    fn flags(&self) -> String {
+        let is_dirty = self.watch.upgrade().is_some_and(|watch| watch.0.load(Ordering::Relaxed));
+        let flags = [(self.queued.is_some(), 'x'), (is_dirty, 'd')];
+        let flags: String =
+            flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
+        if flags.is_empty() { "N".to_owned() } else { flags }
     }
 }
 
@@ -122,29 +179,42 @@ impl Clients {
         threads.into_iter().for_each(join);
     }
 
-    /// A line for each, in the order in which they came.
-    pub fn list(&self) -> String {
-        let registry = self.registry.lock();
-        let mut clients: Vec<_> = registry.connected.values().collect();
-        clients.sort_unstable_by_key(|client| client.id);
-        clients.iter().map(|client| client.profile.line(client.id)).collect()
+    /// A line for each client that is meant, in the order in which they came or are asked for.
+    pub fn list(&self, choice: &ClientChoice) -> String {
+        let clients = match choice {
+            ClientChoice::Type(kind) if *kind != ClientType::Normal => Vec::new(),
+            ClientChoice::All | ClientChoice::Type(_) => self.all(),
+            ClientChoice::Ids(ids) => {
+                // Each once, so that the answer is no longer than one about all.
+                let mut seen = HashSet::new();
+                let registry = self.registry.lock();
+                let known = ids.iter().filter(|id| seen.insert(**id));
+                known.filter_map(|id| registry.connected.get(id).cloned()).collect()
+            }
+        };
+        clients.iter().map(|client| client.line()).collect()
     }
 
-    /// Closes the clients that are meant, but for `asking`, who is to get a reply first. Says
-    /// whether there were any, and whether `asking` is one of them.
-    pub fn kill(&self, choice: &ClientChoice, asking: u64) -> (bool, bool) {
-        let registry = self.registry.lock();
-        let is_meant = |client: &&Arc<Outbox>| match choice {
-            ClientChoice::Id(id) => client.id == *id,
-            ClientChoice::Address(address) => client.profile.address.to_string() == *address,
+    /// Closes the clients that are meant, but for `asking`, who is to get a reply first. Says how many
+    /// there were, and whether `asking` is one of them.
+    pub fn kill(&self, filter: &KillFilter, asking: u64) -> (usize, bool) {
+        let is_meant = |client: &Arc<Outbox>| {
+            filter.id.is_none_or(|id| client.id == id)
+                && !(filter.skips_asking && client.id == asking)
+                && client.profile.fits(filter)
         };
-        let Some(client) = registry.connected.values().find(is_meant) else {
-            return (false, false);
-        };
-        if client.id != asking {
-            client.abandon();
-        }
-        (true, client.id == asking)
+        let mut meant = self.all();
+        meant.retain(is_meant);
+        let others = meant.iter().filter(|client| client.id != asking);
+        others.for_each(|client| client.abandon());
+        (meant.len(), meant.iter().any(|client| client.id == asking))
+    }
+
+    /// All clients there are, in the order in which they came.
+    fn all(&self) -> Vec<Arc<Outbox>> {
+        let mut clients: Vec<_> = self.registry.lock().connected.values().cloned().collect();
+        clients.sort_unstable_by_key(|client| client.id);
+        clients
     }
 
     /// No more requests are read. Who has replies coming gets them within `patience`; who does not

@@ -15,10 +15,11 @@ use rustix::net::RecvFlags;
 use super::Shared;
 use super::outbox::Outbox;
 use super::preemption::Preemption;
-use super::session::{Session, Step};
-use crate::command::{Command, CommandId, Dialect};
-use crate::engine::{Engine, Operation, Submission};
-use crate::protocol::{self, Parsed, Parser};
+use super::session::{Deferred, Session, Step};
+use crate::command::{Command, CommandId, Dialect, Reply};
+use crate::engine::{Engine, Operation, Recipient, Submission};
+use crate::protocol::{self, Parsed, Parser, Request, Spec};
+use crate::sync::{Condvar, Mutex};
 
 /// Memory for what a new connection sends: thousands of connections may be idle.
 const FIRST_READ_BYTES: usize = 2 * 1024;
@@ -63,6 +64,8 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         preemption: Preemption::default(),
     };
     let mut received = Received::default();
+    received.make_room();
+    connection.tell(&received, None, 0);
     let mut end = End::Left;
     let mut last_read = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
@@ -141,14 +144,23 @@ impl Connection<'_> {
                 Parsed::Request(request, dialect, length, spec) => {
                     received.consume(length);
                     last = spec.or(last);
-                    let Step { command, close } =
+                    // It may ask for what is told of this client.
+                    if let Request::Session(_) = request {
+                        self.tell(received, last, self.replies.len());
+                    }
+                    let Step { command, deferred, mut close } =
                         self.session.step(request, spec, &mut self.parser);
-                    // HELLO is answered in the version that it asks for.
-                    let dialect = match dialect {
-                        Dialect::Resp(_) => Dialect::Resp(self.parser.version),
-                        text => text,
-                    };
-                    self.run(command, dialect, spec.map(|spec| spec.id));
+                    let id = spec.map(|spec| spec.id);
+                    if deferred.is_empty() {
+                        // HELLO is answered in the version that it asks for.
+                        let dialect = match dialect {
+                            Dialect::Resp(_) => Dialect::Resp(self.parser.version),
+                            text => text,
+                        };
+                        self.run(command, dialect, id);
+                    } else {
+                        close |= self.run_with(command, deferred, id);
+                    }
                     if close {
                         break End::Closing;
                     }
@@ -166,13 +178,25 @@ impl Connection<'_> {
                 }
             }
         };
-        if let Some(spec) = last {
-            self.outbox.profile.tell(|told| {
+        received.make_room();
+        // What is answered is handed over before anything is waited for.
+        self.tell(received, last, 0);
+        end
+    }
+
+    /// Says what CLIENT LIST is to have of this client.
+    fn tell(&self, received: &Received, last: Option<&Spec>, replies: usize) {
+        self.outbox.profile.tell(|told| {
+            if let Some(spec) = last {
                 told.command = spec.name;
                 told.active = Some(Instant::now());
-            });
-        }
-        end
+            }
+            told.query = received.bytes().len();
+            told.query_room = received.buffer.len() - told.query;
+            told.arguments = self.parser.bytes();
+            told.replies = replies;
+            self.session.tell(told);
+        });
     }
 
     /// Sends what is answered and queues what is gathered.
@@ -209,6 +233,38 @@ impl Connection<'_> {
         }
     }
 
+    /// Carries out a transaction that asks also something of its connection or of the server: that is
+    /// done here, when the data's part is done, and not at all if that is refused. Says whether it is
+    /// the last thing.
+    fn run_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) -> bool {
+        self.hand_over();
+        self.outbox.queue(&[], 0);
+        let outcome = Arc::<Outcome>::default();
+        let operations = vec![Operation::new(data, Dialect::Resp(self.parser.version), id)];
+        if self.engine.submit(Submission { recipient: outcome.clone(), operations }).is_err() {
+            self.outbox.abandon();
+            return true;
+        }
+        let reply = outcome.wait();
+        let Reply::Array(items) = reply else {
+            protocol::encode_reply(self.parser.version, &reply, &mut self.replies);
+            return false;
+        };
+        let mut close = false;
+        let mut deferred = deferred.into_iter().peekable();
+        protocol::encode_array_head(items.len(), &mut self.replies);
+        for (place, mut item) in items.into_iter().enumerate() {
+            if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
+                let (reply, closes) = self.session.catch_up(deferred, &mut self.parser);
+                item = reply;
+                close |= closes;
+            }
+            // A HELLO among them holds from here on.
+            protocol::encode_reply(self.parser.version, &item, &mut self.replies);
+        }
+        close
+    }
+
     fn submit(&mut self) {
         if self.operations.is_empty() {
             return;
@@ -221,15 +277,41 @@ impl Connection<'_> {
             _ => self.preemption.note_read(),
         }
         let operations = std::mem::take(&mut self.operations);
-        self.operation_bytes = 0;
+        let bytes = std::mem::take(&mut self.operation_bytes);
         self.queued_reads = 0;
         self.nothing_queued = false;
-        self.outbox.queue(&operations);
+        self.outbox.queue(&operations, bytes);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission { recipient, operations }).is_err() {
             // The server has stopped; what was not taken is not answered, and the connection ends.
             self.outbox.abandon();
         }
+    }
+}
+
+/// Where the answer to a transaction goes that its client's thread waits for.
+#[derive(Default)]
+struct Outcome {
+    reply: Mutex<Option<Reply<'static>>>,
+    arrived: Condvar,
+}
+
+impl Outcome {
+    fn wait(&self) -> Reply<'static> {
+        let mut reply = self.reply.lock();
+        loop {
+            match reply.take() {
+                Some(reply) => return reply,
+                None => self.arrived.wait(&mut reply),
+            }
+        }
+    }
+}
+
+impl Recipient for Outcome {
+    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+        *self.reply.lock() = answered.first().map(|operation| operation.reply.clone());
+        self.arrived.notify_all();
     }
 }
 
@@ -255,9 +337,9 @@ impl Received {
         assert!(self.start <= self.end, "a request is no longer than what was received");
     }
 
-    /// Reads bytes, or waits for some; 0 says that there will be none. Memory grows with what was
-    /// received, never with what was announced; the parser's limits bound it.
-    fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
+    /// Makes room for the next read. Memory grows with what was received, never with what was
+    /// announced; the parser's limits bound it.
+    fn make_room(&mut self) {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -268,6 +350,10 @@ impl Received {
         if grows || self.end == self.buffer.len() {
             self.buffer.resize((self.buffer.len() * 2).max(FIRST_READ_BYTES), 0);
         }
+    }
+
+    /// Reads bytes, or waits for some; 0 says that there will be none.
+    fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
         self.was_filled = false;
         let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
         let (count, _) = rustix::net::recv(outbox.socket(), &mut self.buffer[self.end..], flags)?;

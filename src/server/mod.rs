@@ -27,6 +27,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::engine::{Engine, Room};
+use crate::entry::now_millis;
 use crate::metrics::{Facts, Metrics};
 use crate::protocol::Limits;
 use crate::sync::thread;
@@ -89,7 +90,9 @@ pub struct Settings {
     pub limits: Limits,
     /// What a client has to say before anything else.
     pub password: Option<Vec<u8>>,
-    /// What CONFIG GET shows.
+    /// Whether every reply to a write waits until that is on disk.
+    pub saves_at_once: bool,
+    /// What CONFIG GET shows, beside the port that is listened on.
     pub shown: Vec<(&'static str, String)>,
 }
 
@@ -100,9 +103,26 @@ struct Shared {
     settings: Settings,
     clients: Clients,
     port: AtomicU16,
+    /// In milliseconds of Unix time.
+    started_at: i64,
 }
 
 impl Shared {
+    /// What CONFIG GET can show, as it is.
+    fn shown_settings(&self) -> Vec<(&'static str, String)> {
+        let port = ("port", self.port.load(Ordering::Relaxed).to_string());
+        let mut shown: Vec<_> = self.settings.shown.iter().cloned().chain([port]).collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    /// When everything was last known to be on disk, in seconds of Unix time: now, where no reply is
+    /// sent before, and else when the server had started.
+    fn saved_at(&self) -> i64 {
+        let is_saved = self.settings.saves_at_once && self.engine.state().failure.is_none();
+        (if is_saved { now_millis() } else { self.started_at }) / 1000
+    }
+
     fn info(&self, sections: &[String]) -> String {
         let state = self.engine.state();
         self.metrics.render(
@@ -124,6 +144,7 @@ impl Shared {
                     Room::Short(why) => Some((why, false)),
                     Room::Full(why) => Some((why, true)),
                 },
+                has_log: state.has_log,
             },
         )
     }
@@ -138,7 +159,8 @@ impl Server {
     ) -> anyhow::Result<Server> {
         let flusher = Arc::new(Flusher::new().context("cannot watch sockets")?);
         let (clients, port) = (Clients::default(), AtomicU16::new(0));
-        let shared = Arc::new(Shared { engine, metrics, settings, clients, port });
+        let started_at = now_millis();
+        let shared = Arc::new(Shared { engine, metrics, settings, clients, port, started_at });
         Ok(Server { shared, flusher })
     }
 

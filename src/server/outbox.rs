@@ -10,6 +10,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,6 +47,18 @@ const ROUND_BYTES: u64 = 1 << 20;
 /// Memory for replies that is kept while a client is quiet.
 const KEPT_BYTES: usize = 4 * 1024;
 
+/// What CLIENT LIST has of the way of the replies.
+pub struct Sending {
+    /// Bytes that the socket has not taken.
+    pub unsent: usize,
+    /// The memory that they are in.
+    pub unsent_room: usize,
+    /// Whether the flusher has them.
+    pub flushing: bool,
+    /// What the requests take up that are not answered yet.
+    pub waiting_bytes: usize,
+}
+
 /// One client's replies, and its socket.
 pub struct Outbox {
     /// The client's number, for its threads and log lines.
@@ -67,6 +80,8 @@ struct State {
     sent: usize,
     flushing: bool,
     queued_operations: usize,
+    /// What they took up when they were queued.
+    queued_bytes: usize,
     /// What the flusher has been told of the length of `unsent`.
     accounted: usize,
     /// Bytes taken by the socket, ever.
@@ -108,10 +123,23 @@ impl Outbox {
         self.state.lock().queued_operations > 0
     }
 
-    /// Counts operations that are about to be queued. Waits until those before are answered and the
+    /// Its line in CLIENT LIST.
+    pub fn line(&self) -> String {
+        let state = self.state.lock();
+        let sending = Sending {
+            unsent: state.unsent_bytes(),
+            unsent_room: state.unsent.capacity(),
+            flushing: state.flushing,
+            waiting_bytes: state.queued_bytes,
+        };
+        drop(state);
+        self.profile.line(self.id, self.socket.as_raw_fd(), &sending)
+    }
+
+    /// Counts operations that are about to be queued, and what they take up. Waits until those before are answered and the
     /// client reads: so a client that sends more than it is answered is not read from, and its turn
     /// comes between those of others.
-    pub fn queue(&self, operations: &[Operation]) {
+    pub fn queue(&self, operations: &[Operation], bytes: usize) {
         let mut state = self.state.lock();
         while !state.broken && state.queued_operations > 0 {
             self.changed.wait(&mut state);
@@ -120,6 +148,7 @@ impl Outbox {
         self.wait_for_reader();
         let mut state = self.state.lock();
         state.queued_operations += operations.len();
+        state.queued_bytes = bytes;
     }
 
     /// Waits while a client that reads has much left to read. One that does not read is waited for
@@ -268,6 +297,9 @@ impl Recipient for Outbox {
             }
         });
         state.queued_operations -= answered.len();
+        if state.queued_operations == 0 {
+            state.queued_bytes = 0;
+        }
         drop(state);
         self.changed.notify_all();
     }

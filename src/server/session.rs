@@ -1,18 +1,24 @@
 //! What a connection remembers between requests: its password, its version of RESP, its
 //! transaction. Turns what a client asks of its connection or of the server into an answer.
 //!
-//! It touches no data: a transaction is gathered here and carried out by the engine as one command.
+//! It touches no data: a transaction is gathered here and carried out by the engine as one command. What
+//! it asks of the connection or the server is done by this client's thread, once the data's part has
+//! been: so none of that is done if a watched key has changed, and the committer does none of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 
 use super::Shared;
+use super::clients::Told;
 use super::outbox::Outbox;
 use crate::command::{Command, Reply, RespVersion, Watch};
 use crate::engine::NotCompacted;
 use crate::glob;
-use crate::protocol::{ClientChoice, Hello, LibraryField, Parser, Request, Session as Asked, Spec};
+use crate::protocol::{
+    Hello, KillFilter, LibraryField, Parser, Request, Session as Asked, Spec, USER,
+};
 
 /// The most that the commands of one transaction may take up, as for a single request.
 const TRANSACTION_BYTES: usize = crate::protocol::REQUEST_BYTES;
@@ -22,26 +28,44 @@ const TRANSACTION_BYTES: usize = crate::protocol::REQUEST_BYTES;
 pub const REDIS_VERSION: &str = "7.2.4";
 
 /// One connection's state.
+///
+/// - Where `no_database` is set, the client believes to be in a database that there is not: whatever is
+///   about data is answered with this error, lest it happen in database 0.
 pub struct Session<'a> {
     shared: &'a Shared,
     outbox: &'a Arc<Outbox>,
     authenticated: bool,
     transaction: Option<Transaction>,
     watch: Option<Watch>,
+    no_database: Option<Cow<'static, str>>,
 }
 
+/// What is gathered between MULTI and EXEC.
 #[derive(Default)]
 struct Transaction {
     commands: Vec<Command>,
+    asked: Vec<Deferred>,
     bytes: usize,
-    /// One of its commands made no sense, so none is carried out.
+    /// One of its commands was none, so none is carried out.
     aborted: bool,
+    /// As for the session, once it has come so far.
+    no_database: Option<Cow<'static, str>>,
+}
+
+/// What a transaction asks of its connection or of the server, and its place among the commands, where
+/// an empty answer stands for it. It is done after the data's part, and only if that was carried out.
+pub struct Deferred {
+    /// The place.
+    pub place: usize,
+    asked: Asked,
 }
 
 /// What to do with a request.
 pub struct Step {
     /// What to answer or carry out.
     pub command: Command,
+    /// What is to be done after it, with its answer.
+    pub deferred: Vec<Deferred>,
     /// Whether that is the last thing.
     pub close: bool,
 }
@@ -50,30 +74,59 @@ impl<'a> Session<'a> {
     /// A new connection's.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
         let authenticated = shared.settings.password.is_none();
-        Session { shared, outbox, authenticated, transaction: None, watch: None }
+        let (transaction, watch, no_database) = (None, None, None);
+        Session { shared, outbox, authenticated, transaction, watch, no_database }
+    }
+
+    /// How many commands a transaction has gathered, and what they take up, if there is one; and
+    /// whether watched keys have changed.
+    pub fn tell(&self, told: &mut Told) {
+        told.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
+        told.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
+        told.watch = self.watch.as_ref().map(Arc::downgrade).unwrap_or_default();
     }
 
     /// Decides what becomes of a request.
     pub fn step(&mut self, request: Request, spec: Option<&Spec>, parser: &mut Parser) -> Step {
         if !self.authenticated && !spec.is_some_and(Spec::needs_no_password) {
-            return answer(error("NOAUTH Authentication required."));
+            return self.refuse("NOAUTH Authentication required.".into());
         }
-        let request = match request {
-            Request::Command(command) if self.transaction.is_none() => {
-                return Step { command, close: false };
-            }
-            request => request,
+        let no_database = match &self.transaction {
+            None => &self.no_database,
+            Some(transaction) => &transaction.no_database,
         };
+        if let Some(text) = no_database
+            && is_about_data(&request)
+        {
+            return self.refuse(text.clone());
+        }
         match request {
+            Request::Command(command) if self.transaction.is_none() => carry_out(command),
             Request::Command(command) => answer(self.gather(command)),
-            Request::Mistake(text) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.aborted = true;
-                }
-                answer(Reply::Error(text))
+            Request::Mistake(text) if self.transaction.is_none() => answer(Reply::Error(text)),
+            Request::Mistake(text) => answer(self.gather(Command::Answered(Reply::Error(text)))),
+            Request::Refused(text) if spec.is_some_and(|spec| spec.name == "exec") => {
+                self.refuse_exec(&text)
             }
+            Request::Refused(text) => self.refuse(text),
             Request::Session(asked) => self.asked(asked, parser),
         }
+    }
+
+    /// Answers an error that a transaction does not survive.
+    fn refuse(&mut self, text: Cow<'static, str>) -> Step {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.abort();
+        }
+        answer(Reply::Error(text))
+    }
+
+    /// An EXEC that is none ends the transaction all the same.
+    fn refuse_exec(&mut self, text: &str) -> Step {
+        (self.transaction, self.watch) = (None, None);
+        let reason = text.trim_start_matches("ERR ");
+        let text = format!("EXECABORT Transaction discarded because of: {reason}");
+        answer(Reply::Error(text.into()))
     }
 
     fn gather(&mut self, command: Command) -> Reply<'static> {
@@ -82,8 +135,7 @@ impl<'a> Session<'a> {
         };
         transaction.bytes += command.bytes();
         if transaction.bytes > TRANSACTION_BYTES {
-            transaction.aborted = true;
-            transaction.commands = Vec::new();
+            transaction.abort();
             return error("ERR the transaction is too large");
         }
         if !transaction.aborted {
@@ -92,13 +144,28 @@ impl<'a> Session<'a> {
         Reply::Simple("QUEUED")
     }
 
+    /// Gathers what is no command on data.
+    fn defer(&mut self, asked: Asked) -> Reply<'static> {
+        let bytes = asked.bytes();
+        let reply = self.gather(Command::Answered(Reply::Null));
+        if let Some(transaction) = &mut self.transaction
+            && !transaction.aborted
+        {
+            transaction.bytes += bytes;
+            let place = transaction.commands.len() - 1;
+            transaction.asked.push(Deferred { place, asked });
+        }
+        reply
+    }
+
     fn asked(&mut self, asked: Asked, parser: &mut Parser) -> Step {
         match asked {
             Asked::Multi if self.transaction.is_some() => {
                 answer(error("ERR MULTI calls can not be nested"))
             }
             Asked::Multi => {
-                self.transaction = Some(Transaction::default());
+                let no_database = self.no_database.clone();
+                self.transaction = Some(Transaction { no_database, ..Transaction::default() });
                 answer(Reply::Ok)
             }
             Asked::Exec => match self.transaction.take() {
@@ -107,9 +174,9 @@ impl<'a> Session<'a> {
                     self.watch = None;
                     answer(error("EXECABORT Transaction discarded because of previous errors."))
                 }
-                Some(transaction) => {
-                    let command = Command::Transaction(transaction.commands, self.watch.take());
-                    Step { command, close: false }
+                Some(Transaction { commands, asked, .. }) => {
+                    let command = Command::Transaction(commands, self.watch.take());
+                    Step { deferred: asked, ..carry_out(command) }
                 }
             },
             Asked::Discard => answer(match self.transaction.take() {
@@ -124,12 +191,13 @@ impl<'a> Session<'a> {
             }
             Asked::Watch(keys) => {
                 let watch = self.watch.get_or_insert_default().clone();
-                Step { command: Command::Watch(keys, watch), close: false }
+                carry_out(Command::Watch(keys, watch))
             }
-            Asked::Quit => Step { command: Command::Answered(Reply::Ok), close: true },
+            Asked::Quit => Step { close: true, ..answer(Reply::Ok) },
             Asked::Reset => {
                 self.transaction = None;
                 self.watch = None;
+                self.no_database = None;
                 self.authenticated = self.shared.settings.password.is_none();
                 parser.authenticated = self.authenticated;
                 parser.version = RespVersion::V2;
@@ -139,29 +207,36 @@ impl<'a> Session<'a> {
                 });
                 answer(Reply::Simple("RESET"))
             }
-            Asked::ClientKill(choice, old_form) => self.kill(&choice, old_form),
-            // EXEC ends all watching anyway, and until then a transaction does nothing.
-            Asked::Unwatch if self.transaction.is_some() => {
-                answer(self.gather(Command::Answered(Reply::Ok)))
-            }
-            Asked::Hello(_)
-            | Asked::Auth(..)
-            | Asked::ClientSetName(_)
-            | Asked::ClientSetInfo(..)
-                if self.transaction.is_some() =>
-            {
+            // At once, for what comes next may not be queued either.
+            Asked::Select(Err(text)) => {
+                self.no_database = Some(text.clone());
                 if let Some(transaction) = &mut self.transaction {
-                    transaction.aborted = true;
+                    transaction.no_database = Some(text.clone());
                 }
-                answer(error("ERR Command not allowed inside a transaction"))
+                self.refuse(text)
             }
             asked => {
-                let reply = self.about(asked, parser);
-                match self.transaction {
-                    None => answer(reply),
-                    Some(_) => answer(self.gather(Command::Answered(reply))),
+                let Some(transaction) = &mut self.transaction else {
+                    let (reply, close) = self.perform(asked, parser);
+                    return Step { close, ..answer(reply) };
+                };
+                if let Asked::Select(Ok(())) = asked {
+                    transaction.no_database = None;
                 }
+                answer(self.defer(asked))
             }
+        }
+    }
+
+    /// Does at EXEC what had to wait for it; says also whether it is the last thing.
+    pub fn catch_up(&mut self, deferred: Deferred, parser: &mut Parser) -> (Reply<'static>, bool) {
+        self.perform(deferred.asked, parser)
+    }
+
+    fn perform(&mut self, asked: Asked, parser: &mut Parser) -> (Reply<'static>, bool) {
+        match asked {
+            Asked::ClientKill(filter) => self.kill(&filter),
+            asked => (self.about(asked, parser), false),
         }
     }
 
@@ -169,10 +244,14 @@ impl<'a> Session<'a> {
         let profile = &self.outbox.profile;
         match asked {
             Asked::Hello(hello) => self.hello(hello, parser),
-            Asked::Auth(user, password) => match self.log_in(&user, &password, parser) {
-                Ok(()) => Reply::Ok,
-                Err(reply) => reply,
-            },
+            Asked::Auth(None, _) if self.shared.settings.password.is_none() => error(
+                "ERR AUTH <password> called without any password configured for the default \
+                 user. Are you sure your configuration is correct?",
+            ),
+            Asked::Auth(user, password) => {
+                let user = user.as_deref().unwrap_or(USER.as_bytes());
+                self.log_in(user, &password, parser).map_or_else(|reply| reply, |()| Reply::Ok)
+            }
             Asked::Unwatch => {
                 self.watch = None;
                 Reply::Ok
@@ -194,16 +273,16 @@ impl<'a> Session<'a> {
                 profile.tell(|told| told.lib_version = version);
                 Reply::Ok
             }
-            Asked::ClientInfo => Reply::text(profile.line(self.outbox.id)),
-            Asked::ClientList => Reply::text(self.shared.clients.list()),
+            Asked::ClientInfo => Reply::text(self.outbox.line()),
+            Asked::ClientList(choice) => Reply::text(self.shared.clients.list(&choice)),
             Asked::Info(sections) => Reply::text(self.shared.info(&sections)),
             Asked::ConfigGet(patterns) => {
                 let fits = |name: &str| {
                     patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()))
                 };
-                let settings = self.shared.settings.shown.iter();
-                let found = settings.filter(|(name, _)| fits(name));
-                let pair = |(name, value): &(&str, String)| {
+                let settings = self.shared.shown_settings();
+                let found = settings.into_iter().filter(|(name, _)| fits(name));
+                let pair = |(name, value): (&str, String)| {
                     [Reply::bulk(name.as_bytes()), Reply::bulk(value.as_bytes())]
                 };
                 Reply::Map(found.flat_map(pair).collect())
@@ -220,6 +299,11 @@ impl<'a> Session<'a> {
                     format!("ERR Can't execute an AOF background rewriting: {why}").into(),
                 ),
             },
+            Asked::LastSave => Reply::Integer(self.shared.saved_at()),
+            Asked::Select(Ok(())) => {
+                self.no_database = None;
+                Reply::Ok
+            }
             other => unreachable!("{other:?} is decided before"),
         }
     }
@@ -267,21 +351,17 @@ impl<'a> Session<'a> {
         ])
     }
 
-    /// The comparison takes as long for a password that is nearly right as for any other of its
-    /// length.
+    /// Without a password configured any will do, as in Redis: some clients send one always. The
+    /// comparison takes as long for a password that is nearly right as for any other of its length.
     fn log_in(
         &mut self,
         user: &[u8],
         password: &[u8],
         parser: &mut Parser,
     ) -> Result<(), Reply<'static>> {
-        let Some(expected) = &self.shared.settings.password else {
-            return Err(error(
-                "ERR AUTH <password> called without any password configured for the default \
-                 user. Are you sure your configuration is correct?",
-            ));
-        };
-        if user != b"default" || !bool::from(expected.as_slice().ct_eq(password)) {
+        let expected = self.shared.settings.password.as_deref();
+        let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
+        if user != USER.as_bytes() || !fits {
             return Err(error("WRONGPASS invalid username-password pair or user is disabled."));
         }
         self.authenticated = true;
@@ -289,19 +369,40 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn kill(&mut self, choice: &ClientChoice, old_form: bool) -> Step {
-        let (found, is_self) = self.shared.clients.kill(choice, self.outbox.id);
-        let reply = match (old_form, found) {
-            (true, true) => Reply::Ok,
-            (true, false) => error("ERR No such client"),
-            (false, found) => Reply::Integer(found.into()),
+    fn kill(&mut self, filter: &KillFilter) -> (Reply<'static>, bool) {
+        let (killed, is_asking) = self.shared.clients.kill(filter, self.outbox.id);
+        let reply = match (filter.old_form, killed) {
+            (true, 0) => error("ERR No such client"),
+            (true, _) => Reply::Ok,
+            (false, killed) => Reply::Integer(killed as i64),
         };
-        Step { command: Command::Answered(reply), close: is_self }
+        (reply, is_asking)
     }
 }
 
+impl Transaction {
+    fn abort(&mut self) {
+        self.aborted = true;
+        self.commands = Vec::new();
+        self.asked = Vec::new();
+    }
+}
+
+/// Whether it matters in which database it happens.
+fn is_about_data(request: &Request) -> bool {
+    match request {
+        Request::Command(command) => !command.is_answered(),
+        Request::Session(asked) => matches!(asked, Asked::Watch(_)),
+        Request::Mistake(_) | Request::Refused(_) => false,
+    }
+}
+
+fn carry_out(command: Command) -> Step {
+    Step { command, deferred: Vec::new(), close: false }
+}
+
 fn answer(reply: Reply<'static>) -> Step {
-    Step { command: Command::Answered(reply), close: false }
+    carry_out(Command::Answered(reply))
 }
 
 fn error(text: &'static str) -> Reply<'static> {

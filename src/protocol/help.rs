@@ -1,0 +1,120 @@
+//! What CLIENT, COMMAND, CONFIG, MEMORY and OBJECT say of themselves when they are asked for HELP.
+//!
+//! Redis's form: lines, each a simple string. What stands here is there; a test holds it against the
+//! table.
+
+use super::words::{Outcome, Words, answered, is};
+use crate::command::Reply;
+
+/// Each container, and what its subcommands do. What begins with a space goes on with the line before it.
+const HELP: &[(&str, &[&str])] = &[
+    (
+        "client",
+        &[
+            "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "GETNAME",
+            "    Answer the name of this connection.",
+            "ID",
+            "    Answer the number of this connection.",
+            "INFO",
+            "    Answer the line that LIST has about this connection.",
+            "KILL <ip:port>",
+            "    Close the connection from this address.",
+            "KILL <filter> <value> [<filter> <value> [...]]",
+            "    Close the connections that fit every filter, and answer how many these were:",
+            "    * ID <number>",
+            "    * ADDR <ip:port>, where it comes from",
+            "    * LADDR <ip:port>, where it has connected to",
+            "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB); all are normal",
+            "    * USER <name>; all are 'default'",
+            "    * MAXAGE <seconds>, for connections at least as old as this",
+            "    * SKIPME (YES|NO), whether to spare this connection (default: yes)",
+            "LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB) | ID <number> [<number> ...]]",
+            "    Answer a line about each connection, or about those of a type or with these numbers.",
+            "SETINFO (LIB-NAME|LIB-VER) <value>",
+            "    Tell the client library's name or version, for LIST.",
+            "SETNAME <name>",
+            "    Give this connection a name, for LIST; an empty one takes it away.",
+        ],
+    ),
+    (
+        "command",
+        &[
+            "COMMAND <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "(no subcommand)",
+            "    Answer a description of each command.",
+            "COUNT",
+            "    Answer the number of commands.",
+            "GETKEYS <command> <argument> [<argument> ...]",
+            "    Answer those of a request's words that are keys.",
+            "INFO [<command> ...]",
+            "    Answer a description of these commands, or of each.",
+            "LIST [FILTERBY (MODULE <name> | ACLCAT <category> | PATTERN <pattern>)]",
+            "    Answer the names of all commands and subcommands, or of some.",
+        ],
+    ),
+    (
+        "config",
+        &[
+            "CONFIG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "GET <pattern> [<pattern> ...]",
+            "    Answer the settings whose names fit a pattern, with their values.",
+        ],
+    ),
+    (
+        "memory",
+        &[
+            "MEMORY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "USAGE <key> [SAMPLES <count>]",
+            "    Answer the bytes that a key takes up with its value. A string is one sample.",
+        ],
+    ),
+    (
+        "object",
+        &[
+            "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "ENCODING <key>",
+            "    Answer how Redis would keep the value: int, embstr or raw.",
+        ],
+    ),
+];
+
+/// The last lines of each.
+const HELP_ITSELF: [&str; 2] = ["HELP", "    Print this help."];
+
+pub fn help(words: &Words<'_>) -> Outcome {
+    let found = HELP.iter().find(|(container, _)| is(words[0], container));
+    let lines = found.map_or(&[][..], |(_, lines)| lines);
+    answered(Reply::Array(
+        lines.iter().chain(&HELP_ITSELF).map(|line| Reply::Simple(line)).collect(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::commands;
+    use super::*;
+
+    #[test]
+    fn each_container_tells_of_each_of_its_subcommands_and_of_no_other() {
+        let containers = commands().filter(|spec| !spec.subcommands().is_empty());
+        let mut told_of = Vec::new();
+        for spec in containers {
+            let (_, lines) = HELP.iter().find(|(name, _)| *name == spec.name).expect(spec.name);
+            let first_word =
+                |line: &&str| line.split(' ').next().unwrap_or_default().to_lowercase();
+            let mut told: Vec<String> = lines[1..]
+                .iter()
+                .filter(|line| !line.starts_with([' ', '(']))
+                .map(first_word)
+                .chain(["help".to_owned()])
+                .collect();
+            told.dedup();
+            let names: Vec<&str> = spec.subcommands().iter().map(|sub| sub.short_name()).collect();
+            told.sort();
+            assert_eq!(told, names, "{}", spec.name);
+            told_of.push(spec.name);
+        }
+        assert_eq!(told_of, HELP.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    }
+}
