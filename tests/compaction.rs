@@ -99,6 +99,51 @@ fn a_compaction_whose_disk_fails_harms_nothing() {
     }
 }
 
+/// A snapshot may have its name in the page cache alone when the server is killed. The next start goes by
+/// it, and deletes what it covers; so that start makes the name durable first.
+#[test]
+fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_take() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    let mut history = History::default();
+    work(&engine, &mut history, 1, &mut |_| ());
+    disk.cut_power_after_rename_to(".snapshot");
+    engine.compact();
+    eventually("the power is cut", || disk.is_off());
+    let killed = disk.after_kill();
+    for at in 1.. {
+        let disk = killed.after_kill();
+        disk.fail_at(at, Fault::PowerCut);
+        drop(open(&disk, Fsync::Always));
+        // The rename may be lost, and some of the removals after it not.
+        for survivors in 0..8_u32 {
+            let mut asked = 0;
+            let found = disk.after_power_cut(&mut || {
+                asked += 1;
+                survivors & (1 << (asked % 3)) != 0
+            });
+            let engine = open(&found, Fsync::Always)
+                .unwrap_or_else(|error| panic!("call {at}, survivors {survivors}: {error:#}"));
+            history.check(&engine).unwrap_or_else(|what| panic!("call {at}: {what}"));
+        }
+        if !disk.has_failed() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_that_the_device_gives_back_otherwise_than_it_was_written_counts_for_nothing() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    let mut history = History::default();
+    work(&engine, &mut history, 1, &mut |_| ());
+    disk.garble(Path::new("/log/wal_file.snapshotting"));
+    compact(&engine, &metrics);
+    assert_eq!((metrics.compaction.done.get(), metrics.compaction.failed.get()), (0, 1));
+    check_restarts(&disk, &history, 1);
+}
+
 #[test]
 fn what_is_there_after_a_compaction_is_what_was_there_before() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());

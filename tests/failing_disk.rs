@@ -11,13 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use double::clients::{
-    History, Random, ask, check_restarts, del, open, open_counted, send, send_beside, set, value,
-    work,
+    History, Random, ask, check_restarts, del, open, open_counted, options, send, send_beside, set,
+    value, work,
 };
 use double::{DoubleDisk, Fault};
-use post_gres_rs::command::{Command, Reply};
-use post_gres_rs::engine::Fsync;
+use post_gres_rs::command::{Command, Reply, SetOptions};
+use post_gres_rs::engine::{Engine, Fsync};
+use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
+use post_gres_rs::wal;
+
+const ACTIVE: &str = "/log/wal_file";
 
 #[test]
 fn nothing_is_visible_or_acknowledged_before_its_sync() {
@@ -89,6 +93,26 @@ fn a_read_behind_a_write_of_its_own_connection_sees_it_and_waits_for_it() {
     disk.open_gate();
     let bulk = |text: &'static str| Reply::Bulk(text.as_bytes().into());
     assert_eq!(inbox.wait_for(4), [Reply::Ok, bulk("1"), Reply::Ok, bulk("2")]);
+}
+
+/// Seen in a build that was broken on purpose, and noticed by no test: the expirer finds an expired key,
+/// a client sets it anew, and then the expirer's removal has its turn. What is there by then stays.
+#[test]
+fn a_key_that_is_set_anew_before_its_removal_has_its_turn_stays() {
+    let disk = DoubleDisk::default();
+    let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
+    let expired = Command::Set(Entry::expiring(b"key", b"old", Some(1)), SetOptions::default());
+    let reclaim = || Command::Reclaim(vec![b"key"[..].into(), b"never there"[..].into()]);
+    assert_eq!(ask(&engine, expired.clone()), Reply::Ok);
+    send(&engine, vec![set("key", "new"), reclaim()]).wait_for(2);
+    assert_eq!(value(&engine, "key").as_deref(), Some("new"), "in one batch");
+    send(&engine, vec![reclaim()]).wait_for(1);
+    assert_eq!(value(&engine, "key").as_deref(), Some("new"), "in a later one");
+    // What has expired by then goes, also from the log.
+    send(&engine, vec![expired, reclaim()]).wait_for(2);
+    assert_eq!(engine.state().keys, 0);
+    let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
+    assert_eq!(found.state().keys, 0);
 }
 
 /// Seen with other servers: the kernel reports a failed sync once, then says that all is well, and
@@ -222,6 +246,153 @@ fn with_everysec_a_power_cut_tears_the_tail_and_the_start_goes_on_by_itself() {
         let found = disk.after_power_cut(&mut || random.below(2) == 0);
         open(&found, Fsync::EverySecond).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
+}
+
+/// Without a sync for each batch a power cut takes what it likes, and the start cuts the log where
+/// something is missing: so what is found is what was there after some batch, whatever was cut before.
+#[test]
+fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_again() {
+    const KEYS: u64 = 4;
+    let state = |engine: &Engine| -> Vec<Option<String>> {
+        (0..KEYS).map(|key| value(engine, &format!("key{key}"))).collect()
+    };
+    for seed in 0..150 {
+        let mut random = Random(seed);
+        let mut disk = DoubleDisk::default();
+        let mut states = vec![vec![None; KEYS as usize]];
+        for life in 0..4 {
+            let fsync = [Fsync::Never, Fsync::EverySecond][(seed % 2) as usize];
+            let engine = open(&disk, fsync)
+                .unwrap_or_else(|error| panic!("seed {seed}, life {life}: {error:#}"));
+            let found = state(&engine);
+            assert!(states.contains(&found), "seed {seed}, life {life}: {found:?}");
+            states = vec![found];
+            for write in 0..random.below(12) {
+                let text = format!("{life}.{write} {}", "x".repeat(random.below(5000) as usize));
+                ask(&engine, set(&format!("key{}", random.below(KEYS)), &text));
+                states.push(state(&engine));
+            }
+            let likely = 1 + random.below(8);
+            disk = disk.after_power_cut(&mut || random.below(10) < likely);
+        }
+    }
+}
+
+/// What a start cuts is cut for good before anything is written in its place: else half of it may come
+/// back after the next power cut, behind what was written there.
+#[test]
+fn what_a_start_has_cut_does_not_come_back_behind_the_batches_that_take_its_place() {
+    let files = two_batches_without_the_first();
+    for lost in 0.. {
+        let disk = DoubleDisk::with_files(&files);
+        let engine = open(&disk, Fsync::Never).expect("torn, not damaged");
+        assert_eq!(ask(&engine, set("first", "new")), Reply::Ok);
+        // What was written first does not reach the disk, and what came later does.
+        let mut asked = 0;
+        let found = disk.after_power_cut(&mut || {
+            asked += 1;
+            asked > lost
+        });
+        let found = open(&found, Fsync::Never).unwrap_or_else(|e| panic!("{lost} lost: {e:#}"));
+        assert_eq!(value(&found, "second"), None, "{lost} sectors lost");
+        if lost >= asked {
+            break;
+        }
+    }
+}
+
+/// A log of two batches, the first of which a power cut took.
+fn two_batches_without_the_first() -> std::collections::HashMap<std::path::PathBuf, Vec<u8>> {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Never).expect("a fresh log");
+    assert_eq!(ask(&engine, set("first", "old")), Reply::Ok);
+    assert_eq!(ask(&engine, set("second", "old")), Reply::Ok);
+    let mut files = disk.files();
+    files.remove(Path::new("/log/wal_file.next"));
+    files.get_mut(Path::new(ACTIVE)).expect("the active segment")[4096..8192].fill(0);
+    files
+}
+
+/// The bytes of a torn batch are kept beside the log before they are cut from it, at any moment.
+#[test]
+fn a_power_cut_while_a_torn_batch_is_cut_leaves_its_bytes_in_the_log_or_beside_it() {
+    let files = two_batches_without_the_first();
+    let torn = &files[Path::new(ACTIVE)][8192..12288];
+    let holds = |bytes: &[u8]| bytes.windows(torn.len()).step_by(4096).any(|part| part == torn);
+    for at in 1.. {
+        let mut failed = false;
+        for survivors in 0..4_u32 {
+            let disk = DoubleDisk::with_files(&files);
+            disk.fail_at(at, Fault::PowerCut);
+            let opened = open(&disk, Fsync::Always);
+            failed |= disk.has_failed();
+            let mut asked = 0;
+            let found = disk.after_power_cut(&mut || {
+                asked += 1;
+                survivors & (1 << (asked % 2)) != 0
+            });
+            drop(opened);
+            // Half of a zeroed batch is a batch no more: then it is beside the log.
+            let kept = found.files().values().any(|bytes| holds(bytes));
+            assert!(kept, "call {at}, survivors {survivors}: the torn bytes are gone");
+            drop(open(&found, Fsync::Always).expect("restart"));
+            let kept = found
+                .files()
+                .into_iter()
+                .any(|(path, bytes)| path.to_string_lossy().ends_with(".torn") && holds(&bytes));
+            assert!(kept, "call {at}, survivors {survivors}: nothing was kept");
+        }
+        if !failed {
+            break;
+        }
+    }
+}
+
+/// The idle mark says that all before it is durable. While batches are not synced it would say so
+/// too early, and when they are, it would not be written again.
+#[test]
+fn an_idle_mark_waits_until_all_batches_are_synced() {
+    let disk = DoubleDisk::default();
+    let log = wal::Options { sync: wal::SyncPolicy::Later, ..options() };
+    let nothing = &mut |_: wal::recovery::Replayed<'_>| Ok(());
+    let (mut wal, _) = wal::Wal::open(Arc::new(disk.clone()), log, nothing).expect("a fresh log");
+    let block = |number: usize| disk.files()[Path::new(ACTIVE)][number * 4096..][..4096].to_vec();
+    let zeros = vec![0; 4096];
+    wal.push(|frame| frame.extend_from_slice(b"a record"));
+    wal.commit().expect("written");
+    wal.mark_idle().expect("nothing to write");
+    assert!(!wal.is_marked() && block(2) == zeros, "marked before the sync");
+    wal.sync().expect("synced");
+    wal.mark_idle().expect("written");
+    assert!(wal.is_marked() && block(2) != zeros, "marked after it");
+}
+
+/// The same through the engine, and what the mark is for: damage to the last batch is told from a
+/// torn write.
+#[test]
+fn with_everysec_damage_to_a_batch_that_was_synced_and_left_alone_is_refused() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::EverySecond).expect("a fresh log");
+    assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
+    let marked =
+        |disk: &DoubleDisk| disk.files()[Path::new(ACTIVE)][8192..].iter().any(|&b| b != 0);
+    while !marked(&disk) {
+        std::thread::yield_now();
+    }
+    refuses_damage_to(&disk, 4096);
+    // A stop syncs before it marks.
+    assert_eq!(ask(&engine, set("key", "other")), Reply::Ok);
+    assert!(engine.close());
+    refuses_damage_to(&disk, 8192);
+}
+
+fn refuses_damage_to(disk: &DoubleDisk, offset: usize) {
+    let mut files = disk.files();
+    files.remove(Path::new("/log/wal_file.next"));
+    files.get_mut(Path::new(ACTIVE)).expect("the active segment")[offset + 70] ^= 1;
+    let started = open(&DoubleDisk::with_files(&files), Fsync::EverySecond);
+    let error = started.err().expect("damage to a durable batch");
+    assert!(format!("{error:#}").contains(&format!("offset {offset}")), "{error:#}");
 }
 
 /// Works on a disk that fails, until the work is done; checks that nothing is acknowledged after

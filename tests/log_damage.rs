@@ -300,6 +300,35 @@ fn an_import_that_fails_at_any_call_leaves_no_half_log_behind() {
     }
 }
 
+/// A power cut takes what was not synced, or some of it. Then a start has everything, by this import or by
+/// another one, and the old file stands under its own name or the one for keeping it.
+#[test]
+fn an_import_that_loses_power_at_any_call_loses_nothing() {
+    let lines = "3SET1a1b\n3SET1c1d\n";
+    for at in 1.. {
+        let files = HashMap::from([(PathBuf::from(ACTIVE), lines.into())]);
+        let disk = DoubleDisk::with_files(&files);
+        disk.fail_at(at, double::Fault::PowerCut);
+        drop(open(&disk, Fsync::Always));
+        for survivors in 0..4_u32 {
+            let mut asked = 0;
+            let found = disk.after_power_cut(&mut || {
+                asked += 1;
+                survivors & (1 << (asked % 2)) != 0
+            });
+            let engine = open(&found, Fsync::Always)
+                .unwrap_or_else(|error| panic!("call {at}, survivors {survivors}: {error:#}"));
+            assert_eq!(engine.state().keys, 2, "call {at}, survivors {survivors}");
+            let kept = found.files().remove(Path::new("/log/wal_file.imported"));
+            let is_kept = kept.is_some_and(|kept| kept == lines.as_bytes());
+            assert!(is_kept, "call {at}, survivors {survivors}: the old file is gone");
+        }
+        if !disk.has_failed() {
+            break;
+        }
+    }
+}
+
 /// Without a sync for each batch, a power cut can leave a later batch and take an earlier one. Both
 /// are cut, and the later one must not be found again behind what is written in their place.
 #[test]
@@ -317,6 +346,61 @@ fn a_batch_behind_a_lost_one_is_cut_with_it_and_never_comes_back() {
     let engine = open(&disk.after_kill(), Fsync::Never).expect("restart");
     assert_eq!(value(&engine, "lost").as_deref(), Some("2"));
     assert_eq!(value(&engine, "behind"), None);
+}
+
+/// Two starts can write a batch of the same number at the same place, so the number is not enough: each
+/// batch names the one before it by its checksum.
+#[test]
+fn a_batch_that_does_not_follow_the_one_before_it_is_refused() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Never).expect("a fresh log");
+    assert_eq!(ask(&engine, set("first", "old")), Reply::Ok);
+    assert_eq!(ask(&engine, set("second", "old")), Reply::Ok);
+    let mut files = disk.files();
+    files.remove(Path::new("/log/wal_file.next"));
+    let active = files.get_mut(Path::new(ACTIVE)).expect("the active segment");
+    let second = active[2 * BLOCK..3 * BLOCK].to_vec();
+    active[BLOCK..2 * BLOCK].fill(0);
+    let disk = DoubleDisk::with_files(&files);
+    let engine = open(&disk, Fsync::Never).expect("torn, not damaged");
+    assert_eq!(ask(&engine, set("first", "new")), Reply::Ok);
+
+    let mut files = disk.files();
+    files.remove(Path::new("/log/wal_file.next"));
+    let active = files.get_mut(Path::new(ACTIVE)).expect("the active segment");
+    active[2 * BLOCK..3 * BLOCK].copy_from_slice(&second);
+    let error = start(&files).expect_err("a batch of another history");
+    assert!(error.contains("offset 8192") && error.contains("does not follow"), "{error}");
+}
+
+/// A copy of a log that was written on has the same store, the same segments and the same numbers as the
+/// original up to some batch. What comes after that is not the same data.
+#[test]
+fn a_segment_of_a_copy_that_went_its_own_way_is_refused() {
+    let (files, second) = (histories(), Path::new("/log/wal_file.0000000002.log"));
+    for (own, other) in [(0, 1), (1, 0)] {
+        let mut mixed: Files = files[own].clone();
+        assert!(start(&mixed).is_ok());
+        mixed.insert(second.to_owned(), files[other][second].clone());
+        mixed.insert(ACTIVE.into(), files[other][Path::new(ACTIVE)].clone());
+        let error = start(&mixed).expect_err("half of another history");
+        assert!(error.contains("wal_file.0000000001.log") && error.contains("goes on"), "{error}");
+    }
+}
+
+/// A log and a copy of it, each written on: as many batches, as long, with other values.
+fn histories() -> [Files; 2] {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    ask(&engine, set("key", "both"));
+    assert!(engine.close());
+    ["one", "two"].map(|value| {
+        let disk = DoubleDisk::with_files(&disk.files());
+        let engine = open(&disk, Fsync::Always).expect("a copy");
+        (0..20).for_each(|_| drop(ask(&engine, set("key", value))));
+        assert!(engine.close());
+        disk.files()
+    })
 }
 
 /// Seen with RocksDB and Pebble: a value that holds the bytes of a record was replayed as one when

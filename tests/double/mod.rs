@@ -2,8 +2,9 @@
 //!
 //! It keeps apart what the page cache shows, what the device would give back, and what survives a
 //! power cut: of everything that was not synced, any part may survive, also single sectors of a
-//! write, also the second of two renames without the first. A failed sync loses the bytes for good
-//! while the cache goes on showing them, as ext4 does.
+//! write, also the second of two renames without the first. A write that syncs itself makes no other
+//! write durable. A failed sync loses the bytes for good while the cache goes on showing them, as
+//! ext4 does.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -76,6 +77,10 @@ struct State {
     preparations: Option<usize>,
     /// Which threads have asked for a sync apart from a write.
     synced_by: Vec<ThreadId>,
+    /// Power is cut right after a rename to a name that ends like this.
+    last_rename: Option<&'static str>,
+    /// Writes to the file of this name put down something else.
+    garbled: Option<PathBuf>,
 }
 
 #[derive(Clone, Default)]
@@ -111,6 +116,21 @@ impl DoubleDisk {
     pub fn fail_log(&self, fault: Fault) {
         self.0.state.lock().spares_witness = true;
         self.fail_at(1, fault);
+    }
+
+    /// Cuts the power right after the next rename to a name that ends with `suffix`.
+    pub fn cut_power_after_rename_to(&self, suffix: &'static str) {
+        self.0.state.lock().last_rename = Some(suffix);
+    }
+
+    /// From now on writes to the file of this name say that they are done, and put down other bytes.
+    pub fn garble(&self, path: &Path) {
+        self.0.state.lock().garbled = Some(path.to_owned());
+    }
+
+    /// Whether the power is off.
+    pub fn is_off(&self) -> bool {
+        self.0.state.lock().power_is_off
     }
 
     /// Whether that call has come.
@@ -284,6 +304,32 @@ impl Inode {
         }
     }
 
+    /// Makes one write durable, with the file's length, as `RWF_DSYNC` does.
+    fn sync_written(&mut self, at: usize, written: &[u8]) {
+        let (lens, mut writes): (Vec<_>, Vec<_>) =
+            self.pending.drain(..).partition(|change| matches!(change, Change::SetLen(_)));
+        lens.iter().for_each(|len| len.apply(&mut self.durable));
+        Change::Write(at, written.to_vec()).apply(&mut self.durable);
+        // An earlier write that is still on its way cannot undo it.
+        for change in &mut writes {
+            if let Change::Write(earlier, bytes) = change {
+                let (from, to) =
+                    (at.max(*earlier), (at + written.len()).min(*earlier + bytes.len()));
+                if from < to {
+                    bytes[from - *earlier..to - *earlier]
+                        .copy_from_slice(&written[from - at..to - at]);
+                }
+            }
+        }
+        writes.retain(|change| match change {
+            Change::Write(earlier, bytes) => {
+                *earlier < at || *earlier + bytes.len() > at + written.len()
+            }
+            Change::SetLen(_) => true,
+        });
+        self.pending = writes;
+    }
+
     fn lose(&mut self) {
         self.pending.clear();
         self.device = self.durable.clone();
@@ -325,9 +371,9 @@ impl DoubleFile {
         DoubleDisk::call(state, is_sync)
     }
 
-    fn sync_now(&self, state: &mut State) -> io::Result<()> {
+    fn sync_now(&self, state: &mut State, sync: impl FnOnce(&mut Inode)) -> io::Result<()> {
         match self.call(state, true)? {
-            None => state.inodes[self.inode].sync(),
+            None => sync(&mut state.inodes[self.inode]),
             Some(Fault::Lie) => {}
             Some(Fault::LostSync) => {
                 state.inodes[self.inode].lose();
@@ -344,7 +390,12 @@ impl DoubleFile {
             None | Some(Fault::Lie) => bytes,
             Some(_) => &bytes[..bytes.len() / 2],
         };
-        state.inodes[self.inode].change(Change::Write(offset as usize, written.to_vec()));
+        let mut put_down = written.to_vec();
+        let garbled = state.garbled.as_ref().and_then(|path| state.names.get(path));
+        if garbled == Some(&self.inode) {
+            put_down.iter_mut().for_each(|byte| *byte ^= 1);
+        }
+        state.inodes[self.inode].change(Change::Write(offset as usize, put_down));
         match written.len() == bytes.len() {
             true => Ok(()),
             false => Err(ErrorKind::WriteZero.into()),
@@ -386,6 +437,8 @@ impl Disk for DoubleDisk {
         let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
         change.apply(&mut state.names);
         state.pending_names.push(change);
+        state.power_is_off |=
+            state.last_rename.is_some_and(|suffix| to.to_string_lossy().ends_with(suffix));
         Ok(())
     }
 
@@ -456,7 +509,7 @@ impl DiskFile for DoubleFile {
             state.preparations = state.preparations.map(|left| left - 1);
         }
         state.synced_by.push(std::thread::current().id());
-        self.sync_now(&mut state)
+        self.sync_now(&mut state, Inode::sync)
     }
 
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
@@ -470,7 +523,8 @@ impl DiskFile for DoubleFile {
             self.disk.0.gate_changed.wait(&mut state);
             state.waiting_at_gate -= 1;
         }
-        self.sync_now(&mut state)
+        let written = bytes_of(blocks);
+        self.sync_now(&mut state, |inode| inode.sync_written(offset as usize, written))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
