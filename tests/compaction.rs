@@ -108,7 +108,7 @@ fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_tak
     let mut history = History::default();
     work(&engine, &mut history, 1, &mut |_| ());
     disk.cut_power_after_rename_to(".snapshot");
-    engine.compact();
+    engine.compact().expect("asked for");
     eventually("the power is cut", || disk.is_off());
     let killed = disk.after_kill();
     for at in 1.. {
@@ -130,6 +130,17 @@ fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_tak
             break;
         }
     }
+    let left = |disk: &DoubleDisk, suffix: &str| {
+        let files = disk.files();
+        files.keys().filter(|path| path.to_string_lossy().ends_with(suffix)).count()
+    };
+    assert!(left(&killed, ".log") > 0, "the crash left segments that the snapshot covers");
+    let mut files = killed.files();
+    files.insert("/log/wal_file.snapshotting".into(), vec![0; 4096]);
+    let disk = DoubleDisk::with_files(&files);
+    let engine = open(&disk, Fsync::Always).expect("restart");
+    assert_eq!(["snapshot", ".log", ".snapshotting"].map(|kind| left(&disk, kind)), [1, 0, 0]);
+    drop(engine);
 }
 
 #[test]

@@ -348,6 +348,23 @@ fn a_batch_behind_a_lost_one_is_cut_with_it_and_never_comes_back() {
     assert_eq!(value(&engine, "behind"), None);
 }
 
+/// A killed server leaves no mark behind its last batch. The first batch of the next one says that all
+/// before it is durable, for a start has synced it.
+#[test]
+fn damage_to_the_last_batch_before_a_kill_is_refused_once_another_batch_follows() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    assert_eq!(ask(&engine, set("key0", &expected(0))), Reply::Ok);
+    let killed = disk.after_kill();
+    let engine = open(&killed, Fsync::Always).expect("restart");
+    assert_eq!(ask(&engine, set("key1", &expected(1))), Reply::Ok);
+    let mut files = killed.files();
+    files.remove(Path::new("/log/wal_file.next"));
+    files.get_mut(Path::new(ACTIVE)).expect("the active segment")[BLOCK + 70] ^= 1;
+    let error = start(&files).expect_err("damage to an acknowledged batch");
+    assert!(error.contains("offset 4096"), "{error}");
+}
+
 /// Two starts can write a batch of the same number at the same place, so the number is not enough: each
 /// batch names the one before it by its checksum.
 #[test]

@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use common::{Client, PROGRAM, Refusal, Server, command, contents, eventually, run_to_exit};
+use post_gres_rs::engine::IDLE_BEFORE_MARK;
 
 #[test]
 fn help_names_every_flag_and_is_no_failure() {
@@ -107,6 +108,28 @@ fn a_log_that_is_left_alone_is_marked_each_time() {
         eventually("the log is marked", || has_blocks(header + batches + mark));
     }
     server.kill9();
+}
+
+/// Seen where a duty was due that could not be done yet: the committer asked for it again and again, and
+/// had a processor for itself.
+#[test]
+fn a_server_that_is_left_alone_sleeps() {
+    for fsync in ["always", "everysec", "no"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::start(dir.path(), &["-fsync", fsync]);
+        assert_eq!(Client::connect(&server).ask("SET a b"), "+OK");
+        let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
+        let sleeps = |task: std::io::Result<fs::DirEntry>| {
+            let stat = fs::read_to_string(task.expect("a thread").path().join("stat"));
+            // The state stands behind the name; a thread that has ended needs no processor.
+            stat.map_or(true, |stat| stat.contains(") S "))
+        };
+        // A thread may be woken up for good reason, and one that never rests is never seen asleep. Long
+        // enough after the SET, so that a mark is due.
+        std::thread::sleep(2 * IDLE_BEFORE_MARK);
+        eventually("all threads sleep", || fs::read_dir(&tasks).expect("threads").all(sleeps));
+        server.kill9();
+    }
 }
 
 #[test]
