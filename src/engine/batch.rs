@@ -146,6 +146,22 @@ impl BatchView<'_> {
         there
     }
 
+    /// Whether a key has expired and is still to be removed.
+    pub fn has_expired(&mut self, key: &[u8]) -> bool {
+        let Batch { mutations, index, cleared, now, .. } = &mut *self.batch;
+        let is_expired = |entry: &Entry| entry.is_expired(*now);
+        match index.find(mutations, key) {
+            Some(Mutation::Set(entry)) => is_expired(entry),
+            Some(_) => false,
+            None if *cleared => false,
+            None => {
+                let mut expired = false;
+                self.store.get(key, &mut |entry| expired = entry.is_some_and(is_expired));
+                expired
+            }
+        }
+    }
+
     fn below(&self) -> StoreView<'_> {
         StoreView { store: self.store, now: self.batch.now }
     }

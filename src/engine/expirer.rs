@@ -3,24 +3,36 @@
 //! Nobody sees an expired key, whether or not it has been removed; this only gives its memory back
 //! without anyone touching it. The removal goes through the log like any other change, so that what
 //! is gone stays gone if the clock goes back.
+//!
+//! It walks through the store, a millisecond at a time. The fuller of expired keys a walk comes back, the
+//! sooner is the next one; behind a full one there is no pause. Beside clients who write it takes as large
+//! a share of the committer's time as expired keys are among those that can expire: a tenth if they are
+//! a tenth, all it can get if nearly all have expired, when nothing else keeps the memory bounded. A
+//! removal is small, so that a client's write waits for one of them at most.
+//!
+//! There is no index by time: it would cost each key with an expiry some 24 bytes, to find sooner what
+//! nobody can see. Without one, expired keys are a thirtieth of all keys at most before walks come back full.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Operation, Recipient, Shared, Submission};
-use crate::command::{Command, Dialect, Key, RespVersion};
+use crate::command::{Command, Dialect, Key, Reply, RespVersion};
 use crate::entry::now_millis;
 use crate::sync::{Condvar, Mutex};
 
-/// How often it looks, and how long at a time: a hundredth of one core at most.
+/// How often it looks where nothing expires, and how long at a time: a hundredth of one core at most.
 const INTERVAL: Duration = Duration::from_millis(100);
 const WORK: Duration = Duration::from_millis(1);
 
 /// Entries it looks at under one lock.
 const STEP: usize = 200;
 
-/// Keys that are removed at a time.
+/// Keys that are removed at a time, and bytes of them and their values: half a millisecond for the
+/// committer. (A long value takes long to give back.)
 const RECLAIMED: usize = 1000;
+const RECLAIMED_BYTES: usize = 1 << 20;
 
 /// What the thread and those who stop it share.
 #[derive(Default)]
@@ -34,33 +46,75 @@ struct State {
     stop: bool,
     /// A removal is queued.
     waiting: bool,
+    /// Keys that the last one has removed.
+    removed: u64,
+}
+
+/// What a walk has found.
+#[derive(Default)]
+struct Walk {
+    expired: Vec<Key>,
+    found: usize,
+    /// Bytes of their entries.
+    bytes: usize,
+    /// Entries that can expire.
+    expiring: usize,
+}
+
+impl Walk {
+    fn is_full(&self) -> bool {
+        self.found >= RECLAIMED || self.bytes >= RECLAIMED_BYTES
+    }
+
+    /// How long to wait for the next one, if this one's removal took so long beside clients who write, or
+    /// beside nobody.
+    fn pause(&self, beside_clients: Option<Duration>) -> Duration {
+        let found = self.found;
+        let unhurried = match self.is_full() {
+            true => Duration::ZERO,
+            false => INTERVAL.mul_f64(1.0 - found as f64 / RECLAIMED as f64),
+        };
+        let alive = self.expiring.saturating_sub(found) as f64;
+        let rest = beside_clients.map_or(0.0, |took| took.as_secs_f64() * alive / found as f64);
+        unhurried.max(Duration::from_secs_f64(rest.min(INTERVAL.as_secs_f64())))
+    }
 }
 
 impl Expirer {
     /// Works until it is stopped.
     pub(super) fn run(self: &Arc<Self>, shared: &Shared) {
-        let mut cursor = 0;
-        while self.pause() {
+        let (mut cursor, mut pause) = (0, INTERVAL);
+        while self.pause(pause) {
+            pause = INTERVAL;
             if shared.store.expiring() == 0 || shared.health.failure().is_some() {
                 continue;
             }
-            let expired = self.look(shared, &mut cursor);
+            let mut walk = self.look(shared, &mut cursor);
+            let expired = std::mem::take(&mut walk.expired);
             if expired.is_empty() {
                 continue;
             }
-            shared.metrics.expired.add(expired.len() as u64);
-            let operation =
-                Operation::new(Command::Reclaim(expired), Dialect::Resp(RespVersion::V2), None);
-            self.state.lock().waiting = true;
-            let operations = vec![operation];
-            if shared.queue.push(Submission { recipient: self.clone(), operations }).is_err() {
+            let began = Instant::now();
+            let Some(removed) = self.remove(shared, expired) else {
                 return;
-            }
-            let mut state = self.state.lock();
-            while state.waiting && !state.stop {
-                self.changed.wait(&mut state);
-            }
+            };
+            shared.metrics.expired.add(removed);
+            let others_write = shared.writers.load(Ordering::Relaxed) > 0;
+            pause = walk.pause(others_write.then(|| began.elapsed()));
         }
+    }
+
+    /// Has the committer remove these keys. Says how many it has removed; `None` at a stop.
+    fn remove(self: &Arc<Self>, shared: &Shared, keys: Vec<Key>) -> Option<u64> {
+        let dialect = Dialect::Resp(RespVersion::V2);
+        let operations = vec![Operation::new(Command::Reclaim(keys), dialect, None)];
+        self.state.lock().waiting = true;
+        shared.queue.push(Submission { recipient: self.clone(), operations }).ok()?;
+        let mut state = self.state.lock();
+        while state.waiting && !state.stop {
+            self.changed.wait(&mut state);
+        }
+        Some(std::mem::take(&mut state.removed))
     }
 
     /// Ends the thread.
@@ -70,34 +124,68 @@ impl Expirer {
     }
 
     /// Waits for the next look; false if there will be none.
-    fn pause(&self) -> bool {
+    fn pause(&self, time: Duration) -> bool {
         let mut state = self.state.lock();
-        if !state.stop {
-            self.changed.wait_for(&mut state, INTERVAL);
+        if !state.stop && !time.is_zero() {
+            self.changed.wait_for(&mut state, time);
         }
         !state.stop
     }
 
-    fn look(&self, shared: &Shared, cursor: &mut u64) -> Vec<Key> {
+    fn look(&self, shared: &Shared, cursor: &mut u64) -> Walk {
         let (started, now) = (Instant::now(), now_millis());
-        let mut expired = Vec::new();
-        while started.elapsed() < WORK && expired.len() < RECLAIMED {
+        let mut walk = Walk::default();
+        while started.elapsed() < WORK && !walk.is_full() {
             *cursor = shared.store.scan(*cursor, STEP, &mut |entry| {
-                if entry.is_expired(now) {
-                    expired.push(entry.key().into());
+                let Some(expiry) = entry.expiry() else { return };
+                walk.expiring += 1;
+                if expiry <= now {
+                    walk.found += 1;
+                    walk.bytes += entry.bytes();
+                    walk.expired.push(entry.key().into());
                 }
             });
             if *cursor == 0 {
                 break;
             }
         }
-        expired
+        walk
     }
 }
 
 impl Recipient for Expirer {
-    fn deliver(self: Arc<Self>, _answered: &[Operation]) {
-        self.state.lock().waiting = false;
+    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+        let mut state = self.state.lock();
+        // A removal that the log has refused has removed nothing.
+        if let Some(Operation { reply: Reply::Integer(removed), .. }) = answered.first() {
+            state.removed = removed.unsigned_abs();
+        }
+        state.waiting = false;
         self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(found: usize, expiring: usize) -> Walk {
+        Walk { found, expiring, ..Walk::default() }
+    }
+
+    #[test]
+    fn the_more_has_expired_the_shorter_the_pause_and_behind_a_full_walk_there_is_none() {
+        assert_eq!(walk(RECLAIMED, 100_000).pause(None), Duration::ZERO);
+        assert_eq!(walk(RECLAIMED / 2, 100_000).pause(None), INTERVAL / 2);
+        assert_eq!(walk(1, 1).pause(None), INTERVAL.mul_f64(0.999));
+    }
+
+    #[test]
+    fn beside_clients_its_share_of_time_is_the_share_of_what_has_expired() {
+        let took = Duration::from_millis(2);
+        assert_eq!(walk(RECLAIMED, 2 * RECLAIMED).pause(Some(took)), took);
+        assert_eq!(walk(RECLAIMED, 4 * RECLAIMED).pause(Some(took)), 3 * took);
+        assert_eq!(walk(RECLAIMED, RECLAIMED).pause(Some(took)), Duration::ZERO);
+        assert_eq!(walk(RECLAIMED, 1000 * RECLAIMED).pause(Some(took)), INTERVAL);
     }
 }

@@ -123,13 +123,11 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
             Reply::Ok
         }
         Command::Reclaim(keys) => {
-            // A view does not show what has expired; whatever it shows was set anew meanwhile.
-            for key in keys.drain(..) {
-                if !view.has(&key) {
-                    view.push(Mutation::Delete(key));
-                }
-            }
-            Reply::Ok
+            // Looked at again: since they were found, they may have been set anew, or removed.
+            keys.retain(|key| view.has_expired(key));
+            let removed = keys.len() as i64;
+            keys.drain(..).for_each(|key| view.push(Mutation::Delete(key)));
+            Reply::Integer(removed)
         }
         Command::Watch(keys, watch) => {
             view.batch.watch(keys, watch);
