@@ -32,6 +32,7 @@ use crate::wal::frame::{MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
 use crate::wal::recovery::Replayed;
 use crate::wal::segment::Names;
 use crate::wal::survey::Segment;
+use crate::wal::witness::{Known, Witness};
 use crate::wal::{lock, rewind};
 
 /// What `backup --help` ends with.
@@ -179,6 +180,11 @@ impl Copying<'_> {
             (false, true) => self.names.active().to_owned(),
             (false, false) => self.names.archived(header.sequence),
         };
+        if is_last {
+            let Segment { header, next_lsn, .. } = &file.copied;
+            let known = Known { store_id: header.store_id, lsn: next_lsn - 1 };
+            Witness::open(self.disk, &self.names, known)?;
+        }
         self.disk.rename(&file.path, &name)?;
         self.disk.sync_directory(self.names.directory())?;
         Ok(())

@@ -1,8 +1,8 @@
 //! `check`: reads a log through and says what a start would find.
 //!
 //! It changes nothing: files are open for reading only, nothing is synced, renamed, locked or created, so
-//! that it also works on a read-only directory. It keeps no lock, and refuses a log that a server is
-//! using, because there the end is never still; for that there is `backup`.
+//! that it also works on a read-only directory, and beside a running server. There it says so, and what the
+//! server is writing just now is no torn batch.
 //! What it calls torn a start would cut; what it calls damage a start would refuse (promise 5).
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use super::json::Object;
 use super::progress::Progress;
-use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
+use super::{Outcome, Source, file_name, names, open, user};
 use crate::command::{Change, Key};
 use crate::entry::Parts;
 use crate::record;
@@ -24,7 +24,7 @@ pub const HELP: &str = "\
 Example: post-gres-rs check -wal ./wal_files/wal_file
 
 Exit code 0: a start would serve all of it. 1: a start would cut a torn batch that nobody was told is
-safe. 2: damaged, or it cannot be read, or a server is using it.";
+safe. 2: damaged, or it cannot be read.";
 
 /// Flags of `check`.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,10 +36,13 @@ pub struct Check {
 /// Checks a log and prints what was found.
 pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let names = names(&check.source)?;
-    refuse_if_in_use(&names)?;
-    let report = Report::of(&ReadOnlyDisk, &names)?;
-    // One that started meanwhile has changed what was being read.
-    refuse_if_in_use(&names)?;
+    let before = user(&names)?;
+    let mut report = Report::of(&ReadOnlyDisk, &names)?;
+    // One that came or went meanwhile may have been writing what was read last.
+    report.user = user(&names)?.or(before);
+    if report.user.is_some() && matches!(report.survey.tail, Ok(Tail::Torn(_))) {
+        report.survey.tail = Ok(Tail::Running);
+    }
     match check.source.json {
         true => writeln!(out, "{}", report.json())?,
         false => report.print(out)?,
@@ -53,6 +56,8 @@ pub struct Report {
     survey: Survey,
     contents: Contents,
     is_unfinished: bool,
+    /// The process that has the log in use.
+    user: Option<String>,
 }
 
 /// The keys that the records leave, each with the length of its value and whether it expires. Keys
@@ -90,7 +95,13 @@ impl Report {
         let mut contents = Contents::default();
         let Some(log) = open(disk, names)? else {
             let survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Tail::Empty) };
-            return Ok(Report { names: names.clone(), survey, contents, is_unfinished: false });
+            return Ok(Report {
+                names: names.clone(),
+                survey,
+                contents,
+                is_unfinished: false,
+                user: None,
+            });
         };
         let mut progress = Progress::new("reading", log.bytes());
         let survey = log.walk(disk, &mut |batch| {
@@ -99,7 +110,7 @@ impl Report {
             Ok(ControlFlow::Continue(()))
         });
         let is_unfinished = log.is_unfinished();
-        Ok(Report { names: names.clone(), survey, contents, is_unfinished })
+        Ok(Report { names: names.clone(), survey, contents, is_unfinished, user: None })
     }
 
     /// The exit code of `check`.
@@ -154,6 +165,12 @@ impl Report {
         writeln!(out, "durable LSN  {}", survey.last_lsn())?;
         if self.is_unfinished {
             writeln!(out, "change       of segment interrupted by a crash; a start finishes it")?;
+        }
+        if let Some(user) = &self.user {
+            writeln!(
+                out,
+                "in use       by process {user}; what it writes meanwhile is not counted"
+            )?;
         }
         writeln!(out, "tail         {}", self.tail())?;
         if survey.damage().is_some() {
@@ -240,6 +257,10 @@ impl Report {
             .number("durable_lsn", survey.last_lsn())
             .flag("unfinished_change_of_segment", self.is_unfinished)
             .text("tail", tail);
+        let object = match &self.user {
+            Some(user) => object.text("in_use_by", user),
+            None => object,
+        };
         match (&survey.tail, survey.damage()) {
             (Ok(Tail::Torn(torn)), _) => {
                 let torn = Object::new()

@@ -1,7 +1,9 @@
 //! `dump`: prints every record of a log, one a line, or as the commands that make it again.
 //!
 //! It changes nothing and takes no lock, so it may be used beside a running server; then it ends with what
-//! was written when it came there. On damage it prints all that comes before, says so, and fails.
+//! was written when it came there. On damage it prints all that comes before, says so, and fails; with
+//! `--skip-damage` it goes on with the next whole batch and names each gap, see [`crate::wal::salvage`]. So it
+//! does with a single file, such as one that a start or a repair has cut off a log.
 //! When a record was written is not shown: the log does not know.
 //!
 //! A line is `<LSN> <file> <offset of its batch> SET|DEL|FLUSHALL <key> <value> [expires <time>]`, keys and
@@ -10,6 +12,9 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::Context;
 
 use super::json::Object;
 use super::{Outcome, Source, file_name, names, open};
@@ -17,6 +22,7 @@ use crate::command::{Change, Key};
 use crate::entry::Parts;
 use crate::wal::disk::ReadOnlyDisk;
 use crate::wal::recovery::Replayed;
+use crate::wal::salvage::{self, Piece, Take};
 use crate::wal::survey::Tail;
 use crate::{glob, quote, record};
 
@@ -24,8 +30,11 @@ use crate::{glob, quote, record};
 pub const HELP: &str = "\
 Examples: post-gres-rs dump -key 'user:*' | less
           post-gres-rs dump -resp | redis-cli -p 4243 --pipe
+          post-gres-rs dump -skip-damage -wal ./wal_files/wal_file
+          post-gres-rs dump ./wal_files/wal_file.17.cut
 
-Exit code 0: all was printed. 2: all up to the damage was, or the log cannot be read.";
+Exit code 0: all was printed. 1: all but the gaps was, which are named on stderr. 2: all up to the damage
+was, or the log cannot be read.";
 
 /// Flags of `dump`.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,26 +54,100 @@ pub struct Dump {
     #[arg(long, default_value_t = u64::MAX, value_name = "LSN", hide_default_value = true)]
     to_lsn: u64,
 
+    /// Go on after damage with the next batch that is whole; what is missing is named on stderr
+    #[arg(long)]
+    skip_damage: bool,
+
+    /// Print one file, such as a .cut or .torn one, in place of a log, and name what is missing in it
+    #[arg(value_name = "FILE", conflicts_with = "wal")]
+    file: Option<PathBuf>,
+
     /// Print the commands that make the keys again, in the Redis protocol
     #[arg(long, conflicts_with = "json")]
     resp: bool,
 }
 
-/// Dumps a log.
+/// Dumps a log, or one file of it.
 pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let names = names(&dump.source)?;
+    let mut printer = Printer { dump, out, seen: BTreeSet::new(), failed: None };
+    let outcome = match &dump.file {
+        Some(file) => salvage(|take| salvage::read_file(&ReadOnlyDisk, file, take), &mut printer),
+        None if dump.skip_damage => {
+            let names = names(&dump.source)?;
+            salvage(|take| salvage::read_log(&ReadOnlyDisk, &names, take), &mut printer)
+        }
+        None => whole(&mut printer),
+    };
+    match printer.failed {
+        Some(error) => Err(error.into()),
+        None => outcome,
+    }
+}
+
+/// Prints a log up to its end, or its damage.
+fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
+    let names = names(&printer.dump.source)?;
     let Some(log) = open(&ReadOnlyDisk, &names)? else {
         return Ok(Outcome::Well);
     };
-    let mut failed = None;
-    let mut seen = BTreeSet::new();
-    let survey = log.walk(&ReadOnlyDisk, &mut |batch| {
+    let survey = log.walk(&ReadOnlyDisk, &mut |batch| printer.print(batch));
+    printer.out.flush()?;
+    let has_damage = survey.damage().is_some();
+    let tail = survey.tail.with_context(|| match has_damage {
+        true => "what can be read of the rest is printed with -skip-damage",
+        false => "not all of the log was printed",
+    });
+    // What a server is writing just now looks the same, and neither is anybody's loss.
+    if let Tail::Torn(torn) = tail? {
+        eprintln!(
+            "post-gres-rs dump: {} bytes at offset {}, LSN {}, are no whole batch and are not shown",
+            torn.end - torn.offset,
+            torn.offset,
+            torn.lsn
+        );
+    }
+    Ok(Outcome::Well)
+}
+
+/// Prints what can be read, and names each gap on stderr.
+fn salvage(
+    read: impl FnOnce(&mut Take<'_>) -> anyhow::Result<()>,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::Well;
+    read(&mut |piece| match piece {
+        Piece::Batch(batch) => printer.print(batch),
+        Piece::Gap(gap) => {
+            outcome = Outcome::ToDo;
+            // What came before it is to be seen before it.
+            printer.out.flush()?;
+            eprintln!("post-gres-rs dump: {gap}");
+            Ok(ControlFlow::Continue(()))
+        }
+    })?;
+    printer.out.flush()?;
+    Ok(outcome)
+}
+
+/// Prints the records that were asked for.
+struct Printer<'a> {
+    dump: &'a Dump,
+    out: &'a mut dyn Write,
+    /// See [`write_resp`].
+    seen: BTreeSet<Key>,
+    /// What went wrong with the output, which is no fault of the log.
+    failed: Option<io::Error>,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, batch: &Replayed<'_>) -> anyhow::Result<ControlFlow<()>> {
+        let Printer { dump, out, seen, failed } = self;
         let mut changes = Vec::new();
         record::decode_batch(batch.payload, batch.records, |change| changes.push(change))?;
         for (index, change) in changes.into_iter().enumerate() {
             // What is in a snapshot was so at its LSN.
             let lsn = match batch.is_snapshot {
-                true => batch.segment.first_lsn - 1,
+                true => batch.segment.first_lsn.saturating_sub(1),
                 false => batch.first_lsn + index as u64,
             };
             if lsn > dump.to_lsn {
@@ -74,31 +157,17 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
                 continue;
             }
             let written = match (dump.resp, dump.source.json) {
-                (true, _) => write_resp(dump, change, &mut seen, out),
+                (true, _) => write_resp(dump, change, seen, *out),
                 (_, true) => writeln!(out, "{}", json(lsn, batch, change)),
-                _ => write_line(lsn, batch, change, out),
+                _ => write_line(lsn, batch, change, *out),
             };
             if let Err(error) = written {
-                failed = Some(error);
+                *failed = Some(error);
                 return Ok(ControlFlow::Break(()));
             }
         }
         Ok(ControlFlow::Continue(()))
-    });
-    if let Some(error) = failed {
-        return Err(error.into());
     }
-    out.flush()?;
-    // What a server is writing just now looks the same, and neither is anybody's loss.
-    if let Tail::Torn(torn) = survey.tail? {
-        eprintln!(
-            "post-gres-rs dump: {} bytes at offset {}, LSN {}, are no whole batch and are not shown",
-            torn.end - torn.offset,
-            torn.offset,
-            torn.lsn
-        );
-    }
-    Ok(Outcome::Well)
 }
 
 impl Dump {

@@ -7,7 +7,7 @@
 //! | tool | exit code 0 | 1 | 2 |
 //! |------|-------------|---|---|
 //! | `check` | a start would serve all of it | a start would cut a torn batch | damaged, or cannot be read |
-//! | `dump` | all was printed | – | printed up to the damage, or cannot be read |
+//! | `dump` | all was printed | all but the gaps was | printed up to the damage, or cannot be read |
 //! | `repair` | nothing to do, or done | there is something to do, and no `--yes` | refused, or failed |
 //! | `backup` | the copy is there, and was read back | – | refused, or failed |
 
@@ -120,20 +120,23 @@ fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Log>> {
     }
 }
 
+/// The process that has the log in use, if one has.
+fn user(names: &Names) -> anyhow::Result<Option<String>> {
+    if let Some(process) = lock::holder(&names.lock())? {
+        return Ok(Some(process));
+    }
+    let unknown = "unknown, which has it under another name, or whose lock file was deleted";
+    Ok(lock::is_locked(names.active())?.then(|| unknown.to_owned()))
+}
+
 /// Refuses a log that a server is using.
 fn refuse_if_in_use(names: &Names) -> anyhow::Result<()> {
-    if let Some(process) = lock::holder(&names.lock())? {
+    if let Some(process) = user(names)? {
         anyhow::bail!(
             "{}: the log is in use by process {process}; stop it first, or look at a backup",
             names.active().display()
         );
     }
-    anyhow::ensure!(
-        !lock::is_locked(names.active())?,
-        "{}: the log is in use by another process, which has it under another name, or whose lock file was \
-         deleted; stop it first, or look at a backup",
-        names.active().display()
-    );
     Ok(())
 }
 

@@ -17,11 +17,12 @@ use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
 use crate::record;
 use crate::wal::block::BLOCK_BYTES;
 use crate::wal::disk::{Access, Disk, DiskFile, ReadOnlyDisk, SystemDisk};
-use crate::wal::frame::{FIRST_FRAME, MAGIC, SegmentHeader};
+use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
 use crate::wal::lock::Lock;
 use crate::wal::reader::Reader;
-use crate::wal::recovery::Damage;
-use crate::wal::rewind::{Rewind, free_name};
+use crate::wal::recovery::{Damage, Replayed};
+use crate::wal::rewind::{Rewind, anew, free_name};
+use crate::wal::salvage::{self, Piece};
 use crate::wal::segment::{Names, lock_segment};
 use crate::wal::survey::{Log, Segment, Survey, Tail};
 use crate::wal::torn::Torn;
@@ -116,6 +117,8 @@ pub struct Plan {
     last_seen: u64,
     /// Whether there may have been later ones.
     more_may_be_lost: bool,
+    /// Whole batches behind the cut, and the records in them.
+    readable: (u64, u64),
 }
 
 impl Plan {
@@ -125,10 +128,13 @@ impl Plan {
             return Ok(None);
         };
         let (survey, wanted) = read(disk, &log, to_lsn.unwrap_or(u64::MAX));
-        let damage = survey.damage().map(|damage| format!("{damage}."));
+        let damage = survey.damage().map(|damage| format!("{}.", damage.place()));
         let in_snapshot = |damage: &Damage| names.snapshot_of(&damage.path).is_some();
         if let Some(damage) = survey.damage().filter(|damage| in_snapshot(damage)) {
-            bail!("{damage}. What a snapshot held is nowhere else: repair cannot mend it");
+            bail!(
+                "{damage}. What a snapshot held is nowhere else: repair cannot mend it. What can still be read \
+                 of the log: post-gres-rs dump -skip-damage"
+            );
         }
         let covered = survey.snapshot.as_ref().map_or(0, |snapshot| snapshot.header.first_lsn - 1);
         if let Some(lsn) = to_lsn.filter(|&lsn| lsn < covered) {
@@ -150,17 +156,20 @@ impl Plan {
             (Err(error), None) => return Err(error),
         };
         let rewind = rewind_to(disk, names, &log, keep)?;
-        let last_seen = last_seen(disk, &log, rewind.keep.as_ref())?;
-        Ok(Some(Plan { rewind, reason, last_seen, more_may_be_lost }))
+        let last_seen = last_seen(disk, &log, rewind.keep.as_ref())?.max(log.known_lsn());
+        let mut plan = Plan { rewind, reason, last_seen, more_may_be_lost, readable: (0, 0) };
+        plan.readable = readable_after(disk, names, plan.kept_lsn())?;
+        Ok(Some(plan))
     }
 
     fn kept_lsn(&self) -> u64 {
-        self.rewind.keep.as_ref().map_or(0, |keep| keep.next_lsn - 1)
+        let Rewind { keep, anew, .. } = &self.rewind;
+        keep.as_ref().map_or(anew.first_lsn, |keep| keep.next_lsn) - 1
     }
 
     fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}\n", self.reason)?;
-        let Rewind { keep, tail, moved } = &self.rewind;
+        let Rewind { keep, tail, moved, .. } = &self.rewind;
         match keep {
             Some(keep) => writeln!(
                 out,
@@ -169,6 +178,9 @@ impl Plan {
                 file_name(&keep.path),
                 keep.end
             )?,
+            None if self.kept_lsn() > 0 => {
+                writeln!(out, "Keep    the snapshot, and nothing behind it.")?
+            }
             None => writeln!(out, "Keep    nothing: the log will be empty.")?,
         }
         if let Some((tail, aside)) = tail {
@@ -190,17 +202,28 @@ impl Plan {
             ),
             (false, true) => writeln!(out, "Lose    whatever there was from LSN {} on.", kept + 1),
             (false, false) => writeln!(out, "Lose    nothing that anybody was told is safe."),
+        }?;
+        let (batches, records) = self.readable;
+        if batches > 0 {
+            writeln!(
+                out,
+                "Whole   {records} records in {batches} batches of what is cut can be read: post-gres-rs dump \
+                 -skip-damage prints them before a repair, dump FILE.cut after it."
+            )?;
         }
+        Ok(())
     }
 
     fn json(&self, state: &str) -> Object {
-        let Rewind { keep, tail, moved } = &self.rewind;
+        let Rewind { keep, tail, moved, .. } = &self.rewind;
         let object = Object::new()
             .text("state", state)
             .text("reason", &self.reason)
             .number("kept_lsn", self.kept_lsn())
             .number("lost_records", self.last_seen.saturating_sub(self.kept_lsn()))
-            .flag("more_may_be_lost", self.more_may_be_lost);
+            .flag("more_may_be_lost", self.more_may_be_lost)
+            .number("readable_batches", self.readable.0)
+            .number("readable_records", self.readable.1);
         let object = match (keep, tail) {
             (Some(keep), Some((tail, aside))) => {
                 let cut = Object::new()
@@ -273,7 +296,25 @@ fn rewind_to(
         }
         None => None,
     };
-    Ok(Rewind { keep, tail, moved })
+    let anew = anew(log.snapshot_header()?.as_ref())?;
+    Ok(Rewind { keep, anew, tail, moved })
+}
+
+/// How many whole batches behind `kept_lsn` there are, and the records in them.
+fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Result<(u64, u64)> {
+    let (mut batches, mut all) = (0, 0);
+    salvage::read_log(disk, names, &mut |piece| {
+        if let Piece::Batch(&Replayed { is_snapshot: false, first_lsn, records, payload, .. }) =
+            piece
+            && first_lsn > kept_lsn
+        {
+            record::decode_batch(payload, records, drop)?;
+            batches += 1;
+            all += u64::from(records);
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok((batches, all))
 }
 
 /// The last LSN that anything behind `keep` tells of: batches, marks, and headers of segments.
@@ -288,7 +329,8 @@ fn last_seen(disk: &dyn Disk, log: &Log, keep: Option<&Segment>) -> anyhow::Resu
             let mut reader = Reader::new(&*file, header.epoch)?;
             let mut at = kept.map_or(FIRST_FRAME, |keep| keep.end) - BLOCK_BYTES as u64;
             while let Some((offset, frame)) = reader.header_behind(at)? {
-                seen = seen.max((frame.first_lsn - 1).saturating_add(frame.records.into()));
+                let records = if frame.kind == Kind::Batch { frame.records } else { 0 };
+                seen = seen.max((frame.first_lsn - 1).saturating_add(records.into()));
                 at = offset;
             }
         }

@@ -138,7 +138,15 @@ impl SegmentHeader {
         if u32_at(block, 20) != crc32c::crc32c(&block[24..]) {
             return Err(NotAHeader::Damaged);
         }
-        Ok(SegmentHeader {
+        let header = SegmentHeader::unchecked(block).ok_or(NotAHeader::Damaged)?;
+        let hash_key = header.hash_key.filter(|key| magic == SNAPSHOT_MAGIC && *key != 0);
+        Ok(SegmentHeader { hash_key, ..header })
+    }
+
+    /// What a block says, which may be anything: for those who read past damage. `None` if it is too short.
+    pub fn unchecked(block: &[u8]) -> Option<SegmentHeader> {
+        let block = block.get(..BLOCK_BYTES)?;
+        Some(SegmentHeader {
             store_id: u128_at(block, 24),
             sequence: u64_at(block, 40),
             epoch: u64_at(block, 48),
@@ -146,7 +154,7 @@ impl SegmentHeader {
             previous_epoch: u64_at(block, 64),
             previous_checksum: u32_at(block, 72),
             file_bytes: u64_at(block, 80),
-            hash_key: Some(u128_at(block, 88)).filter(|key| magic == SNAPSHOT_MAGIC && *key != 0),
+            hash_key: Some(u128_at(block, 88)),
         })
     }
 }

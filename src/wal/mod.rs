@@ -8,7 +8,8 @@
 //! [`preparer`] works ahead of it; [`watch`] looks after what stands beside the log: the lock, and the
 //! [`witness`] of how far it is durable;
 //! [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
-//! without changing anything, and [`rewind`] takes a log back to an earlier batch, both for the tools;
+//! without changing anything, [`salvage`] past damage, and [`rewind`] takes a log back to an earlier
+//! batch, all for the tools;
 //! `foreign` lets a log take the place of another format's; [`disk`] and [`block`] are what they all stand on.
 
 pub mod block;
@@ -23,6 +24,7 @@ pub mod reader;
 pub mod recovery;
 pub mod rewind;
 mod rotation;
+pub mod salvage;
 pub mod segment;
 pub mod snapshot;
 pub mod survey;
@@ -38,7 +40,7 @@ use std::time::{Duration, Instant};
 use block::BlockBuffer;
 use disk::{Access, Disk};
 use files::{Chain, Files};
-use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, checksum_of};
+use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, checksum_of};
 use health::Health;
 use lock::Lock;
 use preparer::Preparer;
@@ -180,17 +182,7 @@ impl Wal {
         let access = access(options.sync);
         let len = options.first_segment_bytes;
         let file = Segment::prepare(&*disk, path, access, len, &mut |_| LARGE_PIECE)?;
-        let header = SegmentHeader {
-            store_id: u128::from(random()?) << 64 | u128::from(random()?),
-            sequence: 1,
-            epoch: random()?,
-            first_lsn: 1,
-            previous_epoch: 0,
-            previous_checksum: 0,
-            file_bytes: 0,
-            hash_key: None,
-        };
-        let segment = Segment::begin(file, header)?;
+        let segment = Segment::begin(file, rewind::anew(None)?)?;
         disk.sync_directory(names.directory())?;
         Ok(Wal::assemble(disk, names, options, segment, 1))
     }

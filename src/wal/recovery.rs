@@ -89,12 +89,11 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { path, offset, lsn, what } = self;
         write!(
             f,
-            "{}: damaged at offset {offset}, LSN {lsn}: {what}. Nothing was changed. Restore the \
-             file from a backup, or move the log away to start without its data",
-            path.display()
+            "{}. Nothing was changed. Restore the file from a backup, or move the log away to start \
+             without its data",
+            self.place()
         )
     }
 }
@@ -102,6 +101,12 @@ impl fmt::Display for Damage {
 impl std::error::Error for Damage {}
 
 impl Damage {
+    /// What is wrong and where, and nothing about what to do.
+    pub fn place(&self) -> String {
+        let Damage { path, offset, lsn, what } = self;
+        format!("{}: damaged at offset {offset}, LSN {lsn}: {what}", path.display())
+    }
+
     /// What is wrong with a batch whose records are none.
     pub const NOT_AS_WRITTEN: &str = "the records here are not as they were written";
 

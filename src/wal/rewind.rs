@@ -6,28 +6,36 @@
 //! The order is such that a crash at any line leaves the log as it was, or one that no server starts on
 //! and that can be taken back again (promise 4):
 //!
-//! 1. The tail of the segment that becomes the last is copied, durably. The log is as it was.
+//! 1. What is known elsewhere of how far the log was durable is forgotten (see [`super::witness`]), and the
+//!    tail of the segment that becomes the last is copied, durably. The log is as it was.
 //! 2. The file at the log's own path is moved away, durably, if it goes. From here to the end every start
 //!    is refused: older segments are there, and the last one is missing.
 //! 3. The other segments that go are moved away.
 //! 4. The segment that becomes the last is cut. Behind its last batch the mark is written.
-//! 5. It gets the log's own name.
+//! 5. It gets the log's own name, and how far it is durable is noted again.
+//!
+//! Where no segment can be kept, an empty one takes their place, made before the first step.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::block::BlockBuffer;
 use super::disk::{Access, Disk};
 use super::files::{self, Last};
 use super::frame::{FrameHeader, Kind, MAGIC, SegmentHeader};
+use super::random;
 use super::segment::Names;
 use super::survey::Segment;
 use super::torn::{self, Torn};
+use super::witness::{self, Known, Witness};
 
 /// What is to be kept of a log, and where the rest goes.
 #[derive(Clone, Debug)]
 pub struct Rewind {
-    /// The segment that becomes the last, up to its end. `None` if nothing can be kept.
+    /// The segment that becomes the last, up to its end. `None` if none can be kept.
     pub keep: Option<Segment>,
+    /// What begins anew in that case.
+    pub anew: SegmentHeader,
     /// What is behind that end, and the file that it goes to; none if there are only zeros.
     pub tail: Option<(Torn, PathBuf)>,
     /// The segments that go, the last one first, and their new names.
@@ -38,11 +46,19 @@ impl Rewind {
     /// Does it.
     pub fn carry_out(&self, disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
         let directory = names.directory();
+        witness::forget(disk, names)?;
         if let (Some(keep), Some((tail, aside))) = (&self.keep, &self.tail) {
             let file = disk.open(&keep.path, Access::Direct)?;
             torn::keep(disk, names, &*file, tail, aside)?;
         }
         drop_prepared(disk, names)?;
+        if self.keep.is_none() {
+            let path = names.next();
+            let anew = Segment::begin(&path, &self.anew);
+            begin(disk, &anew)?;
+            end_with_mark(disk, &anew)?;
+            disk.sync_directory(directory)?;
+        }
         for (from, to) in &self.moved {
             disk.rename(from, to)?;
             // The first one is the file at the log's own path: without it no server starts.
@@ -55,12 +71,41 @@ impl Rewind {
                     disk.rename(&keep.path, names.active())?;
                 }
             }
-            // A start takes an empty file for a log in which nothing was ever written.
-            None => disk.create(names.active(), Access::Buffered)?.sync()?,
+            None => disk.rename(&names.next(), names.active())?,
         }
         disk.sync_directory(directory)?;
+        let known = match &self.keep {
+            Some(keep) => Known { store_id: keep.header.store_id, lsn: keep.next_lsn - 1 },
+            None => Known { store_id: self.anew.store_id, lsn: self.anew.first_lsn - 1 },
+        };
+        Witness::open(disk, names, known)?;
         Ok(())
     }
+}
+
+/// The header of an empty segment: that which follows the snapshot, or the first one of a new log.
+pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
+    let epoch = random()?;
+    Ok(match snapshot {
+        Some(following) => SegmentHeader { epoch, hash_key: None, ..*following },
+        None => SegmentHeader {
+            store_id: u128::from(random()?) << 64 | u128::from(random()?),
+            sequence: 1,
+            epoch,
+            first_lsn: 1,
+            previous_epoch: 0,
+            previous_checksum: 0,
+            file_bytes: 0,
+            hash_key: None,
+        },
+    })
+}
+
+fn begin(disk: &dyn Disk, segment: &Segment) -> anyhow::Result<()> {
+    let mut block = BlockBuffer::default();
+    block.extend_from_slice(&segment.header.encode(MAGIC));
+    disk.create(&segment.path, Access::Direct)?.write_synced_at(block.padded(), 0)?;
+    Ok(())
 }
 
 /// Removes a prepared segment whose header was written when a crash came, just before its renames. There

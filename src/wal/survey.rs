@@ -12,6 +12,9 @@
 //! there is a frame at this place by now (it is durable before a later one is begun); and a file that has
 //! become shorter, if it is no longer the last segment (full ones are cut to their content).
 //!
+//! A log may have more files than a process may open. Then only the newest are held open, and the others are
+//! opened when it is their turn; if a compaction has deleted one by then, that is an error, and no damage.
+//!
 //! All tools read by [`Log::walk`] alone, so a new kind of file is to be added in this one place.
 
 use std::io::ErrorKind;
@@ -19,6 +22,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use rustix::process::{Resource, getrlimit};
 
 use super::block::BLOCK_BYTES;
 use super::disk::{Access, Disk, DiskFile};
@@ -56,11 +60,16 @@ pub enum Stands {
 pub struct Log {
     names: Names,
     snapshot: Option<(PathBuf, Box<dyn DiskFile>)>,
-    files: Vec<(PathBuf, Box<dyn DiskFile>)>,
+    files: Vec<(PathBuf, Held)>,
     last: Last,
+    /// Length of all files.
+    bytes: u64,
     /// How far it was durable before the files were opened, as is known from elsewhere.
     known: Option<Known>,
 }
+
+/// An open file; `None` if it is opened when it is its turn.
+type Held = Option<Box<dyn DiskFile>>;
 
 /// What was read of a log.
 pub struct Survey {
@@ -145,17 +154,12 @@ impl Log {
             }
             Last::Nowhere => {}
         }
-        let opened = found.snapshot.clone().into_iter().chain(paths).map(|path| {
-            let file = disk.open(&path, Access::Direct)?;
-            anyhow::Ok((path, file))
-        });
-        let opened = opened.collect::<anyhow::Result<Vec<_>>>();
+        let opened = open_all(disk, found.snapshot.clone(), paths);
         if files::look(disk, names)? != found {
             return Ok(None);
         }
-        let mut files = opened?;
-        let snapshot = found.snapshot.is_some().then(|| files.remove(0));
-        if let (None, [(_, only)]) = (&snapshot, &files[..])
+        let (snapshot, files, bytes) = opened?;
+        if let (None, [(_, Some(only))]) = (&snapshot, &files[..])
             && found.last == Last::Active
         {
             let mut reader = Reader::new(&**only, 0)?;
@@ -173,7 +177,14 @@ impl Log {
             }
         }
         let Layout { last, .. } = found;
-        Ok(Some(Stands::Log(Box::new(Log { names: names.clone(), snapshot, files, last, known }))))
+        Ok(Some(Stands::Log(Box::new(Log {
+            names: names.clone(),
+            snapshot,
+            files,
+            last,
+            bytes,
+            known,
+        }))))
     }
 
     /// The segments, in order.
@@ -199,9 +210,7 @@ impl Log {
 
     /// Length of all files.
     pub fn bytes(&self) -> u64 {
-        // A length that cannot be read is reported by whoever reads the file.
-        let files = self.snapshot.iter().chain(&self.files);
-        files.map(|(_, file)| file.len().unwrap_or_default()).sum()
+        self.bytes
     }
 
     /// Reads everything and hands every batch to `visit`.
@@ -233,7 +242,17 @@ impl Log {
             }
             done?;
         }
-        for (path, file) in &self.files {
+        for (path, held) in &self.files {
+            let opened;
+            let file = match held {
+                Some(file) => file,
+                None => {
+                    opened = disk.open(path, Access::Direct).context(
+                        "it was there when the log was opened; if a server has compacted the log, try again",
+                    )?;
+                    &opened
+                }
+            };
             let mut segment = None;
             let mut stopped = false;
             let read = log.read_segment(path, &**file, false, &mut |batch: Replayed<'_>| {
@@ -262,7 +281,9 @@ impl Log {
     }
 
     fn tail(&self, disk: &dyn Disk, recovered: &Recovered) -> anyhow::Result<Tail> {
-        let (path, file) = self.files.last().context("a log has at least one segment")?;
+        let Some((path, Some(file))) = self.files.last() else {
+            bail!("a log has at least one segment, and the last one is open");
+        };
         let mut reader = Reader::new(&**file, recovered.header.epoch)?;
         let in_file = |offset: u64, lsn: u64, what: &str| damage(path, offset, lsn, what);
         let torn = match recovery::find_torn(&mut reader, recovered, self.known, &in_file) {
@@ -282,6 +303,37 @@ impl Log {
             Found::Nothing | Found::BadPayload => Tail::Open,
         })
     }
+}
+
+/// A snapshot and segments, opened as far as there is room, and how long they are altogether.
+type Opened = (Option<(PathBuf, Box<dyn DiskFile>)>, Vec<(PathBuf, Held)>, u64);
+
+/// Opens each file, and holds the newest.
+fn open_all(
+    disk: &dyn Disk,
+    snapshot: Option<PathBuf>,
+    paths: Vec<PathBuf>,
+) -> anyhow::Result<Opened> {
+    let mut bytes = 0;
+    let mut open = |path: PathBuf| {
+        let file = disk.open(&path, Access::Direct)?;
+        bytes += file.len()?;
+        anyhow::Ok((path, file))
+    };
+    let snapshot = snapshot.map(&mut open).transpose()?;
+    let first_held = paths.len().saturating_sub(most_held());
+    let files = paths.into_iter().enumerate().map(|(index, path)| {
+        let (path, file) = open(path)?;
+        Ok((path, (index >= first_held).then_some(file)))
+    });
+    let files = files.collect::<anyhow::Result<Vec<_>>>()?;
+    Ok((snapshot, files, bytes))
+}
+
+/// How many files may be held open: half of what the process may open, because it has others.
+fn most_held() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX)).max(1)
 }
 
 /// Whether what looks like damage is the work of a server, see the head of this file.

@@ -3,9 +3,20 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{Client, PROGRAM, Server};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use post_gres_rs::command::Mutation;
+use post_gres_rs::entry::Entry;
+use post_gres_rs::record;
+use post_gres_rs::wal::disk::SystemDisk;
+use post_gres_rs::wal::recovery::Replayed;
+use post_gres_rs::wal::{self, Wal};
+
+use crate::common::{Client, PROGRAM, Server, StopOnDrop};
 use crate::{
-    Said, active, flip, json, large_log, new_dir, overwrite, shorten, small_log, state, tear, tool,
+    Said, active, big, flip, json, large_log, new_dir, overwrite, shorten, small_log, state, tear,
+    tool, wire,
 };
 
 /// Checks twice, for people and for scripts, that nothing changes, and that both say the same.
@@ -112,14 +123,92 @@ fn an_interrupted_change_of_segment_is_clean_and_left_to_a_start() {
 }
 
 #[test]
-fn a_log_in_use_is_refused_by_check_and_repair_and_left_alone() {
+fn a_log_in_use_is_not_repaired_and_left_alone() {
     let dir = new_dir();
     let server = Server::start(dir.path(), &[]);
-    for (name, flags) in [("check", &[][..]), ("repair", &["-to-lsn", "0", "-yes"])] {
-        let process = format!("in use by process {}", server.pid().as_raw_nonzero());
-        tool(name, dir.path(), flags).expect(2, &[&process]);
-    }
+    let process = format!("in use by process {}", server.pid().as_raw_nonzero());
+    tool("repair", dir.path(), &["-to-lsn", "0", "-yes"]).expect(2, &[&process]);
     assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
+    server.stop();
+}
+
+/// Seen: check refused a log that a server was using, so that a copy was needed to look at it. Now what moves
+/// is told from what is damaged.
+#[test]
+fn a_log_in_use_is_checked_while_segments_change_and_are_compacted() {
+    let dir = new_dir();
+    let server = Server::start(dir.path(), &[]);
+    let process = format!("by process {}", server.pid().as_raw_nonzero());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopOnDrop(&stop);
+        scope.spawn(|| {
+            let mut client = Client::connect(&server);
+            for key in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let value = if key % 10 == 0 { big(key) } else { b"small".to_vec() };
+                let words = [b"SET".to_vec(), format!("k{}", key % 50).into_bytes(), value];
+                assert_eq!(wire::ask(&mut client, words), wire::Value::ok());
+                if key % 200 == 0 {
+                    wire::say(&mut client, "BGREWRITEAOF");
+                }
+            }
+        });
+        for _ in 0..20 {
+            tool("check", dir.path(), &[]).expect(0, &["in use", &process]);
+        }
+        let said = tool("check", dir.path(), &["-json"]).expect(0, &["\"in_use_by\":\""]);
+        json::assert_valid(&said.out);
+    });
+    server.stop();
+
+    // What is damaged is so beside a server, too.
+    let dir = large_log(14);
+    let server = Server::start(dir.path(), &[]);
+    flip(&dir.path().join("wal_file.0000000001.log"), 4096 + 70);
+    tool("check", dir.path(), &[]).expect(2, &["offset 4096, LSN 1", "in use"]);
+    server.kill9();
+}
+
+/// Seen: each tool and each start held every segment of a log open, and more than 1,000 were too many.
+#[test]
+fn a_log_of_more_segments_than_a_process_may_open_is_checked_and_started() {
+    const SEGMENTS: usize = 1100;
+    const SEGMENT_BYTES: u64 = 8 << 10;
+    let dir = new_dir();
+    let options = wal::Options {
+        path: active(dir.path()),
+        sync: wal::SyncPolicy::Later,
+        first_segment_bytes: SEGMENT_BYTES,
+        largest_segment_bytes: SEGMENT_BYTES,
+        lock: None,
+    };
+    let nothing = &mut |_: Replayed<'_>| Ok(());
+    let opened = Wal::open(Arc::new(SystemDisk), options, nothing).expect("a fresh log");
+    let mut log = opened.0;
+    for key in 0..SEGMENTS {
+        let set = Mutation::Set(Entry::new(format!("key{key}").as_bytes(), b"value"));
+        log.push(|frame| record::encode(&set, |piece| frame.extend_from_slice(piece)));
+        log.commit().expect("a batch");
+    }
+    log.close().expect("an ordered stop");
+    assert!(dir.path().join(format!("wal_file.{:010}.log", SEGMENTS - 1)).exists());
+
+    let limited = |args: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "ulimit -n 100; exec \"$0\" \"$@\"", PROGRAM]).args(args);
+        command.arg("-wal").arg(active(dir.path()));
+        command
+    };
+    for (tool, flags) in [("check", &[][..]), ("dump", &[]), ("dump", &["-skip-damage"])] {
+        let output = limited(&[&[tool], flags].concat()).output().expect("it can be run");
+        assert!(output.status.success(), "{tool} {flags:?}: {output:?}");
+    }
+    let server = Server::spawn(&mut limited(&["-port", "0"])).expect("it starts");
+    let keys = Client::connect(&server).ask(&format!("GET key{}", SEGMENTS - 1));
+    assert_eq!(keys, "+OK value");
     server.stop();
 }
 

@@ -5,7 +5,9 @@ use std::process::{Command, Stdio};
 
 use crate::common::{Client, PROGRAM, Server};
 use crate::wire::{self, Value, say};
-use crate::{active, flip, json, large_log, new_dir, small_log, state, tear, tool};
+use crate::{
+    active, flip, json, large_log, new_dir, overwrite, shorten, small_log, state, tear, tool,
+};
 
 /// A log with every kind of record and keys of any bytes.
 fn log_of_all_kinds() -> tempfile::TempDir {
@@ -106,6 +108,63 @@ fn all_before_the_damage_is_dumped_and_then_it_fails() {
     tear(dir.path());
     let said = tool("dump", dir.path(), &[]).expect(0, &["no whole batch"]);
     assert_eq!(said.out.lines().count(), 2);
+}
+
+fn lsns(out: &str) -> Vec<u64> {
+    let first = |line: &str| line.split(' ').next().and_then(|lsn| lsn.parse().ok());
+    out.lines().map(|line| first(line).expect("an LSN")).collect()
+}
+
+/// Seen: one flipped byte in batch 3 of 7 kept batches 3 to 7 from every tool.
+#[test]
+fn what_is_whole_behind_damage_is_dumped_and_each_gap_is_named() {
+    type Damage<'a> = (&'a dyn Fn(&std::path::Path), &'a [u64], &'a [&'a str]);
+    let damages: [Damage<'_>; 6] = [
+        (&|path| flip(path, 3 * 4096 + 70), &[1, 2, 4, 5, 6, 7], &["12288 to 16384, LSN 3 to 3"]),
+        (&|path| flip(path, 3 * 4096 + 20), &[1, 2, 4, 5, 6, 7], &["12288 to 16384, LSN 3 to 3"]),
+        (
+            &|path| overwrite(path, &[0; 9000], 2 * 4096),
+            &[1, 5, 6, 7],
+            &["8192 to 20480, LSN 2 to 4"],
+        ),
+        (
+            &|path| [2, 5].map(|block| flip(path, block * 4096 + 70)).into_iter().collect(),
+            &[1, 3, 4, 6, 7],
+            &["8192 to 12288, LSN 2 to 2", "20480 to 24576, LSN 5 to 5"],
+        ),
+        (&|path| flip(path, 3), &[1, 2, 3, 4, 5, 6, 7], &["offset 0 to 4096", "header is wrong"]),
+        (&|path| shorten(path, 5 * 4096 + 40), &[1, 2, 3, 4], &["20480", "LSN 5 to 7"]),
+    ];
+    for (damage, whole, gaps) in damages {
+        let dir = small_log(7);
+        damage(&active(dir.path()));
+        let before = state(dir.path());
+        tool("dump", dir.path(), &[]).expect(2, &["-skip-damage"]);
+        let said = tool("dump", dir.path(), &["-skip-damage"]).expect(1, gaps);
+        assert_eq!(lsns(&said.out), whole, "{said:?}");
+        assert!(said.err.contains("wal_file: offset"), "{said:?}");
+        assert!(state(dir.path()) == before, "dump has changed something");
+    }
+    let said = tool("dump", small_log(7).path(), &["-skip-damage"]).expect(0, &[]);
+    assert_eq!((lsns(&said.out).len(), said.err.as_str()), (7, ""));
+}
+
+#[test]
+fn a_segment_that_is_missing_or_has_no_header_costs_only_what_was_in_it() {
+    let dir = large_log(14);
+    let whole = lsns(&tool("dump", dir.path(), &["-skip-damage"]).expect(0, &[]).out);
+    let second = dir.path().join("wal_file.0000000002.log");
+    let alone = Command::new(PROGRAM).arg("dump").arg(&second).output().expect("it can be run");
+    let inside = lsns(&String::from_utf8(alone.stdout).expect("text"));
+    assert!(whole.len() == 14 && !inside.is_empty(), "{inside:?}");
+    // Its epoch stands in the header of the one behind it, too.
+    overwrite(&second, &[0; 4096], 0);
+    let said = tool("dump", dir.path(), &["-skip-damage"]).expect(1, &["0000000002.log: offset 0"]);
+    assert_eq!(lsns(&said.out), whole);
+    std::fs::remove_file(&second).expect("it is there");
+    let gap = format!("LSN {} to {}", inside[0], inside[inside.len() - 1]);
+    let said = tool("dump", dir.path(), &["-skip-damage"]).expect(1, &[&gap]);
+    assert_eq!(lsns(&said.out).len(), whole.len() - inside.len());
 }
 
 #[test]

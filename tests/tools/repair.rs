@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::common::{Client, Server};
 use crate::{
     active, flip, json, keys_of, large_log, overwrite, shorten, small_log, state, tear, tool,
 };
@@ -14,7 +15,9 @@ fn repair(dir: &Path, flags: &[&str], parts: &[&str]) {
     let said = tool("repair", dir, &[flags, &["-json"]].concat()).expect(1, &["\"to do\""]);
     json::assert_valid(&said.out);
     assert!(state(dir) == before, "without -yes something was changed");
-    tool("repair", dir, &[flags, &["-yes"]].concat()).expect(0, &["Done", "closed in order"]);
+    let done = tool("repair", dir, &[flags, &["-yes"]].concat());
+    let done = done.expect(0, &["Done", "closed in order"]);
+    assert!(!done.out.contains("Nothing was changed"), "{done:?}");
     tool("check", dir, &[]).expect(0, &[]);
     if flags.is_empty() {
         tool("repair", dir, &[]).expect(0, &["Nothing to do"]);
@@ -45,7 +48,12 @@ fn damage_and_all_behind_it_is_cut_and_kept() {
     let path = active(dir.path());
     flip(&path, 3 * 4096 + 70);
     let before = fs::read(&path).expect("the log");
-    let parts = ["offset 12288, LSN 3", "up to LSN 2", "LSN 3 to 5, 3 records or more"];
+    let parts = [
+        "offset 12288, LSN 3",
+        "up to LSN 2",
+        "LSN 3 to 5, 3 records or more",
+        "2 records in 2 batches of what is cut can be read",
+    ];
     repair(dir.path(), &[], &parts);
     let kept = fs::read(dir.path().join("wal_file.3.cut")).expect("kept");
     assert!(kept == before[12288..], "the cut bytes are kept as they were");
@@ -66,7 +74,7 @@ fn a_zeroed_sector_a_file_cut_short_and_a_wrong_header_are_repaired() {
 
     let dir = small_log(3);
     shorten(&active(dir.path()), 12288);
-    repair(dir.path(), &[], &["offset 12288", "whatever there was from LSN 3 on"]);
+    repair(dir.path(), &[], &["offset 12288", "LSN 3 to 3, 1 records or more"]);
     assert_eq!(keys_of(dir.path(), "key", 3), [1, 2]);
 
     let dir = small_log(3);
@@ -74,7 +82,7 @@ fn a_zeroed_sector_a_file_cut_short_and_a_wrong_header_are_repaired() {
     let before = fs::read(active(dir.path())).expect("the log");
     let text = ["Keep    nothing", "Move    wal_file to wal_file.cut"];
     tool("repair", dir.path(), &["-yes"]).expect(0, &text);
-    tool("check", dir.path(), &[]).expect(0, &["nothing was ever written"]);
+    tool("check", dir.path(), &[]).expect(0, &["keys         0", "closed in order"]);
     assert!(fs::read(dir.path().join("wal_file.cut")).expect("kept") == before);
     assert!(keys_of(dir.path(), "key", 3).is_empty());
 }
@@ -108,6 +116,42 @@ fn a_missing_segment_costs_only_what_was_behind_it() {
         assert!(found.len() >= least, "{missing}: {found:?}");
         assert_eq!(found, (1..=found.len()).collect::<Vec<_>>(), "{missing}");
     }
+}
+
+/// Seen: what a repair cut was lost to every tool; and a repair that took the log back was undone by what was
+/// known elsewhere of how far it had been.
+#[test]
+fn what_was_cut_is_dumped_and_the_log_goes_on_from_where_it_was_taken_back_to() {
+    let dir = small_log(7);
+    flip(&active(dir.path()), 3 * 4096 + 70);
+    tool("repair", dir.path(), &["-yes"]).expect(0, &["Done"]);
+    let cut = dir.path().join("wal_file.3.cut");
+    let dump = |path: &Path| {
+        let mut command = std::process::Command::new(crate::common::PROGRAM);
+        let output = command.arg("dump").arg(path).output().expect("it can be run");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, err) = dump(&cut);
+    let lsns: Vec<&str> = out.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!((code, &lsns[..]), (Some(1), &["4", "5", "6", "7"][..]), "{err}");
+    assert!(err.contains("wal_file.3.cut: offset 0 to 4096"), "{err}");
+
+    // A torn batch that a start has cut, with a whole one behind it that was never acknowledged.
+    let server = Server::start(dir.path(), &[]);
+    assert_eq!(Client::connect(&server).ask("SET key3 again"), "+OK");
+    server.stop();
+    fs::remove_file(dir.path().join("wal_file.durable")).expect("it is there");
+    let offset = tear(dir.path());
+    keys_of(dir.path(), "key", 7);
+    let torn = dir.path().join("wal_file.4.torn");
+    assert!(torn.exists(), "{offset}");
+    let (code, out, err) = dump(&torn);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(err.contains("no epoch that is known here"), "{err}");
+    // Any file of a log can be looked at alone.
+    let (code, out, err) = dump(&active(dir.path()));
+    assert_eq!((code, out.lines().count()), (Some(0), 3), "{err}");
 }
 
 #[test]
