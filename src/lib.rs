@@ -74,6 +74,7 @@
 //! | `expirer` | [`engine`] | finds keys that have expired |
 //! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
+//! | `watch` | [`wal::watch`] | notes elsewhere how far the log is durable; looks after the lock file |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
 

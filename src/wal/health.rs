@@ -45,10 +45,15 @@ impl Health {
 
     /// Closes the log for good, and gives back the first failure.
     pub(super) fn fail(&self, reason: &str) -> Failure {
+        let mut is_first = false;
         let first = self.failure.get_or_init(|| {
-            log::error!("the log is closed for writing until a restart: {reason}");
+            is_first = true;
             Failure(reason.into())
         });
+        // Nobody who has read this may still write.
+        if is_first {
+            log::error!("the log is closed for writing until a restart: {reason}");
+        }
         first.clone()
     }
 

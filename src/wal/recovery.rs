@@ -91,8 +91,8 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}. Nothing was changed. Restore the file from a backup, or move the log away to start \
-             without its data",
+            "{}. Nothing was changed. Restore the file from a backup, or move all files of the log \
+             away to start without its data",
             self.place()
         )
     }
