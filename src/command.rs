@@ -266,9 +266,9 @@ impl Command {
                 | Command::GetDel(key)
                 | Command::GetEx(key, _)
                 | Command::Add(key, _)
-                | Command::AddFloat(key, _)
                 | Command::Expire(key, ..)
                 | Command::Persist(key) => key.len(),
+                Command::AddFloat(key, by) => key.len() + by.bytes(),
                 Command::Keys(pattern) => pattern.len(),
                 Command::Scan { pattern, .. } => pattern.as_ref().map_or(0, |p| p.len()),
                 Command::Transaction(commands, _) => commands.iter().map(Command::bytes).sum(),

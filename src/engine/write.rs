@@ -85,7 +85,7 @@ pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> 
             Reply::Integer(value.len() as i64)
         }
         Command::Add(key, by) => add(view, key, *by),
-        Command::AddFloat(key, by) => add_float(view, key, *by),
+        Command::AddFloat(key, by) => add_float(view, key, by),
         Command::Rename(from, to, only_new) => rename(view, from, to, *only_new),
         Command::Copy(from, to, replaces) => {
             if from == to {
@@ -263,10 +263,10 @@ fn add(view: &mut BatchView<'_>, key: &[u8], by: i64) -> Reply<'static> {
     Reply::Integer(sum)
 }
 
-fn add_float(view: &mut BatchView<'_>, key: &[u8], by: Decimal) -> Reply<'static> {
+fn add_float(view: &mut BatchView<'_>, key: &[u8], by: &Decimal) -> Reply<'static> {
     let old = view.entry(key);
     let Some(number) =
-        old.as_deref().map_or(Some(Decimal::ZERO), |old| Decimal::parse(old.value()))
+        old.as_deref().map_or(Some(Decimal::zero()), |old| Decimal::parse(old.value()))
     else {
         return Reply::Error("ERR value is not a valid float".into());
     };
