@@ -265,7 +265,9 @@ fn requests(
                 let name = spec.map(|spec| spec.name);
                 requests.push(format!("{request:?} {dialect:?} {name:?}"));
                 match request {
-                    Request::Mistake(text) => check_error(&Reply::Error(text), dialect),
+                    Request::Mistake(text) | Request::Refused(text) => {
+                        check_error(&Reply::Error(text), dialect);
+                    }
                     Request::Command(Command::Answered(reply)) => check_error(&reply, dialect),
                     _ => {}
                 }

@@ -85,3 +85,36 @@ fn text(value: Value) -> String {
         other => panic!("INFO answers {other:?}"),
     }
 }
+
+#[test]
+fn settings_are_shown_as_they_are_and_not_as_they_were_asked_for() {
+    for (flag, enabled) in [("-persist=true", 1), ("-persist=false", 0)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let before = now();
+        let server = Server::start(dir.path(), &[flag]);
+        let started = now();
+        let mut client = Client::connect(&server);
+        let port = server.address().port().to_string();
+        assert_ne!(port, "0");
+        let shown = ask(&mut client, ["CONFIG", "GET", "port"]);
+        assert_eq!(shown, Value::Array(vec![Value::bulk("port"), Value::bulk(&port)]));
+        assert_eq!(client.counter("tcp_port").to_string(), port);
+        assert_eq!(client.counter("aof_enabled"), enabled, "{flag}");
+        let persistence = section(&mut client, "persistence");
+        // Nothing is said of a log that there is not.
+        assert_eq!(persistence.contains("\r\nwal_status:ok\r\n"), enabled == 1, "{persistence}");
+        assert_eq!(persistence.contains("wal_"), enabled == 1, "{persistence}");
+        assert!(persistence.contains("\r\naof_last_rewrite_time_sec:-1\r\n"), "{persistence}");
+        let Value::Integer(saved) = ask(&mut client, ["LASTSAVE"]) else { panic!("a number") };
+        // Without a log nothing has been saved since the start, whenever that is asked.
+        let range = if enabled == 1 { started..=now() } else { before..=started };
+        assert!(range.contains(&saved), "{flag}: {saved} in {range:?}");
+        server.stop();
+    }
+}
+
+/// In seconds of Unix time.
+fn now() -> i64 {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("a time after 1970");
+    since.as_secs() as i64
+}

@@ -26,7 +26,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Client, Server, run_to_exit};
+use common::{Client, Server, eventually, run_to_exit};
 use wire::{Value, ask, reply, request, say, spaced};
 
 #[test]
@@ -736,4 +736,149 @@ fn a_killed_client_is_closed_and_the_killer_answered() {
     let address = victim.stream().local_addr().expect("an address");
     assert_eq!(say(&mut client, &format!("CLIENT KILL {address}")), Value::ok());
     assert_eq!(victim.rest().expect("an end"), b"");
+}
+
+#[test]
+fn clients_are_killed_by_all_filters_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let here = server.address();
+    let mut client = Client::connect(&server);
+    let mut victims = [(); 3].map(|()| Client::connect(&server));
+    let ids = victims.each_mut().map(|victim| id(victim));
+    let addresses = victims.each_ref().map(|v| v.stream().local_addr().expect("an address"));
+    for (filters, killed) in [
+        (format!("ID {} ADDR {}", ids[0], addresses[1]), 0),
+        (format!("ID {} LADDR 127.0.0.1:1", ids[0]), 0),
+        (format!("ID {} TYPE pubsub", ids[0]), 0),
+        (format!("ID {} MAXAGE 1000", ids[0]), 0),
+        (format!("ADDR {} ADDR {}", addresses[0], addresses[1]), 1),
+        (format!("LADDR {here} USER default TYPE normal ID {} SKIPME no", ids[0]), 1),
+        ("SKIPME yes TYPE NORMAL".to_owned(), 1),
+    ] {
+        let reply = say(&mut client, &format!("CLIENT KILL {filters}"));
+        assert_eq!(reply, Value::Integer(killed), "{filters}");
+    }
+    for victim in &mut victims {
+        assert_eq!(victim.rest().expect("an end"), b"");
+    }
+    assert_eq!(say(&mut client, &format!("CLIENT KILL LADDR {here}")), Value::Integer(0), "not me");
+    assert_eq!(say(&mut client, "PING"), Value::Simple("PONG".into()));
+    client.send([&spaced("CLIENT KILL SKIPME no USER default")[..], &spaced("PING")].concat());
+    assert_eq!(client.rest().expect("an end"), b":1\r\n");
+    let mut client = Client::connect(&server);
+    let own = client.stream().local_addr().expect("an address");
+    client.send([&spaced(&format!("CLIENT KILL {own}"))[..], &spaced("PING")].concat());
+    assert_eq!(client.rest().expect("an end"), b"+OK\r\n");
+}
+
+fn id(client: &mut Client) -> i64 {
+    match say(client, "CLIENT ID") {
+        Value::Integer(id) => id,
+        other => panic!("a number, not {other:?}"),
+    }
+}
+
+/// A client's line in CLIENT LIST, as another client sees it.
+fn line_of(asking: &mut Client, id: i64) -> String {
+    match say(asking, &format!("CLIENT LIST ID {id}")) {
+        Value::Bulk(line) => String::from_utf8(line).expect("text"),
+        other => panic!("a line, not {other:?}"),
+    }
+}
+
+fn field(line: &str, name: &str) -> i64 {
+    let fields = line.split(' ').filter_map(|field| field.split_once('='));
+    let (_, value) = fields.into_iter().find(|(field, _)| *field == name).expect(name);
+    value.parse().expect("a number")
+}
+
+#[test]
+fn what_is_listed_of_a_client_is_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let (mut client, mut asking) = (Client::connect(&server), Client::connect(&server));
+    let (shown, own) = (id(&mut client), id(&mut asking));
+
+    // Each as often as there is one, in the order in which they are asked for; and nobody else.
+    let both = say(&mut asking, &format!("CLIENT LIST ID {own} {shown} {own} 999"));
+    let Value::Bulk(both) = both else { panic!("lines, not {both:?}") };
+    let both = String::from_utf8(both).expect("text");
+    let starts: Vec<&str> = both.lines().map(|line| line.split(' ').next().expect("id")).collect();
+    assert_eq!(starts, [format!("id={own}"), format!("id={shown}")]);
+    assert!(both.contains(" cmd=client|list ") && both.contains(" cmd=client|id "), "{both}");
+    assert_eq!(say(&mut asking, "CLIENT LIST TYPE master"), Value::bulk(""));
+
+    // A transaction, and a watched key that changes under it.
+    for (words, flags, queued) in [
+        ("WATCH k", " flags=N ", -1),
+        ("MULTI", " flags=x ", 0),
+        ("SET k value", " flags=x ", 1),
+        ("CLIENT ID", " flags=x ", 2),
+    ] {
+        say(&mut client, words);
+        let line = line_of(&mut asking, shown);
+        assert!(line.contains(flags), "{line}");
+        assert_eq!(field(&line, "multi"), queued, "{line}");
+        assert_eq!(field(&line, "multi-mem") > 0, queued > 0, "{line}");
+    }
+    assert_eq!(say(&mut asking, "SET k other"), Value::ok());
+    assert!(line_of(&mut asking, shown).contains(" flags=xd "), "its key has changed");
+    assert_eq!(say(&mut client, "EXEC"), Value::NullArray);
+    let idle = line_of(&mut asking, shown);
+    assert!(idle.contains(" flags=N ") && idle.contains(" cmd=exec "), "{idle}");
+    for (name, value) in [("multi", -1), ("multi-mem", 0), ("qbuf", 0), ("obl", 0), ("oll", 0)] {
+        assert_eq!(field(&idle, name), value, "{name} in {idle}");
+    }
+    assert!(field(&idle, "fd") > 2 && field(&idle, "qbuf-free") > 0, "{idle}");
+
+    // A request that has not arrived as a whole.
+    let part = [&b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5000\r\n"[..], &[b'x'; 4000]].concat();
+    client.send(&part);
+    eventually("it is all there", || {
+        field(&line_of(&mut asking, shown), "qbuf") == part.len() as i64
+    });
+    let line = line_of(&mut asking, shown);
+    assert!(field(&line, "argv-mem") > 0, "{line}");
+    assert!(field(&line, "tot-mem") > field(&line, "qbuf") + field(&line, "qbuf-free"), "{line}");
+    client.send([&[b'x'; 1000][..], b"\r\n"].concat());
+    assert_eq!(reply(&mut client), Ok(Value::ok()));
+
+    // Replies that are not read.
+    let long = vec![b'x'; 16 << 20];
+    assert_eq!(ask(&mut asking, [&b"SET"[..], b"long", &long]), Value::ok());
+    client.send(spaced("GET long"));
+    eventually("the socket is full", || line_of(&mut asking, shown).contains(" events=rw "));
+    let line = line_of(&mut asking, shown);
+    assert!(field(&line, "omem") > 1 << 20 && field(&line, "oll") == 1, "{line}");
+    assert!(field(&line, "tot-mem") > field(&line, "omem"), "{line}");
+    assert!(reply(&mut client) == Ok(Value::Bulk(long)), "not what was set");
+    eventually("all is sent", || line_of(&mut asking, shown).contains(" oll=0 "));
+
+    // What is answered before it in one packet is still here.
+    client.send([spaced("PING"), spaced("CLIENT INFO")].concat());
+    assert_eq!(reply(&mut client), Ok(Value::Simple("PONG".into())));
+    let Ok(Value::Bulk(line)) = reply(&mut client) else { panic!("a line") };
+    assert_eq!(field(&String::from_utf8(line).expect("text"), "obl"), 7);
+    server.stop();
+}
+
+#[test]
+fn hello_within_a_transaction_holds_from_its_place_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    let words = ["MULTI", "GET nothing", "HELLO 3", "GET nothing", "EXEC", "GET nothing"];
+    client.send(words.map(spaced).concat());
+    assert_eq!(reply(&mut client), Ok(Value::ok()));
+    for _ in 0..3 {
+        assert_eq!(reply(&mut client), Ok(Value::Simple("QUEUED".into())));
+    }
+    let Ok(Value::Array(replies)) = reply(&mut client) else { panic!("an array") };
+    let [Value::NullBulk, Value::Map(hello), Value::Null] = &replies[..] else {
+        panic!("{replies:?}");
+    };
+    assert_eq!(hello.len(), 14);
+    assert_eq!(reply(&mut client), Ok(Value::Null));
+    server.stop();
 }

@@ -21,7 +21,7 @@ pub fn request(words: &Words<'_>, limits: &Limits) -> (Request, Option<&'static 
         return (Request::Refused(unknown(words)), None);
     };
     if let [container, name, ..] = words
-        && !spec.subcommands().is_empty()
+        && spec.is_container()
     {
         spec = match spec.subcommand(name) {
             Some(subcommand) => subcommand,
@@ -238,14 +238,26 @@ pub fn getdel(words: &Words<'_>) -> Outcome {
 }
 
 pub fn getex(words: &Words<'_>) -> Outcome {
-    let change = match &words[2..] {
-        [] => None,
-        [option] if is(option, "persist") => Some(NewExpiry::Never),
-        [option, time] => {
-            let form = expiry_option(option).ok_or(SYNTAX)?;
-            Some(NewExpiry::At(expiry(time, form, "getex")?))
+    let mut persists = false;
+    let mut expires_at: Option<(ExpiryForm, i64)> = None;
+    let mut rest = &words[2..];
+    while let [option, after @ ..] = rest {
+        rest = after;
+        if is(option, "persist") && expires_at.is_none() {
+            persists = true;
+        } else if let (Some(form), [time, after @ ..], false) =
+            (expiry_option(option), rest, persists)
+            && expires_at.is_none_or(|(before, _)| before == form)
+        {
+            expires_at = Some((form, expiry(time, form, "getex")?));
+            rest = after;
+        } else {
+            return Err(SYNTAX.into());
         }
-        _ => return Err(SYNTAX.into()),
+    }
+    let change = match expires_at {
+        Some((_, at)) => Some(NewExpiry::At(at)),
+        None => persists.then_some(NewExpiry::Never),
     };
     command_of(Command::GetEx(words[1].into(), change))
 }
@@ -297,10 +309,8 @@ pub fn copy(words: &Words<'_>) -> Outcome {
         rest = after;
         match after {
             _ if is(option, "replace") => replace = true,
-            [database, after @ ..] if is(option, "db") => {
-                if number(database)? != 0 {
-                    return Err("ERR DB index is out of range".into());
-                }
+            [index, after @ ..] if is(option, "db") => {
+                database(index)?;
                 rest = after;
             }
             _ => return Err(SYNTAX.into()),

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use super::words::{
-    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, integer, is, key_list, number, session_of,
-    shown, wrong_number,
+    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, database, integer, is, key_list, number,
+    session_of, shown, wrong_number,
 };
 use super::{Hello, Session};
 use crate::command::{Reply, RespVersion};
@@ -23,11 +23,7 @@ pub fn echo(words: &Words<'_>) -> Outcome {
 }
 
 pub fn select(words: &Words<'_>) -> Outcome {
-    session_of(Session::Select(match number(words[1]) {
-        Ok(0) => Ok(()),
-        Ok(_) => Err("ERR DB index is out of range".into()),
-        Err(text) => Err(text),
-    }))
+    session_of(Session::Select(database(words[1])))
 }
 
 pub fn time(_: &Words<'_>) -> Outcome {

@@ -56,7 +56,7 @@ pub fn command_getkeys(words: &Words<'_>) -> Outcome {
     let request = &words[2..];
     let container = spec_named(request[0]).filter(|spec| !spec.is_subcommand());
     let named = match (container, request) {
-        (Some(spec), [_, name, ..]) if !spec.subcommands().is_empty() => spec.subcommand(name),
+        (Some(spec), [_, name, ..]) if spec.is_container() => spec.subcommand(name),
         (spec, _) => spec,
     };
     let spec = named.ok_or("ERR Invalid command specified")?;

@@ -216,6 +216,11 @@ impl Spec {
         &COMMANDS[place + 1..][..self.children]
     }
 
+    /// Whether it has any.
+    pub fn is_container(&self) -> bool {
+        self.children > 0
+    }
+
     /// Whether it is one of another command.
     pub fn is_subcommand(&self) -> bool {
         self.parent.is_some()

@@ -47,6 +47,17 @@ pub fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {
     integer(text).ok_or(NOT_AN_INTEGER.into())
 }
 
+/// The number of a database, of which there is one: Redis reads it as a C int.
+pub fn database(text: &[u8]) -> Result<(), Cow<'static, str>> {
+    let index = number(text)?;
+    if i32::try_from(index).is_err() {
+        let (least, most) = (i32::MIN, i32::MAX);
+        let text = format!("ERR value is out of range, value must between {least} and {most}");
+        return Err(text.into());
+    }
+    if index == 0 { Ok(()) } else { Err("ERR DB index is out of range".into()) }
+}
+
 pub fn key_list(words: &Words<'_>) -> Vec<Key> {
     words.iter().map(|word| Key::from(*word)).collect()
 }

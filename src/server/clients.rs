@@ -179,7 +179,8 @@ impl Clients {
         threads.into_iter().for_each(join);
     }
 
-    /// A line for each client that is meant, in the order in which they came or are asked for.
+    /// A line for each client that is meant, in the order in which they came or are asked for. One that
+    /// has been closed, and whose thread has not ended yet, is none.
     pub fn list(&self, choice: &ClientChoice) -> String {
         let clients = match choice {
             ClientChoice::Type(kind) if *kind != ClientType::Normal => Vec::new(),
@@ -192,7 +193,8 @@ impl Clients {
                 known.filter_map(|id| registry.connected.get(id).cloned()).collect()
             }
         };
-        clients.iter().map(|client| client.line()).collect()
+        let there = clients.iter().filter(|client| !client.is_broken());
+        there.map(|client| client.line()).collect()
     }
 
     /// Closes the clients that are meant, but for `asking`, who is to get a reply first. Says how many
@@ -202,6 +204,7 @@ impl Clients {
             filter.id.is_none_or(|id| client.id == id)
                 && !(filter.skips_asking && client.id == asking)
                 && client.profile.fits(filter)
+                && !client.is_broken()
         };
         let mut meant = self.all();
         meant.retain(is_meant);

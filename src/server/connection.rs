@@ -227,6 +227,11 @@ impl Connection<'_> {
         self.engine.read(&command, id, &mut |reply| {
             protocol::encode(&command, dialect, &reply, &mut self.replies);
         });
+        self.send_much();
+    }
+
+    /// Sends what is answered, if that is worth it.
+    fn send_much(&mut self) {
         if self.replies.len() >= SEND_BYTES {
             self.outbox.send(&mut self.replies);
             self.outbox.wait_for_reader();
@@ -261,6 +266,7 @@ impl Connection<'_> {
             }
             // A HELLO among them holds from here on.
             protocol::encode_reply(self.parser.version, &item, &mut self.replies);
+            self.send_much();
         }
         close
     }

@@ -116,6 +116,7 @@ impl Running {
             max_clients: 10,
             limits: Limits::default(),
             password: None,
+            saves_at_once: false,
             shown: Vec::new(),
         };
         let server = Server::new(engine, metrics, settings).expect("descriptors");
