@@ -14,7 +14,7 @@ use double::clients::{
     History, Inbox, Random, ask, check_restarts, del, open, open_counted, options, send,
     send_beside, set, value, work,
 };
-use double::{DoubleDisk, Fault};
+use double::{DoubleDisk, Fault, WITNESS};
 use parking_lot::Mutex;
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
 use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Submission};
@@ -421,8 +421,10 @@ fn with_everysec_damage_to_a_batch_that_was_synced_and_left_alone_is_refused() {
     refuses_damage_to(&disk, 8192);
 }
 
+/// Also where the log stands alone, without the file that notes how far it was durable.
 fn refuses_damage_to(disk: &DoubleDisk, offset: usize) {
     let mut files = disk.files();
+    files.remove(Path::new(WITNESS));
     files.remove(Path::new("/log/wal_file.next"));
     files.get_mut(Path::new(ACTIVE)).expect("the active segment")[offset + 70] ^= 1;
     let started = open(&DoubleDisk::with_files(&files), Fsync::EverySecond);

@@ -359,6 +359,8 @@ fn damage_to_the_last_batch_before_a_kill_is_refused_once_another_batch_follows(
     let engine = open(&killed, Fsync::Always).expect("restart");
     assert_eq!(ask(&engine, set("key1", &expected(1))), Reply::Ok);
     let mut files = killed.files();
+    // The log alone says so.
+    files.remove(Path::new(WITNESS));
     files.remove(Path::new("/log/wal_file.next"));
     files.get_mut(Path::new(ACTIVE)).expect("the active segment")[BLOCK + 70] ^= 1;
     let error = start(&files).expect_err("damage to an acknowledged batch");
