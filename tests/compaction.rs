@@ -143,6 +143,40 @@ fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_tak
     drop(engine);
 }
 
+/// What is written while the snapshot is: it has a part of that. Where batches are not synced, the rest
+/// must be durable before the snapshot has its name.
+#[test]
+fn a_power_cut_just_after_a_snapshot_has_its_name_takes_no_part_of_a_batch() {
+    const KEYS: usize = 40;
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    let engine = Arc::new(open_counted(&disk, Fsync::Never, metrics).expect("a fresh log"));
+    let write = |engine: &Engine, text: &str| {
+        let all = (0..KEYS).map(|key| set(&format!("key{key}"), &text.repeat(20_000)));
+        send(engine, all.collect()).wait_for(KEYS);
+    };
+    write(&engine, "1");
+    let beside = engine.clone();
+    // The first frame is full: some keys are in it.
+    let act = Box::new(move || write(&beside, "2"));
+    disk.before_write_to(Path::new("/log/wal_file.snapshotting"), 4096, act);
+    disk.cut_power_after_rename_to(".snapshot");
+    engine.compact();
+    eventually("the power is cut", || disk.is_off());
+    for survive in 0..6 {
+        let mut asked = 0;
+        // Names come first.
+        let found = disk.after_power_cut(&mut || {
+            asked += 1;
+            asked <= survive
+        });
+        let found = open(&found, Fsync::Never).expect("restart");
+        let first =
+            |key: usize| value(&found, &format!("key{key}")).map(|text| text[..1].to_owned());
+        let values: BTreeSet<_> = (0..KEYS).map(first).collect();
+        assert_eq!(values.len(), 1, "{survive} names survive: {values:?}");
+    }
+}
+
 #[test]
 fn a_snapshot_that_the_device_gives_back_otherwise_than_it_was_written_counts_for_nothing() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
@@ -152,6 +186,9 @@ fn a_snapshot_that_the_device_gives_back_otherwise_than_it_was_written_counts_fo
     disk.garble(Path::new("/log/wal_file.snapshotting"));
     compact(&engine, &metrics);
     assert_eq!((metrics.compaction.done.get(), metrics.compaction.failed.get()), (0, 1));
+    eventually("what was written is deleted", || {
+        !disk.files().contains_key(Path::new("/log/wal_file.snapshotting"))
+    });
     check_restarts(&disk, &history, 1);
 }
 

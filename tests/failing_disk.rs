@@ -432,6 +432,74 @@ fn refuses_damage_to(disk: &DoubleDisk, offset: usize) {
     assert!(format!("{error:#}").contains(&format!("offset {offset}")), "{error:#}");
 }
 
+/// A start fills up what an ordered stop has cut off. The file's length is durable before a batch says
+/// how long the file is: else a power cut leaves a file that is shorter than its batches say.
+#[test]
+fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
+    for stops in 0..3 {
+        let disk = DoubleDisk::default();
+        let mut last = open(&disk, Fsync::Always).expect("a fresh log");
+        for stop in 0..stops {
+            assert_eq!(ask(&last, set(&format!("key{stop}"), "value")), Reply::Ok);
+            assert!(last.close());
+            last = open(&disk, Fsync::Always).expect("restart");
+        }
+        assert_eq!(ask(&last, set("last", "value")), Reply::Ok);
+        let found = open(&disk.after_power_cut(&mut || false), Fsync::Always)
+            .unwrap_or_else(|error| panic!("{stops} stops: {error:#}"));
+        assert_eq!(found.state().keys, stops + 1);
+        assert_eq!(value(&found, "last").as_deref(), Some("value"));
+    }
+}
+
+/// Whoever asks is told, whichever call was the first that failed: a commit, a mark that nobody waits for,
+/// a sync that nobody waits for, the end.
+#[test]
+fn a_failure_that_no_client_is_told_of_is_known_all_the_same() {
+    let knows = |engine: &Engine| engine.state().failure.is_some();
+    let wait_until_known = |engine: &Engine| {
+        while !knows(engine) {
+            std::thread::yield_now();
+        }
+        assert!(matches!(ask(engine, set("key", "refused")), Reply::NotDurable(_)));
+        assert!(!engine.close(), "a failed log is not closed in order");
+    };
+    for fsync in [Fsync::Always, Fsync::EverySecond] {
+        let disk = DoubleDisk::default();
+        let engine = open(&disk, fsync).expect("a fresh log");
+        wait_until_prepared(&disk);
+        assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
+        // The next call is the idle mark, or the sync of the second.
+        disk.fail_log(Fault::Error(ErrorKind::Other));
+        wait_until_known(&engine);
+    }
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Never).expect("a fresh log");
+    wait_until_prepared(&disk);
+    assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
+    disk.fail_log(Fault::Error(ErrorKind::Other));
+    assert!(!engine.close(), "the end has failed");
+    assert!(knows(&engine));
+}
+
+#[test]
+fn a_read_behind_a_write_that_is_refused_does_not_see_it() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    assert_eq!(ask(&engine, set("key", "durable")), Reply::Ok);
+    wait_until_prepared(&disk);
+    disk.fail_log(Fault::LostSync);
+    let get = Command::Get(b"key"[..].into());
+    let replies = send(&engine, vec![set("key", "lost"), get]).wait_for(2);
+    assert!(matches!(replies[0], Reply::NotDurable(_)), "{replies:?}");
+    assert_eq!(replies[1], Reply::Bulk(b"durable"[..].into()));
+    let reason = |reply: &Reply<'_>| match reply {
+        Reply::NotDurable(reason) => Some(reason.clone()),
+        _ => None,
+    };
+    assert_eq!(engine.state().failure, reason(&replies[0]), "INFO tells the same");
+}
+
 /// Works on a disk that fails, until the work is done; checks that nothing is acknowledged after
 /// the first refusal, and that reads go on.
 fn run_until_failure(disk: &DoubleDisk, fault: Fault, at: usize) -> History {

@@ -81,7 +81,12 @@ struct State {
     last_rename: Option<&'static str>,
     /// Writes to the file of this name put down something else.
     garbled: Option<PathBuf>,
+    /// What happens before the write to the file of this name at this offset.
+    before_write: Option<(PathBuf, u64, Act)>,
 }
+
+/// Something to be done once.
+pub type Act = Box<dyn FnOnce() + Send>;
 
 #[derive(Clone, Default)]
 struct Inode {
@@ -126,6 +131,11 @@ impl DoubleDisk {
     /// From now on writes to the file of this name say that they are done, and put down other bytes.
     pub fn garble(&self, path: &Path) {
         self.0.state.lock().garbled = Some(path.to_owned());
+    }
+
+    /// Does something before the file of this name is written to at `offset`, once.
+    pub fn before_write_to(&self, path: &Path, offset: u64, act: Act) {
+        self.0.state.lock().before_write = Some((path.to_owned(), offset, act));
     }
 
     /// Whether the power is off.
@@ -494,6 +504,17 @@ impl DiskFile for DoubleFile {
     }
 
     fn write_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
+        let is_this = |state: &State, path: &Path, at: u64| {
+            at == offset && state.names.get(path) == Some(&self.inode)
+        };
+        let mut state = self.disk.0.state.lock();
+        let due =
+            state.before_write.as_ref().is_some_and(|(path, at, _)| is_this(&state, path, *at));
+        let act = state.before_write.take_if(|_| due);
+        drop(state);
+        if let Some((_, _, act)) = act {
+            act();
+        }
         self.write_now(&mut self.disk.0.state.lock(), bytes_of(blocks), offset)
     }
 
