@@ -745,7 +745,7 @@ fn clients_are_killed_by_all_filters_at_once() {
     let here = server.address();
     let mut client = Client::connect(&server);
     let mut victims = [(); 3].map(|()| Client::connect(&server));
-    let ids = victims.each_mut().map(|victim| id(victim));
+    let ids = victims.each_mut().map(id);
     let addresses = victims.each_ref().map(|v| v.stream().local_addr().expect("an address"));
     for (filters, killed) in [
         (format!("ID {} ADDR {}", ids[0], addresses[1]), 0),
