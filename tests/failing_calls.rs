@@ -192,8 +192,16 @@ fn files(scenario: &Scenario, dir: &Path) -> Vec<PathBuf> {
     if !scenario.only.is_empty() {
         return scenario.only.iter().map(|name| dir.join(name)).collect();
     }
-    let suffixes =
-        ["", ".next", ".lock", ".imported", ".importing", ".0000000001.log", ".0000000002.log"];
+    let suffixes = [
+        "",
+        ".next",
+        ".lock",
+        ".durable",
+        ".imported",
+        ".importing",
+        ".0000000001.log",
+        ".0000000002.log",
+    ];
     let mut files: Vec<PathBuf> =
         suffixes.iter().map(|suffix| dir.join(format!("wal_file{suffix}"))).collect();
     files.push(dir.to_owned());
@@ -202,12 +210,12 @@ fn files(scenario: &Scenario, dir: &Path) -> Vec<PathBuf> {
 }
 
 fn lay_out(before: Before, dir: &Path, journal: &mut Journal) {
+    fs::create_dir(dir).expect("a new directory");
     let rounds = match before {
         Before::Nothing => return,
         Before::Log => SHORT,
         Before::Interrupted => OVER_A_SEGMENT,
         Before::Foreign => {
-            fs::create_dir(dir).expect("a new directory");
             return journal.write_foreign(&dir.join("wal_file"));
         }
     };

@@ -46,6 +46,7 @@ fn after_a_lost_write_a_restart_shows_what_the_device_holds() {
 
 fn check(device: &Device, flags: &[&str]) {
     let dir = device.mounted.join("log");
+    fs::create_dir(&dir).expect("a new directory");
     let server = Server::start(&dir, flags);
     let mut client = Client::connect(&server);
     assert_eq!(client.ask(&format!("SET 0 {}", value(0))), "+OK");
