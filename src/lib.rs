@@ -50,6 +50,7 @@
 //! |--------|----------------|
 //! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
 //! | [`sync`] | the locks and threads by which threads wait for each other, and their stand-ins for a checker |
+//! | [`messages`] | what the server has to say, on its way to stderr |
 //! | [`glob`], [`decimal`], [`quote`] | patterns of keys; numbers with decimals; any bytes as one word |
 //! | [`protocol`] | bytes to commands, replies to bytes |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
@@ -77,6 +78,10 @@
 //! | `watch` | [`wal::watch`] | notes elsewhere how far the log is durable; looks after the lock file |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
+//! | `messages` | [`messages`] | writes to stderr, so that nobody else waits for it |
+//!
+//! Where another thread might wait for one of these for ever, a panic in it ends the process
+//! ([`sync::spawn_vital`]); in a client's thread it closes that client.
 
 pub mod command;
 pub mod config;
@@ -86,6 +91,7 @@ pub mod entry;
 #[doc = include_str!("failures.md")]
 pub mod failures {}
 pub mod glob;
+pub mod messages;
 pub mod metrics;
 pub mod protocol;
 pub mod quote;

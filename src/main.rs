@@ -11,6 +11,7 @@ use anyhow::Context;
 
 use post_gres_rs::config::Config;
 use post_gres_rs::engine::{self, Engine, NotCompacted};
+use post_gres_rs::messages;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::protocol;
 use post_gres_rs::server::{Server, Shutdown};
@@ -22,17 +23,22 @@ fn main() -> ExitCode {
     let config = Config::from_args();
     // A tool answers on stdout; what the log has to say on the way is of interest only if bad.
     let level = if config.tool().is_some() { "warn" } else { "info" };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
-    if let Some(tool) = config.tool() {
-        return tools::run(tool);
+    if let Err(error) = messages::start(level) {
+        eprintln!("post-gres-rs: cannot start the messages thread: {error}");
+        return ExitCode::FAILURE;
     }
-    match serve(&config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let code = match (Shutdown::survive_signals(), config.tool()) {
+        (Err(error), _) => fail(&error),
+        (Ok(()), Some(tool)) => tools::run(tool),
+        (Ok(()), None) => serve(&config).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS),
+    };
+    log::logger().flush();
+    code
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    log::error!("{error:#}");
+    ExitCode::FAILURE
 }
 
 fn serve(config: &Config) -> anyhow::Result<()> {

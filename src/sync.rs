@@ -6,6 +6,8 @@
 //! can try thousands of schedules of the same code. What nobody waits for (atomic counters, the
 //! locks of the store) stays as it is: no thread gives way while it holds one.
 
+use std::io;
+
 #[cfg(not(shuttle))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard};
 #[cfg(not(shuttle))]
@@ -15,6 +17,33 @@ pub use std::thread;
 pub use checked::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub use shuttle::thread;
+
+/// Starts a thread that others wait for. If it panics the process ends, and says why: nobody is left waiting
+/// for what will never come (promise 9), and what was acknowledged is on disk. A client's thread is no such
+/// thread; its panic takes its own client along and nobody else.
+pub fn spawn_vital(
+    name: &'static str,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(move || {
+        let _guard = AbortOnPanic(name);
+        work();
+    })
+}
+
+/// Ends the process if it is dropped by a panic, and names the thread that did it.
+pub struct AbortOnPanic(pub &'static str);
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let name = self.0;
+            log::error!("the {name} thread panicked; aborting so that nobody waits for it in vain");
+            log::logger().flush();
+            std::process::abort();
+        }
+    }
+}
 
 /// Runs `scenario` in a number of schedules, each decided by a seed, which is printed; `TEST_SEED`
 /// in the environment brings back an earlier one. Half of them change threads at random, half

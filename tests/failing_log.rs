@@ -6,17 +6,14 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::Command;
-
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use common::{Client, Server, command, eventually};
+use common::{Client, Server, eventually};
 
 #[test]
 fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = start_ignoring_limits(dir.path());
+    let server = Server::start(dir.path(), &[]);
     let mut clients: Vec<Client> = (0..20).map(|_| Client::connect(&server)).collect();
     assert_eq!(clients[0].ask("SET a 1"), "+OK");
     assert_eq!(clients[0].ask("SET b 1"), "+OK");
@@ -62,7 +59,7 @@ fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
 #[test]
 fn a_failure_that_a_compaction_meets_on_an_idle_server_is_in_info_at_once() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = start_ignoring_limits(dir.path());
+    let server = Server::start(dir.path(), &[]);
     let mut client = Client::connect(&server);
     assert_eq!(client.ask("SET a 1"), "+OK");
     eventually("the next segment is there, and the log is marked as idle", || {
@@ -91,14 +88,7 @@ fn assert_told(client: &mut Client) {
     assert_eq!(client.ask("BGREWRITEAOF"), refusal);
 }
 
-/// A process that does not ignore SIGXFSZ ends by it where the limit is met.
-fn start_ignoring_limits(dir: &Path) -> Server {
-    let plain = command(dir, &[]);
-    let mut ignoring = Command::new("sh");
-    ignoring.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]).arg(plain.get_program());
-    Server::spawn(ignoring.args(plain.get_args())).expect("the server starts")
-}
-
+/// SIGXFSZ comes with each write over the limit, and ends a process that does not see to it.
 fn limit_file_size(server: &Server, current: Option<u64>) {
     let limit = Rlimit { current, maximum: None };
     prlimit(Some(server.pid()), Resource::Fsize, limit).expect("our own child");

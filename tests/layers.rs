@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("entry", &[]),
     ("sync", &[]),
+    ("messages", &[]),
     ("decimal", &[]),
     ("command", &["decimal", "entry"]),
     ("record", &["command", "entry"]),
@@ -15,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("quote", &[]),
     ("protocol", &["command", "decimal", "entry", "glob", "quote"]),
     ("store", &["command", "entry"]),
-    ("wal", &[]),
+    ("wal", &["sync"]),
     ("metrics", &["command"]),
     (
         "engine",
@@ -75,6 +76,25 @@ fn every_file_says_what_it_is_for_and_nothing_unwraps() {
         assert!(!code(&text).contains(".unwrap()"), "{path:?} unwraps");
         let may = usize::from(path.ends_with("server/preemption.rs"));
         assert!(code(&text).matches("unsafe ").count() <= may, "{path:?} is unsafe");
+    }
+}
+
+/// Everywhere else a panic would leave those who wait for the thread waiting for ever.
+#[test]
+fn every_thread_but_a_clients_ends_the_process_by_its_panic() {
+    let starts = |text: &str| {
+        let ways = ["thread::Builder", "thread::spawn", ".spawn(", ".spawn_scoped("];
+        ways.iter().map(|way| text.matches(way).count()).sum::<usize>()
+    };
+    for path in sources() {
+        let may = match path.file_name().and_then(|name| name.to_str()) {
+            // The mechanism; a thread that nobody waits for; those of clients; those whose panic is handed on.
+            Some("sync.rs" | "messages.rs" | "loader.rs") => 2,
+            Some("mod.rs") if path.ends_with("server/mod.rs") => 2,
+            Some("schedules.rs") => usize::MAX,
+            _ => 0,
+        };
+        assert!(starts(&code(&read(&path))) <= may, "{path:?} starts a thread");
     }
 }
 

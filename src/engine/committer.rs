@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::commit_path::CommitPath;
 use super::queue::{Pushed, Taken};
 use super::{Fsync, Shared, Submission, processor};
-use crate::sync::Mutex;
+use crate::sync::{AbortOnPanic, Mutex};
 use crate::wal::Wal;
 
 /// Commits what is submitted.
@@ -35,8 +35,6 @@ impl Committer {
 
     /// What the thread does: works until the queue is closed and empty, then closes the log.
     pub fn run(&self) {
-        // Everyone waits for this thread. If it ends by a bug, nobody may be left waiting.
-        let guard = AbortOnPanic;
         self.processor.into_iter().for_each(processor::keep_to);
         let mut taken = Vec::new();
         loop {
@@ -49,14 +47,11 @@ impl Committer {
         }
         self.path.lock().close();
         self.shared.replies.close();
-        std::mem::forget(guard);
     }
 
     /// What the thread does that sends replies beside it, until that has ended.
     pub fn help(&self) {
-        let guard = AbortOnPanic;
         self.shared.replies.help();
-        std::mem::forget(guard);
     }
 
     /// Sees to it that a submission is committed and answered, or gives it back if the queue is
@@ -71,26 +66,13 @@ impl Committer {
             Pushed::Leads(submission) => {
                 let mut path = self.path.lock();
                 // After the lock, so that a panic ends the process before anyone else has it.
-                let guard = AbortOnPanic;
+                let _guard = AbortOnPanic("committing");
                 let rest = path.run_one(submission);
                 let has_duty = path.next_duty().is_some();
                 drop(path);
                 self.shared.queue.step_down(rest, has_duty);
-                std::mem::forget(guard);
             }
         }
         Ok(())
-    }
-}
-
-/// Ends the process if it is dropped, which only a panic does.
-struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        log::error!(
-            "who commits or replies panicked; the process ends so that nobody waits for it"
-        );
-        std::process::abort();
     }
 }

@@ -43,8 +43,8 @@ use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::record;
 use crate::store::Store;
-use crate::sync::Mutex;
-use crate::sync::thread::{self, JoinHandle};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Mutex, spawn_vital};
 use crate::wal::disk::Disk;
 use crate::wal::health::Health;
 use crate::wal::lock::Lock;
@@ -350,13 +350,11 @@ impl Engine {
             compaction.stop();
         }
         for thread in self.helpers.lock().drain(..) {
-            if thread.join().is_err() {
-                log::error!("a thread beside the committer panicked");
-            }
+            thread.join().expect("its panic ends the process");
         }
         self.shared.queue.close();
         for thread in self.committing.lock().drain(..) {
-            thread.join().expect("the committer aborts the process rather than panic");
+            thread.join().expect("its panic ends the process");
         }
         self.shared.health.failure().is_none()
     }
@@ -403,11 +401,11 @@ pub enum NotCompacted {
     Closed(Arc<str>),
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name(name.into())
-        .spawn(work)
-        .with_context(|| format!("cannot start the {name} thread"))
+fn spawn(
+    name: &'static str,
+    work: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    spawn_vital(name, work).with_context(|| format!("cannot start the {name} thread"))
 }
 
 /// Takes the lock of the log at `path`; its directory has to be there, or may be made.

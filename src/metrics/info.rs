@@ -128,6 +128,7 @@ impl Metrics {
                 ("instantaneous_input_kbps", &kibibytes(self.input_rate.per_second(input))),
                 ("instantaneous_output_kbps", &kibibytes(self.output_rate.per_second(output))),
                 ("rejected_connections", &self.rejected_connections.get()),
+                ("acl_access_denied_auth", &self.failed_logins.get()),
                 ("expired_keys", &self.expired.get()),
                 ("evicted_keys", &0),
                 ("keyspace_hits", &self.hits.get()),

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub total_connections: Counter,
     /// Connections turned away for their number.
     pub rejected_connections: Counter,
+    /// Logins that failed.
+    pub failed_logins: Counter,
     /// Commands answered.
     pub answered: Counter,
     /// The same, for each command.

@@ -233,8 +233,11 @@ impl Clients {
         let deadline = Instant::now() + patience;
         let all_left = |registry: &Registry| registry.connected.is_empty();
         while !all_left(&registry) && !self.left.wait_until(&mut registry, deadline).timed_out() {}
+        if !registry.connected.is_empty() {
+            log::info!("{} clients are cut off", registry.connected.len());
+        }
         for outbox in registry.connected.values() {
-            log::info!("client {}: cut off, it does not read its replies", outbox.id);
+            log::debug!("client {}: cut off, it does not read its replies", outbox.id);
             outbox.abandon();
         }
         let threads: Vec<_> = registry.threads.drain().collect();

@@ -166,7 +166,8 @@ impl Connection<'_> {
                     }
                 }
                 Parsed::Http => {
-                    log::warn!("client {}: closed, it speaks HTTP", self.outbox.id);
+                    let complain = || format!("client {}: closed, it speaks HTTP", self.outbox.id);
+                    self.session.shared.speak_http.say(log::Level::Warn, complain);
                     self.outbox.abandon();
                     break End::Left;
                 }

@@ -7,10 +7,12 @@
 mod clients;
 mod connection;
 mod flusher;
+mod logins;
 mod outbox;
 mod preemption;
 #[cfg(all(test, shuttle))]
 mod schedules;
+mod seldom;
 mod session;
 mod shutdown;
 
@@ -20,7 +22,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
@@ -30,10 +32,12 @@ use crate::engine::{Engine, Room};
 use crate::entry::now_millis;
 use crate::metrics::{Facts, Metrics};
 use crate::protocol::Limits;
-use crate::sync::thread;
+use crate::sync::{spawn_vital, thread};
 use clients::{Clients, Profile};
 use flusher::Flusher;
+use logins::Logins;
 use outbox::Outbox;
+use seldom::Seldom;
 
 /// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their
 /// data on the heap; only the pages that are touched take up memory. (Seen at most, in a debug build whose
@@ -51,9 +55,6 @@ const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// How long clients have to read their last replies when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
-
-/// With more clients than this, their coming and going is no news.
-const NEWSWORTHY_CLIENTS: u64 = 1000;
 
 /// A server on its listener.
 pub struct Server {
@@ -102,6 +103,11 @@ struct Shared {
     metrics: Arc<Metrics>,
     settings: Settings,
     clients: Clients,
+    logins: Logins,
+    /// Says that a client is turned away.
+    turned_away: Seldom,
+    /// Says that one is closed because it speaks HTTP.
+    speak_http: Seldom,
     port: AtomicU16,
     /// In milliseconds of Unix time.
     started_at: i64,
@@ -158,9 +164,17 @@ impl Server {
         settings: Settings,
     ) -> anyhow::Result<Server> {
         let flusher = Arc::new(Flusher::new().context("cannot watch sockets")?);
-        let (clients, port) = (Clients::default(), AtomicU16::new(0));
-        let started_at = now_millis();
-        let shared = Arc::new(Shared { engine, metrics, settings, clients, port, started_at });
+        let shared = Arc::new(Shared {
+            engine,
+            metrics,
+            settings,
+            clients: Clients::default(),
+            logins: Logins::default(),
+            turned_away: Seldom::default(),
+            speak_http: Seldom::default(),
+            port: AtomicU16::new(0),
+            started_at: now_millis(),
+        });
         Ok(Server { shared, flusher })
     }
 
@@ -187,22 +201,18 @@ impl Server {
         self.shared.port.store(address.port(), Ordering::Relaxed);
         log::info!("listening on {address}");
         let flusher = self.flusher.clone();
-        let flusher_thread = thread::Builder::new()
-            .name("flusher".into())
-            .spawn(move || flusher.run())
+        let flusher_thread = spawn_vital("flusher", move || flusher.run())
             .context("cannot start the flusher thread")?;
         self.accept_all(listener, shutdown);
         self.shared.clients.stop(STOP_PATIENCE);
         self.flusher.stop();
-        if flusher_thread.join().is_err() {
-            log::error!("the flusher panicked");
-        }
+        flusher_thread.join().expect("its panic ends the process");
         Ok(())
     }
 
     fn accept_all(&self, listener: &TcpListener, shutdown: &Shutdown) {
         let mut next_id = 1;
-        let mut last_complaint = None;
+        let cannot_accept = Seldom::default();
         while !shutdown.is_asked() {
             match listener.accept() {
                 Ok(_) if shutdown.is_asked() => return,
@@ -215,11 +225,8 @@ impl Server {
                 // No descriptors, no memory: clients that leave give some back. Until then the
                 // others wait in the kernel's queue.
                 Err(error) => {
-                    let now = Instant::now();
-                    if last_complaint.is_none_or(|at| now - at > Duration::from_secs(1)) {
-                        log::error!("cannot accept a client, trying on: {error}");
-                        last_complaint = Some(now);
-                    }
+                    let complain = || format!("cannot accept a client, trying on: {error}");
+                    cannot_accept.say(log::Level::Error, complain);
                     shutdown.wait(ACCEPT_PAUSE);
                 }
             }
@@ -228,11 +235,13 @@ impl Server {
     }
 
     fn admit(&self, id: u64, socket: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
-        let Shared { metrics, settings, clients, .. } = &*self.shared;
+        let Shared { metrics, settings, clients, turned_away, .. } = &*self.shared;
         metrics.total_connections.add(1);
         if clients.count() >= settings.max_clients {
             metrics.rejected_connections.add(1);
-            log::warn!("{address}: turned away, there are {} clients", settings.max_clients);
+            let most = settings.max_clients;
+            let complain = || format!("{address}: turned away, there are {most} clients");
+            turned_away.say(log::Level::Warn, complain);
             return self.turn_away(&socket, "-ERR max number of clients reached\r\n");
         }
         // Replies are sent when they are ready; waiting to fill a packet only delays them.
@@ -256,7 +265,8 @@ impl Server {
                 .spawn(move || client.run())
         });
         if let Err(error) = admitted {
-            log::error!("{address}: turned away, no thread can be started: {error}");
+            let complain = || format!("{address}: turned away, no thread can be started: {error}");
+            turned_away.say(log::Level::Error, complain);
             metrics.rejected_connections.add(1);
             self.turn_away(outbox.socket(), "-ERR max number of clients reached\r\n");
         }
@@ -288,9 +298,8 @@ impl Client {
 
     fn report(&self, what: &str) {
         let now = self.shared.metrics.connected_clients.get();
-        let level = if now > NEWSWORTHY_CLIENTS { log::Level::Debug } else { log::Level::Info };
         let Outbox { id, profile, .. } = &*self.outbox;
-        log::log!(level, "client {id} {what} from {}, {now} clients", profile.address);
+        log::debug!("client {id} {what} from {}, {now} clients", profile.address);
     }
 }
 

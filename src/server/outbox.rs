@@ -13,7 +13,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -174,6 +174,14 @@ impl Outbox {
         while !state.broken && (state.queued_operations > 0 || !state.unsent.is_empty()) {
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Waits so long, or until the client is closed; says whether it is still there.
+    pub fn pause(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.broken && !self.changed.wait_until(&mut state, deadline).timed_out() {}
+        !state.broken
     }
 
     /// Whether nothing can be sent any more.

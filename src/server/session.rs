@@ -32,7 +32,7 @@ pub const REDIS_VERSION: &str = "7.2.4";
 /// - Where `no_database` is set, the client believes to be in a database that there is not: whatever is
 ///   about data is answered with this error, lest it happen in database 0.
 pub struct Session<'a> {
-    shared: &'a Shared,
+    pub(super) shared: &'a Shared,
     outbox: &'a Arc<Outbox>,
     authenticated: bool,
     transaction: Option<Transaction>,
@@ -360,8 +360,13 @@ impl<'a> Session<'a> {
         parser: &mut Parser,
     ) -> Result<(), Reply<'static>> {
         let expected = self.shared.settings.password.as_deref();
-        let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
-        if user != USER.as_bytes() || !fits {
+        let is_right = || {
+            let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
+            user == USER.as_bytes() && fits
+        };
+        let address = self.outbox.profile.address;
+        if !self.shared.logins.judge(address, is_right, |time| self.outbox.pause(time)) {
+            self.shared.metrics.failed_logins.add(1);
             return Err(error("WRONGPASS invalid username-password pair or user is disabled."));
         }
         self.authenticated = true;

@@ -1,22 +1,35 @@
-//! The order to stop, from a signal or from a test; and the other signal, SIGUSR1, which asks for a
-//! compaction of the log.
+//! The order to stop, from a signal or from a test; the other signals, of which SIGUSR1 asks for a
+//! compaction of the log, and the rest for nothing.
 //!
-//! The first SIGINT or SIGTERM stops the server in order; the second ends the process at once,
-//! which loses nothing that was acknowledged.
+//! The first SIGINT or SIGTERM stops the server in order. Another one within [`SAME_WISH`] is the same
+//! wish; a later one ends the process at once, which loses nothing that was acknowledged. Signals that end a
+//! program by default, and that a server gets without anybody wanting its end, are survived.
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{
+    SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGXCPU, SIGXFSZ,
+};
 use signal_hook::iterator::Signals;
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, spawn_vital};
 
 /// The exit code of a process that was told twice to stop: that of one ended by SIGINT in a shell.
 const IMPATIENT_EXIT: i32 = 130;
+
+/// `timeout` signals its child and then the group that the child is in, and a shell may do the same: so
+/// two signals come for one wish, microseconds apart. A person who means it takes longer than this.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// A closed terminal, a reload of something else, a timer, and a file that has become too large: that is an
+/// error of the write (EFBIG) like any other.
+const SURVIVED: &[i32] =
+    &[SIGHUP, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPIPE, SIGXCPU, SIGXFSZ];
 
 /// Shared by everyone who asks or has to know.
 #[derive(Clone, Default)]
@@ -58,6 +71,16 @@ impl Shutdown {
         }
     }
 
+    /// From now on the signals that are to be survived are. Before any file is written, and for tools too.
+    pub fn survive_signals() -> anyhow::Result<()> {
+        for &signal in SURVIVED {
+            // A handler that does nothing of interest; no system call is interrupted by it (SA_RESTART).
+            signal_hook::flag::register(signal, Arc::default())
+                .with_context(|| format!("cannot survive signal {signal}"))?;
+        }
+        Ok(())
+    }
+
     /// Starts the `signals` thread, which asks at the first SIGINT or SIGTERM, and calls `compact` at
     /// SIGUSR1.
     pub fn on_signals(
@@ -69,25 +92,31 @@ impl Shutdown {
         let mut signals =
             Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("cannot wait for signals")?;
         let shutdown = self.clone();
-        std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                for signal in signals.forever() {
-                    let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
-                    if signal == SIGUSR1 {
-                        log::info!("{name}: a compaction is asked for");
-                        compact();
-                        continue;
+        spawn_vital("signals", move || {
+            let mut asked_at: Option<Instant> = None;
+            for signal in signals.forever() {
+                let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
+                if signal == SIGUSR1 {
+                    log::info!("{name}: a compaction is asked for");
+                    compact();
+                    continue;
+                }
+                match asked_at {
+                    None => {
+                        log::info!("{name}: stopping");
+                        shutdown.ask(&listener);
+                        asked_at = Some(Instant::now());
                     }
-                    if shutdown.is_asked() {
+                    Some(at) if at.elapsed() < SAME_WISH => log::info!("{name} again: stopping"),
+                    Some(_) => {
                         log::warn!("{name} again: ending at once");
+                        log::logger().flush();
                         std::process::exit(IMPATIENT_EXIT);
                     }
-                    log::info!("{name}: stopping");
-                    shutdown.ask(&listener);
                 }
-            })
-            .context("cannot start the signals thread")?;
+            }
+        })
+        .context("cannot start the signals thread")?;
         Ok(())
     }
 }

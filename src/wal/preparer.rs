@@ -13,13 +13,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::disk::{Access, Disk, DiskFile};
 use super::segment::{LARGE_PIECE, Names, SMALL_PIECE, Segment};
+use crate::sync::spawn_vital;
+use crate::sync::thread::JoinHandle;
 
 /// How long to wait before another attempt where the disk is full: often enough that freed space
 /// is found before the running segment ends, seldom enough to be no load.
@@ -75,9 +76,8 @@ impl Preparer {
         let (state, changed, used) = (Mutex::new(state), Condvar::new(), 0.into());
         let shared = Arc::new(Shared { state, changed, used });
         let for_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("segments".into())
-            .spawn(move || run(&for_thread, &*disk, &names, access))?;
+        let run = move || run(&for_thread, &*disk, &names, access);
+        let thread = spawn_vital("segments", run)?;
         Ok(Preparer { shared, thread: Some(thread) })
     }
 
@@ -127,10 +127,8 @@ impl Preparer {
     pub fn stop(&mut self) {
         self.shared.state.lock().stop = true;
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the segments thread panicked");
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("its panic ends the process");
         }
     }
 }

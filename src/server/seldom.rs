@@ -1,0 +1,39 @@
+//! Messages that clients can cause as often as they like: each kind is said once in a while, with the number of
+//! those that were not.
+
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::sync::Mutex;
+
+/// How often one kind of message is said at most: often enough to see when it begins and ends.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One kind of message.
+#[derive(Default)]
+pub struct Seldom(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl Seldom {
+    /// Says `message`, or only counts it.
+    pub fn say(&self, level: Level, message: impl FnOnce() -> String) {
+        let mut state = self.0.lock();
+        if state.last.is_some_and(|last| last.elapsed() < INTERVAL) {
+            state.suppressed += 1;
+            return;
+        }
+        state.last = Some(Instant::now());
+        let suppressed = std::mem::take(&mut state.suppressed);
+        drop(state);
+        match suppressed {
+            0 => log::log!(level, "{}", message()),
+            more => log::log!(level, "{} (and {more} more like it before)", message()),
+        }
+    }
+}
