@@ -160,7 +160,7 @@ fn a_power_cut_just_after_a_snapshot_has_its_name_takes_no_part_of_a_batch() {
     let act = Box::new(move || write(&beside, "2"));
     disk.before_write_to(Path::new("/log/wal_file.snapshotting"), 4096, act);
     disk.cut_power_after_rename_to(".snapshot");
-    engine.compact();
+    engine.compact().expect("asked for");
     eventually("the power is cut", || disk.is_off());
     for survive in 0..6 {
         let mut asked = 0;

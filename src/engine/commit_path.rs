@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use super::batch::Batch;
 use super::window::Window;
 use super::write::carry_out;
-use super::{Fsync, IDLE_BEFORE_MARK, Operation, Shared, Submission, count, push_record};
+use super::{
+    Fsync, IDLE_BEFORE_MARK, Operation, Recipient, Shared, Submission, count, push_record,
+};
 use crate::command::Reply;
 use crate::entry::now_millis;
 use crate::wal::{Failure, Wal};
@@ -22,8 +24,12 @@ use crate::wal::{Failure, Wal};
 /// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
 const BATCH_BYTES: usize = 1 << 20;
 
-/// How often the log is synced with `-fsync everysec`.
+/// How often the log is synced with `-fsync everysec`, on a thread of its own.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A sync that takes longer is waited for, as Redis does, so that no more can be lost than was written
+/// until then.
+const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a batch needs on its way.
 pub struct CommitPath {
@@ -97,8 +103,9 @@ impl CommitPath {
     /// When there is something to do even if nobody asks for anything.
     pub fn next_duty(&self) -> Option<Instant> {
         let wal = self.wal.as_ref().filter(|wal| wal.failure().is_none())?;
-        let sync = (self.fsync == Fsync::EverySecond && wal.has_unsynced())
-            .then_some(self.last_sync + SYNC_INTERVAL);
+        let is_due =
+            self.fsync == Fsync::EverySecond && wal.has_unsynced() && wal.syncing_since().is_none();
+        let sync = is_due.then_some(self.last_sync + SYNC_INTERVAL);
         let mark =
             (!wal.is_marked() && !wal.has_unsynced()).then_some(self.idle_since + IDLE_BEFORE_MARK);
         sync.or(mark)
@@ -120,6 +127,7 @@ impl CommitPath {
     /// Says until when to let those queue again who were answered, where that pays.
     fn run_batch(&mut self) -> Option<Instant> {
         assert!(!self.closed, "what comes now would be acknowledged and not be in the log");
+        self.settle();
         if let (Some(wal), Some(compaction)) = (&mut self.wal, &self.shared.compaction) {
             compaction.between_batches(wal);
         }
@@ -253,6 +261,7 @@ impl CommitPath {
         }
     }
 
+    /// Begins a sync beside the batches, if it is time.
     fn sync_if_due(&mut self) {
         let Some(wal) = &mut self.wal else {
             return;
@@ -260,14 +269,53 @@ impl CommitPath {
         let due = self.fsync == Fsync::EverySecond
             && wal.has_unsynced()
             && wal.failure().is_none()
+            && wal.syncing_since().is_none()
             && self.last_sync.elapsed() >= SYNC_INTERVAL;
         if !due {
             return;
         }
-        if wal.sync().is_ok() {
-            self.shared.metrics.syncs.add(1);
-            self.shared.metrics.durable_lsn.set(wal.durable_lsn());
-        }
         self.last_sync = Instant::now();
+        let shared = self.shared.clone();
+        // The log keeps a failure; INFO and the next batch ask it.
+        let _ = wal.begin_sync(Box::new(move || {
+            // An empty submission wakes the committer up, who takes notice.
+            let wake = Submission { recipient: Arc::new(Nobody), operations: Vec::new() };
+            if shared.queue.push(wake).is_err() {
+                log::debug!("the sync ended during the stop, which waits for it");
+            }
+        }));
+        self.shared.metrics.running_syncs.set(u64::from(wal.syncing_since().is_some()));
     }
+
+    /// Takes notice of a sync beside the batches that has ended, or has taken too long.
+    fn settle(&mut self) {
+        let Some(wal) = &mut self.wal else {
+            return;
+        };
+        let Some(since) = wal.syncing_since().filter(|_| wal.failure().is_none()) else {
+            return;
+        };
+        let metrics = &self.shared.metrics;
+        let settled = match wal.settle() {
+            Ok(false) if since.elapsed() > SYNC_PATIENCE => {
+                metrics.delayed_syncs.add(1);
+                wal.wait_for_sync().map(|()| true)
+            }
+            settled => settled,
+        };
+        if wal.syncing_since().is_none() {
+            metrics.running_syncs.set(0);
+        }
+        if settled.is_ok_and(|settled| settled) {
+            metrics.syncs.add(1);
+            metrics.durable_lsn.set(wal.durable_lsn());
+        }
+    }
+}
+
+/// Waits for no reply.
+struct Nobody;
+
+impl Recipient for Nobody {
+    fn deliver(self: Arc<Self>, _: &[Operation]) {}
 }

@@ -46,6 +46,10 @@ pub struct Metrics {
     pub log_bytes: Counter,
     /// Times the log was synced for a client.
     pub syncs: Counter,
+    /// 1 while a sync goes on beside the batches.
+    pub running_syncs: Counter,
+    /// How often a batch had to wait for such a sync.
+    pub delayed_syncs: Counter,
     /// The last LSN on disk.
     pub durable_lsn: Counter,
     /// Compactions of the log.

@@ -28,6 +28,7 @@ pub mod salvage;
 pub mod segment;
 pub mod snapshot;
 pub mod survey;
+pub mod syncer;
 pub mod torn;
 pub mod watch;
 pub mod witness;
@@ -46,6 +47,7 @@ use lock::Lock;
 use preparer::Preparer;
 use recovery::Replay;
 use segment::{LARGE_PIECE, Names, Segment};
+use syncer::{Syncer, WhenDone};
 use watch::Watch;
 use witness::Known;
 
@@ -72,7 +74,7 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 pub enum SyncPolicy {
     /// Before anyone is told that it is.
     Always,
-    /// Whenever [`Wal::sync`] is called.
+    /// Whenever [`Wal::sync`] or [`Wal::begin_sync`] is called.
     Later,
 }
 
@@ -142,6 +144,10 @@ pub struct Wal {
     preparer: Option<Preparer>,
     /// None as long.
     watch: Option<Watch>,
+    /// None before the first sync beside the batches.
+    syncer: Option<Syncer>,
+    /// When the sync was begun that is not taken notice of yet.
+    syncing_since: Option<Instant>,
     frame: BlockBuffer,
     records: u32,
     next_lsn: u64,
@@ -259,6 +265,8 @@ impl Wal {
             segment,
             preparer: None,
             watch: None,
+            syncer: None,
+            syncing_since: None,
             frame,
             records: 0,
             next_lsn,
@@ -310,10 +318,68 @@ impl Wal {
     /// Makes all batches durable.
     pub fn sync(&mut self) -> Result<(), Failure> {
         self.unless_failed(|wal| {
+            wal.finish_sync()?;
             wal.segment.sync()?;
             wal.durable_lsn = wal.next_lsn - 1;
             Ok(())
         })
+    }
+
+    /// Begins to make all batches durable, beside those that follow, unless that is going on already.
+    /// `when_done` is called when it has ended; then [`Wal::settle`] is to be called.
+    pub fn begin_sync(&mut self, when_done: WhenDone) -> Result<(), Failure> {
+        if self.syncing_since.is_some() {
+            return Ok(());
+        }
+        let syncer = match self.syncer.take().map_or_else(Syncer::start, Ok) {
+            Ok(syncer) => syncer,
+            Err(error) => {
+                log::warn!("writers wait for a sync, no thread can be started for it: {error}");
+                return self.sync();
+            }
+        };
+        let begun = self.unless_failed(|wal| {
+            syncer.begin(wal.segment.file(), wal.next_lsn - 1, when_done);
+            wal.syncing_since = Some(Instant::now());
+            Ok(())
+        });
+        self.syncer = Some(syncer);
+        begun
+    }
+
+    /// When the sync was begun that goes on beside the batches, if one does.
+    pub fn syncing_since(&self) -> Option<Instant> {
+        self.syncing_since
+    }
+
+    /// Takes notice of a sync beside the batches, if it has ended; says whether it has.
+    pub fn settle(&mut self) -> Result<bool, Failure> {
+        let ended = self.syncer.as_ref().and_then(Syncer::result);
+        ended.map_or(Ok(false), |ended| {
+            self.unless_failed(|wal| wal.note_synced(ended).map(|()| true))
+        })
+    }
+
+    /// The same, and waits for its end.
+    pub fn wait_for_sync(&mut self) -> Result<(), Failure> {
+        self.unless_failed(Wal::finish_sync)
+    }
+
+    /// Before the file is synced by anyone else: of two who sync it, the kernel tells only one of an error.
+    fn finish_sync(&mut self) -> io::Result<()> {
+        match (&self.syncer, self.syncing_since) {
+            (Some(syncer), Some(_)) => {
+                let ended = syncer.wait();
+                self.note_synced(ended)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_synced(&mut self, ended: io::Result<u64>) -> io::Result<()> {
+        self.syncing_since = None;
+        self.durable_lsn = self.durable_lsn.max(ended?);
+        Ok(())
     }
 
     /// Whether there are batches that a power cut could take.

@@ -49,6 +49,7 @@ impl Wal {
     /// recognised by its header. The directory is synced after each, because without a journal
     /// the second rename could reach the disk alone, and take the old segment's only name.
     pub(super) fn rotate(&mut self, preparer: &Preparer) -> io::Result<()> {
+        self.finish_sync()?;
         self.segment.sync()?;
         self.durable_lsn = self.next_lsn - 1;
         let old = *self.segment.header();

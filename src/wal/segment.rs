@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::disk::{Access, Disk, DiskFile};
@@ -147,7 +148,7 @@ impl Names {
 ///   next batch replaces.
 /// - `last_checksum` is that of the last batch before `end`, or of the segment before.
 pub struct Segment {
-    file: Box<dyn DiskFile>,
+    file: Arc<dyn DiskFile>,
     header: SegmentHeader,
     end: u64,
     len: u64,
@@ -181,6 +182,7 @@ impl Segment {
         block.extend_from_slice(&header.encode(MAGIC));
         file.write_synced_at(block.padded(), 0)?;
         let last_checksum = header.previous_checksum;
+        let file = file.into();
         Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
     }
 
@@ -193,7 +195,7 @@ impl Segment {
         filled: u64,
     ) -> Segment {
         let len = filled.next_multiple_of(BLOCK_BYTES as u64);
-        Segment { file, header, end, len, last_checksum }
+        Segment { file: file.into(), header, end, len, last_checksum }
     }
 
     /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
@@ -216,6 +218,11 @@ impl Segment {
         }
         self.len = self.len.max(len);
         Ok(())
+    }
+
+    /// Its file, to be synced on another thread.
+    pub fn file(&self) -> Arc<dyn DiskFile> {
+        self.file.clone()
     }
 
     /// What the segment says of itself.

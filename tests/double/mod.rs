@@ -72,6 +72,10 @@ struct State {
     commit_takes: Duration,
     /// While set, a commit waits.
     gate_closed: bool,
+    /// While set, a sync of the thread that syncs beside the batches waits.
+    syncer_held: bool,
+    /// The thread whose next call panics.
+    panics_in: Option<String>,
     waiting_at_gate: usize,
     /// How many more segments may be prepared; any number if it is `None`.
     preparations: Option<usize>,
@@ -170,7 +174,18 @@ impl DoubleDisk {
         self.0.gate_changed.notify_all();
     }
 
-    /// Waits until a commit waits at the gate.
+    /// Holds the syncs that go on beside the batches, or lets them pass.
+    pub fn hold_syncer(&self, held: bool) {
+        self.0.state.lock().syncer_held = held;
+        self.0.gate_changed.notify_all();
+    }
+
+    /// Lets the next call of the thread of this name panic.
+    pub fn panic_in(&self, thread: &str) {
+        self.0.state.lock().panics_in = Some(thread.to_owned());
+    }
+
+    /// Waits until a commit waits at the gate, or a sync that is held.
     pub fn wait_for_commit_at_gate(&self) {
         let mut state = self.0.state.lock();
         while state.waiting_at_gate == 0 {
@@ -240,6 +255,11 @@ impl DoubleDisk {
     /// Counts a call, and says what is to go wrong with it.
     fn call(state: &mut State, is_sync: bool) -> io::Result<Option<Fault>> {
         state.calls += 1;
+        let here = std::thread::current();
+        assert!(
+            here.name() != state.panics_in.as_deref() || here.name().is_none(),
+            "as was asked for"
+        );
         if state.power_is_off {
             return Err(io::Error::other("the power is off"));
         }
@@ -528,6 +548,12 @@ impl DiskFile for DoubleFile {
         }
         if is_prepared(&state) {
             state.preparations = state.preparations.map(|left| left - 1);
+        }
+        while state.syncer_held && std::thread::current().name() == Some("syncer") {
+            state.waiting_at_gate += 1;
+            self.disk.0.gate_changed.notify_all();
+            self.disk.0.gate_changed.wait(&mut state);
+            state.waiting_at_gate -= 1;
         }
         state.synced_by.push(std::thread::current().id());
         self.sync_now(&mut state, Inode::sync)
