@@ -66,6 +66,28 @@ struct Header {
 }
 
 impl Header {
+    fn new(key: usize, value: usize, expires: bool) -> Header {
+        let wide = key > LONGEST_NARROW_KEY || value > LONGEST_NARROW_VALUE;
+        let bytes = if wide { WIDE_BYTES } else { NARROW_BYTES };
+        Header { expires, bytes, key, value }
+    }
+
+    /// Writes all that stands before the key.
+    fn write(&self, expiry: Option<i64>, write: &mut impl FnMut(&[u8])) {
+        let flag = if self.expires { EXPIRES } else { 0 };
+        if self.bytes == NARROW_BYTES {
+            write(&[flag | self.key as u8, self.value as u8]);
+        } else {
+            let length = |part: usize| u32::try_from(part).expect("it is less than 4 GiB");
+            write(&[flag | WIDE]);
+            write(&length(self.key).to_le_bytes());
+            write(&length(self.value).to_le_bytes());
+        }
+        if let Some(at) = expiry {
+            write(&at.to_le_bytes());
+        }
+    }
+
     fn of(bytes: &[u8]) -> Header {
         let first = bytes[0];
         let expires = first & EXPIRES != 0;
@@ -116,28 +138,13 @@ impl Parts<'_> {
     /// The entry that they make, piece by piece. Each length is far less than 4 GiB; the protocol sees
     /// to that.
     fn pieces(&self, mut write: impl FnMut(&[u8])) {
-        let Parts { key, value, expiry } = *self;
-        let flag = if expiry.is_some() { EXPIRES } else { 0 };
-        if self.header().bytes == NARROW_BYTES {
-            write(&[flag | key.len() as u8, value.len() as u8]);
-        } else {
-            let length = |part: &[u8]| u32::try_from(part.len()).expect("it is less than 4 GiB");
-            write(&[flag | WIDE]);
-            write(&length(key).to_le_bytes());
-            write(&length(value).to_le_bytes());
-        }
-        if let Some(at) = expiry {
-            write(&at.to_le_bytes());
-        }
-        write(key);
-        write(value);
+        self.header().write(self.expiry, &mut write);
+        write(self.key);
+        write(self.value);
     }
 
     fn header(&self) -> Header {
-        let (key, value) = (self.key.len(), self.value.len());
-        let wide = key > LONGEST_NARROW_KEY || value > LONGEST_NARROW_VALUE;
-        let bytes = if wide { WIDE_BYTES } else { NARROW_BYTES };
-        Header { expires: self.expiry.is_some(), bytes, key, value }
+        Header::new(self.key.len(), self.value.len(), self.expiry.is_some())
     }
 }
 
@@ -192,6 +199,32 @@ impl Entry {
     /// Copies key and value.
     pub fn expiring(key: &[u8], value: &[u8], expiry: Option<i64>) -> Box<Entry> {
         Parts { key, value, expiry }.to_entry()
+    }
+
+    /// An entry whose value of so many bytes, all zero at first, `fill` writes in place: a long value is
+    /// made without a copy of it between.
+    pub fn filled(
+        key: &[u8],
+        length: usize,
+        expiry: Option<i64>,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Box<Entry> {
+        let header = Header::new(key.len(), length, expiry.is_some());
+        let mut bytes = vec![0; header.end()];
+        let mut at = 0;
+        let mut write = |piece: &[u8]| {
+            bytes[at..][..piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        };
+        header.write(expiry, &mut write);
+        write(key);
+        fill(&mut bytes[at..]);
+        Entry::wrap_box(bytes.into_boxed_slice())
+    }
+
+    /// Bytes of an entry with a key and a value of these lengths.
+    pub fn bytes_with(key: usize, value: usize, expires: bool) -> usize {
+        Header::new(key, value, expires).end()
     }
 
     /// The entry at the start of `bytes`, whatever follows it.
@@ -290,6 +323,10 @@ mod tests {
                     assert_eq!((entry.key(), entry.value()), (&key[..], &value[..]));
                     assert_eq!(entry.expiry(), expiry);
                     assert_eq!(entry.clone(), entry);
+                    let copy = |bytes: &mut [u8]| bytes.copy_from_slice(&value);
+                    assert_eq!(Entry::filled(&key, value.len(), expiry, copy), entry);
+                    let bytes = Entry::bytes_with(key.len(), value.len(), expiry.is_some());
+                    assert_eq!(bytes, entry.bytes());
 
                     let among_others = [entry.as_bytes(), &[fill; 20]].concat();
                     assert_eq!(Entry::at_start_of(&among_others), &*entry);
