@@ -6,7 +6,7 @@ use parking_lot::RwLock;
 
 use super::Store;
 use super::hash::HashKey;
-use super::table::{SCAN_END, Table};
+use super::table::{SCAN_END, Table, prefix};
 use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
@@ -73,6 +73,10 @@ impl Store for HashMapStore {
 
     fn cursors(&self) -> u64 {
         SCAN_END.into()
+    }
+
+    fn cursor_of(&self, key: &[u8], hash_key: HashKey) -> u64 {
+        prefix(hash_key.hash(key)).into()
     }
 
     fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use super::Store;
 use super::hash::HashKey;
-use super::table::{SCAN_END, Table};
+use super::table::{SCAN_END, Table, prefix};
 use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
@@ -120,6 +120,11 @@ impl Store for ShardedMapStore {
 
     fn cursors(&self) -> u64 {
         self.shards.len() as u64 * u64::from(SCAN_END)
+    }
+
+    fn cursor_of(&self, key: &[u8], hash_key: HashKey) -> u64 {
+        let span = u64::from(SCAN_END);
+        self.shard_of(key) as u64 * span + u64::from(prefix(hash_key.hash(key)))
     }
 
     /// A cursor is a shard's number and, below it, a prefix in its table.

@@ -222,7 +222,8 @@ impl Table {
     }
 }
 
-fn prefix(hash: u64) -> u32 {
+/// What of a hash chooses a leaf: where a scan comes to a key.
+pub fn prefix(hash: u64) -> u32 {
     (hash >> PREFIX_SHIFT) as u32 & (SCAN_END - 1)
 }
 
