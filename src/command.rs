@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::decimal::Decimal;
 use crate::entry::{Entry, Parts};
@@ -89,20 +89,72 @@ pub enum Command {
     /// Removes those of these keys that have expired; nobody asks for it but the server itself.
     Reclaim(Vec<Key>),
     /// Several commands at one moment, unless a watched key has changed.
-    Transaction(Vec<Command>, Option<Watch>),
-    /// Begins to watch keys.
-    Watch(Vec<Key>, Watch),
+    Transaction(Vec<Command>, Option<Arc<Watcher>>),
+    /// Begins to watch keys, each of which is there once.
+    Watch(Vec<Key>, Arc<Watcher>),
+    /// Ends all watching of a connection, and is answered with this.
+    Unwatch(Arc<Watcher>, Reply<'static>),
+    /// The same for a connection that has ended: nobody waits for an answer.
+    Leave(Arc<Watcher>),
 
     /// Something that is answered already, and only takes its place among the other replies.
     Answered(Reply<'static>),
 }
 
-/// Says whether a watched key has changed.
-pub type Watch = Arc<WatchFlag>;
+/// A connection that may watch keys, and what it watches at the moment.
+#[derive(Debug)]
+pub struct Watcher {
+    /// The connection's number.
+    pub id: u64,
+    left: AtomicBool,
+    changed: AtomicBool,
+    keys: AtomicUsize,
+    bytes: AtomicUsize,
+}
 
-/// See [`Watch`].
-#[derive(Debug, Default)]
-pub struct WatchFlag(pub AtomicBool);
+impl Watcher {
+    /// One that watches nothing.
+    pub fn new(id: u64) -> Watcher {
+        let (left, changed) = (false.into(), false.into());
+        Watcher { id, left, changed, keys: 0.into(), bytes: 0.into() }
+    }
+
+    /// The connection has ended: from now on it begins to watch nothing.
+    pub fn leave(&self) {
+        self.left.store(true, Ordering::Release);
+    }
+
+    /// Whether the connection has ended.
+    pub fn has_left(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// The committing thread says how many keys it watches now, and what they take up in memory.
+    pub fn watches(&self, keys: usize, bytes: usize) {
+        self.keys.store(keys, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The committing thread says whether one of them has changed.
+    pub fn note_changed(&self, changed: bool) {
+        self.changed.store(changed, Ordering::Relaxed);
+    }
+
+    /// Whether one of them has changed.
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// How many keys it watches.
+    pub fn keys(&self) -> usize {
+        self.keys.load(Ordering::Relaxed)
+    }
+
+    /// What they take up in memory.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
 
 /// How SET sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -205,7 +257,9 @@ impl Command {
             | Command::Clear
             | Command::Reclaim(_)
             | Command::Transaction(..)
-            | Command::Watch(..) => true,
+            | Command::Watch(..)
+            | Command::Unwatch(..)
+            | Command::Leave(_) => true,
         }
     }
 
@@ -234,7 +288,7 @@ impl Command {
     /// Whether it cannot be carried out without the log.
     pub fn needs_log(&self) -> bool {
         match self {
-            Command::Watch(..) => false,
+            Command::Watch(..) | Command::Unwatch(..) | Command::Leave(_) => false,
             Command::Transaction(commands, _) => commands.iter().any(Command::needs_log),
             other => other.is_write(),
         }
@@ -272,8 +326,8 @@ impl Command {
                 Command::Keys(pattern) => pattern.len(),
                 Command::Scan { pattern, .. } => pattern.as_ref().map_or(0, |p| p.len()),
                 Command::Transaction(commands, _) => commands.iter().map(Command::bytes).sum(),
-                Command::Answered(reply) => reply.bytes(),
-                Command::Count | Command::RandomKey | Command::Clear => 0,
+                Command::Answered(reply) | Command::Unwatch(_, reply) => reply.bytes(),
+                Command::Count | Command::RandomKey | Command::Clear | Command::Leave(_) => 0,
             }
     }
 }

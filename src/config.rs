@@ -95,8 +95,8 @@ pub struct Config {
     )]
     max_clients: u64,
 
-    /// What keys and values may take up in memory, like 100mb; then writes that add something are
-    /// refused, and reads and deletes go on. 0 is no limit
+    /// What keys and values may take up in memory, like 100mb: what would add more than there is room
+    /// for is refused, and reads and deletes go on. 0 is no limit
     #[arg(long = "maxmemory", default_value = "0", value_name = "BYTES", value_parser = amount)]
     max_memory: u64,
 

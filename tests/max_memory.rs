@@ -17,24 +17,28 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
     let mut client = Client::connect(&server);
     let value = "x".repeat(1000);
     let mut stored = 0;
-    loop {
-        match ask(&mut client, ["SET", &format!("key{stored}"), &value]) {
-            Value::Error(error) => {
-                assert_eq!(error, OOM);
-                break;
-            }
-            reply => assert_eq!(reply, Value::ok()),
+    for length in [1000, 100, 10, 0] {
+        while ask(&mut client, ["SET", &format!("key{stored}"), &value[..length]]) == Value::ok() {
+            stored += 1;
+            assert!(stored < 2000, "it takes more than it may");
         }
-        stored += 1;
-        assert!(stored < 2000, "it takes more than it may");
+        assert!(stored > 900, "{stored} values of 1000 bytes are less than 1 MiB");
+        if length == 1000 {
+            // There is no room for one more, but one may be as long as it was, or shorter.
+            for value in [&value[..], &value[..990]] {
+                assert_eq!(ask(&mut client, ["SET", "key0", value]), Value::ok());
+            }
+            let part = ["SETRANGE", "key0", "980", "zzzzzzzzzz"];
+            assert_eq!(ask(&mut client, part), Value::Integer(990));
+        }
     }
-    assert!(stored > 900, "{stored} values of 1000 bytes are less than 1 MiB");
 
     let full = |client: &mut Client| {
         for words in [
-            &["SET", "key0", "shorter"][..],
-            &["MSET", "a", "1"],
-            &["APPEND", "key0", "x"],
+            &["SET", "longer", &value][..],
+            &["MSET", "key0", "1", "longer", &value],
+            &["MSETNX", "n", "1", "longer", &value],
+            &["APPEND", "key1", &value],
             &["INCR", "n"],
             &["INCRBYFLOAT", "n", "1"],
             &["SETRANGE", "n", "5", "x"],
@@ -43,11 +47,12 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
         ] {
             assert_eq!(ask(client, words), Value::error(OOM), "{words:?}");
         }
+        assert_eq!(ask(client, ["EXISTS", "n", "longer", "key0b"]), Value::Integer(0));
         assert_eq!(client.ask("SET a b"), format!("-{OOM}"));
         // A transaction is refused as a whole.
         assert_eq!(ask(client, ["MULTI"]), Value::ok());
         assert_eq!(ask(client, ["DEL", "key1"]), Value::Simple("QUEUED".into()));
-        assert_eq!(ask(client, ["SET", "a", "1"]), Value::Simple("QUEUED".into()));
+        assert_eq!(ask(client, ["MSET", "a", &value, "b", &value]), Value::Simple("QUEUED".into()));
         let refused = format!("EXECABORT Transaction discarded because of: {OOM}");
         assert_eq!(ask(client, ["EXEC"]), Value::error(&refused));
         assert_eq!(ask(client, ["GET", "key1"]), Value::bulk(&value));
@@ -62,6 +67,13 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
     let last = format!("key{}", stored - 1);
     assert_eq!(ask(&mut client, ["RENAME", &last, &long]), Value::error(OOM));
     assert_eq!(ask(&mut client, ["RENAME", &last, "z"]), Value::ok());
+    server.stop();
+
+    // Over the limit nothing that can add is carried out, whatever it would add.
+    let server = Server::start(dir.path(), &["-maxmemory", "500kb"]);
+    let mut client = Client::connect(&server);
+    assert_eq!(ask(&mut client, ["SET", "key0", "shorter"]), Value::error(OOM));
+    assert_eq!(ask(&mut client, ["APPEND", "key0", "x"]), Value::error(OOM));
     server.stop();
 
     // What is in the log is served, whatever the limit.
@@ -100,4 +112,96 @@ fn a_pipeline_does_not_get_past_the_limit() {
         assert_eq!(wire::reply(&mut client), Ok(Value::ok()));
     }
     server.stop();
+}
+
+/// Seen: a transaction, and a command of many keys, went past the limit by all that it added, and by each
+/// value in between; because the limit was looked at before a batch. Now each change is counted first.
+#[test]
+fn no_command_and_no_transaction_adds_more_than_there_is_room_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-maxmemory", "1mb"]);
+    let mut client = Client::connect(&server);
+    assert_eq!(ask(&mut client, ["SET", "a", "1"]), Value::ok());
+    let long = "x".repeat(10_000);
+    let refused = format!("EXECABORT Transaction discarded because of: {OOM}");
+    let mut exec = |requests: Vec<Vec<u8>>| {
+        let count = requests.len();
+        client
+            .send([wire::request(["MULTI"]), requests.concat(), wire::request(["EXEC"])].concat());
+        for reply in (0..=count).map(|_| wire::reply(&mut client).expect("a reply")) {
+            assert!(matches!(reply, Value::Simple(_)), "{reply:?}");
+        }
+        wire::reply(&mut client).expect("a reply")
+    };
+    let key = |number: usize| format!("key{number}");
+    let many = (0..3000).map(|number| wire::request(["SET", &key(number), &long])).collect();
+    assert_eq!(exec(many), Value::error(&refused));
+    let set_range = |key: &str| wire::request(["SETRANGE", key, "2000000", "x"]);
+    assert_eq!(exec(vec![set_range("k"); 100]), Value::error(&refused));
+    // What is there only in between counts as well.
+    let in_between = vec![set_range("k"), wire::request(["DEL", "k"])];
+    assert_eq!(exec(in_between), Value::error(&refused));
+    let mut chain = vec![wire::request(["SET", "0", &long])];
+    chain.extend((0..200).map(|n| wire::request(["COPY", &n.to_string(), &(n + 1).to_string()])));
+    assert_eq!(exec(chain), Value::error(&refused));
+    let append = wire::request(["APPEND", "a", &long]);
+    assert_eq!(exec(vec![append.clone(); 200]), Value::error(&refused));
+    // Short keys count with what it takes to find them.
+    let short: Vec<String> = (0..60_000).map(|number| number.to_string()).collect();
+    let short = ["MSET"].into_iter().chain(short.iter().flat_map(|key| [&**key, ""]));
+    let short: Vec<&str> = short.collect();
+    assert_eq!(exec(vec![wire::request(short)]), Value::error(&refused));
+
+    // What fits is done, also where it would not without what goes; each step is answered.
+    let half = wire::request(["SETRANGE", "k", "500000", "x"]);
+    let Value::Array(replies) = exec(vec![half; 100]) else { panic!("it fits") };
+    assert_eq!(replies, vec![Value::Integer(500_001); 100]);
+    let last = exec(vec![append; 40]);
+    let Value::Array(replies) = last else { panic!("{last:?}") };
+    assert_eq!(replies[39], Value::Integer(1 + 40 * 10_000));
+    let moved = vec![wire::request(["FLUSHALL"]), wire::request(["SETRANGE", "b", "900000", "x"])];
+    assert_eq!(exec(moved), Value::Array(vec![Value::ok(), Value::Integer(900_001)]));
+
+    let mut client = Client::connect(&server);
+    let values: Vec<&str> = std::iter::repeat_n(&*long, 2000).collect();
+    let keys: Vec<String> = (0..2000).map(key).collect();
+    let pairs = keys.iter().zip(values).flat_map(|(key, value)| [&**key, value]);
+    let all: Vec<&str> = ["MSET"].into_iter().chain(pairs).collect();
+    assert_eq!(ask(&mut client, all), Value::error(OOM));
+    assert_eq!(ask(&mut client, ["SET", "c", &"x".repeat(2_000_000)]), Value::error(OOM));
+    assert_eq!(ask(&mut client, ["SETRANGE", "c", "536870000", "x"]), Value::error(OOM));
+    assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1));
+    assert!(client.counter("used_memory_dataset") < 1 << 20);
+    // Nothing that was refused took memory: all of it is some 35 MB of requests, and 200 MB of values.
+    assert!(peak_memory(&server) < 150 << 20, "{} bytes", peak_memory(&server));
+    server.stop();
+}
+
+#[test]
+fn a_short_transaction_makes_no_more_than_a_long_one_may_send() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-fsync", "no"]);
+    let mut client = Client::connect(&server);
+    assert_eq!(ask(&mut client, ["SETRANGE", "a", "99999999", "x"]), Value::Integer(100_000_000));
+    for (what, count) in [("COPY a {}", 100), ("EXPIRE a 1000", 1000), ("APPEND a x", 1000)] {
+        client.send("MULTI\n");
+        (0..count).for_each(|n| client.send(what.replace("{}", &n.to_string()) + "\n"));
+        client.send("EXEC\n");
+        let reply = (0..count + 2).map(|_| client.line()).last().expect("a reply");
+        assert!(reply.starts_with("-EXECABORT"), "{what}: {reply}");
+        assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1), "{what}");
+        assert_eq!(ask(&mut client, ["TTL", "a"]), Value::Integer(-1), "{what}");
+    }
+    // Here a value is not needed twice.
+    assert!(peak_memory(&server) < 1700 << 20, "{} bytes", peak_memory(&server));
+    server.stop();
+}
+
+/// The most memory that the server has had.
+fn peak_memory(server: &Server) -> u64 {
+    let path = format!("/proc/{}/status", server.pid().as_raw_nonzero());
+    let status = std::fs::read_to_string(path).expect("a running process");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
+    let kibibytes: u64 = peak.trim_end_matches("kB").trim().parse().expect("a number");
+    kibibytes << 10
 }

@@ -1,99 +1,143 @@
 //! A batch being evaluated: what the store will be like once it is durable.
 //!
-//! Operations are evaluated one after the other against the store plus what the batch has changed
-//! so far, by the only thread that is on the commit path, so that no lock and no guess is needed. The
-//! result is a list of absolute [`Mutation`]s.
+//! Commands are evaluated one after the other against the store plus what the batch has changed so far,
+//! by the only thread that is on the commit path, so that no lock and no guess is needed. The result is a
+//! list of absolute [`Mutation`]s.
+//!
+//! The changes of one command, or of one transaction, gather on top of the others until all of it is
+//! evaluated. Then they are kept, of each key only the last one, or forgotten as if they had never been:
+//! what would take up more memory than there may be is refused before it does (promise 8), and as a whole
+//! (promise 7).
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
-
-use hashbrown::HashTable;
-
+use super::changes::{Below, Changes, Found};
 use super::view::{StoreView, View};
-use crate::command::{Key, Mutation, Watch, WatchFlag};
+use super::watches::{Seen, Watches};
+use crate::command::{Key, Mutation};
 use crate::entry::Entry;
-use crate::store::Store;
+use crate::store::{HashKey, Store, bytes_of_entry};
+
+/// What the commands of a transaction may make out of values that are there, all values that they make
+/// counted, also those that others take the place of: as much as a client may send for one. It bounds the
+/// memory that a short transaction takes (COPY of a long value, again and again) and the time that it holds
+/// others up (APPEND to one). The first is always made: no command alone makes more than one value.
+const MADE_BYTES: usize = 1 << 30;
 
 /// Changes on top of a store.
-///
-/// - `mutations` after the last [`Mutation::Clear`] are those that count.
 pub struct Batch {
-    /// What has changed, in order.
-    pub mutations: Vec<Mutation>,
-    /// Whether readers have to see all of it at one moment: some command changes several keys.
-    pub together: bool,
     /// The time at which it is evaluated.
     pub now: i64,
     /// The longest value.
     pub max_value: usize,
-    /// What the store may still grow by; `None` if that is not limited, and less than nothing if it is
-    /// over its limit. Everything that has been pushed counts already.
-    pub room: Option<i64>,
-    /// What the entries that were pushed take up.
+    /// Whether readers have to see all of it at one moment: some command changes several keys.
+    pub together: bool,
+    /// Who is to learn of changes.
+    pub watches: Watches,
+    /// What the entries that were kept take up.
     pub bytes: usize,
-    cleared: bool,
-    index: Index,
-    watches: Watches,
+    /// Of the commands that are evaluated.
+    kept: Changes,
+    /// Of the command, or the transaction, that is being evaluated.
+    running: Changes,
+    running_bytes: usize,
+    made_bytes: usize,
+    /// Whether the running command may be refused for what it adds.
+    pub may_grow: bool,
+    memory: Option<Memory>,
 }
 
-/// Finds the last mutation of a key. It is built when the first operation asks for it: a batch of
-/// nothing but SETs never does.
-#[derive(Default)]
-struct Index {
-    last: HashTable<usize>,
-    indexed: usize,
-    hasher: RandomState,
+/// What the store takes up and may take up.
+#[derive(Clone, Copy)]
+struct Memory {
+    most: i64,
+    /// After the changes that are kept.
+    used: i64,
+    /// And after those of the running command.
+    used_then: i64,
 }
 
-/// Who wants to know that a key has changed. Only who is on the commit path is ever here, so that a
-/// change and a look at the flag cannot overtake each other.
-#[derive(Default)]
-struct Watches {
-    by_key: HashMap<Key, Vec<Weak<WatchFlag>>>,
-    /// With more keys than this, those that nobody watches any more are forgotten.
-    many: usize,
+/// Why something is not carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The store would take up more memory than it may.
+    NoMemory,
+    /// A transaction makes too much out of what is there.
+    TooMuch,
 }
 
 impl Batch {
     /// An empty batch.
     pub fn new(max_value: usize) -> Batch {
         Batch {
-            mutations: Vec::new(),
-            together: false,
             now: 0,
             max_value,
-            room: None,
-            bytes: 0,
-            cleared: false,
-            index: Index::default(),
+            together: false,
             watches: Watches::default(),
+            bytes: 0,
+            kept: Changes::default(),
+            running: Changes::default(),
+            running_bytes: 0,
+            made_bytes: 0,
+            may_grow: false,
+            memory: None,
         }
+    }
+
+    /// Begins anew at this time, on a store that takes up and may take up so many bytes. Who watches stays.
+    pub fn begin(&mut self, now: i64, used_and_most: Option<(usize, usize)>) {
+        self.clear();
+        self.now = now;
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.memory = used_and_most.map(|(used, most)| {
+            let (used, most) = (signed(used), signed(most));
+            Memory { most, used, used_then: used }
+        });
     }
 
     /// Forgets everything but who watches.
     pub fn clear(&mut self) {
-        self.mutations.clear();
+        self.forget();
+        self.kept.clear();
         self.together = false;
         self.bytes = 0;
-        self.cleared = false;
-        self.index.clear();
+        self.memory = None;
     }
 
-    fn push(&mut self, mutation: Mutation) {
-        self.watches.touch(&mutation);
-        if mutation == Mutation::Clear {
-            self.cleared = true;
-            self.index.clear();
-            self.index.indexed = self.mutations.len() + 1;
+    /// What is to be logged and applied, in order.
+    pub fn mutations(&self) -> &[Mutation] {
+        self.kept.mutations()
+    }
+
+    /// Hands over what is to be applied.
+    pub fn take_mutations(&mut self, apply: impl FnOnce(&mut Vec<Mutation>)) {
+        self.kept.take(apply);
+    }
+
+    /// What the running command changes counts from now on.
+    pub fn keep(&mut self) {
+        if !self.running.is_empty() {
+            self.together |= self.running.mutations().len() > 1;
+            self.watches.touch(self.running.mutations());
+            self.kept.append(&mut self.running);
+            self.bytes += self.running_bytes;
         }
-        self.mutations.push(mutation);
+        if let Some(memory) = &mut self.memory {
+            memory.used = memory.used_then;
+        }
+        (self.running_bytes, self.made_bytes) = (0, 0);
     }
 
-    /// From now on, changes of these keys set the flag.
-    pub fn watch(&mut self, keys: &[Key], watch: &Watch) {
-        self.watches.add(keys, watch);
+    /// The running command changes nothing.
+    pub fn forget(&mut self) {
+        self.running.clear();
+        if let Some(memory) = &mut self.memory {
+            memory.used_then = memory.used;
+        }
+        (self.running_bytes, self.made_bytes) = (0, 0);
+    }
+
+    /// Whether nothing may be added.
+    pub fn is_full(&self) -> bool {
+        self.memory.is_some_and(|memory| memory.used_then > memory.most)
     }
 
     /// The data as it will be.
@@ -110,51 +154,102 @@ pub struct BatchView<'a> {
 }
 
 impl BatchView<'_> {
-    /// Adds a change.
-    pub fn push(&mut self, mutation: Mutation) {
+    /// Adds a change, unless that would take up too much.
+    pub fn push(&mut self, mutation: Mutation) -> Result<(), Refusal> {
         let bytes = match &mutation {
             Mutation::Set(entry) => entry.bytes(),
             Mutation::Delete(_) | Mutation::Clear => 0,
         };
-        self.batch.bytes += bytes;
-        // Only where memory is limited it is looked up what goes. A FLUSHALL counts with the next batch.
-        if self.batch.room.is_some() {
-            let mut before = 0;
-            self.get(mutation.key(), &mut |entry| before = entry.map_or(0, Entry::bytes));
-            let grown = bytes as i64 - before as i64;
-            self.batch.room = self.batch.room.map(|room| room - grown);
+        let used_then = self.used_with(&mutation, bytes)?;
+        if let (Some(memory), Some(used_then)) = (&mut self.batch.memory, used_then) {
+            memory.used_then = used_then;
         }
-        self.batch.push(mutation);
+        self.batch.running_bytes += bytes;
+        self.batch.running.put(mutation);
+        Ok(())
     }
 
-    /// Whether nothing may be added.
-    pub fn is_full(&self) -> bool {
-        self.batch.room.is_some_and(|room| room < 0)
+    /// Sets `to` to a value that is made out of that of `from`: of `length` bytes, all zero until `fill` has
+    /// been shown the old and the new one. Nothing is made that would take up too much.
+    pub fn derive(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<(), Refusal> {
+        let bytes = Entry::bytes_with(to.len(), length, expiry.is_some());
+        self.used_after(to, Some(bytes))?;
+        let made = self.make((from, to), length, expiry, fill)?;
+        self.push(Mutation::Set(made))
     }
 
-    /// A copy of the entry of a key.
-    pub fn entry(&mut self, key: &[u8]) -> Option<Box<Entry>> {
-        let mut found = None;
-        self.get(key, &mut |entry| found = entry.map(Entry::to_owned));
-        found
+    /// The entry that [`BatchView::derive`] adds.
+    pub fn make(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<Box<Entry>, Refusal> {
+        let made_bytes = self.batch.made_bytes.saturating_add(length);
+        if self.batch.made_bytes > 0 && made_bytes > MADE_BYTES {
+            return Err(Refusal::TooMuch);
+        }
+        self.batch.made_bytes = made_bytes;
+        Ok(self.look(from, |old| {
+            let old = old.map_or(&[][..], Entry::value);
+            Entry::filled(to, length, expiry, |new| fill(old, new))
+        }))
+    }
+
+    /// Shows the entry of a key.
+    pub fn look<T>(&mut self, key: &[u8], look: impl FnOnce(Option<&Entry>) -> T) -> T {
+        let (mut look, mut seen) = (Some(look), None);
+        self.get(key, &mut |entry| seen = look.take().map(|look| look(entry)));
+        seen.expect("an entry is shown once, or that there is none")
     }
 
     /// Whether a key is there.
     pub fn has(&mut self, key: &[u8]) -> bool {
-        let mut there = false;
-        self.get(key, &mut |entry| there = entry.is_some());
-        there
+        self.look(key, |entry| entry.is_some())
+    }
+
+    /// What a connection sees that begins to watch a key.
+    pub fn seen(&mut self, key: &[u8]) -> Seen {
+        self.look(key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
+    }
+
+    fn used_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<Option<i64>, Refusal> {
+        match mutation {
+            Mutation::Set(entry) => self.used_after(entry.key(), Some(bytes)),
+            Mutation::Delete(key) => self.used_after(key, None),
+            Mutation::Clear => Ok(self.batch.memory.map(|_| 0)),
+        }
+    }
+
+    /// What the store will take up after a key has an entry of so many bytes, or none; only where memory is
+    /// limited it is looked up what goes.
+    fn used_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<Option<i64>, Refusal> {
+        let Some(Memory { most, used_then, .. }) = self.batch.memory else {
+            return Ok(None);
+        };
+        let before = self.look(key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
+        let grown = bytes.map_or(0, bytes_of_entry) as i64 - before as i64;
+        if self.batch.may_grow && grown > 0 && used_then + grown > most {
+            return Err(Refusal::NoMemory);
+        }
+        Ok(Some(used_then + grown))
     }
 
     /// Whether a key has expired and is still to be removed.
     pub fn has_expired(&mut self, key: &[u8]) -> bool {
-        let Batch { mutations, index, cleared, now, .. } = &mut *self.batch;
+        let Batch { kept, running, now, .. } = &mut *self.batch;
         let is_expired = |entry: &Entry| entry.is_expired(*now);
-        match index.find(mutations, key) {
-            Some(Mutation::Set(entry)) => is_expired(entry),
-            Some(_) => false,
-            None if *cleared => false,
-            None => {
+        match found(running, kept, key) {
+            Found::Set(entry) => is_expired(entry),
+            Found::Gone => false,
+            Found::Unchanged => {
                 let mut expired = false;
                 self.store.get(key, &mut |entry| expired = entry.is_some_and(is_expired));
                 expired
@@ -165,13 +260,6 @@ impl BatchView<'_> {
     fn below(&self) -> StoreView<'_> {
         StoreView { store: self.store, now: self.batch.now }
     }
-
-    /// The keys that the batch sets or deletes, with their last change.
-    fn changed(&mut self) -> Vec<&Mutation> {
-        let Batch { index, mutations, .. } = &mut *self.batch;
-        index.update(mutations);
-        index.last.iter().map(|&at| &mutations[at]).collect()
-    }
 }
 
 impl View for BatchView<'_> {
@@ -180,15 +268,11 @@ impl View for BatchView<'_> {
     }
 
     fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
-        let Batch { mutations, index, cleared, now, .. } = &mut *self.batch;
-        if mutations.is_empty() {
-            return self.below().get(key, look);
-        }
-        match index.find(mutations, key) {
-            Some(Mutation::Set(entry)) if !entry.is_expired(*now) => look(Some(entry)),
-            Some(_) => look(None),
-            None if *cleared => look(None),
-            None => self.below().get(key, look),
+        let Batch { kept, running, now, .. } = &mut *self.batch;
+        match found(running, kept, key) {
+            Found::Set(entry) => look(Some(entry).filter(|entry| !entry.is_expired(*now))),
+            Found::Gone => look(None),
+            Found::Unchanged => self.below().get(key, look),
         }
     }
 
@@ -198,43 +282,50 @@ impl View for BatchView<'_> {
     }
 
     fn count(&mut self) -> usize {
-        let (store, cleared) = (self.store, self.batch.cleared);
-        let mut count = if cleared { 0 } else { store.len() };
-        for mutation in self.changed() {
-            let mut was_there = false;
-            if !cleared {
-                store.get(mutation.key(), &mut |entry| was_there = entry.is_some());
-            }
-            count -= usize::from(was_there);
-            count += usize::from(matches!(mutation, Mutation::Set(_)));
-        }
-        count
+        let Batch { kept, running, .. } = &mut *self.batch;
+        let mut below = OfStore(self.store, self.store.hash_key());
+        let count = kept.count(&mut below, self.store.len());
+        running.count(&mut OfBatch(below, kept), count)
     }
 
+    /// A cursor is the store's. What the batch has changed is shown where the store will have it, so that
+    /// who goes on when that is so misses nothing. A step ends behind `count` changed keys, also in the middle
+    /// of what the store shows at a time: the rest of that comes with the next one.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
-        let (cleared, now, store) = (self.batch.cleared, self.batch.now, self.store);
-        if self.batch.mutations.is_empty() {
+        let Batch { kept, running, now, .. } = &mut *self.batch;
+        let (store, now, end) = (self.store, *now, self.store.cursors());
+        if kept.is_empty() && running.is_empty() {
             return self.below().scan(cursor, count, look);
         }
-        // What the batch has set is shown with the first step.
-        if cursor == 0 {
-            for mutation in self.changed() {
-                if let Mutation::Set(entry) = mutation
-                    && !entry.is_expired(now)
+        let hash_key = store.hash_key();
+        let of_kept = kept.cursor_behind(&mut OfStore(store, hash_key), cursor, count);
+        let mut below = OfBatch(OfStore(store, hash_key), kept);
+        let of_running = running.cursor_behind(&mut below, cursor, count);
+        let mut next = of_kept.into_iter().chain(of_running).min().unwrap_or(end);
+        if !running.hides_all() && !kept.hides_all() {
+            let of_store = StoreView { store, now }.scan(cursor, count, &mut |entry| {
+                let key = entry.key();
+                if (cursor..next).contains(&store.cursor_of(key, hash_key))
+                    && running.find(key) == Found::Unchanged
+                    && kept.find(key) == Found::Unchanged
                 {
                     look(entry);
                 }
-            }
+            });
+            next = next.min(if of_store == 0 { end } else { of_store });
         }
-        if cleared {
-            return 0;
-        }
-        let Batch { index, mutations, .. } = &mut *self.batch;
-        StoreView { store, now }.scan(cursor, count, &mut |entry| {
-            if index.find(mutations, entry.key()).is_none() {
+        let mut look = |entry: &Entry| {
+            if !entry.is_expired(now) {
                 look(entry);
             }
-        })
+        };
+        for entry in kept.between(cursor, next) {
+            if running.find(entry.key()) == Found::Unchanged {
+                look(entry);
+            }
+        }
+        running.between(cursor, next).for_each(look);
+        if next >= end { 0 } else { next }
     }
 
     fn cursors(&self) -> u64 {
@@ -242,55 +333,42 @@ impl View for BatchView<'_> {
     }
 }
 
-impl Index {
-    fn clear(&mut self) {
-        self.last.clear();
-        self.indexed = 0;
-    }
-
-    fn update(&mut self, mutations: &[Mutation]) {
-        let Index { last, indexed, hasher } = self;
-        let hash = |at: &usize| hasher.hash_one(mutations[*at].key());
-        for at in *indexed..mutations.len() {
-            let same = |other: &usize| mutations[*other].key() == mutations[at].key();
-            last.entry(hash(&at), same, hash).and_modify(|before| *before = at).or_insert(at);
-        }
-        *indexed = mutations.len();
-    }
-
-    fn find<'a>(&mut self, mutations: &'a [Mutation], key: &[u8]) -> Option<&'a Mutation> {
-        self.update(mutations);
-        let hash = self.hasher.hash_one(key);
-        let found = self.last.find(hash, |&at| mutations[at].key() == key)?;
-        Some(&mutations[*found])
+/// What the batch says about a key.
+fn found<'a>(running: &'a mut Changes, kept: &'a mut Changes, key: &[u8]) -> Found<'a> {
+    match running.find(key) {
+        Found::Unchanged => kept.find(key),
+        found => found,
     }
 }
 
-impl Watches {
-    fn add(&mut self, keys: &[Key], watch: &Watch) {
-        if self.by_key.len() > self.many {
-            self.by_key.retain(|_, flags| flags.iter().any(|flag| flag.strong_count() > 0));
-            self.many = (self.by_key.len() * 2).max(1000);
-        }
-        for key in keys {
-            let flags = self.by_key.entry(key.clone()).or_default();
-            flags.retain(|flag| flag.strong_count() > 0);
-            flags.push(Arc::downgrade(watch));
-        }
+/// What the kept changes are on top of.
+struct OfStore<'a>(&'a dyn Store, HashKey);
+
+impl Below for OfStore<'_> {
+    fn cursor_of(&self, key: &[u8]) -> u64 {
+        self.0.cursor_of(key, self.1)
     }
 
-    fn touch(&mut self, mutation: &Mutation) {
-        if self.by_key.is_empty() {
-            return;
-        }
-        let touched: Vec<Weak<WatchFlag>> = match mutation {
-            Mutation::Clear => self.by_key.drain().flat_map(|(_, flags)| flags).collect(),
-            Mutation::Set(_) | Mutation::Delete(_) => {
-                self.by_key.remove(mutation.key()).unwrap_or_default()
-            }
-        };
-        for flag in touched.iter().filter_map(Weak::upgrade) {
-            flag.0.store(true, Ordering::Relaxed);
+    fn holds(&mut self, key: &[u8]) -> bool {
+        let mut there = false;
+        self.0.get(key, &mut |entry| there = entry.is_some());
+        there
+    }
+}
+
+/// What the running command's are.
+struct OfBatch<'a>(OfStore<'a>, &'a mut Changes);
+
+impl Below for OfBatch<'_> {
+    fn cursor_of(&self, key: &[u8]) -> u64 {
+        self.0.cursor_of(key)
+    }
+
+    fn holds(&mut self, key: &[u8]) -> bool {
+        match self.1.find(key) {
+            Found::Set(_) => true,
+            Found::Gone => false,
+            Found::Unchanged => self.0.holds(key),
         }
     }
 }
@@ -299,43 +377,125 @@ impl Watches {
 mod tests {
     use super::*;
     use crate::command::{Command, Reply, SetOptions};
-    use crate::engine::write::write;
+    use crate::engine::write::carry_out;
+    use crate::metrics::Metrics;
 
     fn set(key: &[u8], value: &[u8]) -> Command {
         Command::Set(Entry::new(key, value), SetOptions::default())
     }
 
-    #[test]
-    fn operations_see_what_the_batch_has_done_before_them_and_the_store_does_not() {
+    fn ask(batch: &mut Batch, store: &dyn Store, mut command: Command) -> Reply<'static> {
+        carry_out(&mut batch.over(store), &mut command, &Metrics::default())
+    }
+
+    fn with_one_key() -> (Box<dyn Store>, Batch) {
         let store = crate::store::new(2, 0);
         store.apply(&mut vec![Mutation::Set(Entry::new(b"old", b"1"))], false);
-        let mut batch = Batch::new(1000);
-        let mut ask = |mut command| write(&mut batch.over(&*store), &mut command);
+        (store, Batch::new(1000))
+    }
+
+    #[test]
+    fn operations_see_what_the_batch_has_done_before_them_and_the_store_does_not() {
+        let (store, mut batch) = with_one_key();
+        let mut ask = |command| ask(&mut batch, &*store, command);
         let del = |key: &[u8]| Command::Del(vec![key.into()]);
         assert_eq!(ask(del(b"old")), Reply::Integer(1));
         assert_eq!(ask(del(b"old")), Reply::Integer(0));
         assert_eq!(ask(set(b"old", b"2")), Reply::Ok);
         assert_eq!(ask(set(b"new", b"3")), Reply::Ok);
         assert_eq!(ask(del(b"new")), Reply::Integer(1));
-        assert_eq!(batch.over(&*store).entry(b"old"), Some(Entry::new(b"old", b"2")));
+        assert_eq!(ask(Command::Get(b"old"[..].into())), Reply::bulk(b"2"));
         assert_eq!(batch.over(&*store).count(), 1);
-        assert_eq!(batch.mutations.len(), 4);
+        assert_eq!(batch.mutations().len(), 4);
         store.get(b"old", &mut |entry| assert_eq!(entry.map(Entry::value), Some(&b"1"[..])));
     }
 
     #[test]
     fn after_a_clear_the_batch_sees_nothing_of_the_store() {
-        let store = crate::store::new(2, 0);
-        store.apply(&mut vec![Mutation::Set(Entry::new(b"old", b"1"))], false);
-        let mut batch = Batch::new(1000);
-        write(&mut batch.over(&*store), &mut set(b"before", b""));
-        write(&mut batch.over(&*store), &mut Command::Clear);
-        write(&mut batch.over(&*store), &mut set(b"after", b""));
+        let (store, mut batch) = with_one_key();
+        ask(&mut batch, &*store, set(b"before", b""));
+        ask(&mut batch, &*store, Command::Clear);
+        ask(&mut batch, &*store, set(b"after", b""));
         let mut view = batch.over(&*store);
         assert!(!view.has(b"old") && !view.has(b"before") && view.has(b"after"));
         assert_eq!(view.count(), 1);
         let mut seen = Vec::new();
         assert_eq!(view.scan(0, 10, &mut |entry| seen.push(entry.key().to_vec())), 0);
         assert_eq!(seen, [b"after".to_vec()]);
+    }
+
+    /// All keys, each as often as it is shown, in steps of `count`.
+    fn walk(view: &mut dyn View, count: usize) -> Vec<Vec<u8>> {
+        let (mut keys, mut cursor) = (Vec::new(), 0);
+        loop {
+            cursor = view.scan(cursor, count, &mut |entry| keys.push(entry.key().to_vec()));
+            if cursor == 0 {
+                break;
+            }
+        }
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn a_walk_over_a_batch_shows_each_key_once_and_one_that_goes_on_in_the_store_misses_none() {
+        for clears in [false, true] {
+            let store = crate::store::new(8, 0);
+            let key = |number: u32| number.to_le_bytes();
+            let set = |number| set(&key(number), b"");
+            let set_now = |number| Mutation::Set(Entry::new(&key(number), b""));
+            store.apply(&mut (0..3000).map(set_now).collect(), false);
+            let mut batch = Batch::new(1000);
+            if clears {
+                ask(&mut batch, &*store, Command::Clear);
+            }
+            for number in 1000..5000 {
+                let all = [set(number), Command::Del(vec![key(number / 8)[..].into()])].into();
+                ask(&mut batch, &*store, Command::Transaction(all, None));
+            }
+            let mut view = batch.over(&*store);
+            let expected = walk(&mut view, usize::MAX);
+            assert!(expected.windows(2).all(|pair| pair[0] != pair[1]));
+            assert_eq!(expected.len(), view.count());
+            for count in [1, 10, 1000] {
+                assert_eq!(walk(&mut view, count), expected, "{count} at a time");
+            }
+            // The first steps over the batch, the others over the store.
+            let (mut keys, mut cursor) = (Vec::new(), 0);
+            for _ in 0..10 {
+                cursor = view.scan(cursor, 10, &mut |entry| keys.push(entry.key().to_vec()));
+            }
+            batch.take_mutations(|all| store.apply(all, true));
+            while cursor != 0 {
+                cursor = store.scan(cursor, 10, &mut |entry| keys.push(entry.key().to_vec()));
+            }
+            keys.sort_unstable();
+            keys.dedup();
+            assert_eq!(keys, expected);
+        }
+    }
+
+    #[test]
+    fn a_transaction_keeps_the_last_value_of_a_key_and_one_that_is_refused_leaves_nothing() {
+        let (store, mut batch) = with_one_key();
+        batch.begin(0, Some((store.bytes(), store.bytes() + 5000)));
+        let lengthen = |to| Command::SetRange(b"k"[..].into(), to, b"x"[..].into());
+        let transaction = Command::Transaction((0..900).map(lengthen).collect(), None);
+        assert!(
+            matches!(ask(&mut batch, &*store, transaction), Reply::Array(all) if all.len() == 900)
+        );
+        assert_eq!(batch.mutations().len(), 1);
+
+        let copies = (0..20_u8).map(|to| Command::Copy(b"k"[..].into(), [to][..].into(), true));
+        let all = [set(b"old", b"2"), Command::Clear, lengthen(999)].into_iter().chain(copies);
+        let refused = ask(&mut batch, &*store, Command::Transaction(all.collect(), None));
+        assert!(matches!(refused, Reply::Error(text) if text.starts_with("EXECABORT")));
+        assert_eq!(batch.mutations().len(), 1);
+        let mut view = batch.over(&*store);
+        assert_eq!(view.count(), 2);
+        assert_eq!(
+            view.look(b"old", |entry| entry.map(|entry| entry.value().to_vec())),
+            Some(vec![b'1'])
+        );
     }
 }

@@ -24,6 +24,11 @@ use crate::wal::{Failure, Wal};
 /// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
 const BATCH_BYTES: usize = 1 << 20;
 
+/// And when it has been evaluated for so long: many short commands may be much work. One command or
+/// transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
+/// (A batch of [`BATCH_BYTES`] of plain SETs is evaluated in 2 ms.)
+const LONGEST_EVALUATION: Duration = Duration::from_millis(5);
+
 /// How often the log is synced with `-fsync everysec`, on a thread of its own.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -134,7 +139,10 @@ impl CommitPath {
         let answered = self.evaluate();
         let committed = self.commit();
         match committed {
-            Ok(()) => self.shared.store.apply(&mut self.batch.mutations, self.batch.together),
+            Ok(()) => {
+                let together = self.batch.together;
+                self.batch.take_mutations(|all| self.shared.store.apply(all, together));
+            }
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
@@ -168,14 +176,13 @@ impl CommitPath {
     /// Returns how many clients that answers whole.
     fn evaluate(&mut self) -> usize {
         let mut answered = 0;
-        self.batch.now = now_millis();
-        let Shared { store, max_memory, .. } = &*self.shared;
-        self.batch.room =
-            max_memory.map(|most| i64::try_from(most).unwrap_or(i64::MAX) - store.bytes() as i64);
-        let metrics = &self.shared.metrics;
+        let Shared { store, max_memory, metrics, .. } = &*self.shared;
+        self.batch.begin(now_millis(), max_memory.map(|most| (store.bytes(), most)));
         let mut started = Instant::now();
+        let full_at = started + LONGEST_EVALUATION;
         let mut bytes = 0;
-        while bytes < BATCH_BYTES
+        let is_full = |bytes, now| bytes >= BATCH_BYTES || now >= full_at;
+        while !is_full(bytes, started)
             && let Some(mut submission) = self.backlog.pop_front()
         {
             let is_of_client = submission.is_of_client();
@@ -192,7 +199,7 @@ impl CommitPath {
                 count(metrics, *id, before, reply, now - started);
                 started = now;
                 done += 1;
-                if bytes >= BATCH_BYTES {
+                if is_full(bytes, now) {
                     break;
                 }
             }
@@ -214,12 +221,12 @@ impl CommitPath {
         let Some(wal) = &mut self.wal else {
             return Ok(());
         };
-        if self.batch.mutations.is_empty() {
+        if self.batch.mutations().is_empty() {
             // No change, but a write that changes nothing (DEL of no key) must not be told that
             // all is well by a server that could not have done it.
             return wal.failure().map_or(Ok(()), |failure| Err(failure.clone()));
         }
-        for mutation in &self.batch.mutations {
+        for mutation in self.batch.mutations() {
             push_record(wal, mutation);
         }
         let committed = wal.commit()?;
@@ -239,6 +246,10 @@ impl CommitPath {
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
         {
             let Operation { command, reply, id, .. } = operation;
+            // A transaction that found a watched key changed has forgotten all about it.
+            if *reply == Reply::NullArray {
+                continue;
+            }
             *reply = match command.needs_log() {
                 true => {
                     let reply = Reply::NotDurable(reason.clone());

@@ -15,6 +15,7 @@
 //! The engine knows no socket: whoever submits brings a [`Recipient`] for the replies.
 
 mod batch;
+mod changes;
 mod commit_path;
 mod committer;
 mod compaction;
@@ -28,6 +29,7 @@ mod replies;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod view;
+mod watches;
 mod window;
 mod write;
 
@@ -38,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::command::{Command, CommandId, Dialect, Mutation, Reply};
+use crate::command::{Command, CommandId, Dialect, Mutation, Reply, RespVersion, Watcher};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::record;
@@ -60,6 +62,7 @@ use replies::Replies;
 use view::StoreView;
 
 pub use compaction::Policy;
+pub use watches::distinct as distinct_watched_keys;
 
 pub use crate::wal::health::Room;
 
@@ -108,6 +111,13 @@ pub trait Recipient: Send + Sync {
     fn deliver(self: Arc<Self>, answered: &[Operation]);
 }
 
+/// Wants no replies.
+struct Nobody;
+
+impl Recipient for Nobody {
+    fn deliver(self: Arc<Self>, _answered: &[Operation]) {}
+}
+
 /// Some of one client's operations, in order. A client submits again only after all of these have
 /// been answered.
 pub struct Submission {
@@ -119,10 +129,11 @@ pub struct Submission {
 
 impl Submission {
     /// Whether it comes from a client, who may submit again when it is answered: not from the expirer,
-    /// and not from the compactor, who only wakes the committer.
+    /// not from a client that has left, and not from the compactor, who only wakes the committer.
     fn is_of_client(&self) -> bool {
-        let first = self.operations.first();
-        first.is_some_and(|first| !matches!(first.command, Command::Reclaim(_)))
+        let is_client =
+            |first: &Operation| !matches!(first.command, Command::Reclaim(_) | Command::Leave(_));
+        self.operations.first().is_some_and(is_client)
     }
 }
 
@@ -335,6 +346,16 @@ impl Engine {
     /// they are given back.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
         self.committer.submit(submission)
+    }
+
+    /// Forgets what a connection watches that has ended.
+    pub fn forget_watches(&self, watcher: &Arc<Watcher>) {
+        watcher.leave();
+        let leave = Command::Leave(watcher.clone());
+        let leave = Operation::new(leave, Dialect::Resp(RespVersion::V2), None);
+        let submission = Submission { recipient: Arc::new(Nobody), operations: vec![leave] };
+        // A closed engine has forgotten everything.
+        drop(self.submit(submission));
     }
 
     /// How many wait for the committer at a time, as of the last batch.

@@ -1,9 +1,7 @@
 //! The commands that change something, evaluated on a batch: what they add to it, and what they
 //! answer once that is durable.
 
-use std::sync::atomic::Ordering;
-
-use super::batch::BatchView;
+use super::batch::{BatchView, Refusal};
 use super::read::read;
 use super::view::View;
 use crate::command::{
@@ -22,150 +20,202 @@ const OOM: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed(
 const OOM_IN_EXEC: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed(
     "EXECABORT Transaction discarded because of: OOM command not allowed when used memory > 'maxmemory'.",
 ));
+const TOO_MUCH: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed(
+    "EXECABORT Transaction discarded because of: its commands make too much out of what is there.",
+));
 const NO_SUCH_KEY: Reply<'static> = Reply::Error(std::borrow::Cow::Borrowed("ERR no such key"));
 
+/// The digits of the longest whole number, and its sign.
+const INTEGER_BYTES: usize = 20;
+
+/// A reply, or why the command, and the transaction that it is in, are not carried out.
+type Outcome = Result<Reply<'static>, Refusal>;
+
 /// Carries out one command. Its entries are taken out of it.
-pub fn write(view: &mut BatchView<'_>, command: &mut Command) -> Reply<'static> {
-    match command {
-        Command::Set(entry, options) => set(view, std::mem::take(entry), *options),
+fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
+    Ok(match command {
+        Command::Set(entry, options) => set(view, std::mem::take(entry), *options)?,
         Command::SetAll(entries, only_new) => {
-            let is_free = |view: &mut BatchView<'_>| entries.iter().all(|e| !view.has(e.key()));
-            let sets = !*only_new || is_free(view);
+            let sets = !*only_new || entries.iter().all(|entry| !view.has(entry.key()));
             if sets {
-                entries.drain(..).for_each(|entry| view.push(Mutation::Set(entry)));
+                for entry in entries.drain(..) {
+                    view.push(Mutation::Set(entry))?;
+                }
             }
             if *only_new { Reply::Integer(sets.into()) } else { Reply::Ok }
         }
         Command::Del(keys) => {
-            let removed = keys.iter().filter(|key| remove(view, key)).count();
-            Reply::Integer(removed as i64)
+            let mut removed = 0;
+            for key in keys {
+                if view.has(key) {
+                    view.push(Mutation::Delete(key.clone()))?;
+                    removed += 1;
+                }
+            }
+            Reply::Integer(removed)
         }
-        Command::GetDel(key) => match view.entry(key) {
-            None => Reply::Null,
-            Some(entry) => {
-                view.push(Mutation::Delete(key.clone()));
-                Reply::bulk(entry.value())
+        Command::GetDel(key) => {
+            let reply = value_of(view, key);
+            if reply != Reply::Null {
+                view.push(Mutation::Delete(key.clone()))?;
             }
-        },
+            reply
+        }
         Command::GetEx(key, change) => {
-            let Some(entry) = view.entry(key) else {
-                return Reply::Null;
-            };
-            match change {
-                None => {}
-                Some(NewExpiry::Never) if entry.expiry().is_none() => {}
-                Some(NewExpiry::Never) => expire(view, &entry, None),
-                Some(NewExpiry::At(at)) => expire(view, &entry, Some(*at)),
+            let reply = value_of(view, key);
+            if reply != Reply::Null {
+                match change {
+                    None => {}
+                    Some(NewExpiry::Never) => persist(view, key).map(drop)?,
+                    Some(NewExpiry::At(at)) => expire(view, key, Some(*at))?,
+                }
             }
-            Reply::bulk(entry.value())
+            reply
         }
         Command::Append(key, more) => {
-            let old = view.entry(key);
-            let mut value = old.as_deref().map_or(&[][..], Entry::value).to_vec();
-            if value.len() + more.len() > view.batch.max_value {
-                return TOO_LONG;
+            let (length, expiry) = shape(view, key);
+            let new = length + more.len();
+            if new > view.batch.max_value {
+                return Ok(TOO_LONG);
             }
-            value.extend_from_slice(more);
-            replace(view, key, &value, old.as_deref());
-            Reply::Integer(value.len() as i64)
+            view.derive((key, key), new, expiry, &|old, new| {
+                new[..old.len()].copy_from_slice(old);
+                new[old.len()..].copy_from_slice(more);
+            })?;
+            Reply::Integer(new as i64)
         }
         Command::SetRange(key, offset, part) => {
-            let old = view.entry(key);
-            let mut value = old.as_deref().map_or(&[][..], Entry::value).to_vec();
+            let (length, expiry) = shape(view, key);
             if part.is_empty() {
-                return Reply::Integer(value.len() as i64);
+                return Ok(Reply::Integer(length as i64));
             }
             let end = offset.checked_add(part.len());
             let Some(end) = end.filter(|end| *end <= view.batch.max_value) else {
-                return TOO_LONG;
+                return Ok(TOO_LONG);
             };
-            value.resize(value.len().max(end), 0);
-            value[*offset..end].copy_from_slice(part);
-            replace(view, key, &value, old.as_deref());
-            Reply::Integer(value.len() as i64)
+            let new = length.max(end);
+            view.derive((key, key), new, expiry, &|old, new| {
+                new[..old.len()].copy_from_slice(old);
+                new[*offset..end].copy_from_slice(part);
+            })?;
+            Reply::Integer(new as i64)
         }
-        Command::Add(key, by) => add(view, key, *by),
-        Command::AddFloat(key, by) => add_float(view, key, by),
-        Command::Rename(from, to, only_new) => rename(view, from, to, *only_new),
+        Command::Add(key, by) => add(view, key, *by)?,
+        Command::AddFloat(key, by) => add_float(view, key, by)?,
+        Command::Rename(from, to, only_new) => rename(view, from, to, *only_new)?,
         Command::Copy(from, to, replaces) => {
             if from == to {
-                return Reply::Error("ERR source and destination objects are the same".into());
+                return Ok(Reply::Error("ERR source and destination objects are the same".into()));
             }
-            let Some(entry) = view.entry(from) else {
-                return Reply::Integer(0);
-            };
-            let copies = *replaces || !view.has(to);
+            let copies = view.has(from) && (*replaces || !view.has(to));
             if copies {
-                let copy = Entry::expiring(to, entry.value(), entry.expiry());
-                view.push(Mutation::Set(copy));
+                let (length, expiry) = shape(view, from);
+                view.derive((from, to), length, expiry, &copy)?;
             }
             Reply::Integer(copies.into())
         }
         Command::Expire(key, at, condition) => {
-            let Some(entry) = view.entry(key) else {
-                return Reply::Integer(0);
-            };
-            let meets = is_met(*condition, entry.expiry(), *at);
+            let old = view.look(key, |entry| entry.map(Entry::expiry));
+            let meets = old.is_some_and(|old| is_met(*condition, old, *at));
             if meets {
-                expire(view, &entry, Some(*at));
+                expire(view, key, Some(*at))?;
             }
             Reply::Integer(meets.into())
         }
-        Command::Persist(key) => {
-            let entry = view.entry(key).filter(|entry| entry.expiry().is_some());
-            if let Some(entry) = &entry {
-                expire(view, entry, None);
-            }
-            Reply::Integer(entry.is_some().into())
-        }
+        Command::Persist(key) => Reply::Integer(persist(view, key)?.into()),
         Command::Clear => {
-            view.push(Mutation::Clear);
+            view.push(Mutation::Clear)?;
             Reply::Ok
         }
         Command::Reclaim(keys) => {
             // Looked at again: since they were found, they may have been set anew, or removed.
             keys.retain(|key| view.has_expired(key));
             let removed = keys.len() as i64;
-            keys.drain(..).for_each(|key| view.push(Mutation::Delete(key)));
+            for key in keys.drain(..) {
+                view.push(Mutation::Delete(key))?;
+            }
             Reply::Integer(removed)
         }
-        Command::Watch(keys, watch) => {
-            view.batch.watch(keys, watch);
-            Reply::Ok
-        }
         other => unreachable!("{other:?} changes nothing"),
-    }
+    })
 }
 
-/// Carries out any command, also a transaction, unless it may add something to a full store.
+/// Carries out any command, also a transaction, unless it would add too much. Then nothing of it is done.
 pub fn carry_out(
     view: &mut BatchView<'_>,
     command: &mut Command,
     metrics: &Metrics,
 ) -> Reply<'static> {
-    let before = view.batch.mutations.len();
-    let reply = match command {
-        Command::Transaction(_, Some(watch)) if watch.0.load(Ordering::Relaxed) => Reply::NullArray,
-        // Once for all of it, as in Redis: it is carried out as a whole or not at all.
-        Command::Transaction(..) if view.is_full() && command.may_grow() => OOM_IN_EXEC,
-        Command::Transaction(commands, _) => Reply::Array(
-            commands.iter_mut().map(|command| perform(view, command, metrics)).collect(),
-        ),
-        _ if view.is_full() && command.may_grow() => OOM,
+    if let Some(reply) = watch(view, command, metrics) {
+        return reply;
+    }
+    let may_grow = command.may_grow();
+    let outcome = match &mut *command {
+        // Redis looks only here, and a transaction that then removes more than it adds is refused as well.
+        _ if view.batch.is_full() && may_grow => Err(Refusal::NoMemory),
+        Command::Transaction(commands, _) => {
+            let replies = commands.iter_mut().map(|command| perform(view, command, metrics));
+            replies.collect::<Result<_, _>>().map(Reply::Array)
+        }
         command => perform(view, command, metrics),
     };
-    view.batch.together |= view.batch.mutations.len() - before > 1;
+    match outcome {
+        Ok(reply) => {
+            view.batch.keep();
+            reply
+        }
+        Err(refusal) => {
+            view.batch.forget();
+            match (refusal, command) {
+                (Refusal::TooMuch, _) => TOO_MUCH,
+                (Refusal::NoMemory, Command::Transaction(..)) => OOM_IN_EXEC,
+                (Refusal::NoMemory, _) => OOM,
+            }
+        }
+    }
+}
+
+/// Carries out what is about watched keys. A transaction goes on only if none of them has changed.
+fn watch(
+    view: &mut BatchView<'_>,
+    command: &mut Command,
+    metrics: &Metrics,
+) -> Option<Reply<'static>> {
+    let now = view.now();
+    let reply = match command {
+        Command::Watch(keys, watcher) => {
+            // Out of the batch, which is looked at meanwhile.
+            let mut watches = std::mem::take(&mut view.batch.watches);
+            let reply = watches.add(watcher, keys, |key| view.seen(key));
+            view.batch.watches = watches;
+            Some(reply)
+        }
+        Command::Unwatch(watcher, reply) => {
+            view.batch.watches.end(watcher.id, now);
+            Some(reply.clone())
+        }
+        Command::Leave(watcher) => {
+            view.batch.watches.end(watcher.id, now);
+            Some(Reply::Null)
+        }
+        Command::Transaction(_, Some(watcher)) => {
+            view.batch.watches.end(watcher.id, now).then_some(Reply::NullArray)
+        }
+        _ => return None,
+    };
+    view.batch.watches.count(metrics);
     reply
 }
 
 /// Carries out a command that is no transaction.
-fn perform(view: &mut BatchView<'_>, command: &mut Command, metrics: &Metrics) -> Reply<'static> {
+fn perform(view: &mut BatchView<'_>, command: &mut Command, metrics: &Metrics) -> Outcome {
     if command.is_write() {
+        view.batch.may_grow = command.may_grow();
         return write(view, command);
     }
     let mut owned = Reply::Null;
     read(view, command, metrics, &mut |reply| owned = into_owned(reply));
-    owned
+    Ok(owned)
 }
 
 fn into_owned(reply: Reply<'_>) -> Reply<'static> {
@@ -185,55 +235,63 @@ fn into_owned(reply: Reply<'_>) -> Reply<'static> {
     }
 }
 
-fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Reply<'static> {
+fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Outcome {
     if options == SetOptions::default() {
-        view.push(Mutation::Set(new));
-        return Reply::Ok;
+        view.push(Mutation::Set(new))?;
+        return Ok(Reply::Ok);
     }
-    let old = view.entry(new.key());
+    let old = view.look(new.key(), |entry| entry.map(Entry::expiry));
     let sets = match options.condition {
         SetCondition::Always => true,
         SetCondition::New => old.is_none(),
         SetCondition::Existing => old.is_some(),
     };
-    let reply = match (options.answer, sets, &old) {
-        (SetAnswer::Ok, true, _) => Reply::Ok,
-        (SetAnswer::Ok, false, _) | (SetAnswer::OldValue, _, None) => Reply::Null,
-        (SetAnswer::OldValue, _, Some(old)) => Reply::bulk(old.value()),
-        (SetAnswer::Number, ..) => Reply::Integer(sets.into()),
+    let reply = match (options.answer, sets) {
+        (SetAnswer::Ok, true) => Reply::Ok,
+        (SetAnswer::Ok, false) => Reply::Null,
+        (SetAnswer::OldValue, _) => value_of(view, new.key()),
+        (SetAnswer::Number, _) => Reply::Integer(sets.into()),
     };
     if sets {
-        let kept = old.and_then(|old| old.expiry()).filter(|_| options.keep_expiry);
+        let kept = old.flatten().filter(|_| options.keep_expiry);
         let new = match kept {
             Some(at) => Entry::expiring(new.key(), new.value(), Some(at)),
             None => new,
         };
-        view.push(Mutation::Set(new));
+        view.push(Mutation::Set(new))?;
     }
-    reply
+    Ok(reply)
 }
 
-fn remove(view: &mut BatchView<'_>, key: &Key) -> bool {
-    let there = view.has(key);
-    if there {
-        view.push(Mutation::Delete(key.clone()));
+fn value_of(view: &mut BatchView<'_>, key: &[u8]) -> Reply<'static> {
+    view.look(key, |entry| entry.map_or(Reply::Null, |entry| Reply::bulk(entry.value())))
+}
+
+/// The length of a value, and when it expires; no value is an empty one.
+fn shape(view: &mut BatchView<'_>, key: &[u8]) -> (usize, Option<i64>) {
+    view.look(key, |entry| entry.map_or((0, None), |entry| (entry.value().len(), entry.expiry())))
+}
+
+fn copy(old: &[u8], new: &mut [u8]) {
+    new.copy_from_slice(old);
+}
+
+/// Gives a key that is there another expiry; one that is over already removes it.
+fn expire(view: &mut BatchView<'_>, key: &Key, at: Option<i64>) -> Result<(), Refusal> {
+    if at.is_some_and(|at| at <= view.now()) {
+        return view.push(Mutation::Delete(key.clone()));
     }
-    there
+    let (length, _) = shape(view, key);
+    view.derive((key, key), length, at, &copy)
 }
 
-/// Gives a key another value and leaves its expiry as it is.
-fn replace(view: &mut BatchView<'_>, key: &[u8], value: &[u8], old: Option<&Entry>) {
-    let expiry = old.and_then(Entry::expiry);
-    view.push(Mutation::Set(Entry::expiring(key, value, expiry)));
-}
-
-/// Gives a key another expiry; one that is over already removes it.
-fn expire(view: &mut BatchView<'_>, entry: &Entry, at: Option<i64>) {
-    let over = at.is_some_and(|at| at <= view.now());
-    view.push(match over {
-        true => Mutation::Delete(entry.key().into()),
-        false => Mutation::Set(Entry::expiring(entry.key(), entry.value(), at)),
-    });
+/// Says whether there was an expiry to take away.
+fn persist(view: &mut BatchView<'_>, key: &Key) -> Result<bool, Refusal> {
+    let (_, expiry) = shape(view, key);
+    if expiry.is_some() {
+        expire(view, key, None)?;
+    }
+    Ok(expiry.is_some())
 }
 
 fn is_met(condition: ExpireCondition, now: Option<i64>, new: i64) -> bool {
@@ -244,51 +302,56 @@ fn is_met(condition: ExpireCondition, now: Option<i64>, new: i64) -> bool {
         || only_earlier && now.is_some_and(|now| new >= now))
 }
 
-fn add(view: &mut BatchView<'_>, key: &[u8], by: i64) -> Reply<'static> {
-    let old = view.entry(key);
-    let number = match &old {
-        None => Some(0),
-        Some(entry) => {
-            let text = std::str::from_utf8(entry.value()).unwrap_or_default();
-            text.parse::<i64>().ok().filter(|number| number.to_string() == text)
-        }
-    };
+fn add(view: &mut BatchView<'_>, key: &[u8], by: i64) -> Outcome {
+    let (number, expiry) = view.look(key, |old| match old {
+        None => (Some(0), None),
+        Some(old) => (whole_number(old.value()), old.expiry()),
+    });
     let Some(number) = number else {
-        return Reply::Error("ERR value is not an integer or out of range".into());
+        return Ok(Reply::Error("ERR value is not an integer or out of range".into()));
     };
     let Some(sum) = number.checked_add(by) else {
-        return Reply::Error("ERR increment or decrement would overflow".into());
+        return Ok(Reply::Error("ERR increment or decrement would overflow".into()));
     };
-    replace(view, key, sum.to_string().as_bytes(), old.as_deref());
-    Reply::Integer(sum)
+    view.push(Mutation::Set(Entry::expiring(key, sum.to_string().as_bytes(), expiry)))?;
+    Ok(Reply::Integer(sum))
 }
 
-fn add_float(view: &mut BatchView<'_>, key: &[u8], by: &Decimal) -> Reply<'static> {
-    let old = view.entry(key);
-    let Some(number) =
-        old.as_deref().map_or(Some(Decimal::zero()), |old| Decimal::parse(old.value()))
-    else {
-        return Reply::Error("ERR value is not a valid float".into());
+/// The number that a value is, if it is spelled as one.
+fn whole_number(value: &[u8]) -> Option<i64> {
+    let text = value.get(..value.len().min(INTEGER_BYTES + 1))?;
+    let text = std::str::from_utf8(text).ok()?;
+    text.parse::<i64>().ok().filter(|number| number.to_string() == text)
+}
+
+fn add_float(view: &mut BatchView<'_>, key: &[u8], by: &Decimal) -> Outcome {
+    let (number, expiry) = view.look(key, |old| match old {
+        None => (Some(Decimal::zero()), None),
+        Some(old) => (Decimal::parse(old.value()), old.expiry()),
+    });
+    let Some(number) = number else {
+        return Ok(Reply::Error("ERR value is not a valid float".into()));
     };
     let Some(sum) = number.plus(by) else {
-        return Reply::Error("ERR increment would produce NaN or Infinity".into());
+        return Ok(Reply::Error("ERR increment would produce NaN or Infinity".into()));
     };
     let text = sum.to_string();
-    replace(view, key, text.as_bytes(), old.as_deref());
-    Reply::bulk(text.as_bytes())
+    view.push(Mutation::Set(Entry::expiring(key, text.as_bytes(), expiry)))?;
+    Ok(Reply::bulk(text.as_bytes()))
 }
 
-fn rename(view: &mut BatchView<'_>, from: &Key, to: &Key, only_new: bool) -> Reply<'static> {
-    let Some(entry) = view.entry(from) else {
-        return NO_SUCH_KEY;
-    };
+fn rename(view: &mut BatchView<'_>, from: &Key, to: &Key, only_new: bool) -> Outcome {
+    if !view.has(from) {
+        return Ok(NO_SUCH_KEY);
+    }
     if only_new && view.has(to) {
-        return Reply::Integer(0);
+        return Ok(Reply::Integer(0));
     }
     if from != to {
-        view.push(Mutation::Delete(from.clone()));
-        let renamed = Entry::expiring(to, entry.value(), entry.expiry());
-        view.push(Mutation::Set(renamed));
+        let (length, expiry) = shape(view, from);
+        let renamed = view.make((from, to), length, expiry, &copy)?;
+        view.push(Mutation::Delete(from.clone()))?;
+        view.push(Mutation::Set(renamed))?;
     }
-    if only_new { Reply::Integer(1) } else { Reply::Ok }
+    Ok(if only_new { Reply::Integer(1) } else { Reply::Ok })
 }

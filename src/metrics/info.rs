@@ -56,6 +56,9 @@ impl Metrics {
                 ("connected_clients", &self.connected_clients.get()),
                 ("blocked_clients", &0),
                 ("maxclients", &facts.max_clients),
+                ("watching_clients", &self.watching_clients.get()),
+                ("total_watched_keys", &self.watched_keys.get()),
+                ("watched_keys_bytes", &self.watched_bytes.get()),
             ],
         );
         self.peak_memory.raise(process.memory);

@@ -30,6 +30,12 @@ pub struct Metrics {
     pub rejected_connections: Counter,
     /// Logins that failed.
     pub failed_logins: Counter,
+    /// Clients that watch a key.
+    pub watching_clients: Counter,
+    /// Keys that they watch, each as often as it is watched.
+    pub watched_keys: Counter,
+    /// What these take up in memory.
+    pub watched_bytes: Counter,
     /// Commands answered.
     pub answered: Counter,
     /// The same, for each command.

@@ -3,12 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outbox::{Outbox, Sending};
-use crate::command::WatchFlag;
+use crate::command::Watcher;
 use crate::protocol::{ClientChoice, ClientType, KillFilter, USER};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
@@ -34,6 +33,8 @@ pub struct Profile {
     pub address: SocketAddr,
     /// Where it has connected to.
     pub local: Option<SocketAddr>,
+    /// What keys it watches.
+    pub watcher: Arc<Watcher>,
     since: Instant,
     told: Mutex<Told>,
 }
@@ -65,15 +66,14 @@ pub struct Told {
     pub queued_bytes: usize,
     /// Replies that its thread has not handed over yet.
     pub replies: usize,
-    /// Whether keys that it watches have changed.
-    pub watch: Weak<WatchFlag>,
 }
 
 impl Profile {
     /// The profile of a new client.
-    pub fn new(address: SocketAddr, local: Option<SocketAddr>) -> Profile {
+    pub fn new(id: u64, address: SocketAddr, local: Option<SocketAddr>) -> Profile {
+        let watcher = Arc::new(Watcher::new(id));
         let told = Mutex::new(Told { resp: 2, command: "NULL", ..Told::default() });
-        Profile { address, local, since: Instant::now(), told }
+        Profile { address, local, watcher, since: Instant::now(), told }
     }
 
     /// What it has told.
@@ -95,16 +95,22 @@ impl Profile {
         let Sending { unsent_room, unsent, flushing, waiting_bytes } = *sending;
         let buffers = told.query + told.query_room + told.arguments + told.replies + unsent_room;
         let words = told.name.len() + told.lib_name.len() + told.lib_version.len();
-        let total = size_of::<Outbox>() + buffers + told.queued_bytes + waiting_bytes + words;
+        let total = size_of::<Outbox>()
+            + buffers
+            + told.queued_bytes
+            + waiting_bytes
+            + words
+            + self.watcher.bytes();
         format!(
             "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db=0 \
-             sub=0 psub=0 ssub=0 multi={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} oll={} \
-             omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
+             sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
+             oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
              lib-name={} lib-ver={}\n",
             self.address,
             told.name,
-            told.flags(),
+            self.flags(&told),
             told.queued.map_or(-1, |queued| queued as i64),
+            self.watcher.keys(),
             told.query,
             told.query_room,
             told.arguments,
@@ -119,6 +125,14 @@ impl Profile {
         )
     }
 
+    /// Redis's letters: in a transaction, whose watched keys have changed; or nothing to say.
+    fn flags(&self, told: &Told) -> String {
+        let flags = [(told.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
+        let flags: String =
+            flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
+        if flags.is_empty() { "N".to_owned() } else { flags }
+    }
+
     fn fits(&self, filter: &KillFilter) -> bool {
         let is = |address: Option<SocketAddr>, wanted: &Option<Vec<u8>>| match wanted {
             None => true,
@@ -128,17 +142,6 @@ impl Profile {
             && is(self.local, &filter.local)
             && filter.kind.is_none_or(|kind| kind == ClientType::Normal)
             && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)
-    }
-}
-
-impl Told {
-    /// Redis's letters: in a transaction, which a change has spoiled; or nothing to say.
-    fn flags(&self) -> String {
-        let is_dirty = self.watch.upgrade().is_some_and(|watch| watch.0.load(Ordering::Relaxed));
-        let flags = [(self.queued.is_some(), 'x'), (is_dirty, 'd')];
-        let flags: String =
-            flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
-        if flags.is_empty() { "N".to_owned() } else { flags }
     }
 }
 

@@ -97,6 +97,8 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     }
     connection.hand_over();
     outbox.wait_until_empty();
+    // What it watches is forgotten before its input is drained.
+    drop(connection);
     let speaks = last_read.elapsed() < LINGER;
     if end == End::Closing {
         drain(outbox, LINGER);
@@ -347,9 +349,12 @@ impl Received {
     /// Makes room for the next read. Memory grows with what was received, never with what was
     /// announced; the parser's limits bound it.
     fn make_room(&mut self) {
-        self.buffer.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
+        // Not for each piece of a long request, which stands at the start already.
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
         if self.end == 0 && self.buffer.len() > KEPT_READ_BYTES {
             self.buffer = Vec::new();
         }

@@ -253,7 +253,7 @@ impl Server {
         if let Err(error) = set {
             log::debug!("{address}: {error}");
         }
-        let profile = Profile::new(address, socket.local_addr().ok());
+        let profile = Profile::new(id, address, socket.local_addr().ok());
         let outbox =
             Arc::new(Outbox::new(id, profile, socket, self.flusher.clone(), metrics.clone()));
         let (shared, stopping) = (self.shared.clone(), shutdown.clone());

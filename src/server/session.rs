@@ -13,8 +13,8 @@ use subtle::ConstantTimeEq;
 use super::Shared;
 use super::clients::Told;
 use super::outbox::Outbox;
-use crate::command::{Command, Reply, RespVersion, Watch};
-use crate::engine::NotCompacted;
+use crate::command::{Command, Reply, RespVersion, Watcher};
+use crate::engine::{self, NotCompacted};
 use crate::glob;
 use crate::protocol::{
     Hello, KillFilter, LibraryField, Parser, Request, Session as Asked, Spec, USER,
@@ -36,7 +36,9 @@ pub struct Session<'a> {
     outbox: &'a Arc<Outbox>,
     authenticated: bool,
     transaction: Option<Transaction>,
-    watch: Option<Watch>,
+    watcher: Arc<Watcher>,
+    /// It may watch something: then the engine is to hear of the end.
+    watches: bool,
     no_database: Option<Cow<'static, str>>,
 }
 
@@ -74,16 +76,15 @@ impl<'a> Session<'a> {
     /// A new connection's.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
         let authenticated = shared.settings.password.is_none();
-        let (transaction, watch, no_database) = (None, None, None);
-        Session { shared, outbox, authenticated, transaction, watch, no_database }
+        let (transaction, watches, no_database) = (None, false, None);
+        let watcher = outbox.profile.watcher.clone();
+        Session { shared, outbox, authenticated, transaction, watcher, watches, no_database }
     }
 
-    /// How many commands a transaction has gathered, and what they take up, if there is one; and
-    /// whether watched keys have changed.
+    /// How many commands a transaction has gathered, and what they take up, if there is one.
     pub fn tell(&self, told: &mut Told) {
         told.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
         told.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
-        told.watch = self.watch.as_ref().map(Arc::downgrade).unwrap_or_default();
     }
 
     /// Decides what becomes of a request.
@@ -123,10 +124,10 @@ impl<'a> Session<'a> {
 
     /// An EXEC that is none ends the transaction all the same.
     fn refuse_exec(&mut self, text: &str) -> Step {
-        (self.transaction, self.watch) = (None, None);
+        self.transaction = None;
         let reason = text.trim_start_matches("ERR ");
         let text = format!("EXECABORT Transaction discarded because of: {reason}");
-        answer(Reply::Error(text.into()))
+        self.unwatch(Reply::Error(text.into()))
     }
 
     fn gather(&mut self, command: Command) -> Reply<'static> {
@@ -170,33 +171,32 @@ impl<'a> Session<'a> {
             }
             Asked::Exec => match self.transaction.take() {
                 None => answer(error("ERR EXEC without MULTI")),
-                Some(Transaction { aborted: true, .. }) => {
-                    self.watch = None;
-                    answer(error("EXECABORT Transaction discarded because of previous errors."))
-                }
+                Some(Transaction { aborted: true, .. }) => self
+                    .unwatch(error("EXECABORT Transaction discarded because of previous errors.")),
                 Some(Transaction { commands, asked, .. }) => {
-                    let command = Command::Transaction(commands, self.watch.take());
+                    let watches = std::mem::take(&mut self.watches);
+                    let watcher = watches.then(|| self.watcher.clone());
+                    let command = Command::Transaction(commands, watcher);
                     Step { deferred: asked, ..carry_out(command) }
                 }
             },
-            Asked::Discard => answer(match self.transaction.take() {
-                None => error("ERR DISCARD without MULTI"),
-                Some(_) => {
-                    self.watch = None;
-                    Reply::Ok
-                }
-            }),
+            Asked::Discard => match self.transaction.take() {
+                None => answer(error("ERR DISCARD without MULTI")),
+                Some(_) => self.unwatch(Reply::Ok),
+            },
             Asked::Watch(_) if self.transaction.is_some() => {
                 answer(error("ERR WATCH inside MULTI is not allowed"))
             }
-            Asked::Watch(keys) => {
-                let watch = self.watch.get_or_insert_default().clone();
-                carry_out(Command::Watch(keys, watch))
-            }
+            Asked::Watch(keys) => match engine::distinct_watched_keys(keys) {
+                Ok(keys) => {
+                    self.watches = true;
+                    carry_out(Command::Watch(keys, self.watcher.clone()))
+                }
+                Err(too_many) => answer(too_many),
+            },
             Asked::Quit => Step { close: true, ..answer(Reply::Ok) },
             Asked::Reset => {
                 self.transaction = None;
-                self.watch = None;
                 self.no_database = None;
                 self.authenticated = self.shared.settings.password.is_none();
                 parser.authenticated = self.authenticated;
@@ -205,8 +205,13 @@ impl<'a> Session<'a> {
                     told.name.clear();
                     told.resp = 2;
                 });
-                answer(Reply::Simple("RESET"))
+                self.unwatch(Reply::Simple("RESET"))
             }
+            // EXEC ends all watching anyway, and until then a transaction does nothing.
+            Asked::Unwatch if self.transaction.is_some() => {
+                answer(self.gather(Command::Answered(Reply::Ok)))
+            }
+            Asked::Unwatch => self.unwatch(Reply::Ok),
             // At once, for what comes next may not be queued either.
             Asked::Select(Err(text)) => {
                 self.no_database = Some(text.clone());
@@ -251,10 +256,6 @@ impl<'a> Session<'a> {
             Asked::Auth(user, password) => {
                 let user = user.as_deref().unwrap_or(USER.as_bytes());
                 self.log_in(user, &password, parser).map_or_else(|reply| reply, |()| Reply::Ok)
-            }
-            Asked::Unwatch => {
-                self.watch = None;
-                Reply::Ok
             }
             Asked::ClientId => Reply::Integer(self.outbox.id as i64),
             Asked::ClientGetName => match profile.told().name {
@@ -374,6 +375,14 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
+    /// Ends all watching, and is answered with this.
+    fn unwatch(&mut self, reply: Reply<'static>) -> Step {
+        match std::mem::take(&mut self.watches) {
+            false => answer(reply),
+            true => carry_out(Command::Unwatch(self.watcher.clone(), reply)),
+        }
+    }
+
     fn kill(&mut self, filter: &KillFilter) -> (Reply<'static>, bool) {
         let (killed, is_asking) = self.shared.clients.kill(filter, self.outbox.id);
         let reply = match (filter.old_form, killed) {
@@ -382,6 +391,15 @@ impl<'a> Session<'a> {
             (false, killed) => Reply::Integer(killed as i64),
         };
         (reply, is_asking)
+    }
+}
+
+impl Drop for Session<'_> {
+    /// However a connection ends, nothing is left of what it watched.
+    fn drop(&mut self) {
+        if self.watches {
+            self.shared.engine.forget_watches(&self.watcher);
+        }
     }
 }
 

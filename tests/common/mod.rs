@@ -215,7 +215,12 @@ impl Client {
         let stream = TcpStream::connect(server.address())?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
-        Ok(Client(BufReader::new(stream)))
+        Ok(Client::of(stream))
+    }
+
+    /// A client on a connection that is there: one thread may send on it while another one reads.
+    pub fn of(stream: TcpStream) -> Client {
+        Client(BufReader::new(stream))
     }
 
     pub fn stream(&self) -> &TcpStream {

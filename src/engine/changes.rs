@@ -1,0 +1,312 @@
+//! Changes on top of something, and how to find one among them.
+//!
+//! Looking for a key costs the same however many changes there are, and so do the number of keys and a step
+//! of a walk. What that needs is built when it is first asked for, and then goes on from there: a batch of
+//! nothing but SETs builds nothing. Nothing here reads or changes a store.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use crate::command::Mutation;
+use crate::entry::Entry;
+
+/// Room for so many changes is kept from one batch to the next: a batch of small SETs that is full has
+/// about half as many.
+const KEPT_CHANGES: usize = 16 << 10;
+
+/// Changes in their order.
+///
+/// - A [`Mutation::Clear`] stands first or nowhere: what it takes with it is dropped.
+#[derive(Default)]
+pub struct Changes {
+    mutations: Vec<Mutation>,
+    index: Index,
+    catalog: Catalog,
+}
+
+/// What the changes say about a key.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found<'a> {
+    /// This is its entry.
+    Set(&'a Entry),
+    /// It is not there.
+    Gone,
+    /// Nothing: it is as it was.
+    Unchanged,
+}
+
+/// What the changes are on top of.
+pub trait Below {
+    /// Where a walk comes to this key.
+    fn cursor_of(&self, key: &[u8]) -> u64;
+    /// Whether the key is there, expired or not.
+    fn holds(&mut self, key: &[u8]) -> bool;
+}
+
+impl Changes {
+    /// The changes, to be logged or applied.
+    pub fn mutations(&self) -> &[Mutation] {
+        &self.mutations
+    }
+
+    /// Hands the changes over, to be emptied, and forgets them.
+    pub fn take(&mut self, apply: impl FnOnce(&mut Vec<Mutation>)) {
+        apply(&mut self.mutations);
+        self.clear();
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.mutations.is_empty()
+    }
+
+    /// Whether nothing of what is below can be seen.
+    pub fn hides_all(&self) -> bool {
+        matches!(self.mutations.first(), Some(Mutation::Clear))
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.mutations.clear();
+        self.mutations.shrink_to(KEPT_CHANGES);
+        self.index.clear();
+        self.catalog = Catalog::default();
+    }
+
+    /// Adds a change, in the place of an earlier one of the same key.
+    pub fn put(&mut self, mutation: Mutation) {
+        if matches!(mutation, Mutation::Clear) {
+            self.clear();
+            return self.mutations.push(mutation);
+        }
+        match self.index.find(&self.mutations, mutation.key()) {
+            Some(at) => {
+                self.catalog.replace(at, &self.mutations[at], &mutation);
+                self.mutations[at] = mutation;
+            }
+            None => self.mutations.push(mutation),
+        }
+    }
+
+    /// Adds all of `later` behind what is there, and empties that.
+    pub fn append(&mut self, later: &mut Changes) {
+        if later.hides_all() {
+            self.clear();
+        }
+        self.mutations.append(&mut later.mutations);
+        later.clear();
+    }
+
+    /// What is known of a key.
+    pub fn find(&mut self, key: &[u8]) -> Found<'_> {
+        let hidden = self.hides_all();
+        match self.index.find(&self.mutations, key) {
+            None if hidden => Found::Gone,
+            None => Found::Unchanged,
+            Some(at) => match &self.mutations[at] {
+                Mutation::Set(entry) => Found::Set(entry),
+                Mutation::Delete(_) | Mutation::Clear => Found::Gone,
+            },
+        }
+    }
+
+    /// The number of keys, where there are `count` below.
+    pub fn count(&mut self, below: &mut dyn Below, count: usize) -> usize {
+        self.catalog.update(&self.mutations, below);
+        let count = if self.hides_all() { 0 } else { count };
+        count.checked_add_signed(self.catalog.grown).expect("only what is there can go")
+    }
+
+    /// The cursor behind the first `count` changed keys from `cursor` on, if there are so many.
+    pub fn cursor_behind(
+        &mut self,
+        below: &mut dyn Below,
+        cursor: u64,
+        count: usize,
+    ) -> Option<u64> {
+        self.catalog.update(&self.mutations, below);
+        let mut places = self.catalog.places.range((cursor, 0)..);
+        places.nth(count.saturating_sub(1)).map(|(place, _)| place + 1)
+    }
+
+    /// The entries that are set from one cursor to before another. Only after
+    /// [`Changes::cursor_behind`].
+    pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
+        let places = self.catalog.places.range((from, 0)..(to, 0));
+        places.filter_map(|&(_, at)| match &self.mutations[at] {
+            Mutation::Set(entry) => Some(&**entry),
+            Mutation::Delete(_) | Mutation::Clear => None,
+        })
+    }
+}
+
+/// Finds the last change of a key.
+#[derive(Default)]
+struct Index {
+    last: HashTable<usize>,
+    indexed: usize,
+    hasher: RandomState,
+}
+
+impl Index {
+    fn clear(&mut self) {
+        match self.last.capacity() > KEPT_CHANGES {
+            true => self.last = HashTable::new(),
+            false => self.last.clear(),
+        }
+        self.indexed = 0;
+    }
+
+    fn find(&mut self, mutations: &[Mutation], key: &[u8]) -> Option<usize> {
+        if mutations.is_empty() {
+            return None;
+        }
+        self.update(mutations);
+        let hash = self.hasher.hash_one(key);
+        self.last.find(hash, |&at| mutations[at].key() == key).copied()
+    }
+
+    fn update(&mut self, mutations: &[Mutation]) {
+        let Index { last, indexed, hasher } = self;
+        let hash = |at: &usize| hasher.hash_one(mutations[*at].key());
+        for at in *indexed..mutations.len() {
+            if matches!(mutations[at], Mutation::Clear) {
+                continue;
+            }
+            let same = |other: &usize| mutations[*other].key() == mutations[at].key();
+            last.entry(hash(&at), same, hash).and_modify(|before| *before = at).or_insert(at);
+        }
+        *indexed = mutations.len();
+    }
+}
+
+/// The changed keys in the order of a walk, and what they add to the number of keys.
+///
+/// - `places` has one place for each key of the first `seen` changes: its cursor and its last change
+///   among them.
+#[derive(Default)]
+struct Catalog {
+    places: BTreeSet<(u64, usize)>,
+    grown: isize,
+    seen: usize,
+}
+
+impl Catalog {
+    fn update(&mut self, mutations: &[Mutation], below: &mut dyn Below) {
+        let is_hidden = matches!(mutations.first(), Some(Mutation::Clear));
+        for (at, mutation) in mutations.iter().enumerate().skip(self.seen) {
+            if matches!(mutation, Mutation::Clear) {
+                continue;
+            }
+            let key = mutation.key();
+            let cursor = below.cursor_of(key);
+            let mut near = self.places.range((cursor, 0)..=(cursor, usize::MAX));
+            let before = near.find(|(_, at)| mutations[*at].key() == key).copied();
+            let was_there = match before {
+                Some((_, before)) => is_set(&mutations[before]),
+                None => !is_hidden && below.holds(key),
+            };
+            self.grown += isize::from(is_set(mutation)) - isize::from(was_there);
+            before.map(|before| self.places.remove(&before));
+            self.places.insert((cursor, at));
+        }
+        self.seen = mutations.len();
+    }
+
+    fn replace(&mut self, at: usize, old: &Mutation, new: &Mutation) {
+        if at < self.seen {
+            self.grown += isize::from(is_set(new)) - isize::from(is_set(old));
+        }
+    }
+}
+
+fn is_set(mutation: &Mutation) -> bool {
+    matches!(mutation, Mutation::Set(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// Some keys; a key's first byte is where a walk comes to it.
+    struct Keys(Vec<Vec<u8>>);
+
+    impl Below for Keys {
+        fn cursor_of(&self, key: &[u8]) -> u64 {
+            u64::from(key[0])
+        }
+
+        fn holds(&mut self, key: &[u8]) -> bool {
+            self.0.iter().any(|held| held == key)
+        }
+    }
+
+    #[test]
+    fn changes_count_find_and_walk_as_a_map_does_whatever_is_put_and_appended() {
+        let mut state = 1_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for _ in 0..300 {
+            let mut below = Keys((0..8).map(|key| vec![key, key % 2]).collect());
+            let mut expected: BTreeMap<Vec<u8>, bool> =
+                below.0.iter().map(|key| (key.clone(), false)).collect();
+            let (mut changes, mut later) = (Changes::default(), Changes::default());
+            for _ in 0..random(60) {
+                let key = vec![random(10) as u8, random(2) as u8];
+                let mutation = match random(20) {
+                    0 => Mutation::Clear,
+                    1..8 => Mutation::Delete(key.clone().into()),
+                    _ => Mutation::Set(Entry::new(&key, b"")),
+                };
+                match &mutation {
+                    Mutation::Clear => expected.clear(),
+                    Mutation::Delete(_) => drop(expected.remove(&key)),
+                    Mutation::Set(_) => drop(expected.insert(key.clone(), true)),
+                }
+                later.put(mutation);
+                if random(2) == 0 {
+                    changes.append(&mut later);
+                    let count = changes.count(&mut below, 8);
+                    assert_eq!(count, expected.len());
+                }
+            }
+            changes.append(&mut later);
+            assert_eq!(changes.count(&mut below, 8), expected.len());
+            let (mut cursor, mut walked) = (0, Vec::new());
+            while cursor < 256 {
+                let step = 1 + random(3) as usize;
+                let next = changes.cursor_behind(&mut below, cursor, step).unwrap_or(256);
+                walked.extend(changes.between(cursor, next).map(|entry| entry.key().to_vec()));
+                cursor = next;
+            }
+            walked.sort_unstable();
+            let set = |(key, is_set): (&Vec<u8>, &bool)| is_set.then_some(key.clone());
+            assert_eq!(walked, expected.iter().filter_map(set).collect::<Vec<_>>());
+            for key in (0..10).flat_map(|first| [vec![first, 0], vec![first, 1]]) {
+                let found = match changes.find(&key) {
+                    Found::Set(_) => Some(true),
+                    Found::Gone => None,
+                    Found::Unchanged => below.holds(&key).then_some(false),
+                };
+                assert_eq!(found, expected.get(&key).copied());
+            }
+        }
+    }
+
+    #[test]
+    fn of_one_key_only_the_last_change_is_kept() {
+        let mut changes = Changes::default();
+        for value in [&b"1"[..], b"2", b"3"] {
+            changes.put(Mutation::Set(Entry::new(b"a", value)));
+            changes.put(Mutation::Set(Entry::new(b"b", value)));
+        }
+        let last = |key| Mutation::Set(Entry::new(key, b"3"));
+        assert_eq!(changes.mutations(), [last(b"a"), last(b"b")]);
+    }
+}

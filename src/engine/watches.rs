@@ -1,0 +1,338 @@
+//! Watched keys: which connections are to learn that one of their keys has changed.
+//!
+//! Only the committing thread touches this, so that a change and an EXEC which asks for it cannot overtake
+//! each other. As in Redis (from 6.0.9), a change is what could be seen: a key that was there at WATCH and
+//! has expired by EXEC has changed; one that was missing or had expired at WATCH has not when it is reclaimed,
+//! nor when everything is removed. A SET is a change, also to the same value.
+//!
+//! What a connection watches counts, has a limit, and is given back when it no longer watches: nothing
+//! here outlives its connection.
+
+use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::command::{Key, Mutation, Reply, Watcher};
+use crate::metrics::Metrics;
+
+/// What the keys that one connection watches may take up. Applications watch a handful; these are some
+/// 20,000, and to take that many in or out takes a few milliseconds, in which nobody else can commit.
+pub const WATCHED_BYTES: usize = 4 << 20;
+
+/// The same for all connections together: sixteen that use all they may.
+const ALL_WATCHED_BYTES: usize = 64 << 20;
+
+/// What a watched key takes up beside its bytes: counts of the `Arc`, a bucket of the table at least half
+/// full, a list of those who watch it, and its place in the connection's own list.
+const KEY_BYTES: usize = 160;
+
+/// Who watches what.
+///
+/// - A connection is in the list of each of its keys, unless that key has changed since: then all who
+///   were in its list are `changed`.
+/// - Lists are in the order of the connections' numbers.
+#[derive(Default)]
+pub struct Watches {
+    by_key: HashMap<Arc<[u8]>, Vec<Watch>>,
+    by_connection: HashMap<u64, Watching>,
+    /// Those who have seen one of their keys, and would see it go.
+    seeing: HashSet<u64>,
+    keys: usize,
+    bytes: usize,
+}
+
+/// A connection watches a key.
+struct Watch {
+    connection: u64,
+    /// The key was there when the connection looked.
+    was_there: bool,
+}
+
+/// What a connection watches.
+struct Watching {
+    watcher: Arc<Watcher>,
+    keys: Vec<Arc<[u8]>>,
+    bytes: usize,
+    /// One of them has changed.
+    changed: bool,
+    /// When the first of them expires.
+    expires_at: Option<i64>,
+}
+
+/// What can be seen of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// It is not there, or has expired.
+    Missing,
+    /// It is there, and may expire.
+    There(Option<i64>),
+}
+
+/// Each of these keys once, or why no connection can watch all of them. For the connection's own thread:
+/// nobody waits while it sorts.
+pub fn distinct(mut keys: Vec<Key>) -> Result<Vec<Key>, Reply<'static>> {
+    keys.sort_unstable();
+    keys.dedup();
+    let bytes: usize = keys.iter().map(|key| bytes_of(key)).sum();
+    if bytes > WATCHED_BYTES { Err(too_many()) } else { Ok(keys) }
+}
+
+fn bytes_of(key: &[u8]) -> usize {
+    KEY_BYTES + key.len()
+}
+
+fn too_many() -> Reply<'static> {
+    let text = format!(
+        "ERR too many watched keys: those of one connection may take up {WATCHED_BYTES} bytes, with \
+         {KEY_BYTES} for each beside its name"
+    );
+    Reply::Error(text.into())
+}
+
+fn too_many_of_all() -> Reply<'static> {
+    let text = format!(
+        "ERR too many watched keys: those of all connections may take up {ALL_WATCHED_BYTES} bytes"
+    );
+    Reply::Error(text.into())
+}
+
+impl Watches {
+    /// The connection watches these keys from now on, all or none of them.
+    pub fn add(
+        &mut self,
+        watcher: &Arc<Watcher>,
+        keys: &[Key],
+        mut see: impl FnMut(&[u8]) -> Seen,
+    ) -> Reply<'static> {
+        // A connection that has left would never be forgotten.
+        if watcher.has_left() {
+            return Reply::Ok;
+        }
+        let new = || Watching {
+            watcher: watcher.clone(),
+            keys: Vec::new(),
+            bytes: 0,
+            changed: false,
+            expires_at: None,
+        };
+        let watching = self.by_connection.entry(watcher.id).or_insert_with(new);
+        // Whatever it watches now, its EXEC fails.
+        if watching.changed {
+            return Reply::Ok;
+        }
+        let bytes: usize = keys.iter().map(|key| bytes_of(key)).sum();
+        let known = |key: &&Key| {
+            let list = self.by_key.get(&***key);
+            list.is_some_and(|list| place_of(list, watcher.id).is_ok())
+        };
+        let is_over = |watching: &Watching, all: usize, bytes: usize| {
+            (watching.bytes + bytes > WATCHED_BYTES, all + bytes > ALL_WATCHED_BYTES)
+        };
+        // Only where it matters it is looked up which keys it watches already.
+        if is_over(watching, self.bytes, bytes) != (false, false) {
+            let old: usize = keys.iter().filter(known).map(|key| bytes_of(key)).sum();
+            match is_over(watching, self.bytes, bytes - old) {
+                (true, _) => return too_many(),
+                (_, true) => return too_many_of_all(),
+                _ => {}
+            }
+        }
+        for key in keys {
+            let seen = see(key);
+            if let Seen::There(expiry) = seen {
+                self.seeing.insert(watcher.id);
+                watching.expires_at = watching.expires_at.into_iter().chain(expiry).min();
+            }
+            let was_there = seen != Seen::Missing;
+            let key: Arc<[u8]> = key[..].into();
+            let list = self.by_key.entry(key.clone()).or_default();
+            match place_of(list, watcher.id) {
+                Ok(place) => list[place].was_there |= was_there,
+                Err(place) => {
+                    list.insert(place, Watch { connection: watcher.id, was_there });
+                    watching.bytes += bytes_of(&key);
+                    self.bytes += bytes_of(&key);
+                    self.keys += 1;
+                    watching.keys.push(key);
+                }
+            }
+        }
+        watcher.watches(watching.keys.len(), watching.bytes);
+        Reply::Ok
+    }
+
+    /// The connection watches nothing any more. Says whether anything that it watched has changed.
+    pub fn end(&mut self, connection: u64, now: i64) -> bool {
+        let Some(watching) = self.by_connection.remove(&connection) else {
+            return false;
+        };
+        self.seeing.remove(&connection);
+        for key in &watching.keys {
+            let Slot::Occupied(mut slot) = self.by_key.entry(key.clone()) else {
+                continue;
+            };
+            if let Ok(place) = place_of(slot.get(), connection) {
+                slot.get_mut().remove(place);
+            }
+            if slot.get().is_empty() {
+                slot.remove();
+            }
+        }
+        self.bytes -= watching.bytes;
+        self.keys -= watching.keys.len();
+        if self.by_key.len() < self.by_key.capacity() / 4 {
+            self.by_key.shrink_to(self.by_key.len() * 2);
+        }
+        watching.watcher.watches(0, 0);
+        watching.watcher.note_changed(false);
+        watching.changed || watching.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// Tells those who watch what these change.
+    pub fn touch(&mut self, mutations: &[Mutation]) {
+        if self.by_connection.is_empty() {
+            return;
+        }
+        for mutation in mutations {
+            match mutation {
+                Mutation::Clear => {
+                    for connection in self.seeing.drain() {
+                        note_change(&mut self.by_connection, connection);
+                    }
+                }
+                Mutation::Set(entry) => {
+                    for watch in self.by_key.remove(entry.key()).unwrap_or_default() {
+                        note_change(&mut self.by_connection, watch.connection);
+                    }
+                }
+                Mutation::Delete(key) => {
+                    let Some(list) = self.by_key.get_mut(&**key) else {
+                        continue;
+                    };
+                    for watch in list.extract_if(.., |watch| watch.was_there) {
+                        note_change(&mut self.by_connection, watch.connection);
+                    }
+                    if list.is_empty() {
+                        self.by_key.remove(&**key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts all of it, for INFO.
+    pub fn count(&self, metrics: &Metrics) {
+        metrics.watching_clients.set(self.by_connection.len() as u64);
+        metrics.watched_keys.set(self.keys as u64);
+        metrics.watched_bytes.set(self.bytes as u64);
+    }
+}
+
+fn place_of(list: &[Watch], connection: u64) -> Result<usize, usize> {
+    list.binary_search_by_key(&connection, |watch| watch.connection)
+}
+
+fn note_change(by_connection: &mut HashMap<u64, Watching>, connection: u64) {
+    if let Some(watching) = by_connection.get_mut(&connection) {
+        watching.changed = true;
+        watching.watcher.note_changed(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Entry;
+
+    const MISSING: Seen = Seen::Missing;
+    const THERE: Seen = Seen::There(None);
+
+    fn watch(watches: &mut Watches, connection: u64, key: &[u8], seen: Seen) {
+        let watcher = Arc::new(Watcher::new(connection));
+        assert_eq!(watches.add(&watcher, &[key.into()], |_| seen), Reply::Ok);
+    }
+
+    #[test]
+    fn a_change_is_what_could_be_seen() {
+        let set = || Mutation::Set(Entry::new(b"k", b"1"));
+        let delete = || Mutation::Delete(b"k"[..].into());
+        for (seen, touched, now, changed) in [
+            (MISSING, vec![], 100, false),
+            (THERE, vec![], 100, false),
+            (Seen::There(Some(101)), vec![], 100, false),
+            (Seen::There(Some(100)), vec![], 100, true),
+            (MISSING, vec![set()], 0, true),
+            (THERE, vec![set()], 0, true),
+            (THERE, vec![delete()], 0, true),
+            // An expired key is reclaimed.
+            (MISSING, vec![delete()], 0, false),
+            (MISSING, vec![Mutation::Clear], 0, false),
+            (THERE, vec![Mutation::Clear], 0, true),
+            (MISSING, vec![delete(), Mutation::Clear, set()], 0, true),
+        ] {
+            let mut watches = Watches::default();
+            watch(&mut watches, 1, b"k", seen);
+            watches.touch(&touched);
+            assert_eq!(watches.end(1, now), changed, "{seen:?} {touched:?}");
+            assert!(!watches.end(1, now), "it watches nothing any more");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_connections_that_watch_no_more() {
+        let mut watches = Watches::default();
+        for connection in [5, 3, 4, 3] {
+            for key in [b"a", b"b", b"c"] {
+                let seen = if key == b"a" { MISSING } else { THERE };
+                watch(&mut watches, connection, key, seen);
+            }
+        }
+        assert_eq!((watches.keys, watches.bytes), (9, 9 * (KEY_BYTES + 1)));
+        watches.touch(&[Mutation::Delete(b"b"[..].into())]);
+        assert_eq!([3, 4, 5].map(|connection| watches.end(connection, 0)), [true; 3]);
+        assert!(watches.by_key.is_empty() && watches.by_connection.is_empty());
+        assert!(watches.seeing.is_empty());
+        assert_eq!((watches.keys, watches.bytes), (0, 0));
+
+        let gone = Arc::new(Watcher::new(6));
+        gone.leave();
+        watches.add(&gone, &[b"a"[..].into()], |_| THERE);
+        assert!(watches.by_connection.is_empty(), "its WATCH came later than its end");
+    }
+
+    #[test]
+    fn keys_over_a_limit_are_refused_all_together_and_a_key_counts_once() {
+        let mut watches = Watches::default();
+        let keys = |from: usize| -> Vec<Key> {
+            let key = |number: usize| vec![number as u8; 1000 + number].into();
+            (from..from + 100).map(key).collect()
+        };
+        let mut refused = None;
+        for connection in 0..100 {
+            let watcher = Arc::new(Watcher::new(connection));
+            for from in (0..).step_by(100) {
+                let before = (watches.keys, watches.bytes);
+                match watches.add(&watcher, &keys(from), |_| THERE) {
+                    Reply::Error(text) if text.contains("one connection") => {
+                        assert!(from > 1000, "{from}");
+                        assert_eq!((watches.keys, watches.bytes), before);
+                        assert_eq!(watches.add(&watcher, &keys(0), |_| THERE), Reply::Ok);
+                        break;
+                    }
+                    Reply::Error(_) => {
+                        refused = refused.or(Some(connection));
+                        assert_eq!((watches.keys, watches.bytes), before);
+                        break;
+                    }
+                    reply => assert_eq!(reply, Reply::Ok),
+                }
+            }
+            assert!(watches.bytes <= ALL_WATCHED_BYTES);
+        }
+        assert!(refused.is_some_and(|refused| refused >= 16), "{refused:?}");
+        let keys =
+            |numbers: u32| (0..50_000).map(move |n: u32| (n % numbers).to_le_bytes()[..].into());
+        assert_eq!(distinct(keys(5000).collect()).map(|keys| keys.len()), Ok(5000));
+        assert!(distinct(keys(50_000).collect()).is_err());
+    }
+}
