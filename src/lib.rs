@@ -61,7 +61,7 @@
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
-//! [`scaling`] says what this would do on more cores than two, and what would have to change.
+//! [`costs`] says what each command costs, and who waits for it; [`scaling`] what this would do on more cores than two, and what would have to change.
 //!
 //! # Threads
 //!
@@ -86,6 +86,8 @@
 
 pub mod command;
 pub mod config;
+#[doc = include_str!("costs.md")]
+pub mod costs {}
 pub mod decimal;
 pub mod engine;
 pub mod entry;
