@@ -14,6 +14,9 @@ use crate::entry::{Entry, Parts};
 /// A key, where it does not come with its value.
 pub type Key = Box<[u8]>;
 
+/// To look up so many takes some hundred microseconds at most.
+const FEW_KEYS: usize = 1000;
+
 /// Under which name a command came: its place in the protocol's table. Of interest to the counters
 /// only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +283,15 @@ impl Command {
         }
     }
 
+    /// Whether it is a read that may take long: it is kept away from the commit path.
+    pub fn is_long_read(&self) -> bool {
+        match self {
+            Command::Keys(_) | Command::Scan { .. } | Command::RandomKey => true,
+            Command::GetAll(keys) | Command::Exists(keys) => keys.len() > FEW_KEYS,
+            _ => false,
+        }
+    }
+
     /// Whether nothing is left to do but to answer.
     pub fn is_answered(&self) -> bool {
         matches!(self, Command::Answered(_))
@@ -421,6 +433,24 @@ impl Reply<'_> {
     /// Lines of text.
     pub fn text(text: String) -> Reply<'static> {
         Reply::Verbatim(text.into_bytes().into())
+    }
+
+    /// A copy that borrows nothing.
+    pub fn to_owned_reply(&self) -> Reply<'static> {
+        let all = |items: &[Reply<'_>]| items.iter().map(Reply::to_owned_reply).collect();
+        match self {
+            Reply::Ok => Reply::Ok,
+            Reply::Null => Reply::Null,
+            Reply::NullArray => Reply::NullArray,
+            Reply::Simple(word) => Reply::Simple(word),
+            Reply::Integer(number) => Reply::Integer(*number),
+            Reply::Bulk(bytes) => Reply::bulk(bytes),
+            Reply::Verbatim(bytes) => Reply::Verbatim(bytes.to_vec().into()),
+            Reply::Array(items) => Reply::Array(all(items)),
+            Reply::Map(items) => Reply::Map(all(items)),
+            Reply::Error(text) => Reply::Error(text.clone().into_owned().into()),
+            Reply::NotDurable(reason) => Reply::NotDurable(reason.clone()),
+        }
     }
 
     /// Roughly what it takes up beside the enum itself.

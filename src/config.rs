@@ -12,7 +12,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
-use crate::server::{self, Settings};
+use crate::server::{self, Settings, UnreadLimits};
 use crate::tools::Tool;
 use crate::wal;
 
@@ -95,10 +95,30 @@ pub struct Config {
     )]
     max_clients: u64,
 
-    /// What keys and values may take up in memory, like 100mb: what would add more than there is room
-    /// for is refused, and reads and deletes go on. 0 is no limit
+    /// What keys and values may take up in memory, with all that is needed to find them, like 100mb: INFO's
+    /// used_memory. What would add more than there is room for is refused, and reads and deletes go on.
+    /// Buffers of clients and of the log come on top. 0 is no limit
     #[arg(long = "maxmemory", default_value = "0", value_name = "BYTES", value_parser = amount)]
     max_memory: u64,
+
+    /// The longest reply, and the most that a client may leave unread before it is closed; the longest
+    /// value fits in any case
+    #[arg(
+        long = "maxreply",
+        default_value = "256mb",
+        value_name = "BYTES",
+        value_parser = amount_from(1 << 20)
+    )]
+    max_reply: u64,
+
+    /// What all clients together may leave unread; over it those with most are closed
+    #[arg(
+        long = "maxmemory-clients",
+        default_value = "1gb",
+        value_name = "BYTES",
+        value_parser = amount_from(1 << 20)
+    )]
+    max_memory_clients: u64,
 
     /// The processor that the thread that commits keeps to; best the one that takes the disk's
     /// interrupts. A client that is alone then leaves its writes to it, too. Without it, any
@@ -150,6 +170,9 @@ pub struct Config {
     #[arg(long = "protected-mode", value_enum, default_value_t = Switch::Yes, value_name = "yes|no")]
     protected_mode: Switch,
 }
+
+/// What the words around the longest value may take up in a reply.
+const REPLY_FRAME: usize = 64 * 1024;
 
 /// The longest value that a record and a frame can hold with a key, with room to spare.
 const MAX_VALUE: u64 = 1 << 30;
@@ -236,8 +259,19 @@ impl Config {
                 least_bytes: self.compact_least,
             },
             max_value: self.limits().value,
+            max_reply: self.unread().one,
             max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
             committer_cpu: self.committer_cpu.map(|number| number as usize),
+        }
+    }
+
+    /// What clients may leave unread.
+    fn unread(&self) -> UnreadLimits {
+        let bytes = |amount| usize::try_from(amount).unwrap_or(usize::MAX);
+        let longest_value = bytes(self.max_value) + REPLY_FRAME;
+        UnreadLimits {
+            one: bytes(self.max_reply).max(longest_value),
+            all: bytes(self.max_memory_clients),
         }
     }
 
@@ -271,16 +305,19 @@ impl Config {
             ("appendfsync", fsync.to_owned()),
             ("appendonly", if self.persist { "yes" } else { "no" }.to_owned()),
             ("bind", self.bind.to_string()),
+            ("client-output-buffer-limit", format!("normal {} 0 0", self.unread().one)),
             ("databases", "1".to_owned()),
             ("maxclients", max_clients.to_string()),
             ("maxmemory", self.max_memory.to_string()),
+            ("maxmemory-clients", self.max_memory_clients.to_string()),
             ("maxmemory-policy", "noeviction".to_owned()),
             ("proto-max-bulk-len", self.max_value.to_string()),
             ("save", String::new()),
             ("timeout", "0".to_owned()),
         ];
         let saves_at_once = self.persist && matches!(self.fsync, FsyncFlag::Always);
-        Ok(Settings { max_clients, limits: self.limits(), password, saves_at_once, shown })
+        let (limits, unread) = (self.limits(), self.unread());
+        Ok(Settings { max_clients, limits, unread, password, saves_at_once, shown })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {
@@ -348,6 +385,14 @@ fn amount(text: &str) -> Result<u64, String> {
     bytes
         .filter(|_| unit > 0)
         .ok_or_else(|| "expected a number of bytes, like 1000000, 100mb or 2gb".to_owned())
+}
+
+/// The same, but not less than this.
+fn amount_from(least: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
+    move |text| match amount(text)? {
+        bytes if bytes >= least => Ok(bytes),
+        _ => Err(format!("expected {least} bytes or more")),
+    }
 }
 
 #[cfg(test)]

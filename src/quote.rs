@@ -24,6 +24,21 @@ pub fn print(word: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// No less than the bytes that [`print`] appends; exact for a long word, which is looked through for it.
+pub fn most_bytes(word: &[u8]) -> usize {
+    const LONG_BYTES: usize = 16 * 1024;
+    let escaped = |&byte: &u8| match byte {
+        b'\\' | b'"' | b'\n' | b'\r' | b'\t' | 8 | 7 => 2,
+        b' '..=b'~' => 1,
+        _ => 4,
+    };
+    match word.len() {
+        ..LONG_BYTES => 2 + 4 * word.len(),
+        _ if is_plain(word) => word.len(),
+        _ => 2 + word.iter().map(escaped).sum::<usize>(),
+    }
+}
+
 /// Whether a word is read back as it stands: not empty, text, without white space or control
 /// characters (a terminal would obey them), not begun with a quote.
 fn is_plain(word: &[u8]) -> bool {

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use common::{Client, Rng, Server, StopOnDrop, contents, eventually, seed};
 use double::clients::{
-    History, Random, ask, check_restarts, open, open_counted, open_with, options, send,
+    History, Random, ask, check_restarts, open, open_counted, open_with, options, read, send,
     send_beside, set, value, work,
 };
 use double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
+use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::wal;
 use rustix::process::Signal;
@@ -266,16 +267,15 @@ fn walk(engine: &Engine) -> Vec<BTreeSet<Vec<u8>>> {
     let (mut cursor, mut steps) = (0, Vec::new());
     loop {
         let step = Command::Scan { cursor, count: 1, pattern: None, of_strings: true };
-        engine.read(&step, None, &mut |reply| {
-            let Reply::Array(parts) = reply else { panic!("SCAN answered {reply:?}") };
-            let [Reply::Bulk(next), Reply::Array(keys)] = &parts[..] else { panic!("{parts:?}") };
-            cursor = String::from_utf8_lossy(next).parse().expect("a cursor");
-            let key = |key: &Reply<'_>| match key {
-                Reply::Bulk(key) => key.to_vec(),
-                other => panic!("a key is {other:?}"),
-            };
-            steps.push(keys.iter().map(key).collect());
-        });
+        let reply = read(engine, &step);
+        let Reply::Array(parts) = reply else { panic!("SCAN answered {reply:?}") };
+        let [Reply::Bulk(next), Reply::Array(keys)] = &parts[..] else { panic!("{parts:?}") };
+        cursor = String::from_utf8_lossy(next).parse().expect("a cursor");
+        let key = |key: &Reply<'_>| match key {
+            Reply::Bulk(key) => key.to_vec(),
+            other => panic!("a key is {other:?}"),
+        };
+        steps.push(keys.iter().map(key).collect());
         if cursor == 0 {
             return steps;
         }
@@ -429,8 +429,10 @@ fn a_snapshot_has_no_part_of_a_batch_that_a_power_cut_takes() {
                 let mut round = 0;
                 while !stop.load(Relaxed) {
                     round += 1;
-                    let all = keys.map(|key| set(key, &round.to_string()));
-                    send(&engine, all.into()).wait_for(1);
+                    // One command: several may be split among batches.
+                    let value = round.to_string();
+                    let all = keys.map(|key| Entry::new(key.as_bytes(), value.as_bytes()));
+                    ask(&engine, Command::SetAll(all.into(), false));
                 }
             });
             let _stop = StopOnDrop(&stop);

@@ -4,7 +4,7 @@ mod common;
 #[path = "common/wire.rs"]
 mod wire;
 
-use common::{Client, Server};
+use common::{Client, Server, eventually};
 use wire::{Value, ask};
 
 #[test]
@@ -72,6 +72,53 @@ fn a_pipeline_longer_than_a_read_pays_few_syncs() {
     });
     let syncs = client.counter("wal_syncs");
     assert!(syncs >= 5, "5 MB in {syncs} batches are more than one may gather");
+    server.stop();
+}
+
+/// Seen: `used_memory` was the resident memory, while `-maxmemory` counts keys and values, so that the usual
+/// alarm meant nothing. Now both are the same, and what comes on top can be seen.
+#[test]
+fn used_memory_is_what_maxmemory_limits_and_the_rest_has_its_own_rows() {
+    const MOST: u64 = 2 << 20;
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-maxmemory", &MOST.to_string()]);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.counter("maxmemory"), MOST);
+    let value = "x".repeat(1000);
+    let refused = |reply| matches!(reply, Value::Error(_));
+    let full = (0..10_000).find(|key| refused(ask(&mut client, ["SET", &key.to_string(), &value])));
+    let keys = full.expect("the store is full at some time");
+    let used = client.counter("used_memory");
+    assert!((MOST - 10_000..MOST + 100_000).contains(&used), "{used} of {MOST}");
+    let [dataset, overhead] =
+        ["used_memory_dataset", "used_memory_overhead"].map(|name| client.counter(name));
+    assert_eq!(dataset + overhead, used);
+    assert!(overhead > 8 * keys && dataset > 1000 * keys, "{overhead}, {dataset}");
+    assert!(client.counter("used_memory_rss") > used, "the program itself takes up something");
+    assert_eq!(client.counter("used_memory_peak"), used);
+    assert_eq!(ask(&mut client, ["FLUSHALL"]), Value::ok());
+    assert!(client.counter("used_memory") < used / 4);
+    assert_eq!(client.counter("used_memory_peak"), used);
+
+    // A request that has not come to its end, and a transaction that has not.
+    let mut sender = Client::connect(&server);
+    sender.send(format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\n{}", "x".repeat(500_000)));
+    let arrived = 500_000..1_100_000;
+    eventually("it is counted", || arrived.contains(&client.counter("mem_client_requests")));
+    let mut gatherer = Client::connect(&server);
+    assert_eq!(ask(&mut gatherer, ["MULTI"]), Value::ok());
+    let queued = Value::Simple("QUEUED".into());
+    (0..300).for_each(|_| assert_eq!(ask(&mut gatherer, ["SET", "k", &value]), queued));
+    let transactions = client.counter("mem_client_transactions");
+    assert!((300_000..400_000).contains(&transactions), "{transactions}");
+    let normal = client.counter("mem_clients_normal");
+    assert!((800_000..2_000_000).contains(&normal), "{normal}");
+    assert_eq!(ask(&mut gatherer, ["DISCARD"]), Value::ok());
+    assert_eq!(client.counter("mem_client_transactions"), 0);
+    drop(sender);
+    eventually("it is given back", || client.counter("mem_client_requests") < 20_000);
+    assert!(client.counter("mem_aof_buffer") >= 4096, "the log keeps a buffer");
+    assert_eq!(client.counter("mem_batch"), 0, "nobody writes");
     server.stop();
 }
 

@@ -62,6 +62,8 @@ pub enum Refusal {
     NoMemory,
     /// A transaction makes too much out of what is there.
     TooMuch,
+    /// There is no room for its reply, or it looks through too much; with the text of the error.
+    Unanswerable(&'static str),
 }
 
 impl Batch {
@@ -385,7 +387,7 @@ mod tests {
     }
 
     fn ask(batch: &mut Batch, store: &dyn Store, mut command: Command) -> Reply<'static> {
-        carry_out(&mut batch.over(store), &mut command, &Metrics::default())
+        carry_out(&mut batch.over(store), &mut command, &Metrics::default(), usize::MAX)
     }
 
     fn with_one_key() -> (Box<dyn Store>, Batch) {

@@ -137,6 +137,7 @@ impl CommitPath {
             compaction.between_batches(wal);
         }
         let answered = self.evaluate();
+        self.shared.metrics.batch_memory.set(self.batch.bytes as u64);
         let committed = self.commit();
         match committed {
             Ok(()) => {
@@ -146,6 +147,7 @@ impl CommitPath {
             Err(Failure(reason)) => self.refuse(&reason),
         }
         self.batch.clear();
+        self.shared.metrics.batch_memory.set(0);
         self.reply(answered)
     }
 
@@ -186,13 +188,16 @@ impl CommitPath {
             && let Some(mut submission) = self.backlog.pop_front()
         {
             let is_of_client = submission.is_of_client();
+            let is_gone = submission.recipient.is_gone();
             let mut done = 0;
             for operation in &mut submission.operations {
                 let Operation { command, reply, id, .. } = operation;
                 let pushed = self.batch.bytes;
                 let before = command.is_answered();
-                let mut view = self.batch.over(&*self.shared.store);
-                *reply = carry_out(&mut view, command, metrics);
+                if !is_gone || command.is_write() {
+                    let mut view = self.batch.over(&*self.shared.store);
+                    *reply = carry_out(&mut view, command, metrics, self.shared.max_reply);
+                }
                 // A COPY of a long value is short itself.
                 bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
                 let now = Instant::now();
@@ -229,8 +234,10 @@ impl CommitPath {
         for mutation in self.batch.mutations() {
             push_record(wal, mutation);
         }
+        self.shared.metrics.log_memory.set(wal.buffer_bytes() as u64);
         let committed = wal.commit()?;
         let metrics = &self.shared.metrics;
+        metrics.log_memory.set(wal.buffer_bytes() as u64);
         let synced = self.fsync == Fsync::Always;
         if synced {
             self.window.note_sync(committed.elapsed);
@@ -258,7 +265,7 @@ impl CommitPath {
                 }
                 false => {
                     let mut view = self.batch.over(&*self.shared.store);
-                    carry_out(&mut view, command, &self.shared.metrics)
+                    carry_out(&mut view, command, &self.shared.metrics, self.shared.max_reply)
                 }
             };
         }

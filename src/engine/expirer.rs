@@ -86,6 +86,7 @@ impl Expirer {
         let (mut cursor, mut pause) = (0, INTERVAL);
         while self.pause(pause) {
             pause = INTERVAL;
+            shared.metrics.peak_memory.raise(shared.store.bytes() as u64);
             if shared.store.expiring() == 0 || shared.health.failure().is_some() {
                 continue;
             }

@@ -14,6 +14,7 @@
 //!
 //! The engine knows no socket: whoever submits brings a [`Recipient`] for the replies.
 
+mod answer;
 mod batch;
 mod changes;
 mod commit_path;
@@ -61,6 +62,7 @@ use queue::CommitQueue;
 use replies::Replies;
 use view::StoreView;
 
+pub use answer::{Allowance, Answer, Collected, Refusal, TOO_LONG};
 pub use compaction::Policy;
 pub use watches::distinct as distinct_watched_keys;
 
@@ -109,6 +111,11 @@ pub trait Recipient: Send + Sync {
     /// Takes answered operations, in the order in which they were submitted. Called by whoever
     /// commits: it must not wait for anyone.
     fn deliver(self: Arc<Self>, answered: &[Operation]);
+
+    /// Whether nobody is there any more who would read replies. Then reads need not be carried out.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// Wants no replies.
@@ -162,6 +169,8 @@ struct Shared {
     compaction: Option<Arc<Compaction>>,
     /// The longest value that a command may make.
     max_value: usize,
+    /// The longest reply.
+    max_reply: usize,
     /// What the store may take up; above it nothing can be added.
     max_memory: Option<usize>,
 }
@@ -175,6 +184,8 @@ pub struct Options {
     pub compaction: Policy,
     /// The longest value that a command may make.
     pub max_value: usize,
+    /// The longest reply, and the most that the replies of one transaction may take up.
+    pub max_reply: usize,
     /// What the store may take up in memory. Above it only what adds nothing is carried out.
     pub max_memory: Option<usize>,
     /// The processor that the committer keeps to, if it does.
@@ -258,7 +269,7 @@ impl Engine {
         let queue = CommitQueue::default();
         let health = opened.as_ref().map(|log| log.wal.health()).unwrap_or_default();
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
-        let Options { max_value, max_memory, committer_cpu, .. } = *options;
+        let Options { max_value, max_reply, max_memory, committer_cpu, .. } = *options;
         let shared = Arc::new(Shared {
             store,
             queue,
@@ -268,6 +279,7 @@ impl Engine {
             health,
             compaction,
             max_value,
+            max_reply,
             max_memory,
         });
         let (wal, compactor) = match opened {
@@ -304,22 +316,26 @@ impl Engine {
         }
     }
 
-    /// Answers a read from the store, on the caller's thread. The reply is handed over in place,
-    /// so that a value goes to the client's buffer without a copy between.
+    /// Answers a read from the store, on the caller's thread. The reply is put in place, so that a value
+    /// goes to the client's buffer without a copy between.
     pub fn read(
         &self,
         command: &Command,
         id: Option<CommandId>,
-        answer: &mut dyn FnMut(Reply<'_>),
-    ) {
+        answer: &mut dyn Answer,
+    ) -> Result<(), Refusal> {
         let Shared { store, metrics, .. } = &*self.shared;
         let started = Instant::now();
         let mut view = StoreView { store: &**store, now: now_millis() };
-        read::read(&mut view, command, metrics, &mut |reply| {
-            count(metrics, id, command.is_answered(), &reply, started.elapsed());
-            answer(reply);
-        });
+        let outcome = read::read(&mut view, command, metrics, answer);
+        let refused = outcome.err().map(|why| Reply::Error(why.into()));
+        let reply = match (&refused, command) {
+            (Some(error), _) | (None, Command::Answered(error)) => error,
+            (None, _) => &Reply::Ok,
+        };
+        count(metrics, id, command.is_answered(), reply, started.elapsed());
         metrics.answered.add(1);
+        outcome
     }
 
     /// What there is in the store and the log, for INFO.
@@ -331,6 +347,7 @@ impl Engine {
             keys: store.len(),
             expiring: store.expiring(),
             bytes: store.bytes(),
+            index_bytes: store.index_bytes(),
             max_memory: *max_memory,
             compaction_asked: compaction.as_ref().is_some_and(|compaction| compaction.is_asked()),
             snapshot_bytes,
@@ -393,8 +410,10 @@ pub struct State {
     pub keys: usize,
     /// Number of keys with an expiry.
     pub expiring: usize,
-    /// What the store takes up in memory.
+    /// What the store takes up in memory: what `-maxmemory` limits.
     pub bytes: usize,
+    /// Of that, what is needed to find an entry.
+    pub index_bytes: usize,
     /// What it may take up.
     pub max_memory: Option<usize>,
     /// Whether a compaction was asked for that has not begun.

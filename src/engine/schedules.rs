@@ -7,7 +7,9 @@ use std::time::Instant;
 
 use super::queue::{CommitQueue, Pushed, Taken};
 use super::replies::Replies;
-use super::{Engine, Fsync, Operation, Options, Policy, Recipient, Submission};
+use super::{
+    Allowance, Collected, Engine, Fsync, Operation, Options, Policy, Recipient, Submission,
+};
 use crate::command::{Command, Dialect, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
@@ -249,6 +251,7 @@ fn engine() -> Arc<Engine> {
                 fsync: Fsync::Never,
                 compaction: Policy::default(),
                 max_value: 1000,
+                max_reply: 1 << 30,
                 max_memory: None,
                 committer_cpu: None,
             },
@@ -266,9 +269,10 @@ fn incr(key: &str) -> Operation {
 }
 
 fn get(engine: &Engine, key: &str) -> i64 {
-    let mut found = 0;
-    engine.read(&Command::Get(key.as_bytes().into()), None, &mut |reply| found = number(&reply));
-    found
+    let mut room = Allowance::new(usize::MAX);
+    let mut answer = Collected::new(&mut room);
+    engine.read(&Command::Get(key.as_bytes().into()), None, &mut answer).expect("there is room");
+    number(&answer.into_reply())
 }
 
 fn number(reply: &Reply<'_>) -> i64 {

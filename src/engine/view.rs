@@ -2,18 +2,9 @@
 //!
 //! Either way a key that has expired is not there, whether or not it has been reclaimed.
 
-use std::hash::{BuildHasher, RandomState};
-
 use crate::command::Key;
 use crate::entry::Entry;
 use crate::store::Store;
-
-/// From one random number to the next (Knuth's MMIX).
-const STEP: u64 = 6_364_136_223_846_793_005;
-
-/// Entries that are looked at to choose one of them: about a leaf of the store. (With fewer, a batch that has
-/// removed most of a leaf would look at the rest of it again and again.)
-const RANDOM_STEP: usize = 100;
 
 /// A state of the data at one point in time.
 pub trait View {
@@ -29,33 +20,6 @@ pub trait View {
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
     /// A cursor is below this.
     fn cursors(&self) -> u64;
-
-    /// Some key, if there is one.
-    fn any_key(&mut self) -> Option<Key> {
-        // A fresh RandomState is a random number; nothing depends on how good it is.
-        let mut random = RandomState::new().hash_one(0);
-        for start in [random % self.cursors(), 0] {
-            let mut cursor = start;
-            loop {
-                // Of what a step shows, any with the same chance, and few are copied on the way.
-                let (mut shown, mut chosen) = (0, None);
-                cursor = self.scan(cursor, RANDOM_STEP, &mut |entry| {
-                    shown += 1;
-                    random = random.wrapping_mul(STEP).wrapping_add(1);
-                    if (random >> 32).is_multiple_of(shown) {
-                        chosen = Some(entry.key().into());
-                    }
-                });
-                if chosen.is_some() {
-                    return chosen;
-                }
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        None
-    }
 }
 
 /// The store as it is.

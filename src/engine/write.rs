@@ -1,6 +1,7 @@
 //! The commands that change something, evaluated on a batch: what they add to it, and what they
 //! answer once that is durable.
 
+use super::answer::{Allowance, Collected};
 use super::batch::{BatchView, Refusal};
 use super::read::read;
 use super::view::View;
@@ -140,24 +141,27 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
     })
 }
 
-/// Carries out any command, also a transaction, unless it would add too much. Then nothing of it is done.
+/// Carries out any command, also a transaction, unless it would add too much or be answered by more than
+/// `max_reply`. Then nothing of it is done.
 pub fn carry_out(
     view: &mut BatchView<'_>,
     command: &mut Command,
     metrics: &Metrics,
+    max_reply: usize,
 ) -> Reply<'static> {
     if let Some(reply) = watch(view, command, metrics) {
         return reply;
     }
     let may_grow = command.may_grow();
+    let room = &mut Allowance::new(max_reply);
     let outcome = match &mut *command {
         // Redis looks only here, and a transaction that then removes more than it adds is refused as well.
         _ if view.batch.is_full() && may_grow => Err(Refusal::NoMemory),
         Command::Transaction(commands, _) => {
-            let replies = commands.iter_mut().map(|command| perform(view, command, metrics));
-            replies.collect::<Result<_, _>>().map(Reply::Array)
+            let perform = |command| perform(view, command, metrics, room);
+            commands.iter_mut().map(perform).collect::<Result<_, _>>().map(Reply::Array)
         }
-        command => perform(view, command, metrics),
+        command => perform(view, command, metrics, room),
     };
     match outcome {
         Ok(reply) => {
@@ -170,6 +174,11 @@ pub fn carry_out(
                 (Refusal::TooMuch, _) => TOO_MUCH,
                 (Refusal::NoMemory, Command::Transaction(..)) => OOM_IN_EXEC,
                 (Refusal::NoMemory, _) => OOM,
+                (Refusal::Unanswerable(why), Command::Transaction(..)) => {
+                    let text = format!("EXECABORT Transaction discarded because of: {why}");
+                    Reply::Error(text.into())
+                }
+                (Refusal::Unanswerable(why), _) => Reply::Error(why.into()),
             }
         }
     }
@@ -208,31 +217,21 @@ fn watch(
 }
 
 /// Carries out a command that is no transaction.
-fn perform(view: &mut BatchView<'_>, command: &mut Command, metrics: &Metrics) -> Outcome {
+fn perform(
+    view: &mut BatchView<'_>,
+    command: &mut Command,
+    metrics: &Metrics,
+    room: &mut Allowance,
+) -> Outcome {
     if command.is_write() {
         view.batch.may_grow = command.may_grow();
-        return write(view, command);
+        let reply = write(view, command)?;
+        room.take(&reply).map_err(Refusal::Unanswerable)?;
+        return Ok(reply);
     }
-    let mut owned = Reply::Null;
-    read(view, command, metrics, &mut |reply| owned = into_owned(reply));
-    Ok(owned)
-}
-
-fn into_owned(reply: Reply<'_>) -> Reply<'static> {
-    let all = |items: Vec<Reply<'_>>| items.into_iter().map(into_owned).collect();
-    match reply {
-        Reply::Ok => Reply::Ok,
-        Reply::Null => Reply::Null,
-        Reply::NullArray => Reply::NullArray,
-        Reply::Simple(word) => Reply::Simple(word),
-        Reply::Integer(number) => Reply::Integer(number),
-        Reply::Bulk(bytes) => Reply::Bulk(bytes.into_owned().into()),
-        Reply::Verbatim(bytes) => Reply::Verbatim(bytes.into_owned().into()),
-        Reply::Array(items) => Reply::Array(all(items)),
-        Reply::Map(items) => Reply::Map(all(items)),
-        Reply::Error(text) => Reply::Error(text.into_owned().into()),
-        Reply::NotDurable(reason) => Reply::NotDurable(reason),
-    }
+    let mut collected = Collected::new(room);
+    read(view, command, metrics, &mut collected).map_err(Refusal::Unanswerable)?;
+    Ok(collected.into_reply())
 }
 
 fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Outcome {

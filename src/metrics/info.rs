@@ -59,18 +59,28 @@ impl Metrics {
                 ("watching_clients", &self.watching_clients.get()),
                 ("total_watched_keys", &self.watched_keys.get()),
                 ("watched_keys_bytes", &self.watched_bytes.get()),
+                ("client_recent_max_output_buffer", &facts.largest_unread),
             ],
         );
-        self.peak_memory.raise(process.memory);
+        self.peak_memory.raise(facts.store_bytes as u64);
+        let [requests, transactions] =
+            [&self.request_memory, &self.transaction_memory].map(Counter::get);
         section(
             "Memory",
             &[
-                ("used_memory", &process.memory),
+                ("used_memory", &facts.store_bytes),
                 ("used_memory_rss", &process.memory),
                 ("used_memory_peak", &self.peak_memory.get()),
-                ("used_memory_dataset", &facts.store_bytes),
+                ("used_memory_overhead", &facts.index_bytes),
+                ("used_memory_dataset", &facts.store_bytes.saturating_sub(facts.index_bytes)),
                 ("maxmemory", &facts.max_memory),
                 ("maxmemory_policy", &"noeviction"),
+                ("mem_clients_normal", &(facts.unread_bytes as u64 + requests + transactions)),
+                ("mem_client_replies", &facts.unread_bytes),
+                ("mem_client_requests", &requests),
+                ("mem_client_transactions", &transactions),
+                ("mem_aof_buffer", &self.log_memory.get()),
+                ("mem_batch", &self.batch_memory.get()),
                 ("mem_allocator", &"libc"),
             ],
         );
@@ -134,9 +144,11 @@ impl Metrics {
                 ("acl_access_denied_auth", &self.failed_logins.get()),
                 ("expired_keys", &self.expired.get()),
                 ("evicted_keys", &0),
+                ("evicted_clients", &self.evicted_clients.get()),
                 ("keyspace_hits", &self.hits.get()),
                 ("keyspace_misses", &self.misses.get()),
                 ("total_error_replies", &self.commands.errors()),
+                ("client_output_buffer_limit_disconnections", &self.unread_disconnections.get()),
             ],
         );
         section(
@@ -177,7 +189,13 @@ pub struct Facts {
     pub expiring: usize,
     /// What the store takes up in memory.
     pub store_bytes: usize,
-    /// What it may take up, 0 if that is not limited.
+    /// Of that, what is needed to find an entry.
+    pub index_bytes: usize,
+    /// What all clients have not read.
+    pub unread_bytes: usize,
+    /// What one of them has not read, at most.
+    pub largest_unread: usize,
+    /// What the store may take up, 0 if that is not limited.
     pub max_memory: usize,
     /// Whether a compaction was asked for that has not begun.
     pub compaction_asked: bool,

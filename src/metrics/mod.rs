@@ -11,7 +11,7 @@ mod number;
 pub use command::CommandStats;
 pub use compaction::CompactionStats;
 pub use info::Facts;
-pub use number::{Counter, Histogram};
+pub use number::{Counter, Held, Histogram};
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -36,6 +36,10 @@ pub struct Metrics {
     pub watched_keys: Counter,
     /// What these take up in memory.
     pub watched_bytes: Counter,
+    /// Clients closed because all together had too many replies unread.
+    pub evicted_clients: Counter,
+    /// Clients closed because each had too many itself.
+    pub unread_disconnections: Counter,
     /// Commands answered.
     pub answered: Counter,
     /// The same, for each command.
@@ -62,6 +66,16 @@ pub struct Metrics {
     pub compaction: CompactionStats,
     /// Keys removed because they had expired.
     pub expired: Counter,
+    /// Memory in which requests of clients arrive.
+    pub request_memory: Counter,
+    /// Memory for the commands of transactions that have not been carried out.
+    pub transaction_memory: Counter,
+    /// Memory for the changes of the running batch.
+    pub batch_memory: Counter,
+    /// Memory in which the log builds a batch.
+    pub log_memory: Counter,
+    /// The most that keys and values have taken up.
+    pub peak_memory: Counter,
     /// Bytes read from clients.
     pub input_bytes: Counter,
     /// Bytes sent to clients.
@@ -70,7 +84,6 @@ pub struct Metrics {
     pub commit_micros: Histogram,
     /// Records per batch.
     pub batch_records: Histogram,
-    peak_memory: Counter,
     answer_rate: Rate,
     input_rate: Rate,
     output_rate: Rate,

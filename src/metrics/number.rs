@@ -61,6 +61,35 @@ impl Counter {
     }
 }
 
+/// Memory that is counted as long as it is held.
+#[derive(Debug)]
+pub struct Held<'a> {
+    counter: &'a Counter,
+    bytes: u64,
+}
+
+impl<'a> Held<'a> {
+    /// None yet; it will be counted here.
+    pub fn new(counter: &'a Counter) -> Held<'a> {
+        Held { counter, bytes: 0 }
+    }
+
+    /// So much is held now.
+    pub fn set(&mut self, bytes: usize) {
+        let before = std::mem::replace(&mut self.bytes, bytes as u64);
+        if self.bytes != before {
+            self.counter.add(self.bytes);
+            self.counter.subtract(before);
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// How often values of each size came: bucket `n` counts those below `2^n`, from `2^(n-1)` on.
 #[derive(Debug)]
 pub struct Histogram {

@@ -123,7 +123,7 @@ pub fn kind(words: &Words<'_>) -> Outcome {
 }
 
 pub fn keys(words: &Words<'_>) -> Outcome {
-    command_of(Command::Keys(words[1].into()))
+    command_of(Command::Keys(pattern(words[1])?.into()))
 }
 
 pub fn dbsize(_: &Words<'_>) -> Outcome {
@@ -137,14 +137,14 @@ pub fn randomkey(_: &Words<'_>) -> Outcome {
 pub fn scan(words: &Words<'_>) -> Outcome {
     let cursor = std::str::from_utf8(words[1]).ok().and_then(|text| text.parse().ok());
     let cursor = cursor.ok_or("ERR invalid cursor")?;
-    let (mut count, mut pattern, mut of_strings) = (10, None, true);
+    let (mut count, mut fits, mut of_strings) = (10, None, true);
     let mut rest = &words[2..];
     while let [option, value, after @ ..] = rest {
         if is(option, "count") {
             let number = number(value)?;
             count = usize::try_from(number).ok().filter(|count| *count > 0).ok_or(SYNTAX)?;
         } else if is(option, "match") {
-            pattern = Some((*value).into());
+            fits = Some(pattern(value)?.into());
         } else if is(option, "type") {
             of_strings = is(value, "string");
         } else {
@@ -155,7 +155,7 @@ pub fn scan(words: &Words<'_>) -> Outcome {
     if !rest.is_empty() {
         return Err(SYNTAX.into());
     }
-    command_of(Command::Scan { cursor, count, pattern, of_strings })
+    command_of(Command::Scan { cursor, count, pattern: fits, of_strings })
 }
 
 /// An option may be said twice, as in Redis; of two times in the same form the last counts.

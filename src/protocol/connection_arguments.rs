@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::words::{
     Outcome, SHOWN_BYTES, SYNTAX, Words, answered, database, integer, is, key_list, number,
-    session_of, shown, wrong_number,
+    pattern, session_of, shown, wrong_number,
 };
 use super::{Hello, Session};
 use crate::command::{Reply, RespVersion};
@@ -137,7 +137,8 @@ pub fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
 
 /// The names of settings are in lower case, and Redis looks for them in any.
 pub fn config_get(words: &Words<'_>) -> Outcome {
-    let patterns = words[2..].iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
+    let lower = |word: &&[u8]| Ok(pattern(word)?.to_ascii_lowercase());
+    let patterns = words[2..].iter().map(lower).collect::<Result<_, Cow<'static, str>>>()?;
     session_of(Session::ConfigGet(patterns))
 }
 

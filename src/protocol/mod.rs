@@ -290,6 +290,25 @@ pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
     resp::encode_array_head(count, out);
 }
 
+/// No less than what [`encode`] appends.
+pub fn most_bytes(dialect: Dialect, reply: &Reply<'_>) -> usize {
+    // A length or a line end, and the type.
+    const FRAME_BYTES: usize = 32;
+    FRAME_BYTES
+        + match (dialect, reply) {
+            (Dialect::Text(_), Reply::Bulk(value)) => crate::quote::most_bytes(value),
+            (_, Reply::Array(items) | Reply::Map(items)) => {
+                items.iter().map(|item| most_bytes(dialect, item)).sum()
+            }
+            (_, other) => other.bytes(),
+        }
+}
+
+/// Makes the last `items` replies, which begin at `start`, the items of a list.
+pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
+    resp::wrap(items, start, out);
+}
+
 /// Appends the error that closes a connection.
 pub fn encode_fatal(error: &str, dialect: Dialect, out: &mut Vec<u8>) {
     match dialect {

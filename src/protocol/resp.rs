@@ -206,6 +206,11 @@ pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
     line(out, format_args!("*{count}"));
 }
 
+/// Puts the head of a list before its `items`, which begin at `start`.
+pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
+    out.splice(start..start, format!("*{items}\r\n").into_bytes());
+}
+
 fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     line(out, format_args!("${}", bytes.len()));
     out.extend_from_slice(bytes);

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::{Request, Session};
 use crate::command::{Command, Key, Reply};
+use crate::glob::PATTERN_BYTES;
 
 /// The words of a request, the command's name first.
 pub type Words<'a> = [&'a [u8]];
@@ -60,6 +61,14 @@ pub fn database(text: &[u8]) -> Result<(), Cow<'static, str>> {
 
 pub fn key_list(words: &Words<'_>) -> Vec<Key> {
     words.iter().map(|word| Key::from(*word)).collect()
+}
+
+/// A pattern, if it is not too long to be held against many keys.
+pub fn pattern(word: &[u8]) -> Result<&[u8], Cow<'static, str>> {
+    match word.len() {
+        ..=PATTERN_BYTES => Ok(word),
+        _ => Err(format!("ERR pattern is too long, the limit is {PATTERN_BYTES} bytes").into()),
+    }
 }
 
 pub fn is(word: &[u8], option: &str) -> bool {

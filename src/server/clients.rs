@@ -151,6 +151,12 @@ impl Clients {
         self.registry.lock().connected.len()
     }
 
+    /// What one of them has not read, at most, in bytes.
+    pub fn largest_unread(&self) -> usize {
+        let registry = self.registry.lock();
+        registry.connected.values().map(|client| client.unread_bytes()).max().unwrap_or(0)
+    }
+
     /// Adds a client whose thread `start` starts. Nobody can leave before he has come.
     pub fn admit<E>(
         &self,

@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use rustix::net::RecvFlags;
 
 use super::Shared;
+use super::direct::Direct;
 use super::outbox::Outbox;
 use super::preemption::Preemption;
 use super::session::{Deferred, Session, Step};
 use crate::command::{Command, CommandId, Dialect, Reply};
-use crate::engine::{Engine, Operation, Recipient, Submission};
+use crate::engine::{self, Engine, Operation, Recipient, Submission};
+use crate::metrics::{Counter, Held};
 use crate::protocol::{self, Parsed, Parser, Request, Spec};
 use crate::sync::{Condvar, Mutex};
 
@@ -54,6 +56,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     let mut connection = Connection {
         engine: &shared.engine,
         outbox,
+        stopping,
         session: Session::new(shared, outbox),
         parser: Parser::new(shared.settings.password.is_none(), shared.settings.limits),
         replies: Vec::new(),
@@ -63,7 +66,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         nothing_queued: false,
         preemption: Preemption::default(),
     };
-    let mut received = Received::default();
+    let mut received = Received::new(&shared.metrics.request_memory);
     received.make_room();
     connection.tell(&received, None, 0);
     let mut end = End::Left;
@@ -120,6 +123,7 @@ enum End {
 struct Connection<'a> {
     engine: &'a Engine,
     outbox: &'a Arc<Outbox>,
+    stopping: &'a AtomicBool,
     session: Session<'a>,
     parser: Parser,
     /// Replies that come before all of `operations`.
@@ -137,7 +141,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     /// Answers all whole requests received so far, or gathers them for the queue.
-    fn take_requests(&mut self, received: &mut Received) -> End {
+    fn take_requests(&mut self, received: &mut Received<'_>) -> End {
         let mut last = None;
         let end = loop {
             match self.parser.parse(received.bytes()) {
@@ -213,6 +217,11 @@ impl Connection<'_> {
 
     /// Answers a read if nothing is before it in the queue, else queues.
     fn run(&mut self, command: Command, dialect: Dialect, id: Option<CommandId>) {
+        if command.is_long_read() {
+            // Here it keeps nobody waiting but this client, who has all earlier replies meanwhile.
+            self.hand_over();
+            self.outbox.wait_until_answered();
+        }
         // Only this thread queues for this client, so what is answered stays so until it submits.
         self.nothing_queued = self.nothing_queued || !self.outbox.has_queued();
         let in_order = self.operations.is_empty() && self.nothing_queued;
@@ -227,15 +236,16 @@ impl Connection<'_> {
             return;
         }
         self.preemption.note_read();
-        self.engine.read(&command, id, &mut |reply| {
-            protocol::encode(&command, dialect, &reply, &mut self.replies);
-        });
-        self.send_much();
+        let mut reply =
+            Direct::new(self.outbox, self.stopping, &command, dialect, &mut self.replies);
+        let outcome = self.engine.read(&command, id, &mut reply);
+        let is_long = reply.end(outcome);
+        self.send_much(is_long);
     }
 
-    /// Sends what is answered, if that is worth it.
-    fn send_much(&mut self) {
-        if self.replies.len() >= SEND_BYTES {
+    /// Sends what is answered, if it is long or there is much of it.
+    fn send_much(&mut self, is_long: bool) {
+        if is_long || self.replies.len() >= SEND_BYTES {
             self.outbox.send(&mut self.replies);
             self.outbox.wait_for_reader();
         }
@@ -258,18 +268,21 @@ impl Connection<'_> {
             protocol::encode_reply(self.parser.version, &reply, &mut self.replies);
             return false;
         };
-        let mut close = false;
+        let (mut close, mut bytes) = (false, 0);
         let mut deferred = deferred.into_iter().peekable();
         protocol::encode_array_head(items.len(), &mut self.replies);
         for (place, mut item) in items.into_iter().enumerate() {
             if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
                 let (reply, closes) = self.session.catch_up(deferred, &mut self.parser);
-                item = reply;
+                // Those of the data had their limit before it was carried out.
+                bytes += reply.bytes();
+                let is_too_long = bytes > self.session.shared.settings.unread.one;
+                item = if is_too_long { Reply::Error(engine::TOO_LONG.into()) } else { reply };
                 close |= closes;
             }
             // A HELLO among them holds from here on.
             protocol::encode_reply(self.parser.version, &item, &mut self.replies);
-            self.send_much();
+            self.send_much(false);
         }
         close
     }
@@ -328,15 +341,21 @@ impl Recipient for Outcome {
 ///
 /// - `buffer[start..end]` are those bytes.
 /// - `was_filled` says that the last read had no room for more.
-#[derive(Default)]
-struct Received {
+/// - `held` is what `buffer` takes up.
+struct Received<'a> {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
     was_filled: bool,
+    held: Held<'a>,
 }
 
-impl Received {
+impl<'a> Received<'a> {
+    fn new(memory: &'a Counter) -> Received<'a> {
+        let held = Held::new(memory);
+        Received { buffer: Vec::new(), start: 0, end: 0, was_filled: false, held }
+    }
+
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
@@ -362,6 +381,7 @@ impl Received {
         if grows || self.end == self.buffer.len() {
             self.buffer.resize((self.buffer.len() * 2).max(FIRST_READ_BYTES), 0);
         }
+        self.held.set(self.buffer.capacity());
     }
 
     /// Reads bytes, or waits for some; 0 says that there will be none.

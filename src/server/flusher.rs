@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
@@ -26,17 +26,66 @@ pub struct Flusher {
     epoll: OwnedFd,
     stop: OwnedFd,
     watched: Mutex<HashMap<u64, Arc<Outbox>>>,
-    /// Bytes that all clients together have not taken.
-    pub unsent: AtomicUsize,
+    /// What clients may leave unread.
+    pub limits: UnreadLimits,
+    /// What all clients together have not taken, and what is reserved for replies that are being formed.
+    unread: AtomicUsize,
+}
+
+/// What may be unread.
+#[derive(Clone, Copy, Debug)]
+pub struct UnreadLimits {
+    /// The longest reply, and all that one client may leave unread: Redis's
+    /// `client-output-buffer-limit`.
+    pub one: usize,
+    /// All clients together: Redis's `maxmemory-clients`.
+    pub all: usize,
+}
+
+impl Default for UnreadLimits {
+    /// Redis has no such limits for ordinary clients, and may run out of memory. A client library that
+    /// sends a whole pipeline before it reads the first reply needs some, and 256 MiB is more than any
+    /// that we know of; four of them may do so at a time.
+    fn default() -> UnreadLimits {
+        UnreadLimits { one: 256 << 20, all: 1 << 30 }
+    }
 }
 
 impl Flusher {
     /// A flusher without its thread.
-    pub fn new() -> io::Result<Flusher> {
+    pub fn new(limits: UnreadLimits) -> io::Result<Flusher> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
-        Ok(Flusher { epoll, stop, watched: Mutex::default(), unsent: AtomicUsize::new(0) })
+        let (watched, unread) = (Mutex::default(), AtomicUsize::new(0));
+        Ok(Flusher { epoll, stop, watched, limits, unread })
+    }
+
+    /// What all clients together have not read.
+    pub fn unread_bytes(&self) -> usize {
+        self.unread.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the sum over all clients: one has so much now and had so much before.
+    pub fn account(&self, before: usize, now: usize) {
+        self.unread.fetch_add(now, Ordering::Relaxed);
+        self.unread.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    /// Closes those that leave most unread until all together are within the limit, as Redis evicts
+    /// clients. False if the next would have less than the one who asks for it. No outbox may be locked.
+    pub fn make_room(&self, asking: &Outbox) -> bool {
+        while self.unread_bytes() > self.limits.all {
+            let watched = self.watched.lock();
+            let others = watched.values().filter(|other| other.id != asking.id);
+            let largest = others.max_by_key(|other| other.unread_bytes()).cloned();
+            drop(watched);
+            match largest.filter(|other| other.unread_bytes() >= asking.unread_bytes()) {
+                Some(largest) => largest.evict(),
+                None => return false,
+            }
+        }
+        true
     }
 
     /// Takes over an outbox until all of it is sent.

@@ -6,6 +6,7 @@
 
 mod clients;
 mod connection;
+mod direct;
 mod flusher;
 mod logins;
 mod outbox;
@@ -16,6 +17,7 @@ mod seldom;
 mod session;
 mod shutdown;
 
+pub use flusher::UnreadLimits;
 pub use shutdown::Shutdown;
 
 use std::io;
@@ -89,6 +91,8 @@ pub struct Settings {
     pub max_clients: usize,
     /// What a request may be like.
     pub limits: Limits,
+    /// What clients may leave unread.
+    pub unread: UnreadLimits,
     /// What a client has to say before anything else.
     pub password: Option<Vec<u8>>,
     /// Whether every reply to a write waits until that is on disk.
@@ -108,6 +112,7 @@ struct Shared {
     turned_away: Seldom,
     /// Says that one is closed because it speaks HTTP.
     speak_http: Seldom,
+    flusher: Arc<Flusher>,
     port: AtomicU16,
     /// In milliseconds of Unix time.
     started_at: i64,
@@ -140,6 +145,9 @@ impl Shared {
                 keys: state.keys,
                 expiring: state.expiring,
                 store_bytes: state.bytes,
+                index_bytes: state.index_bytes,
+                unread_bytes: self.flusher.unread_bytes(),
+                largest_unread: self.clients.largest_unread(),
                 max_memory: state.max_memory.unwrap_or(0),
                 compaction_asked: state.compaction_asked,
                 snapshot_bytes: state.snapshot_bytes,
@@ -163,7 +171,7 @@ impl Server {
         metrics: Arc<Metrics>,
         settings: Settings,
     ) -> anyhow::Result<Server> {
-        let flusher = Arc::new(Flusher::new().context("cannot watch sockets")?);
+        let flusher = Arc::new(Flusher::new(settings.unread).context("cannot watch sockets")?);
         let shared = Arc::new(Shared {
             engine,
             metrics,
@@ -172,6 +180,7 @@ impl Server {
             logins: Logins::default(),
             turned_away: Seldom::default(),
             speak_http: Seldom::default(),
+            flusher: flusher.clone(),
             port: AtomicU16::new(0),
             started_at: now_millis(),
         });

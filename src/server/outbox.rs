@@ -3,32 +3,31 @@
 //! Four threads put bytes here or take them away: the client's own (replies to reads, and to writes
 //! that it commits itself), the committer and the one that helps it (replies to writes) and the
 //! flusher (what the socket did not take at once). None of them waits for the client: a send never
-//! blocks, and what is left over stays here, in order. A client that lets more than
-//! [`UNSENT_BYTES`] gather is closed.
+//! blocks, and what is left over stays here, in order.
 //!
-//! The lock is held for encoding and for a send that does not block.
+//! What a client has not read is limited, and so is what all have not read together
+//! ([`UnreadLimits`]); a long reply reserves its bytes before they are taken, and counts as unread from
+//! then on. A client over its own limit is closed. Over the limit of all, those with most unread are.
+//!
+//! The lock is held for encoding and for a send that does not block. No two outboxes are locked at a time.
 
 use std::io::{self, ErrorKind};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::clients::Profile;
-use super::flusher::Flusher;
-use crate::engine::{Operation, Recipient};
+use super::flusher::{Flusher, UnreadLimits};
+use crate::engine::{Operation, Recipient, Refusal, TOO_LONG};
 use crate::metrics::Metrics;
 use crate::protocol;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-
-/// Replies that a client may leave unread before it is closed. Redis has no such limit for ordinary
-/// clients and may run out of memory; a client library that sends a whole pipeline before it reads
-/// the first reply needs some, and 256 MiB is more than any that we know of.
-pub const UNSENT_BYTES: usize = 256 << 20;
 
 /// With more than this unsent, the client's own thread waits for the client to read, as long as it
 /// does read.
@@ -37,15 +36,19 @@ pub const COMFORTABLE_BYTES: usize = 1 << 20;
 /// A client that takes nothing for so long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);
 
-/// The same for all clients together; who then has much unread is closed first.
-pub const ALL_UNSENT_BYTES: usize = 1 << 30;
-
 /// What is sent under one lock: a client that reads as fast as we send must not keep the committer
 /// waiting for the lock.
 const ROUND_BYTES: u64 = 1 << 20;
 
 /// Memory for replies that is kept while a client is quiet.
 const KEPT_BYTES: usize = 4 * 1024;
+
+/// Replies of more bytes change hands rather than being copied.
+const LONG_BYTES: usize = 128 * 1024;
+
+const NO_ROOM: &str =
+    "ERR clients leave more replies unread than -maxmemory-clients allows, try again later";
+const CLOSED: &str = "ERR the connection is closed";
 
 /// What CLIENT LIST has of the way of the replies.
 pub struct Sending {
@@ -70,6 +73,10 @@ pub struct Outbox {
     metrics: Arc<Metrics>,
     state: Mutex<State>,
     changed: Condvar,
+    /// What the sum over all clients has of this one.
+    accounted: AtomicUsize,
+    /// As `State::broken`, for those who do not wait for the lock.
+    gone: AtomicBool,
 }
 
 /// - `unsent[sent..]` is still to be sent; if that is empty, so is `unsent`.
@@ -82,8 +89,8 @@ struct State {
     queued_operations: usize,
     /// What they took up when they were queued.
     queued_bytes: usize,
-    /// What the flusher has been told of the length of `unsent`.
-    accounted: usize,
+    /// Bytes of a reply that the client's thread is forming.
+    reserved: usize,
     /// Bytes taken by the socket, ever.
     total_sent: u64,
     /// `total_sent` when the client was last seen not to read.
@@ -102,7 +109,8 @@ impl Outbox {
         metrics: Arc<Metrics>,
     ) -> Outbox {
         let (state, changed) = (Mutex::default(), Condvar::new());
-        Outbox { id, profile, socket, flusher, metrics, state, changed }
+        let (accounted, gone) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Outbox { id, profile, socket, flusher, metrics, state, changed, accounted, gone }
     }
 
     /// The client's socket, to read from.
@@ -110,11 +118,70 @@ impl Outbox {
         &self.socket
     }
 
-    /// Sends replies that are ready, and empties `replies`.
+    /// What this client has not read, and what is reserved for its next reply, in bytes of memory.
+    pub fn unread_bytes(&self) -> usize {
+        self.accounted.load(Ordering::Relaxed)
+    }
+
+    /// Sends replies that are ready, and empties `replies`. They are what room was reserved for.
     pub fn send(self: &Arc<Self>, replies: &mut Vec<u8>) {
         let mut state = self.state.lock();
-        self.append(&mut state, |out| out.extend_from_slice(replies));
+        self.release(&mut state);
+        self.append(&mut state, replies.len(), |out| {
+            match out.is_empty() && replies.len() > LONG_BYTES {
+                true => std::mem::swap(out, replies),
+                false => out.extend_from_slice(replies),
+            }
+        });
         replies.clear();
+        replies.shrink_to(LONG_BYTES);
+    }
+
+    /// Takes room for a reply that the client's thread is about to form, until it is sent. It is refused
+    /// if the reply would be too long, or if there is no room that another client could be made to give.
+    pub fn reserve(&self, bytes: usize) -> Result<(), Refusal> {
+        let state = self.state.lock();
+        let is_too_long = state.reserved + bytes > self.flusher.limits.one;
+        if is_too_long { Err(TOO_LONG) } else { self.reserve_any(state, bytes) }
+    }
+
+    fn reserve_any(&self, mut state: MutexGuard<'_, State>, bytes: usize) -> Result<(), Refusal> {
+        if state.broken || self.is_too_much(&state, bytes) {
+            self.close_for_unread(&mut state);
+            return Err(CLOSED);
+        }
+        state.reserved += bytes;
+        self.account(&state);
+        drop(state);
+        if self.flusher.make_room(self) {
+            return Ok(());
+        }
+        self.release(&mut self.state.lock());
+        Err(NO_ROOM)
+    }
+
+    fn release(&self, state: &mut State) {
+        state.reserved = 0;
+        self.account(state);
+    }
+
+    /// Closes this client to give its memory to others.
+    pub fn evict(&self) {
+        log::warn!(
+            "client {}: closed, it has most unread of all clients, who have too much",
+            self.id
+        );
+        self.abandon();
+        self.metrics.evicted_clients.add(1);
+    }
+
+    /// Whether nobody is there any more: the connection was closed here, or reset by the other side.
+    pub fn has_hung_up(&self) -> bool {
+        let mut sockets = [PollFd::new(&self.socket, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A failure says nothing about the client.
+        let found = poll(&mut sockets, Some(&at_once)).is_ok_and(|count| count > 0);
+        self.gone.load(Ordering::Relaxed) || found
     }
 
     /// Whether operations of this client are in the queue: then the next one has to queue behind
@@ -140,15 +207,19 @@ impl Outbox {
     /// client reads: so a client that sends more than it is answered is not read from, and its turn
     /// comes between those of others.
     pub fn queue(&self, operations: &[Operation], bytes: usize) {
-        let mut state = self.state.lock();
-        while !state.broken && state.queued_operations > 0 {
-            self.changed.wait(&mut state);
-        }
-        drop(state);
+        self.wait_until_answered();
         self.wait_for_reader();
         let mut state = self.state.lock();
         state.queued_operations += operations.len();
         state.queued_bytes = bytes;
+    }
+
+    /// Waits until every queued operation is answered, or the client is gone.
+    pub fn wait_until_answered(&self) {
+        let mut state = self.state.lock();
+        while !state.broken && state.queued_operations > 0 {
+            self.changed.wait(&mut state);
+        }
     }
 
     /// Waits while a client that reads has much left to read. One that does not read is waited for
@@ -198,47 +269,64 @@ impl Outbox {
     pub fn flush(&self) -> bool {
         let mut state = self.state.lock();
         self.send_unsent(&mut state);
-        self.account(&mut state);
+        self.account(&state);
         state.flushing = !state.unsent.is_empty();
         self.changed.notify_all();
         state.flushing
     }
 
+    /// Takes replies of about so many bytes.
     fn append(
         self: &Arc<Self>,
         state: &mut MutexGuard<'_, State>,
+        bytes: usize,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         if state.broken {
             return;
         }
-        let unsent = state.unsent_bytes();
-        let all_unsent = self.flusher.unsent.load(Ordering::Relaxed);
-        if unsent > UNSENT_BYTES || (unsent > COMFORTABLE_BYTES && all_unsent > ALL_UNSENT_BYTES) {
-            log::warn!("client {}: closed, it leaves its replies unread", self.id);
-            return self.break_off(state);
+        if self.is_too_much(state, bytes) {
+            return self.close_for_unread(state);
         }
         write(&mut state.unsent);
-        if state.flushing {
-            return;
-        }
-        self.send_unsent(state);
-        if !state.unsent.is_empty() {
-            state.flushing = true;
-            if let Err(error) = self.flusher.watch(self) {
-                log::error!("client {}: closed, cannot watch its socket: {error}", self.id);
-                self.break_off(state);
+        if !state.flushing {
+            self.send_unsent(state);
+            if !state.unsent.is_empty() {
+                state.flushing = true;
+                if let Err(error) = self.flusher.watch(self) {
+                    log::error!("client {}: closed, cannot watch its socket: {error}", self.id);
+                    self.break_off(state);
+                }
             }
         }
         self.account(state);
     }
 
-    /// Keeps the sum over all clients.
-    fn account(&self, state: &mut State) {
-        let all = &self.flusher.unsent;
-        all.fetch_add(state.unsent_bytes(), Ordering::Relaxed);
-        all.fetch_sub(state.accounted, Ordering::Relaxed);
-        state.accounted = state.unsent_bytes();
+    /// Whether a client with much unread would have too much with this many bytes more. What a client
+    /// has that keeps up is no more than a reply, and those have a limit of their own.
+    fn is_too_much(&self, state: &State, bytes: usize) -> bool {
+        let UnreadLimits { one, all } = self.flusher.limits;
+        let unsent = state.unsent_bytes();
+        unsent > COMFORTABLE_BYTES
+            && (unsent + state.reserved + bytes > one || self.flusher.unread_bytes() + bytes > all)
+    }
+
+    fn close_for_unread(&self, state: &mut State) {
+        if !state.broken {
+            log::warn!("client {}: closed, it leaves its replies unread", self.id);
+            self.break_off(state);
+            self.metrics.unread_disconnections.add(1);
+        }
+    }
+
+    /// Keeps the sum over all clients. Called with the lock held, whenever what is unread has changed.
+    fn account(&self, state: &State) {
+        let now = state.unsent.len() + state.reserved;
+        let before = self.accounted.load(Ordering::Relaxed);
+        if now != before {
+            self.accounted.store(now, Ordering::Relaxed);
+            self.flusher.account(before, now);
+        }
     }
 
     fn send_unsent(&self, state: &mut State) {
@@ -269,7 +357,8 @@ impl Outbox {
 
     fn break_off(&self, state: &mut State) {
         state.broken = true;
-        state.sent = 0;
+        self.gone.store(true, Ordering::Relaxed);
+        (state.sent, state.reserved) = (0, 0);
         state.unsent = Vec::new();
         self.account(state);
         // It may be gone already, which is as good.
@@ -283,11 +372,12 @@ impl Outbox {
 }
 
 impl State {
-    /// Gives back what is sent, once it is worth moving the rest.
+    /// Gives back what is sent, once that is as much as the rest: so each byte is moved once or twice.
     fn forget_sent(&mut self) {
-        if self.sent > COMFORTABLE_BYTES || self.sent > self.unsent.len() / 2 {
+        if self.sent > self.unsent.len() / 2 {
             self.unsent.drain(..self.sent);
             self.sent = 0;
+            self.unsent.shrink_to(LONG_BYTES);
         }
     }
 
@@ -298,18 +388,32 @@ impl State {
 
 impl Recipient for Outbox {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
+        let bytes = answered.iter().map(|operation| operation.reply.bytes()).sum();
+        let has_room =
+            bytes <= COMFORTABLE_BYTES || self.reserve_any(self.state.lock(), bytes).is_ok();
         let mut state = self.state.lock();
-        self.append(&mut state, |out| {
-            for Operation { command, dialect, reply, .. } in answered {
-                protocol::encode(command, *dialect, reply, out);
+        match has_room {
+            true => {
+                self.release(&mut state);
+                self.append(&mut state, bytes, |out| {
+                    for Operation { command, dialect, reply, .. } in answered {
+                        protocol::encode(command, *dialect, reply, out);
+                    }
+                });
             }
-        });
+            // It cannot be told what became of its writes.
+            false => self.close_for_unread(&mut state),
+        }
         state.queued_operations -= answered.len();
         if state.queued_operations == 0 {
             state.queued_bytes = 0;
         }
         drop(state);
         self.changed.notify_all();
+    }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
     }
 }
 

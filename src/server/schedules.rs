@@ -14,7 +14,7 @@ use rustix::event::Timespec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::outbox::COMFORTABLE_BYTES;
-use super::{STOP_PATIENCE, Server, Settings, Shutdown};
+use super::{STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
 use crate::engine::{Engine, Fsync, Options, Policy};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -107,6 +107,7 @@ impl Running {
                 fsync: Fsync::Never,
                 compaction: Policy::default(),
                 max_value: 1000,
+                max_reply: 1 << 30,
                 max_memory: None,
                 committer_cpu: None,
             },
@@ -115,6 +116,7 @@ impl Running {
         let settings = Settings {
             max_clients: 10,
             limits: Limits::default(),
+            unread: UnreadLimits::default(),
             password: None,
             saves_at_once: false,
             shown: Vec::new(),

@@ -15,7 +15,8 @@ use super::clients::Told;
 use super::outbox::Outbox;
 use crate::command::{Command, Reply, RespVersion, Watcher};
 use crate::engine::{self, NotCompacted};
-use crate::glob;
+use crate::glob::Glob;
+use crate::metrics::Held;
 use crate::protocol::{
     Hello, KillFilter, LibraryField, Parser, Request, Session as Asked, Spec, USER,
 };
@@ -35,7 +36,7 @@ pub struct Session<'a> {
     pub(super) shared: &'a Shared,
     outbox: &'a Arc<Outbox>,
     authenticated: bool,
-    transaction: Option<Transaction>,
+    transaction: Option<Transaction<'a>>,
     watcher: Arc<Watcher>,
     /// It may watch something: then the engine is to hear of the end.
     watches: bool,
@@ -43,10 +44,10 @@ pub struct Session<'a> {
 }
 
 /// What is gathered between MULTI and EXEC.
-#[derive(Default)]
-struct Transaction {
+struct Transaction<'a> {
     commands: Vec<Command>,
     asked: Vec<Deferred>,
+    held: Held<'a>,
     bytes: usize,
     /// One of its commands was none, so none is carried out.
     aborted: bool,
@@ -60,6 +61,21 @@ pub struct Deferred {
     /// The place.
     pub place: usize,
     asked: Asked,
+}
+
+impl<'a> Transaction<'a> {
+    fn new(shared: &'a Shared, no_database: Option<Cow<'static, str>>) -> Transaction<'a> {
+        let held = Held::new(&shared.metrics.transaction_memory);
+        let (commands, asked) = (Vec::new(), Vec::new());
+        Transaction { commands, asked, held, bytes: 0, aborted: false, no_database }
+    }
+
+    fn abort(&mut self) {
+        self.aborted = true;
+        self.commands = Vec::new();
+        self.asked = Vec::new();
+        self.held.set(0);
+    }
 }
 
 /// What to do with a request.
@@ -141,6 +157,7 @@ impl<'a> Session<'a> {
         }
         if !transaction.aborted {
             transaction.commands.push(command);
+            transaction.held.set(transaction.bytes);
         }
         Reply::Simple("QUEUED")
     }
@@ -165,8 +182,8 @@ impl<'a> Session<'a> {
                 answer(error("ERR MULTI calls can not be nested"))
             }
             Asked::Multi => {
-                let no_database = self.no_database.clone();
-                self.transaction = Some(Transaction { no_database, ..Transaction::default() });
+                let transaction = Transaction::new(self.shared, self.no_database.clone());
+                self.transaction = Some(transaction);
                 answer(Reply::Ok)
             }
             Asked::Exec => match self.transaction.take() {
@@ -278,11 +295,15 @@ impl<'a> Session<'a> {
             Asked::ClientList(choice) => Reply::text(self.shared.clients.list(&choice)),
             Asked::Info(sections) => Reply::text(self.shared.info(&sections)),
             Asked::ConfigGet(patterns) => {
-                let fits = |name: &str| {
-                    patterns.iter().any(|pattern| glob::matches(pattern, name.as_bytes()))
-                };
                 let settings = self.shared.shown_settings();
-                let found = settings.into_iter().filter(|(name, _)| fits(name));
+                let mut wanted = vec![false; settings.len()];
+                for mut glob in patterns.iter().map(|pattern| Glob::new(pattern)) {
+                    for ((name, _), wanted) in settings.iter().zip(&mut wanted) {
+                        *wanted |= glob.matches(name.as_bytes());
+                    }
+                }
+                let found = settings.into_iter().zip(wanted);
+                let found = found.filter_map(|(setting, wanted)| wanted.then_some(setting));
                 let pair = |(name, value): (&str, String)| {
                     [Reply::bulk(name.as_bytes()), Reply::bulk(value.as_bytes())]
                 };
@@ -400,14 +421,6 @@ impl Drop for Session<'_> {
         if self.watches {
             self.shared.engine.forget_watches(&self.watcher);
         }
-    }
-}
-
-impl Transaction {
-    fn abort(&mut self) {
-        self.aborted = true;
-        self.commands = Vec::new();
-        self.asked = Vec::new();
     }
 }
 

@@ -71,6 +71,10 @@ impl Store for HashMapStore {
         self.table.read().bytes()
     }
 
+    fn index_bytes(&self) -> usize {
+        self.table.read().index_bytes()
+    }
+
     fn cursors(&self) -> u64 {
         SCAN_END.into()
     }

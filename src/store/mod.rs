@@ -61,8 +61,12 @@ pub trait Store: Send + Sync {
     /// allocator needs beside them it does not know.
     fn bytes(&self) -> usize;
 
-    /// Shows `look` at least `count` entries, if there are so many, and says with which cursor to go
-    /// on; 0 begins and ends. Who goes on until 0 has seen every key that was there all the time.
+    /// Of those, the bytes that are needed to find an entry.
+    fn index_bytes(&self) -> usize;
+
+    /// Shows `look` at least `count` entries, or all of a stretch in which there are few, and says with
+    /// which cursor to go on; 0 begins and ends. A caller that goes on until 0 has seen every key that was
+    /// there all the time.
     fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
 
     /// Cursors are below this, and this is below 2^53: some clients keep a cursor in a double. Each

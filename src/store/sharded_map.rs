@@ -118,6 +118,10 @@ impl Store for ShardedMapStore {
         self.shards.iter().map(|shard| shard.0.read().bytes()).sum()
     }
 
+    fn index_bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.0.read().index_bytes()).sum()
+    }
+
     fn cursors(&self) -> u64 {
         self.shards.len() as u64 * u64::from(SCAN_END)
     }

@@ -24,6 +24,9 @@ const PREFIX_SHIFT: u32 = 32;
 /// buckets about two thirds are in use.
 const INDEX_BYTES: usize = 8;
 
+/// Leaves that one step of a walk looks at: those that a large delete has left behind may be empty.
+const SCANNED_LEAVES: usize = 1000;
+
 /// Where a walk through all prefixes ends.
 pub const SCAN_END: u32 = 1 << PREFIX_BITS;
 
@@ -131,18 +134,22 @@ impl Table {
 
     /// Bytes of everything in it.
     pub fn bytes(&self) -> usize {
-        self.pages.bytes()
-            + self.large_bytes
-            + self.len * INDEX_BYTES
+        self.pages.bytes() + self.large_bytes + self.index_bytes()
+    }
+
+    /// Of those, the bytes that are needed to find an entry.
+    pub fn index_bytes(&self) -> usize {
+        self.len * INDEX_BYTES
             + self.leaves.len() * size_of::<(u8, Leaf)>()
             + self.directory.len() * size_of::<u32>()
     }
 
-    /// Shows all entries of whole leaves, from the prefix `from` on until there are `count`, and
-    /// says where to go on: [`SCAN_END`] if that was all.
+    /// Shows all entries of whole leaves, from the prefix `from` on until there are `count` or the step
+    /// has been long enough, and says where to go on: [`SCAN_END`] if that was all.
     pub fn scan(&self, from: u32, count: usize, look: &mut dyn FnMut(&Entry)) -> u32 {
-        let (mut at, mut seen) = (from, 0);
-        while at < SCAN_END && seen < count {
+        let (mut at, mut seen, mut leaves) = (from, 0, 0);
+        while at < SCAN_END && seen < count && leaves < SCANNED_LEAVES {
+            leaves += 1;
             let (depth, leaf) = self.leaf(at);
             leaf.iter(&self.pages).for_each(&mut *look);
             seen += leaf.len();

@@ -83,6 +83,11 @@ impl BlockBuffer {
         self.filled
     }
 
+    /// Memory that it takes up.
+    pub fn capacity(&self) -> usize {
+        self.blocks.capacity() * BLOCK_BYTES
+    }
+
     /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.filled == 0

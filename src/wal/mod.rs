@@ -300,6 +300,11 @@ impl Wal {
         self.records += 1;
     }
 
+    /// Memory in which a batch is built.
+    pub fn buffer_bytes(&self) -> usize {
+        self.frame.capacity()
+    }
+
     /// Forgets the batch that is being built.
     pub fn discard(&mut self) {
         self.frame.clear(KEPT_FRAME_BYTES);

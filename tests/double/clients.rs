@@ -7,7 +7,9 @@ use std::thread::{self, Thread};
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
-use post_gres_rs::engine::{Engine, Fsync, Operation, Options, Policy, Recipient, Submission};
+use post_gres_rs::engine::{
+    Allowance, Collected, Engine, Fsync, Operation, Options, Policy, Recipient, Submission,
+};
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::store;
@@ -54,7 +56,14 @@ pub fn open_with(
     // The tests say themselves when the log is to be compacted.
     let compaction = Policy { factor: 1, least_bytes: u64::MAX };
     let (max_memory, committer_cpu) = (None, None);
-    let engine = Options { fsync, compaction, max_value: 1 << 20, max_memory, committer_cpu };
+    let engine = Options {
+        fsync,
+        compaction,
+        max_value: 1 << 20,
+        max_reply: 1 << 30,
+        max_memory,
+        committer_cpu,
+    };
     Engine::open(Arc::new(disk.clone()), log, &engine, store, metrics)
 }
 
@@ -129,15 +138,21 @@ pub fn ask(engine: &Engine, command: Command) -> Reply<'static> {
     send(engine, vec![command]).wait_for(1).remove(0)
 }
 
+/// The reply to a read, as a client's thread has it.
+pub fn read(engine: &Engine, command: &Command) -> Reply<'static> {
+    let mut room = Allowance::new(usize::MAX);
+    let mut answer = Collected::new(&mut room);
+    engine.read(command, None, &mut answer).expect("there is room");
+    answer.into_reply()
+}
+
 /// The value of a key, read as a client's thread reads it.
 pub fn value(engine: &Engine, key: &str) -> Option<String> {
-    let mut found = None;
-    engine.read(&Command::Get(key.as_bytes().into()), None, &mut |reply| match reply {
-        Reply::Bulk(value) => found = Some(String::from_utf8_lossy(&value).into_owned()),
-        Reply::Null => {}
+    match read(engine, &Command::Get(key.as_bytes().into())) {
+        Reply::Bulk(value) => Some(String::from_utf8_lossy(&value).into_owned()),
+        Reply::Null => None,
         other => panic!("GET answered {other:?}"),
-    });
-    found
+    }
 }
 
 pub fn set(key: &str, value: &str) -> Command {

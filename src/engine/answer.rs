@@ -1,0 +1,95 @@
+//! Where a reply goes while it is formed, piece by piece, and how long it may become.
+//!
+//! A request of a few bytes can ask for a long value many times, so no reply is gathered first and
+//! measured then: each piece is shown to an [`Answer`], which refuses it before a copy is made if
+//! the reply would be too long (promise 8). The same for work: a walk through the keys asks before each step
+//! whether it may go on. A refusal is the error that is answered instead, and nothing is put after it.
+
+use crate::command::Reply;
+
+/// What an item of a list takes up beside its bytes; a small reply too.
+pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
+
+/// Entries that the walks of one transaction may look at. They are looked at on the commit path, where
+/// everybody waits for it, and 10,000 take a millisecond or two; it is enough for two of the longest SCANs.
+const WALKED: usize = 10_000;
+
+/// What is answered instead of a reply that would be too long.
+pub const TOO_LONG: Refusal = "ERR the reply is longer than -maxreply allows";
+const TOO_FAR: Refusal =
+    "ERR a transaction may look through no more than 10000 keys; use KEYS or SCAN outside of it";
+
+/// The text of the error that is answered instead.
+pub type Refusal = &'static str;
+
+/// Takes the reply to one command.
+pub trait Answer {
+    /// Takes the reply, or the next item of one that is a list.
+    fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal>;
+
+    /// What was put are the items of a list, which is the reply.
+    fn wrap(&mut self);
+
+    /// Whether a walk that has looked at so many more entries may go on. Called without any lock.
+    fn go_on(&mut self, looked_at: usize) -> Result<(), Refusal>;
+}
+
+/// What the replies of a transaction, or to one command, may still take.
+pub struct Allowance {
+    bytes: usize,
+    entries: usize,
+}
+
+impl Allowance {
+    /// Allowance for this many bytes of replies.
+    pub fn new(max_reply: usize) -> Allowance {
+        Allowance { bytes: max_reply, entries: WALKED }
+    }
+
+    /// Takes room for a reply.
+    pub fn take(&mut self, reply: &Reply<'_>) -> Result<(), Refusal> {
+        let left = self.bytes.checked_sub(reply.bytes() + ITEM_BYTES);
+        self.bytes = left.ok_or(TOO_LONG)?;
+        Ok(())
+    }
+}
+
+/// A reply that is kept until its batch is durable.
+pub struct Collected<'a> {
+    items: Vec<Reply<'static>>,
+    is_list: bool,
+    room: &'a mut Allowance,
+}
+
+impl<'a> Collected<'a> {
+    /// Nothing yet.
+    pub fn new(room: &'a mut Allowance) -> Collected<'a> {
+        Collected { items: Vec::new(), is_list: false, room }
+    }
+
+    /// What was collected.
+    pub fn into_reply(mut self) -> Reply<'static> {
+        match self.is_list {
+            true => Reply::Array(self.items),
+            false => self.items.pop().expect("every command is answered"),
+        }
+    }
+}
+
+impl Answer for Collected<'_> {
+    fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal> {
+        self.room.take(reply)?;
+        self.items.push(reply.to_owned_reply());
+        Ok(())
+    }
+
+    fn wrap(&mut self) {
+        self.is_list = true;
+    }
+
+    fn go_on(&mut self, looked_at: usize) -> Result<(), Refusal> {
+        let left = self.room.entries.checked_sub(looked_at);
+        self.room.entries = left.ok_or(TOO_FAR)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The reply to a read, written by the client's own thread into what is sent next.
+//!
+//! Each piece is measured before it is copied: a reply longer than `-maxreply` is not begun, and one
+//! that all clients together have no room for is not either (see [`super::outbox`]). What was written of it
+//! is taken back, and the error is the reply.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::outbox::Outbox;
+use crate::command::{Command, Dialect, Reply};
+use crate::engine::{Answer, Refusal};
+use crate::protocol;
+
+/// What a reply may take up before the outbox is asked for room.
+const FREE_BYTES: usize = 64 * 1024;
+
+const STOPPING: &str = "ERR the server stops";
+const GONE: &str = "ERR the client has gone";
+
+/// A reply that is being written.
+///
+/// - It begins at `start`, and has `items` pieces so far, which take up less than `admitted`.
+pub struct Direct<'a> {
+    outbox: &'a Arc<Outbox>,
+    stopping: &'a AtomicBool,
+    command: &'a Command,
+    dialect: Dialect,
+    out: &'a mut Vec<u8>,
+    start: usize,
+    items: usize,
+    bytes: usize,
+    admitted: usize,
+}
+
+impl<'a> Direct<'a> {
+    /// The reply to this command, behind what is in `out`.
+    pub fn new(
+        outbox: &'a Arc<Outbox>,
+        stopping: &'a AtomicBool,
+        command: &'a Command,
+        dialect: Dialect,
+        out: &'a mut Vec<u8>,
+    ) -> Direct<'a> {
+        let start = out.len();
+        let (items, bytes, admitted) = (0, 0, FREE_BYTES);
+        Direct { outbox, stopping, command, dialect, out, start, items, bytes, admitted }
+    }
+
+    /// Ends the reply: if it was refused, by the error. Says whether it is long, and to be sent at once.
+    pub fn end(self, outcome: Result<(), Refusal>) -> bool {
+        if let Err(why) = outcome {
+            self.out.truncate(self.start);
+            let error = Reply::Error(why.into());
+            protocol::encode(self.command, self.dialect, &error, self.out);
+        }
+        self.admitted > FREE_BYTES
+    }
+
+    fn admit(&mut self, more: usize) -> Result<(), Refusal> {
+        self.bytes += more;
+        if self.bytes > self.admitted {
+            let more = (self.bytes - self.admitted).max(FREE_BYTES);
+            self.outbox.reserve(more)?;
+            self.admitted += more;
+        }
+        Ok(())
+    }
+}
+
+impl Answer for Direct<'_> {
+    fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal> {
+        self.admit(protocol::most_bytes(self.dialect, reply))?;
+        protocol::encode(self.command, self.dialect, reply, self.out);
+        self.items += 1;
+        Ok(())
+    }
+
+    fn wrap(&mut self) {
+        protocol::wrap(self.items, self.start, self.out);
+    }
+
+    fn go_on(&mut self, _looked_at: usize) -> Result<(), Refusal> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(STOPPING);
+        }
+        if self.outbox.has_hung_up() {
+            return Err(GONE);
+        }
+        Ok(())
+    }
+}
