@@ -88,4 +88,8 @@ fn a_repair_that_is_cut_short_anywhere_can_be_done_again() {
     let first = files.get_mut(Path::new("/log/wal_file.0000000001.log")).expect("a segment");
     first[4096 + 70] ^= 1;
     check_every_cut(&files, None, 0);
+    // Without its header nothing of it can be kept, and an empty log takes its place.
+    let first = files.get_mut(Path::new("/log/wal_file.0000000001.log")).expect("a segment");
+    first[100] ^= 1;
+    check_every_cut(&files, None, 0);
 }

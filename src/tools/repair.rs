@@ -284,7 +284,9 @@ fn rewind_to(
 ) -> anyhow::Result<Rewind> {
     let listed = disk.list(names.directory())?;
     let stays = |path: &&Path| keep.as_ref().is_none_or(|keep| keep.path != *path);
-    let moved = log.paths().rev().take_while(stays);
+    // Without one to keep, the new one is made in place of a prepared one, which has no records.
+    let is_in_the_way = |path: &&Path| keep.is_some() || *path != names.next();
+    let moved = log.paths().rev().take_while(stays).filter(is_in_the_way);
     let moved = moved.map(|path| (path.to_owned(), free_name(&listed, path, "cut"))).collect();
     let tail = match &keep {
         Some(keep) => {
