@@ -305,26 +305,28 @@ fn an_import_that_fails_at_any_call_leaves_no_half_log_behind() {
 #[test]
 fn an_import_that_loses_power_at_any_call_loses_nothing() {
     let lines = "3SET1a1b\n3SET1c1d\n";
-    for at in 1.. {
-        let files = HashMap::from([(PathBuf::from(ACTIVE), lines.into())]);
-        let disk = DoubleDisk::with_files(&files);
-        disk.fail_at(at, double::Fault::PowerCut);
-        drop(open(&disk, Fsync::Always));
-        for survivors in 0..4_u32 {
-            let mut asked = 0;
-            let found = disk.after_power_cut(&mut || {
-                asked += 1;
-                survivors & (1 << (asked % 2)) != 0
-            });
-            let engine = open(&found, Fsync::Always)
-                .unwrap_or_else(|error| panic!("call {at}, survivors {survivors}: {error:#}"));
-            assert_eq!(engine.state().keys, 2, "call {at}, survivors {survivors}");
-            let kept = found.files().remove(Path::new("/log/wal_file.imported"));
-            let is_kept = kept.is_some_and(|kept| kept == lines.as_bytes());
-            assert!(is_kept, "call {at}, survivors {survivors}: the old file is gone");
-        }
-        if !disk.has_failed() {
-            break;
+    for fsync in [Fsync::Always, Fsync::Never] {
+        for at in 1.. {
+            let files = HashMap::from([(PathBuf::from(ACTIVE), lines.into())]);
+            let disk = DoubleDisk::with_files(&files);
+            disk.fail_at(at, double::Fault::PowerCut);
+            drop(open(&disk, fsync));
+            for survivors in 0..4_u32 {
+                let mut asked = 0;
+                let found = disk.after_power_cut(&mut || {
+                    asked += 1;
+                    survivors & (1 << (asked % 2)) != 0
+                });
+                let engine = open(&found, fsync)
+                    .unwrap_or_else(|error| panic!("call {at}, survivors {survivors}: {error:#}"));
+                assert_eq!(engine.state().keys, 2, "call {at}, survivors {survivors}");
+                let kept = found.files().remove(Path::new("/log/wal_file.imported"));
+                let is_kept = kept.is_some_and(|kept| kept == lines.as_bytes());
+                assert!(is_kept, "call {at}, survivors {survivors}: the old file is gone");
+            }
+            if !disk.has_failed() {
+                break;
+            }
         }
     }
 }

@@ -45,6 +45,9 @@ const PREPARED: &str = "/log/wal_file.next";
 /// Where it is noted how far that log is durable.
 pub const WITNESS: &str = "/log/wal_file.durable";
 
+/// Something that happens in the middle of a call.
+pub type Act = Box<dyn FnOnce() + Send>;
+
 /// The double.
 #[derive(Clone, Default)]
 pub struct DoubleDisk(Arc<Shared>);
