@@ -163,7 +163,9 @@ fn a_long_pipeline_gives_others_their_turn() {
             }
         });
         eprintln!("beside {count} x (SET, {second:?}): {turns} SETs, the longest {longest:?}");
-        assert!(turns >= 5, "{second:?}: {turns} turns");
+        // All of these KEYS fit into two batches by their bytes, which gave 14 turns.
+        let least = if second[0] == "KEYS" { 30 } else { 5 };
+        assert!(turns >= least, "{second:?}: {turns} turns");
     }
     server.stop();
 }
