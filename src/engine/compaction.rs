@@ -249,7 +249,11 @@ impl Compaction {
         walk.all(&*shared.store)?;
         let Walk { writer, keys, .. } = walk;
         self.sync_log(shared)?;
-        let after = writer.finish(disk, names)?;
+        let go_on = || {
+            ensure!(!self.is_stopped(), "the server stops");
+            Ok(())
+        };
+        let after = writer.finish(disk, names, &go_on)?;
         // From here on a start reads the snapshot; what it covers is only in the way.
         let found = disk.list(names.directory())?;
         let covered = snapshot::leftovers(&found, names, Some(&sealed.following));

@@ -12,6 +12,10 @@ use crate::protocol::{ClientChoice, ClientType, KillFilter, USER};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
 
+/// How long the threads of clients that were cut off have to notice it. Together with the server's patience
+/// before, a stop waits three seconds for clients, whatever they do.
+const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+
 /// All connected clients.
 #[derive(Default)]
 pub struct Clients {
@@ -230,7 +234,8 @@ impl Clients {
     }
 
     /// No more requests are read. Who has replies coming gets them within `patience`; who does not
-    /// read them is cut off. Then every client's thread has ended.
+    /// read them is cut off. Then every client's thread has ended, but for one that is in the middle of something
+    /// long, like KEYS over all there is: it can change nothing any more, and nobody waits for it.
     pub fn stop(&self, patience: Duration) {
         let mut registry = self.registry.lock();
         log::info!("stopping with {} clients", registry.connected.len());
@@ -249,9 +254,18 @@ impl Clients {
             log::debug!("client {}: cut off, it does not read its replies", outbox.id);
             outbox.abandon();
         }
-        let threads: Vec<_> = registry.threads.drain().collect();
+        let deadline = Instant::now() + CUT_OFF_PATIENCE;
+        while !all_left(&registry) && !self.left.wait_until(&mut registry, deadline).timed_out() {}
+        let Registry { connected, threads, .. } = &mut *registry;
+        if !connected.is_empty() {
+            log::warn!(
+                "{} clients' threads are still at work, and end with the process",
+                connected.len()
+            );
+        }
+        let ended: Vec<_> = threads.drain().filter(|(id, _)| !connected.contains_key(id)).collect();
         drop(registry);
-        threads.into_iter().for_each(join);
+        ended.into_iter().for_each(join);
     }
 }
 

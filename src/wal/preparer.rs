@@ -168,6 +168,8 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
                 state.hurry = false;
                 shared.changed.notify_all();
             }
+            // Given up half way; the stop removes it.
+            Err(_) if state.stop => {}
             Err(error) => {
                 log::error!("cannot prepare the next segment, will try again: {error}");
                 state.error = Some(error);
@@ -180,14 +182,17 @@ fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
 
 impl Shared {
     /// Before the next piece, behind one that took so long, when that much is filled: rests if
-    /// there is time, and says how large a piece is to be.
+    /// there is time, and says how large a piece is to be: none at a stop, which does not wait for the rest.
     fn pace(&self, elapsed: Duration, filled: u64) -> usize {
         let mut state = self.state.lock();
-        if filled < LEAD * self.used.load(Ordering::Relaxed) || state.hurry || state.stop {
+        if state.stop {
+            return 0;
+        }
+        if filled < LEAD * self.used.load(Ordering::Relaxed) || state.hurry {
             return LARGE_PIECE;
         }
         self.changed.wait_for(&mut state, (elapsed * RESTS).min(LONGEST_REST));
-        SMALL_PIECE
+        if state.stop { 0 } else { SMALL_PIECE }
     }
 }
 

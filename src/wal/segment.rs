@@ -5,7 +5,7 @@
 //! touching a block of one that was only reserved, makes ext4 commit its journal too: three
 //! writes and two flushes.) A durable block is never written again.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -314,7 +314,7 @@ pub fn lock_segment(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
 }
 
 /// Zeros from `start` to `end`, both on block boundaries. `pace` is told before each piece how far
-/// it is, may wait, and says how many blocks the piece has, up to [`LARGE_PIECE`].
+/// it is, may wait, and says how many blocks the piece has, up to [`LARGE_PIECE`]. 0 is the end of it.
 pub fn fill_with_zeros(
     file: &dyn DiskFile,
     start: u64,
@@ -324,6 +324,9 @@ pub fn fill_with_zeros(
     let mut at = start;
     while at < end {
         let blocks = pace(at).min((end - at).div_ceil(BLOCK_BYTES as u64) as usize);
+        if blocks == 0 {
+            return Err(io::Error::new(ErrorKind::Interrupted, "nobody needs the zeros any more"));
+        }
         file.write_at(&ZEROS[..blocks], at)?;
         at += (blocks * BLOCK_BYTES) as u64;
     }
@@ -333,6 +336,22 @@ pub fn fill_with_zeros(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeros_that_nobody_needs_any_more_are_not_written_to_the_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("segment");
+        let pieces = std::cell::Cell::new(0);
+        let mut pace = |_| {
+            pieces.set(pieces.get() + 1);
+            if pieces.get() <= 3 { SMALL_PIECE } else { 0 }
+        };
+        let disk = super::super::disk::SystemDisk;
+        let prepared = Segment::prepare(&disk, &path, Access::Buffered, 64 << 20, &mut pace);
+        assert_eq!(prepared.err().map(|error| error.kind()), Some(ErrorKind::Interrupted));
+        let written = std::fs::metadata(&path).expect("a file").len();
+        assert_eq!(written, (3 * SMALL_PIECE * BLOCK_BYTES) as u64);
+    }
 
     #[test]
     fn names_stand_beside_the_log_and_are_told_from_those_of_another() {

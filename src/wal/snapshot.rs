@@ -32,6 +32,10 @@ use super::segment::Names;
 /// commit's flush does not queue behind much of it.
 pub const FRAME_BYTES: usize = 256 << 10;
 
+/// It is synced each time it has grown by so much, so that no sync takes long: a stop has to wait for one
+/// that runs. (A second's worth where a disk takes 64 MB/s through the page cache.)
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// A snapshot being written.
 ///
 /// - `frame` is the frame that is being built: room for a header, then the payload.
@@ -97,14 +101,21 @@ impl Writer {
     }
 
     /// Ends the snapshot: it is durable, read back and verified, and stands under its own name. Says
-    /// how long it is.
-    pub fn finish(mut self, disk: &dyn Disk, names: &Names) -> anyhow::Result<u64> {
+    /// how long it is. Asks before each frame that is read back whether to `go_on`.
+    pub fn finish(
+        mut self,
+        disk: &dyn Disk,
+        names: &Names,
+        go_on: &dyn Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<u64> {
         self.flush()?;
         self.write(Kind::Closed)?;
         self.file.sync()?;
         let path = names.snapshotting();
         let records = self.next - 1;
-        let found = read(&path, &*disk.open(&path, Access::Direct)?, &mut |_: Replayed<'_>| Ok(()));
+        go_on()?;
+        let file = disk.open(&path, Access::Direct)?;
+        let found = read(&path, &*file, &mut |_: Replayed<'_>| go_on());
         let found = found.context("what was written is not what the device gives back")?.records;
         anyhow::ensure!(found == records, "{found} records were written, not {records}");
         disk.rename(&path, &names.snapshot(self.header.first_lsn - 1))?;
@@ -129,6 +140,9 @@ impl Writer {
         let bytes = header.encode(epoch);
         self.frame.as_mut_bytes()[..FRAME_HEADER_BYTES].copy_from_slice(&bytes);
         self.file.write_at(self.frame.padded(), self.end)?;
+        if header.file_bytes / SYNC_BYTES > self.end / SYNC_BYTES {
+            self.file.sync()?;
+        }
         self.last_checksum = checksum_of(&bytes);
         self.end = header.file_bytes;
         self.next += u64::from(self.records);
