@@ -292,6 +292,16 @@ impl Command {
         }
     }
 
+    /// Whether all that it writes to the log says that keys are gone: what may use the last room of a disk.
+    /// (A new expiry is not that: its record has the whole value.)
+    pub fn only_removes(&self) -> bool {
+        match self {
+            Command::Del(_) | Command::GetDel(_) | Command::Clear => true,
+            Command::Transaction(commands, _) => commands.iter().all(Command::only_removes),
+            other => !other.needs_log(),
+        }
+    }
+
     /// Whether nothing is left to do but to answer.
     pub fn is_answered(&self) -> bool {
         matches!(self, Command::Answered(_))

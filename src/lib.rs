@@ -36,7 +36,8 @@
 //! 5. Only the very last batch may be torn. It is cut, kept aside and reported. Damage anywhere
 //!    else stops the start with file and offset; nothing acknowledged is ever dropped silently.
 //! 6. The first failed write or sync closes writing for good. Reads go on. A restart trusts only
-//!    what the device itself gives back.
+//!    what the device itself gives back. Where space for a batch cannot be prepared, not a byte of it is
+//!    written: it is refused, nothing is closed, and what only removes something is still carried out.
 //! 7. A batch is all or nothing, and so is a command that changes several keys, on disk and for
 //!    readers.
 //! 8. Every length from outside is checked against a named limit before memory is taken.

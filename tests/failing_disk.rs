@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use double::clients::{
-    History, Inbox, Random, ask, check_restarts, del, open, open_counted, options, send,
-    send_beside, set, value, work,
+    History, Inbox, Random, ask, check_restarts, del, is_without_room, open, open_counted,
+    open_with, options, send, send_beside, set, value, work,
 };
 use double::{DoubleDisk, Fault, WITNESS};
 use parking_lot::Mutex;
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
-use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Submission};
+use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Room, Submission};
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::wal;
@@ -168,11 +168,8 @@ fn a_restart_after_a_failed_sync_serves_only_what_the_device_has() {
 
 /// The `segments` thread works beside the test; its calls would be counted among those that fail.
 fn wait_until_prepared(disk: &DoubleDisk) {
-    let prepared = |disk: &DoubleDisk| {
-        let files = disk.files();
-        files.get(Path::new("/log/wal_file.next")).is_some_and(|bytes| bytes.len() == 32 << 10)
-    };
-    while !prepared(disk) {
+    let is_made = |name: &str| disk.has_durable(name, 32 << 10);
+    while !(is_made("/log/wal_file.next") && is_made("/log/wal_file.reserve")) {
         std::thread::yield_now();
     }
 }
@@ -394,7 +391,7 @@ fn an_idle_mark_waits_until_all_batches_are_synced() {
     let block = |number: usize| disk.files()[Path::new(ACTIVE)][number * 4096..][..4096].to_vec();
     let zeros = vec![0; 4096];
     wal.push(|frame| frame.extend_from_slice(b"a record"));
-    wal.commit().expect("written");
+    wal.commit(true).expect("written");
     wal.mark_idle();
     assert!(!wal.is_marked() && block(2) == zeros, "marked before the sync");
     wal.sync().expect("synced");
@@ -513,4 +510,98 @@ fn run_until_failure(disk: &DoubleDisk, fault: Fault, at: usize) -> History {
         engine.close();
     }
     history
+}
+
+/// Seen: after a full disk a prepared segment, half filled and of no use, kept the disk full, so that no
+/// restart could write; and where none could be prepared, the log was closed for good. Now what was begun is
+/// given back, what removes something is carried out, and when there is room again writing goes on.
+#[test]
+fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of_it() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    disk.limit(Some(4 << 20));
+    let bytes = 128 << 10;
+    let log =
+        || wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
+    let engine = open_with(&disk, log(), Fsync::Always, metrics).expect("a fresh log");
+    let mut number = 0;
+    let mut fill = |engine: &Engine| {
+        loop {
+            number += 1;
+            let reply = ask(engine, set(&format!("key{number}"), &"x".repeat(3000)));
+            if is_without_room(&reply) {
+                return number;
+            }
+            assert_eq!(reply, Reply::Ok);
+        }
+    };
+    let refused = fill(&engine);
+    // Others take what is left, and the server is killed: a start needs nothing.
+    disk.limit(Some(disk.used_bytes()));
+    drop(engine);
+    let found = disk.after_kill();
+    let metrics = Arc::<Metrics>::default();
+    let engine = open_with(&found, log(), Fsync::Always, metrics.clone()).expect("restart");
+    found.limit(Some(found.used_bytes()));
+    assert_eq!(value(&engine, &format!("key{refused}")), None, "it was refused");
+    let refused = fill(&engine);
+    assert!(engine.state().failure.is_none(), "nothing is closed");
+    assert!(matches!(engine.state().room, Room::Full(_)));
+    // Neither is done without the other.
+    let both = send(&engine, vec![set("other", "value"), del("key1")]).wait_for(2);
+    assert!(is_without_room(&both[0]), "{both:?}");
+    assert_eq!(both[1], Reply::Integer(1));
+    assert_eq!(value(&engine, "other"), None);
+    assert_eq!(ask(&engine, Command::Clear), Reply::Ok);
+    while is_without_room(&ask(&engine, set("other", "value"))) {
+        // It may run by itself.
+        let _ = engine.compact();
+        assert_eq!(metrics.compaction.error(), "");
+    }
+    assert_eq!(engine.state().keys, 1);
+    assert_eq!(engine.state().room, Room::Enough);
+    for _ in 0..200 {
+        assert_eq!(ask(&engine, set("other", &"y".repeat(3000))), Reply::Ok);
+    }
+    assert!(engine.close());
+    let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("restart");
+    assert_eq!((again.state().keys, value(&again, &format!("key{refused}"))), (1, None));
+}
+
+/// Seen: one short key, overwritten, filled a volume of 150 MB and closed the log for good.
+#[test]
+fn one_key_that_is_overwritten_lives_on_a_small_disk() {
+    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
+    disk.limit(Some(1 << 20));
+    let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
+    let mut refused = 0;
+    for number in 0..2000 {
+        let value = number.to_string().repeat(2000);
+        match ask(&engine, set("key", &value)) {
+            Reply::Ok => {}
+            reply if is_without_room(&reply) => refused += 1,
+            reply => panic!("{reply:?}"),
+        }
+    }
+    assert_eq!(refused, 0, "a compaction makes room before there is none");
+    assert!(metrics.compaction.done.get() > 1);
+    assert!(engine.close());
+}
+
+/// Seen: an idle mark behind a full segment, or a batch larger than one, closed the log of a full disk.
+#[test]
+fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_is_taken() {
+    let disk = DoubleDisk::default();
+    let engine = open(&disk, Fsync::Always).expect("a fresh log");
+    wait_until_prepared(&disk);
+    disk.limit(Some(disk.used_bytes() + (100 << 10)));
+    assert!(is_without_room(&ask(&engine, set("large", &"x".repeat(300 << 10)))));
+    assert_eq!(value(&engine, "large"), None);
+    disk.limit(None);
+    while is_without_room(&ask(&engine, set("large", &"x".repeat(300 << 10)))) {
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
+    assert!(engine.close());
+    let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
+    assert_eq!(value(&found, "large").map(|value| value.len()), Some(300 << 10));
 }

@@ -3,7 +3,8 @@
 //! As much of what is waiting as makes a batch is evaluated, its changes are framed, written and
 //! synced once, applied in that order, and only then the replies go (promises 1 and 2). One thread at a
 //! time is on it, whoever holds its lock; it never waits for a client. After the first failure of
-//! the log every write is answered with the reason, and reads go on (promises 6 and 9).
+//! the log every write is answered with the reason, and reads go on; where there is only no room for a batch,
+//! what it would add is refused, and the next one is tried (promises 6 and 9).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,14 +12,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::compaction::Compaction;
 use super::window::Window;
-use super::write::carry_out;
+use super::write::{carry_out, turn_down};
 use super::{
-    Fsync, IDLE_BEFORE_MARK, Operation, Recipient, Shared, Submission, count, push_record,
+    Fsync, IDLE_BEFORE_MARK, Nobody, Operation, Room, Shared, Submission, count, push_record,
 };
-use crate::command::Reply;
+use crate::command::{Command, Mutation, Reply};
 use crate::entry::now_millis;
-use crate::wal::{Failure, Wal};
+use crate::wal::{Committed, Failure, Refused, Wal};
 
 /// A batch ends when its records and replies have this many bytes, so that a small write is not
 /// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
@@ -36,6 +38,13 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// until then.
 const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 
+/// A batch for which there is no room waits so long for a compaction that runs: no longer than a disk may take
+/// without being called slow, as others wait for the batch.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it looks meanwhile whether the compaction wants something.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
 /// What a batch needs on its way.
 pub struct CommitPath {
     shared: Arc<Shared>,
@@ -48,6 +57,9 @@ pub struct CommitPath {
     /// Of the running batch: evaluated, not yet durable.
     evaluated: Vec<Submission>,
     batch: Batch,
+    /// Why a batch had no room. From then on only what removes something is carried out, until there is
+    /// room for more.
+    no_room: Option<Arc<str>>,
     window: Window,
     round: Round,
     last_sync: Instant,
@@ -76,6 +88,7 @@ impl CommitPath {
             backlog: VecDeque::new(),
             evaluated: Vec::new(),
             batch,
+            no_room: None,
             window: Window::default(),
             round: Round { answered: 0, clients: 0, replied: Instant::now() },
             last_sync: Instant::now(),
@@ -138,13 +151,24 @@ impl CommitPath {
         }
         let answered = self.evaluate();
         self.shared.metrics.batch_memory.set(self.batch.bytes as u64);
-        let committed = self.commit();
+        let mut committed = self.commit();
+        if let Err(Refused::NoRoom(reason)) = &committed {
+            // What only removes something may have room: the way out of a full disk.
+            self.refuse(&no_room(reason), Command::only_removes);
+            self.no_room = Some(reason.clone());
+            committed = self.commit();
+        }
         match committed {
             Ok(()) => {
                 let together = self.batch.together;
                 self.batch.take_mutations(|all| self.shared.store.apply(all, together));
             }
-            Err(Failure(reason)) => self.refuse(&reason),
+            Err(Refused::NoRoom(reason)) => {
+                self.refuse(&no_room(&reason), |command| !command.needs_log());
+            }
+            Err(Refused::Closed(Failure(reason))) => {
+                self.refuse(&Reply::NotDurable(reason), |command| !command.needs_log());
+            }
         }
         self.batch.clear();
         self.shared.metrics.batch_memory.set(0);
@@ -178,8 +202,11 @@ impl CommitPath {
     /// Returns how many clients that answers whole.
     fn evaluate(&mut self) -> usize {
         let mut answered = 0;
-        let Shared { store, max_memory, metrics, .. } = &*self.shared;
+        let Shared { store, max_memory, metrics, max_reply, .. } = &*self.shared;
         self.batch.begin(now_millis(), max_memory.map(|most| (store.bytes(), most)));
+        if self.no_room.is_some() && !matches!(self.shared.health.room(), Room::Full(_)) {
+            self.no_room = None;
+        }
         let mut started = Instant::now();
         let full_at = started + LONGEST_EVALUATION;
         let mut bytes = 0;
@@ -195,8 +222,13 @@ impl CommitPath {
                 let pushed = self.batch.bytes;
                 let before = command.is_answered();
                 if !is_gone || command.is_write() {
-                    let mut view = self.batch.over(&*self.shared.store);
-                    *reply = carry_out(&mut view, command, metrics, self.shared.max_reply);
+                    let mut view = self.batch.over(&**store);
+                    *reply = match &self.no_room {
+                        Some(reason) if !command.only_removes() => {
+                            turn_down(&mut view, command, metrics, no_room(reason))
+                        }
+                        _ => carry_out(&mut view, command, metrics, *max_reply),
+                    };
                 }
                 // A COPY of a long value is short itself.
                 bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
@@ -222,20 +254,26 @@ impl CommitPath {
     }
 
     /// Makes the batch durable.
-    fn commit(&mut self) -> Result<(), Failure> {
+    fn commit(&mut self) -> Result<(), Refused> {
         let Some(wal) = &mut self.wal else {
             return Ok(());
         };
         if self.batch.mutations().is_empty() {
             // No change, but a write that changes nothing (DEL of no key) must not be told that
             // all is well by a server that could not have done it.
-            return wal.failure().map_or(Ok(()), |failure| Err(failure.clone()));
+            return wal.failure().map_or(Ok(()), |failure| Err(failure.clone().into()));
         }
+        let mut grows = false;
         for mutation in self.batch.mutations() {
+            grows |= matches!(mutation, Mutation::Set(_));
             push_record(wal, mutation);
         }
         self.shared.metrics.log_memory.set(wal.buffer_bytes() as u64);
-        let committed = wal.commit()?;
+        let mut committed = wal.commit(grows);
+        if let Err(Refused::NoRoom(_)) = committed {
+            committed = wait_for_room(wal, self.shared.compaction.as_deref(), grows);
+        }
+        let committed = committed.inspect_err(|_| wal.discard())?;
         let metrics = &self.shared.metrics;
         metrics.log_memory.set(wal.buffer_bytes() as u64);
         let synced = self.fsync == Fsync::Always;
@@ -247,8 +285,9 @@ impl CommitPath {
         Ok(())
     }
 
-    /// Answers the batch anew, as if its writes had never been: they have not.
-    fn refuse(&mut self, reason: &Arc<str>) {
+    /// Answers the batch anew, as if nothing of it had ever been: nothing has. What `is_possible` is
+    /// carried out again, the rest gets this reply.
+    fn refuse(&mut self, refusal: &Reply<'static>, is_possible: impl Fn(&Command) -> bool) {
         self.batch.clear();
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
         {
@@ -257,13 +296,12 @@ impl CommitPath {
             if *reply == Reply::NullArray {
                 continue;
             }
-            *reply = match command.needs_log() {
-                true => {
-                    let reply = Reply::NotDurable(reason.clone());
-                    self.shared.metrics.commands.count_error(*id, &reply, true);
-                    reply
-                }
+            *reply = match is_possible(command) {
                 false => {
+                    self.shared.metrics.commands.count_error(*id, refusal, true);
+                    refusal.clone()
+                }
+                true => {
                     let mut view = self.batch.over(&*self.shared.store);
                     carry_out(&mut view, command, &self.shared.metrics, self.shared.max_reply)
                 }
@@ -331,9 +369,32 @@ impl CommitPath {
     }
 }
 
-/// Waits for no reply.
-struct Nobody;
+/// Tries the batch again and again, as long as a compaction may make room, and there is patience. The
+/// compaction is served meanwhile: nothing of this batch is in the log or in the store.
+fn wait_for_room(
+    wal: &mut Wal,
+    compaction: Option<&Compaction>,
+    grows: bool,
+) -> Result<Committed, Refused> {
+    let until = Instant::now() + ROOM_PATIENCE;
+    let compaction = compaction.inspect(|compaction| compaction.call_for_room());
+    loop {
+        // In this order: what it has freed until it was over is not missed.
+        let hopeful = compaction.is_some_and(Compaction::may_make_room) && Instant::now() < until;
+        let committed = wal.commit(grows);
+        if !(hopeful && matches!(committed, Err(Refused::NoRoom(_)))) {
+            return committed;
+        }
+        compaction.into_iter().for_each(|compaction| compaction.between_batches(wal));
+        wal.wait_for_room(ROOM_INTERVAL);
+    }
+}
 
-impl Recipient for Nobody {
-    fn deliver(self: Arc<Self>, _: &[Operation]) {}
+/// What a command is answered for which there is no room. Redis's word is for a log that cannot be written.
+fn no_room(reason: &str) -> Reply<'static> {
+    let text = format!(
+        "MISCONF Errors writing to the AOF file: no room, and nothing was changed; deletes and \
+         BGREWRITEAOF are possible: {reason}"
+    );
+    Reply::Error(text.into())
 }

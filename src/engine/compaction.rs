@@ -6,25 +6,43 @@
 //! seal, and is made durable there before the snapshot counts (promise 7). A compaction that fails is
 //! reported, tried again later, and harms nothing.
 
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::{Operation, Recipient, Shared, Submission, record};
+use super::{Operation, Recipient, Room, Shared, Submission, record};
 use crate::command::Key;
 use crate::entry::Entry;
 use crate::store::Store;
 use crate::sync::{Condvar, Mutex};
 use crate::wal::disk::Disk;
 use crate::wal::frame::SegmentHeader;
+use crate::wal::room::Reserve;
 use crate::wal::segment::Names;
-use crate::wal::{Failure, Wal, snapshot};
+use crate::wal::{Refused, Wal, snapshot};
 
 /// How often it looks whether the log has become too long.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// It begins early, where space is short, only once so much was logged: less would free little.
+const LEAST_EARLY_BYTES: u64 = 256 << 10;
+
+/// Nor before the log has grown by this part of its snapshot, lest the disk do little else.
+const EARLY_PART: u64 = 8;
+
+/// What a snapshot takes beside the entries, as they are in memory: padding of its frames (a block for
+/// each 256 KiB), numbers in its records. A part of the data, and a length.
+const SNAPSHOT_PART: u64 = 16;
+const SNAPSHOT_LEAST: u64 = 64 << 10;
+
+/// Room for a segment to follow, beside the snapshot, where there is none yet.
+const SEAL_ROOM: u64 = 512 << 10;
+
+/// How long it waits for that segment where none could be made before it gave up the reserve.
+const SEAL_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long it waits until the committer can seal the log without waiting itself.
 const SEAL_RETRY: Duration = Duration::from_millis(10);
@@ -85,7 +103,12 @@ struct State {
     stop: bool,
     /// Somebody wants a compaction.
     asked: bool,
+    /// Space may be short: whether to compact is to be decided at once.
+    look: bool,
+    deciding: bool,
     running: bool,
+    /// The segment that is being written.
+    segment: u64,
     favour: Favour,
     /// The segment that was being written when the seal was first asked for.
     asked_in: Option<u64>,
@@ -100,7 +123,7 @@ enum Favour {
     Seal,
     /// To make everything durable that is in the store.
     Sync,
-    Done(Result<Option<Sealed>, Failure>),
+    Done(Result<Option<Sealed>, Refused>),
 }
 
 struct Sealed {
@@ -143,6 +166,18 @@ impl Compaction {
         self.state.lock().asked
     }
 
+    /// The committer has no room for a batch.
+    pub fn call_for_room(&self) {
+        self.state.lock().look = true;
+        self.changed.notify_all();
+    }
+
+    /// Whether a compaction runs, or may begin at once, that makes room.
+    pub fn may_make_room(&self) -> bool {
+        let state = self.state.lock();
+        !state.stop && (state.asked || state.look || state.deciding || state.running)
+    }
+
     /// Ends the thread.
     pub fn stop(&self) {
         self.state.lock().stop = true;
@@ -153,10 +188,16 @@ impl Compaction {
     pub fn between_batches(&self, wal: &mut Wal) {
         self.logged.store(wal.total_bytes(), Ordering::Relaxed);
         let mut state = self.state.lock();
+        let segment = wal.running().sequence;
+        if state.segment != segment {
+            // With each segment there is less space.
+            (state.segment, state.look) = (segment, true);
+            self.changed.notify_all();
+        }
         let done = match state.favour {
             Favour::None | Favour::Done(_) => return,
-            Favour::Seal => seal(wal, &mut state.asked_in),
-            Favour::Sync => wal.sync().map(|()| None),
+            Favour::Seal => seal(wal, &mut state.asked_in, self.covered.load(Ordering::Relaxed)),
+            Favour::Sync => wal.sync().map(|()| None).map_err(Refused::Closed),
         };
         state.favour = Favour::Done(done);
         self.changed.notify_all();
@@ -170,26 +211,25 @@ impl Compaction {
     }
 
     /// Works until it is stopped.
-    pub(super) fn run(self: &Arc<Self>, shared: &Shared, disk: &dyn Disk, path: &Path) {
-        let names = Names::new(path);
+    pub(super) fn run(self: &Arc<Self>, shared: &Shared, place: &Place) {
         let mut backoff = FIRST_BACKOFF;
         let mut not_before = Instant::now();
         while let Some(asked) = self.pause() {
-            let due = self.is_due() && Instant::now() >= not_before;
-            if !(asked || due) {
-                continue;
+            let due =
+                (self.is_due() || self.is_due_early(shared, place)) && Instant::now() >= not_before;
+            let goes = (asked || due) && shared.health.failure().is_none();
+            if goes {
+                // It runs before it is no longer asked for, so that whoever waits for both sees no gap.
+                shared.metrics.compaction.begin();
             }
-            if shared.health.failure().is_some() {
-                self.state.lock().asked = false;
-                continue;
-            }
-            // It runs before it is no longer asked for, so that whoever waits for both sees no gap.
-            shared.metrics.compaction.begin();
             let mut state = self.state.lock();
-            (state.asked, state.running) = (false, true);
+            (state.asked, state.deciding, state.running) = (false, false, goes);
             drop(state);
+            if !goes {
+                continue;
+            }
             let started = Instant::now();
-            let outcome = self.compact(shared, disk, &names);
+            let outcome = self.compact(shared, place);
             // Before it is told that it is over, so that then another one can be asked for.
             self.state.lock().running = false;
             if self.is_stopped() && outcome.is_err() {
@@ -200,7 +240,7 @@ impl Compaction {
             match outcome {
                 Ok(_) => backoff = FIRST_BACKOFF,
                 Err(_) => {
-                    snapshot::delete(disk, &names, &unfinished(disk, &names));
+                    place.remove_unfinished();
                     not_before = Instant::now() + backoff;
                     backoff = (backoff * 2).min(LONGEST_BACKOFF);
                 }
@@ -225,17 +265,18 @@ impl Compaction {
         }
     }
 
-    fn compact(
-        self: &Arc<Self>,
-        shared: &Shared,
-        disk: &dyn Disk,
-        names: &Names,
-    ) -> anyhow::Result<Outcome> {
+    fn compact(self: &Arc<Self>, shared: &Shared, place: &Place) -> anyhow::Result<Outcome> {
+        let Place { disk, names, reserve } = place;
         let (snapshot_bytes, since) = self.log_bytes();
         let before = snapshot_bytes + since;
-        // A snapshot is no longer than the log it stands for.
-        let free = disk.free_bytes(names.directory())?;
-        ensure!(before <= free, "it may need {before} bytes, and {free} are free");
+        let need = snapshot_room(shared);
+        let is_short = shared.health.room() != Room::Enough;
+        let free = place.free_for(need + if is_short { SEAL_ROOM } else { 0 })?;
+        ensure!(
+            need <= free,
+            "the snapshot may need {need} bytes, and {free} are free: delete keys, or make room on the \
+             volume"
+        );
 
         let sealed = self.seal(shared)?;
         let hash_key = shared.store.hash_key().number();
@@ -243,8 +284,10 @@ impl Compaction {
         let mut walk = Walk {
             compaction: self,
             late_from: sealed.logged.saturating_add(least),
-            writer: snapshot::Writer::create(disk, names, &sealed.following, hash_key)?,
+            writer: snapshot::Writer::create(&**disk, names, &sealed.following, hash_key)?,
             keys: 0,
+            reserve,
+            room: need,
         };
         walk.all(&*shared.store)?;
         let Walk { writer, keys, .. } = walk;
@@ -253,25 +296,30 @@ impl Compaction {
             ensure!(!self.is_stopped(), "the server stops");
             Ok(())
         };
-        let after = writer.finish(disk, names, &go_on)?;
+        let after = writer.finish(&**disk, names, &go_on)?;
         // From here on a start reads the snapshot; what it covers is only in the way.
         let found = disk.list(names.directory())?;
         let covered = snapshot::leftovers(&found, names, Some(&sealed.following));
-        snapshot::delete(disk, names, &covered);
+        snapshot::delete(&**disk, names, &covered);
         self.covered.store(sealed.logged, Ordering::Relaxed);
         self.snapshot_bytes.store(after, Ordering::Relaxed);
+        reserve.keep(snapshot_room(shared));
         Ok(Outcome { keys, before, after })
     }
 
-    /// Has the committer begin a new segment between two batches.
+    /// Has the committer begin a new segment between two batches. Where none can be made, for want of
+    /// space, the one that is being written will do: all before it is in the store.
     fn seal(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<Sealed> {
         self.state.lock().asked_in = None;
+        let until = Instant::now() + SEAL_PATIENCE;
         loop {
-            let sealed = self.ask_committer(shared, Favour::Seal)?;
-            match sealed.map_err(|Failure(why)| anyhow!("no segment can follow: {why}"))? {
-                Some(sealed) => return Ok(sealed),
-                None => self.pause_for(SEAL_RETRY),
+            match self.ask_committer(shared, Favour::Seal)? {
+                Ok(Some(sealed)) => return Ok(sealed),
+                Err(Refused::NoRoom(_)) if Instant::now() < until => {}
+                Err(why) => return Err(anyhow!("no segment can follow: {why}")),
+                Ok(None) => {}
             }
+            self.pause_for(SEAL_RETRY);
         }
     }
 
@@ -279,7 +327,7 @@ impl Compaction {
     /// not synced. If the snapshot alone were, a power cut could leave it with half of a batch.
     fn sync_log(self: &Arc<Self>, shared: &Shared) -> anyhow::Result<()> {
         let synced = self.ask_committer(shared, Favour::Sync)?;
-        synced.map_err(|Failure(why)| anyhow!("the log cannot be synced: {why}"))?;
+        synced.map_err(|why| anyhow!("the log cannot be synced: {why}"))?;
         Ok(())
     }
 
@@ -287,7 +335,7 @@ impl Compaction {
         self: &Arc<Self>,
         shared: &Shared,
         favour: Favour,
-    ) -> anyhow::Result<Result<Option<Sealed>, Failure>> {
+    ) -> anyhow::Result<Result<Option<Sealed>, Refused>> {
         self.state.lock().favour = favour;
         // An empty submission wakes the committer up.
         let wake = Submission { recipient: self.clone(), operations: Vec::new() };
@@ -316,12 +364,33 @@ impl Compaction {
         since >= least_bytes.max(snapshot_bytes.saturating_mul(factor))
     }
 
+    /// Whether space is so short that the log has to become shorter before it is due: it is longer than
+    /// what a snapshot would leave free. Says also what to leave free for that snapshot.
+    fn is_due_early(&self, shared: &Shared, place: &Place) -> bool {
+        let need = snapshot_room(shared);
+        place.reserve.keep(need);
+        let free = match place.disk.free_bytes(place.names.directory()) {
+            Ok(free) => free,
+            Err(error) => {
+                log::warn!("cannot tell how much space is free: {error}");
+                return false;
+            }
+        };
+        let (snapshot_bytes, since) = self.log_bytes();
+        let least = LEAST_EARLY_BYTES.min(self.policy.least_bytes).max(snapshot_bytes / EARLY_PART);
+        // A reserve that stands is for those that a client asks for, unless there is no other way.
+        let is_full = matches!(shared.health.room(), Room::Full(_));
+        let is_possible = need <= free || is_full && need <= free + place.reserve_bytes();
+        is_possible && since >= least.max(free.saturating_sub(need))
+    }
+
     /// Waits for something to do, and says whether somebody has asked; `None` if it is to end.
     fn pause(&self) -> Option<bool> {
         let mut state = self.state.lock();
-        if !state.stop && !state.asked {
+        if !state.stop && !state.asked && !state.look {
             self.changed.wait_for(&mut state, INTERVAL);
         }
+        (state.look, state.deciding) = (false, true);
         (!state.stop).then_some(state.asked)
     }
 
@@ -346,6 +415,44 @@ impl Recipient for Compaction {
     fn deliver(self: Arc<Self>, _answered: &[Operation]) {}
 }
 
+/// Where the log is.
+pub struct Place {
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// Its files.
+    pub names: Names,
+    /// What it leaves free.
+    pub reserve: Arc<Reserve>,
+}
+
+impl Place {
+    /// What is free, with the reserve if that is not enough.
+    fn free_for(&self, bytes: u64) -> io::Result<u64> {
+        let free = || self.disk.free_bytes(self.names.directory());
+        let before = free()?;
+        if before >= bytes || !self.reserve.give_up(&*self.disk, &self.names) {
+            return Ok(before);
+        }
+        log::info!("the reserve is given up, so that the log can be compacted");
+        Ok(free()?.max(self.reserve.bytes()))
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        if self.reserve.stands() { self.reserve.bytes() } else { 0 }
+    }
+
+    fn remove_unfinished(&self) {
+        let found = self.disk.list(self.names.directory()).unwrap_or_default();
+        snapshot::delete(&*self.disk, &self.names, &snapshot::leftovers(&found, &self.names, None));
+    }
+}
+
+/// The most that a snapshot of what is in the store will take, about.
+fn snapshot_room(shared: &Shared) -> u64 {
+    let bytes = shared.store.bytes() as u64;
+    bytes + bytes / SNAPSHOT_PART + SNAPSHOT_LEAST
+}
+
 /// A walk through the store, on the way into a snapshot.
 struct Walk<'a> {
     compaction: &'a Compaction,
@@ -353,6 +460,9 @@ struct Walk<'a> {
     late_from: u64,
     writer: snapshot::Writer,
     keys: u64,
+    /// What is left free for the rest of the snapshot.
+    reserve: &'a Reserve,
+    room: u64,
 }
 
 impl Walk<'_> {
@@ -406,6 +516,7 @@ impl Walk<'_> {
         if self.writer.is_full() {
             let began = Instant::now();
             self.writer.flush().context("cannot write the snapshot")?;
+            self.reserve.keep(self.room.saturating_sub(self.writer.bytes()));
             self.compaction.rest(began, self.late_from)?;
         }
         Ok(())
@@ -414,18 +525,23 @@ impl Walk<'_> {
 
 /// Begins a new segment, or takes one that has begun since this was first asked for: all before it
 /// is in the store by now. (Where the disk is so busy that each segment is only just ready when it
-/// is needed, there is no other.)
-fn seal(wal: &mut Wal, asked_in: &mut Option<u64>) -> Result<Option<Sealed>, Failure> {
+/// is needed, there is no other.) On a full disk the one that is being written will do as well, if there
+/// is something before it.
+fn seal(
+    wal: &mut Wal,
+    asked_in: &mut Option<u64>,
+    covered: u64,
+) -> Result<Option<Sealed>, Refused> {
+    if let Some(failure) = wal.failure() {
+        return Err(failure.clone().into());
+    }
     let sequence = wal.running().sequence;
-    let following = match *asked_in.get_or_insert(sequence) == sequence {
-        true => wal.seal()?,
-        false => wal.failure().map_or(Ok(Some(*wal.running())), |why| Err(why.clone()))?,
-    };
+    let is_new = *asked_in.get_or_insert(sequence) != sequence;
+    let sealed = if is_new { Ok(Some(*wal.running())) } else { wal.seal() };
     let logged = wal.total_bytes().saturating_sub(wal.running_bytes());
+    let following = match sealed {
+        Err(Refused::NoRoom(_)) if logged > covered => Some(*wal.running()),
+        sealed => sealed?,
+    };
     Ok(following.map(|following| Sealed { following, logged }))
-}
-
-fn unfinished(disk: &dyn Disk, names: &Names) -> Vec<std::path::PathBuf> {
-    let found = disk.list(names.directory()).unwrap_or_default();
-    snapshot::leftovers(&found, names, None)
 }

@@ -27,7 +27,7 @@ pub fn import(disk: &Arc<dyn Disk>, options: &Options) -> anyhow::Result<()> {
     Wal::replace_foreign(disk.clone(), options.clone(), &mut |wal| {
         for batch in mutations.chunks(BATCH_RECORDS) {
             batch.iter().for_each(|mutation| push_record(wal, mutation));
-            wal.commit()?;
+            wal.commit(true)?;
         }
         Ok(())
     })?;

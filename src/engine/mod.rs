@@ -34,7 +34,6 @@ mod watches;
 mod window;
 mod write;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -56,7 +55,7 @@ use crate::wal::segment::Names;
 use crate::wal::{self, Failure, SyncPolicy, Wal};
 
 use committer::Committer;
-use compaction::Compaction;
+use compaction::{Compaction, Place};
 use expirer::Expirer;
 use queue::CommitQueue;
 use replies::Replies;
@@ -203,8 +202,7 @@ impl Options {
 struct Opened {
     wal: Wal,
     compaction: Arc<Compaction>,
-    disk: Arc<dyn Disk>,
-    path: PathBuf,
+    place: Place,
 }
 
 impl Engine {
@@ -256,7 +254,8 @@ impl Engine {
         metrics.durable_lsn.set(wal.durable_lsn());
         let compaction =
             Compaction::new(options.compaction, wal.total_bytes(), summary.snapshot_bytes);
-        let opened = Opened { wal, compaction: Arc::new(compaction), disk, path };
+        let place = Place { disk, names: Names::new(&path), reserve: wal.reserve() };
+        let opened = Opened { wal, compaction: Arc::new(compaction), place };
         Engine::start(store, Some(opened), options, metrics)
     }
 
@@ -284,9 +283,7 @@ impl Engine {
         });
         let (wal, compactor) = match opened {
             None => (None, None),
-            Some(Opened { wal, compaction, disk, path }) => {
-                (Some(wal), Some((compaction, disk, path)))
-            }
+            Some(Opened { wal, compaction, place }) => (Some(wal), Some((compaction, place))),
         };
         let committer = Committer::new(shared.clone(), wal, options.fsync, committer_cpu);
         let committer = Arc::new(committer);
@@ -296,9 +293,9 @@ impl Engine {
         let expirer = Arc::<Expirer>::default();
         let (for_thread, its_shared) = (expirer.clone(), shared.clone());
         let mut helpers = vec![spawn("expirer", move || for_thread.run(&its_shared))?];
-        if let Some((compaction, disk, path)) = compactor {
+        if let Some((compaction, place)) = compactor {
             let its_shared = shared.clone();
-            let compact = move || compaction.run(&its_shared, &*disk, &path);
+            let compact = move || compaction.run(&its_shared, &place);
             helpers.push(spawn("compactor", compact)?);
         }
         let (committing, helpers) = (Mutex::new(committing), Mutex::new(helpers));

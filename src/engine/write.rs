@@ -184,6 +184,16 @@ pub fn carry_out(
     }
 }
 
+/// Answers a command that is not carried out. A transaction ends all watching all the same.
+pub fn turn_down(
+    view: &mut BatchView<'_>,
+    command: &mut Command,
+    metrics: &Metrics,
+    refusal: Reply<'static>,
+) -> Reply<'static> {
+    watch(view, command, metrics).unwrap_or(refusal)
+}
+
 /// Carries out what is about watched keys. A transaction goes on only if none of them has changed.
 fn watch(
     view: &mut BatchView<'_>,

@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Advice, OFlags};
+use rustix::fs::{Advice, FallocateFlags, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::block::{BLOCK_BYTES, Block, bytes_of};
@@ -63,13 +63,17 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Writes all of `blocks` and makes them durable: the commit.
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()>;
-    /// Cuts the file to `len` bytes.
+    /// Cuts the file to `len` bytes, or lengthens it by a hole.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Takes the lock of the file itself, whatever it is called, until this is closed; false if
     /// another process has it. A disk that no other process can reach always gives it.
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
     }
+    /// Takes space for these bytes, which are zeros where nothing was written yet, so that writing them
+    /// does not fail for want of it; the file is at least so long then. After an error it may be, too.
+    /// (Where the file system has no such call, only the length is made.)
+    fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()>;
 }
 
 /// The operating system's file system.
@@ -136,7 +140,10 @@ impl Disk for SystemDisk {
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
         let status =
             rustix::fs::statvfs(directory).map_err(|errno| named(directory)(errno.into()))?;
-        Ok(status.f_bavail.saturating_mul(status.f_frsize))
+        // What a file system keeps for root, root may use.
+        let is_root = rustix::process::geteuid().is_root();
+        let blocks = if is_root { status.f_bfree } else { status.f_bavail };
+        Ok(blocks.saturating_mul(status.f_frsize))
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
@@ -275,6 +282,20 @@ impl DiskFile for SystemFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         lock::try_lock(&self.file).map_err(|error| self.named(error))
+    }
+
+    fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        loop {
+            return match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, bytes) {
+                Ok(()) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(Errno::NOSYS | Errno::OPNOTSUPP) if self.len()? < offset + bytes => {
+                    self.set_len(offset + bytes)
+                }
+                Err(Errno::NOSYS | Errno::OPNOTSUPP) => Ok(()),
+                Err(errno) => Err(self.named(errno.into())),
+            };
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::disk::{Access, Disk};
 use super::files::{self, Files};
 use super::reader::Reader;
 use super::segment::Names;
-use super::{Failure, Options, Wal};
+use super::{Options, Refused, Wal};
 
 /// The largest file of another format that is read whole, to be imported: the seed's program was
 /// for learning, and 1 GiB is some thirty million of its records.
@@ -53,17 +53,13 @@ impl Wal {
     pub fn replace_foreign(
         disk: Arc<dyn Disk>,
         options: Options,
-        fill: &mut dyn FnMut(&mut Wal) -> Result<(), Failure>,
+        fill: &mut dyn FnMut(&mut Wal) -> Result<(), Refused>,
     ) -> anyhow::Result<()> {
         let names = Names::new(&options.path);
         let making = names.importing();
         let made = Wal::unlinked(disk.clone(), names.clone(), options, &making)
             .map_err(anyhow::Error::from)
-            .and_then(|mut wal| {
-                fill(&mut wal)
-                    .and_then(|()| wal.sync())
-                    .map_err(|Failure(why)| anyhow::anyhow!(why))
-            });
+            .and_then(|mut wal| Ok(fill(&mut wal).and_then(|()| Ok(wal.sync()?))?));
         if let Err(error) = made {
             // Half a log is nothing that a refused start may leave. What the disk has to say was said.
             drop(disk.remove(&making));

@@ -57,7 +57,6 @@ impl Health {
         first.clone()
     }
 
-    #[expect(dead_code, reason = "the log tells of room with the next change")]
     /// A segment is ready to follow.
     pub(super) fn has_room(&self) {
         let before = std::mem::take(&mut *self.room.lock());
@@ -66,7 +65,6 @@ impl Health {
         }
     }
 
-    #[expect(dead_code, reason = "as above")]
     /// None can be made.
     pub(super) fn is_short(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
@@ -81,7 +79,6 @@ impl Health {
         }
     }
 
-    #[expect(dead_code, reason = "as above")]
     /// A batch is refused.
     pub(super) fn is_full(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();

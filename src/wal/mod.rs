@@ -5,8 +5,8 @@
 //!
 //! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
 //! older ones; [`health`] says whether writes are taken; `rotation` goes on from one segment to the next, and
-//! [`preparer`] works ahead of it; [`watch`] looks after what stands beside the log: the lock, and the
-//! [`witness`] of how far it is durable;
+//! [`preparer`] works ahead of it, as far as there is [`room`]; [`watch`] looks after what stands beside the
+//! log: the lock, and the [`witness`] of how far it is durable;
 //! [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
 //! without changing anything, [`salvage`] past damage, and [`rewind`] takes a log back to an earlier
 //! batch, all for the tools;
@@ -23,6 +23,7 @@ pub mod preparer;
 pub mod reader;
 pub mod recovery;
 pub mod rewind;
+pub mod room;
 mod rotation;
 pub mod salvage;
 pub mod segment;
@@ -33,19 +34,21 @@ pub mod torn;
 pub mod watch;
 pub mod witness;
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use block::BlockBuffer;
+use block::{BLOCK_BYTES, BlockBuffer};
 use disk::{Access, Disk};
 use files::{Chain, Files};
 use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, checksum_of};
-use health::Health;
+use health::{Health, Room};
 use lock::Lock;
-use preparer::Preparer;
+use preparer::{Preparer, Site};
 use recovery::Replay;
+use room::Reserve;
 use segment::{LARGE_PIECE, Names, Segment};
 use syncer::{Syncer, WhenDone};
 use watch::Watch;
@@ -99,6 +102,30 @@ impl Options {
         self.lock.as_ref().is_some_and(|lock| lock.has_served())
     }
 }
+
+/// Why a batch was not written.
+#[derive(Clone, Debug)]
+pub enum Refused {
+    /// The log takes no more writes.
+    Closed(Failure),
+    /// There is no room for it, for this reason. Nothing was written, and nothing is closed.
+    NoRoom(Arc<str>),
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Refused {
+        Refused::Closed(failure)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Refused::Closed(Failure(why)) | Refused::NoRoom(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// What a start found in the log.
 #[derive(Clone, Debug, Default)]
@@ -156,6 +183,7 @@ pub struct Wal {
     total_bytes: u64,
     marked: bool,
     health: Arc<Health>,
+    reserve: Arc<Reserve>,
 }
 
 impl Wal {
@@ -185,9 +213,9 @@ impl Wal {
         options: Options,
         path: &Path,
     ) -> io::Result<Wal> {
-        let access = access(options.sync);
-        let len = options.first_segment_bytes;
-        let file = Segment::prepare(&*disk, path, access, len, &mut |_| LARGE_PIECE)?;
+        let (reserve, len) = (Reserve::default(), options.first_segment_bytes);
+        let pace = &mut |_, _| LARGE_PIECE;
+        let file = reserve.prepare_segment(&*disk, &names, path, &options, len, pace)?;
         let segment = Segment::begin(file, rewind::anew(None)?)?;
         disk.sync_directory(names.directory())?;
         Ok(Wal::assemble(disk, names, options, segment, 1))
@@ -215,9 +243,11 @@ impl Wal {
         replay: &mut dyn Replay,
     ) -> anyhow::Result<(Wal, Summary)> {
         // Another process may have the log under another name.
-        let file = disk.open(names.active(), access(options.sync))?;
+        let file = disk.open(names.active(), options.access())?;
         segment::lock_segment(&*file, names.active())?;
         let found = recovery::read(&disk, &names, chain, replay)?;
+        // What was prepared and not used may be what fills the disk. It goes first.
+        room::remove(&*disk, &names, &names.next());
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
@@ -232,7 +262,6 @@ impl Wal {
         let segment = Segment::resume(file, found.header, found.end, found.last_checksum, filled);
         let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
         wal.total_bytes = found.bytes;
-        // A start must not fail for want of space: what is there can be read.
         if wal.unless_failed(|wal| wal.segment.fill_up(len, found.file_bytes)).is_ok() {
             wal.start_preparer()?;
         }
@@ -258,6 +287,7 @@ impl Wal {
     ) -> Wal {
         let mut frame = BlockBuffer::default();
         frame.resize(FRAME_HEADER_BYTES);
+        let reserve = Arc::new(Reserve::new(&options));
         Wal {
             disk,
             names,
@@ -274,14 +304,20 @@ impl Wal {
             total_bytes: 0,
             marked: false,
             health: Arc::default(),
+            reserve,
         }
     }
 
     fn start_preparer(&mut self) -> io::Result<()> {
         let len = self.next_segment_bytes();
-        let access = access(self.options.sync);
-        let preparer = Preparer::start(self.disk.clone(), self.names.clone(), access, len)?;
-        self.preparer = Some(preparer);
+        let site = Site {
+            disk: self.disk.clone(),
+            names: self.names.clone(),
+            options: self.options.clone(),
+            reserve: self.reserve.clone(),
+            health: self.health.clone(),
+        };
+        self.preparer = Some(Preparer::start(site, len)?);
         Ok(())
     }
 
@@ -313,11 +349,19 @@ impl Wal {
     }
 
     /// Writes the batch, and with [`SyncPolicy::Always`] makes it durable. The first error closes
-    /// the log: it is returned from then on, and nothing is written.
-    pub fn commit(&mut self) -> Result<Committed, Failure> {
-        let committed = self.unless_failed(Wal::try_commit);
+    /// the log: it is returned from then on, and nothing is written. Where there is no room for the
+    /// batch nothing of it is written. What is refused stays for another try or for [`Wal::discard`]. What
+    /// `grows` the data is refused sooner than what only removes something.
+    pub fn commit(&mut self, grows: bool) -> Result<Committed, Refused> {
+        self.make_room(grows)?;
+        let committed = self.unless_failed(Wal::try_commit)?;
         self.discard();
-        committed
+        Ok(committed)
+    }
+
+    /// Waits until there may be room for more, but not longer than `time`.
+    pub fn wait_for_room(&self, time: Duration) {
+        self.preparer.iter().for_each(|preparer| preparer.wait(time));
     }
 
     /// Makes all batches durable.
@@ -398,8 +442,15 @@ impl Wal {
         if self.marked || self.has_unsynced() {
             return;
         }
-        // In a full segment the file grows by a block, which is cut off at the change of segment. A
-        // failure closes the log, and the next client that writes is told.
+        // In a full segment the file grows by a block, which is cut off at the change of segment; on a
+        // full disk it does not, and the mark can be done without.
+        if !self.segment.has_room(BLOCK_BYTES as u64)
+            && self.segment.grow(BLOCK_BYTES as u64).is_err()
+        {
+            self.marked = true;
+            return;
+        }
+        // A failure closes the log, and the next client that writes is told.
         if self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop)).is_ok() {
             self.watch.iter().for_each(Watch::note_idle);
         }
@@ -420,6 +471,11 @@ impl Wal {
         self.health.failure()
     }
 
+    /// What it leaves free on its volume.
+    pub fn reserve(&self) -> Arc<Reserve> {
+        self.reserve.clone()
+    }
+
     /// How it is, for everyone to ask.
     pub fn health(&self) -> Arc<Health> {
         self.health.clone()
@@ -434,16 +490,16 @@ impl Wal {
     pub fn close(mut self) -> Result<(), Failure> {
         self.preparer = None;
         self.sync()?;
-        self.unless_failed(|wal| {
-            let bytes = wal.mark(Kind::Closed)?;
-            wal.segment.sync()?;
-            wal.segment.cut(bytes)
-        })?;
-        // Only a convenience: a start makes a new one in any case.
+        // A start makes a new one in any case; and the mark may need the space.
         if let Err(error) = self.disk.remove(&self.names.next()) {
             log::debug!("the prepared segment stays: {error}");
         }
-        Ok(())
+        self.unless_failed(|wal| {
+            let bytes = wal.mark(Kind::Closed)?;
+            wal.segment.sync()?;
+            // On a full disk what the file has is room for deletes after the next start.
+            if wal.health.room() == Room::Enough { wal.segment.cut(bytes) } else { Ok(()) }
+        })
     }
 
     fn unless_failed<T>(
@@ -463,13 +519,6 @@ impl Wal {
     fn try_commit(&mut self) -> io::Result<Committed> {
         let started = Instant::now();
         let synced = self.options.sync == SyncPolicy::Always;
-        if !self.segment.has_room(self.frame.len() as u64)
-            && let Some(preparer) = self.preparer.take()
-        {
-            let rotated = self.rotate(&preparer);
-            self.preparer = Some(preparer);
-            rotated?;
-        }
         let epoch = self.segment.header().epoch;
         let payload = &self.frame.as_bytes()[FRAME_HEADER_BYTES..];
         let header = FrameHeader {
@@ -519,11 +568,13 @@ impl Wal {
     }
 }
 
-/// A log that is synced on every batch gains nothing from the page cache.
-fn access(sync: SyncPolicy) -> Access {
-    match sync {
-        SyncPolicy::Always => Access::Direct,
-        SyncPolicy::Later => Access::Buffered,
+impl Options {
+    /// A log that is synced on every batch gains nothing from the page cache.
+    fn access(&self) -> Access {
+        match self.sync {
+            SyncPolicy::Always => Access::Direct,
+            SyncPolicy::Later => Access::Buffered,
+        }
     }
 }
 

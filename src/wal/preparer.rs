@@ -1,9 +1,10 @@
 //! The `segments` thread: makes the next segment before it is needed.
 //!
 //! Zero-filling takes as long as writing, so it happens beside the commits and never in one. One
-//! prepared segment is kept at all times; it is also the reserve that lets a full disk be noticed
-//! before a commit runs into it. The thread also cuts full segments to their content. It never
-//! touches the segment that is being written.
+//! prepared segment is kept at all times; so a full disk is noticed
+//! before a commit runs into it. Where none can be made, what was begun is given back at once, and it is
+//! tried again while the log says that it is short of room. The thread also cuts full segments to their
+//! content, and keeps the reserve ([`super::room`]). It never touches the segment that is being written.
 //!
 //! A commit's flush takes along what was written beside it, so the zeros come in small pieces with rests between
 //! them, as long as there is time. (Without rests, and in pieces of 256 KiB, one in a hundred SETs of 50 clients with
@@ -15,16 +16,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::Options;
 use super::disk::{Access, Disk, DiskFile};
-use super::segment::{LARGE_PIECE, Names, SMALL_PIECE, Segment};
+use super::health::Health;
+use super::room::Reserve;
+use super::segment::{LARGE_PIECE, Names, SMALL_PIECE};
 use crate::sync::spawn_vital;
 use crate::sync::thread::JoinHandle;
 
-/// How long to wait before another attempt where the disk is full: often enough that freed space
-/// is found before the running segment ends, seldom enough to be no load.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long to wait before another attempt where the disk is full: nobody notices that it takes so long
+/// to find room, and to look four times a second is no load.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// It rests, and takes small pieces, only while the next segment is that many times as full of zeros as the
 /// running one is of batches: so it is ready by the middle of that one's time, and a compaction need not wait
@@ -48,6 +52,21 @@ struct Shared {
     changed: Condvar,
     /// How much of the running segment is used, in thousandths.
     used: AtomicU64,
+    health: Arc<Health>,
+}
+
+/// Where segments are made, and how.
+pub struct Site {
+    /// Where the log is.
+    pub disk: Arc<dyn Disk>,
+    /// What it is called.
+    pub names: Names,
+    /// How it is kept.
+    pub options: Options,
+    /// What it leaves free.
+    pub reserve: Arc<Reserve>,
+    /// How it is.
+    pub health: Arc<Health>,
 }
 
 #[derive(Default)]
@@ -55,8 +74,9 @@ struct State {
     /// How long the next segment is to be; `None` when it has been made.
     wanted: Option<u64>,
     prepared: Option<Box<dyn DiskFile>>,
-    /// Why the last attempt failed.
-    error: Option<io::Error>,
+    /// Why the last attempt failed. If there is a prepared one nevertheless, it is the last: made of what
+    /// is left for a snapshot, and for what only removes.
+    error: Option<Arc<str>>,
     /// A full segment and the length of its content.
     full: Vec<(PathBuf, u64)>,
     /// Somebody waits for it.
@@ -66,51 +86,69 @@ struct State {
 
 impl Preparer {
     /// Starts the thread and lets it prepare a segment of `len` bytes.
-    pub fn start(
-        disk: Arc<dyn Disk>,
-        names: Names,
-        access: Access,
-        len: u64,
-    ) -> io::Result<Preparer> {
+    pub fn start(site: Site, len: u64) -> io::Result<Preparer> {
         let state = State { wanted: Some(len), ..State::default() };
         let (state, changed, used) = (Mutex::new(state), Condvar::new(), 0.into());
-        let shared = Arc::new(Shared { state, changed, used });
+        let health = site.health.clone();
+        let shared = Arc::new(Shared { state, changed, used, health });
         let for_thread = shared.clone();
-        let run = move || run(&for_thread, &*disk, &names, access);
-        let thread = spawn_vital("segments", run)?;
+        let thread = spawn_vital("segments", move || run(&for_thread, &site))?;
         Ok(Preparer { shared, thread: Some(thread) })
     }
 
     /// Takes the prepared file, which stands at [`Names::next`]. Waits for one that is being
-    /// made; where that has failed it does not wait, but says why.
-    pub fn take(&self) -> io::Result<Box<dyn DiskFile>> {
+    /// made; where the last attempt failed it does not wait, but says why: the log is full.
+    pub fn take(&self) -> Result<Box<dyn DiskFile>, Arc<str>> {
         let mut state = self.shared.state.lock();
         loop {
             if let Some(file) = state.prepared.take() {
                 return Ok(file);
             }
-            if let Some(error) = state.error.take() {
-                return Err(error);
+            self.shared.expect(&state)?;
+            self.shared.wait(&mut state);
+        }
+    }
+
+    /// Waits in the same way, and leaves the file where it is. Fails also if that is the last one, which is
+    /// for what only removes.
+    pub fn wait_until_ready(&self) -> Result<(), Arc<str>> {
+        let mut state = self.shared.state.lock();
+        loop {
+            self.shared.expect(&state)?;
+            if state.prepared.is_some() {
+                return Ok(());
             }
+            self.shared.wait(&mut state);
+        }
+    }
+
+    /// Takes it without waiting; `None` if it is being made.
+    pub fn try_take(&self) -> Result<Option<Box<dyn DiskFile>>, Arc<str>> {
+        let mut state = self.shared.state.lock();
+        match (state.prepared.take(), &state.error) {
+            (None, Some(why)) => Err(why.clone()),
+            (prepared, _) => Ok(prepared),
+        }
+    }
+
+    /// Fails if the last attempt has failed: the log is full.
+    pub fn expect(&self) -> Result<(), Arc<str>> {
+        self.shared.expect(&self.shared.state.lock())
+    }
+
+    /// Waits until the next segment is there after all, but not longer than `time`.
+    pub fn wait(&self, time: Duration) {
+        let mut state = self.shared.state.lock();
+        if state.prepared.is_none() {
             state.hurry = true;
             self.shared.changed.notify_all();
-            self.shared.changed.wait(&mut state);
+            self.shared.changed.wait_for(&mut state, time);
         }
     }
 
     /// The committer tells how much of the running segment is used.
     pub fn note_used(&self, end: u64, file_bytes: u64) {
         self.shared.used.store(thousandths(end, file_bytes), Ordering::Relaxed);
-    }
-
-    /// Whether [`Preparer::take`] would not wait; why the last attempt failed, if it did.
-    pub fn is_ready(&self) -> Result<bool, String> {
-        let state = self.shared.state.lock();
-        match (&state.prepared, &state.error) {
-            (Some(_), _) => Ok(true),
-            (None, None) => Ok(false),
-            (None, Some(error)) => Err(error.to_string()),
-        }
     }
 
     /// Asks for the next segment, of `len` bytes, and for the one just filled to be cut to its
@@ -139,48 +177,94 @@ impl Drop for Preparer {
     }
 }
 
-fn run(shared: &Shared, disk: &dyn Disk, names: &Names, access: Access) {
+fn run(shared: &Shared, site: &Site) {
+    let Site { disk, names, options, reserve, health } = site;
+    let disk = &**disk;
+    reserve.adopt(disk, names);
     let mut state = shared.state.lock();
     while !state.stop {
         if let Some((path, content)) = state.full.pop() {
-            parking_lot::MutexGuard::unlocked(&mut state, || cut(disk, &path, content));
+            MutexGuard::unlocked(&mut state, || cut(disk, &path, content));
+            continue;
+        }
+        if state.wanted.is_some() && state.prepared.is_some() {
+            // The last one. It is one like another as soon as there is room for more.
+            let spendable = MutexGuard::unlocked(&mut state, || reserve.spendable(disk, names));
+            let has_room = spendable.is_ok_and(|(free, _)| free > 0);
+            if has_room && state.prepared.is_some() {
+                (state.wanted, state.error) = (None, None);
+                health.has_room();
+                shared.changed.notify_all();
+            } else if state.prepared.is_some() && !state.stop {
+                shared.changed.wait_for(&mut state, RETRY);
+            }
             continue;
         }
         let Some(len) = state.wanted else {
-            shared.changed.wait(&mut state);
+            MutexGuard::unlocked(&mut state, || reserve.make(disk, names, options));
+            if state.wanted.is_none() && state.full.is_empty() && !state.stop {
+                shared.changed.wait(&mut state);
+            }
             continue;
         };
-        let made = parking_lot::MutexGuard::unlocked(&mut state, || {
+        let made = MutexGuard::unlocked(&mut state, || {
             let mut began = Instant::now();
-            let file = Segment::prepare(disk, &names.next(), access, len, &mut |filled| {
+            let mut pace = |filled, len| {
                 let piece = shared.pace(began.elapsed(), thousandths(filled, len));
                 began = Instant::now();
                 piece
-            })?;
+            };
+            let next = names.next();
+            let file = reserve.prepare_segment(disk, names, &next, options, len, &mut pace)?;
             disk.sync_directory(names.directory())?;
             Ok::<_, io::Error>(file)
         });
+        state.hurry = false;
         match made {
             Ok(file) => {
                 state.prepared = Some(file);
                 state.error = None;
                 state.wanted = None;
-                state.hurry = false;
+                health.has_room();
                 shared.changed.notify_all();
             }
             // Given up half way; the stop removes it.
             Err(_) if state.stop => {}
             Err(error) => {
-                log::error!("cannot prepare the next segment, will try again: {error}");
-                state.error = Some(error);
+                let why = Arc::from(error.to_string());
+                health.is_short(&why);
+                state.error = Some(why);
+                let last = MutexGuard::unlocked(&mut state, || {
+                    reserve.prepare_last(disk, names, &names.next(), options)
+                });
+                state.prepared = last.ok();
                 shared.changed.notify_all();
-                shared.changed.wait_for(&mut state, RETRY);
+                if !state.stop {
+                    shared.changed.wait_for(&mut state, RETRY);
+                }
             }
         }
     }
 }
 
 impl Shared {
+    fn wait(&self, state: &mut MutexGuard<'_, State>) {
+        state.hurry = true;
+        self.changed.notify_all();
+        self.changed.wait(state);
+    }
+
+    /// With the lock held, so that an attempt that succeeds comes before or after.
+    fn expect(&self, state: &State) -> Result<(), Arc<str>> {
+        match &state.error {
+            None => Ok(()),
+            Some(why) => {
+                self.health.is_full(why);
+                Err(why.clone())
+            }
+        }
+    }
+
     /// Before the next piece, behind one that took so long, when that much is filled: rests if
     /// there is time, and says how large a piece is to be: none at a stop, which does not wait for the rest.
     fn pace(&self, elapsed: Duration, filled: u64) -> usize {

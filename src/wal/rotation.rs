@@ -4,34 +4,98 @@
 
 use std::io;
 
+use super::block::BLOCK_BYTES;
+use super::disk::DiskFile;
 use super::frame::{FIRST_FRAME, SegmentHeader};
 use super::preparer::Preparer;
 use super::segment::Segment;
-use super::{Failure, Options, Wal, random};
+use super::{Options, Refused, Wal, random};
 
 const SEGMENT_GROWTH: u64 = 4;
 
 impl Wal {
     /// Begins a new segment, so that a snapshot can take the place of all before it, and returns its
     /// header. `None` if it would have to wait for the segment to be prepared. Where that cannot be
-    /// prepared this is an error, and writing goes on.
-    pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Failure> {
-        let is_empty = self.segment.end() == FIRST_FRAME;
-        let ready = match &self.preparer {
-            Some(preparer) if !is_empty => preparer.is_ready(),
-            _ => Ok(is_empty),
-        };
-        if !ready.map_err(|why| Failure(why.into()))? {
-            return Ok(None);
-        }
-        self.unless_failed(|wal| {
-            if !is_empty && let Some(preparer) = wal.preparer.take() {
-                let rotated = wal.rotate(&preparer);
-                wal.preparer = Some(preparer);
-                rotated?;
+    /// prepared this is refused, and writing goes on.
+    pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Refused> {
+        if self.segment.end() != FIRST_FRAME
+            && let Some(preparer) = self.preparer.take()
+        {
+            let sealed = match preparer.try_take() {
+                Ok(Some(file)) => {
+                    let rotated = self.unless_failed(|wal| {
+                        wal.finish_segment()?;
+                        wal.rotate(file, &preparer)
+                    });
+                    rotated.map(|()| true).map_err(Refused::Closed)
+                }
+                Ok(None) => Ok(false),
+                Err(why) => Err(Refused::NoRoom(why)),
+            };
+            self.preparer = Some(preparer);
+            if !sealed? {
+                return Ok(None);
             }
-            Ok(Some(*wal.segment.header()))
-        })
+        }
+        self.unless_failed(|wal| Ok(Some(*wal.segment.header()))).map_err(Refused::Closed)
+    }
+
+    /// Makes sure that the batch that is built has room, before a byte of it is written. Where there is
+    /// none nothing is closed: the log is as it was. What `grows` the data leaves the end of a segment to what
+    /// only removes, until another is ready to follow.
+    pub(super) fn make_room(&mut self, grows: bool) -> Result<(), Refused> {
+        if let Some(failure) = self.failure() {
+            return Err(failure.clone().into());
+        }
+        let bytes = self.frame.len() as u64;
+        let tail = self.options.tail_bytes(self.segment.file_bytes());
+        if self.segment.has_room(bytes + tail) {
+            return Ok(());
+        }
+        if let Some(preparer) = self.preparer.take() {
+            let made = self.move_on(&preparer, bytes, grows);
+            self.preparer = Some(preparer);
+            made?;
+        }
+        if self.segment.has_room(bytes) {
+            return Ok(());
+        }
+        self.make_larger(bytes)
+    }
+
+    /// Goes on in the next segment, unless this one will do.
+    fn move_on(&mut self, preparer: &Preparer, bytes: u64, grows: bool) -> Result<(), Refused> {
+        let may_stay = self.segment.has_room(bytes) || self.segment.end() == FIRST_FRAME;
+        if may_stay && grows {
+            return preparer.wait_until_ready().map_err(Refused::NoRoom);
+        }
+        if may_stay {
+            return Ok(());
+        }
+        if grows {
+            preparer.expect().map_err(Refused::NoRoom)?;
+        }
+        // It may still be made meanwhile.
+        self.unless_failed(Wal::finish_segment)?;
+        let file = preparer.take().map_err(Refused::NoRoom)?;
+        Ok(self.unless_failed(|wal| wal.rotate(file, preparer))?)
+    }
+
+    /// For a batch larger than a segment, in an empty one.
+    fn make_larger(&mut self, bytes: u64) -> Result<(), Refused> {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES as u64)
+            + self.options.tail_bytes(self.options.largest_segment_bytes);
+        let no_room = |error: io::Error| Refused::NoRoom(error.to_string().into());
+        let (free, kept) = self.reserve.spendable(&*self.disk, &self.names).map_err(no_room)?;
+        if bytes > free {
+            let path = self.names.active().display();
+            let what = format!(
+                "{path}: {bytes} bytes are needed, and {free} are free beside {kept} for a snapshot"
+            );
+            return Err(Refused::NoRoom(what.into()));
+        }
+        self.segment.grow(bytes).map_err(no_room)?;
+        Ok(self.unless_failed(|wal| wal.segment.sync())?)
     }
 
     /// The header of the segment that is being written.
@@ -48,10 +112,7 @@ impl Wal {
     /// before the first rename the prepared file counts for nothing, between the two it is
     /// recognised by its header. The directory is synced after each, because without a journal
     /// the second rename could reach the disk alone, and take the old segment's only name.
-    pub(super) fn rotate(&mut self, preparer: &Preparer) -> io::Result<()> {
-        self.finish_sync()?;
-        self.segment.sync()?;
-        self.durable_lsn = self.next_lsn - 1;
+    fn rotate(&mut self, next: Box<dyn DiskFile>, preparer: &Preparer) -> io::Result<()> {
         let old = *self.segment.header();
         let header = SegmentHeader {
             store_id: old.store_id,
@@ -63,7 +124,7 @@ impl Wal {
             file_bytes: 0,
             hash_key: None,
         };
-        let next = Segment::begin(preparer.take()?, header)?;
+        let next = Segment::begin(next, header)?;
         let archived = self.names.archived(old.sequence);
         self.disk.rename(self.names.active(), &archived)?;
         self.disk.sync_directory(self.names.directory())?;
@@ -77,6 +138,14 @@ impl Wal {
             full.end()
         });
         preparer.next(self.next_segment_bytes(), (archived, content));
+        Ok(())
+    }
+
+    /// Makes all of the running segment durable, which comes before a change of segment.
+    fn finish_segment(&mut self) -> io::Result<()> {
+        self.finish_sync()?;
+        self.segment.sync()?;
+        self.durable_lsn = self.next_lsn - 1;
         Ok(())
     }
 

@@ -45,6 +45,11 @@ impl Names {
         self.beside("next")
     }
 
+    /// The file of zeros that a full disk has to spare.
+    pub fn reserve(&self) -> PathBuf {
+        self.beside("reserve")
+    }
+
     /// The file whose lock says that a server is at work here.
     pub fn lock(&self) -> PathBuf {
         self.beside("lock")
@@ -168,6 +173,8 @@ impl Segment {
         let file = disk.create(path, access)?;
         // Before it can become the segment that is written: so there is no moment without a lock.
         lock_segment(&*file, path)?;
+        // Whether there is room is known before anything is written.
+        file.allocate(0, len)?;
         fill_with_zeros(&*file, 0, len, pace)?;
         file.sync()?;
         Ok(file)
@@ -199,24 +206,40 @@ impl Segment {
     }
 
     /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
-    /// zeros is written to without a journal.
+    /// zeros is written to without a journal. Where there is no space for that there is only the room that
+    /// there was: a start must not fail for want of space, and what is there can be read.
     ///
     /// The next batch overwrites the mark of that stop. If it is torn, the batch before it is the last,
     /// and recovery holds the file against the `file_bytes` it had then. So it gets them back, without
     /// a write: the part behind `len` is a hole, and no batch goes there. (After a crash it may be taken
-    /// for filled. That costs a journal's commit for each block of it, no more.)
+    /// for filled. Then the next start allocates it, which costs a journal's commit for each block of it.)
     pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
-        let is_cut = self.file.len()? < file_bytes;
-        if self.len < len {
-            fill_with_zeros(&*self.file, self.len, len, &mut |_| LARGE_PIECE)?;
+        let before = self.file.len()?;
+        if let Err(error) = self.try_fill(len) {
+            log::warn!("there is no space to make more room in the log: {error}");
         }
-        if is_cut && len < file_bytes {
-            self.file.set_len(file_bytes)?;
+        let needed = before.max(file_bytes).max(self.len);
+        let is_changed = self.file.len()? != needed;
+        if is_changed {
+            self.file.set_len(needed)?;
         }
-        if is_cut || self.len < len {
+        if is_changed || needed != before {
             self.file.sync()?;
         }
-        self.len = self.len.max(len);
+        Ok(())
+    }
+
+    fn try_fill(&mut self, len: u64) -> io::Result<()> {
+        let filled = std::mem::replace(&mut self.len, self.end);
+        if filled > self.end {
+            self.file.allocate(self.end, filled - self.end)?;
+            self.len = filled;
+        }
+        if filled < len {
+            self.file.allocate(filled, len - filled)?;
+            fill_with_zeros(&*self.file, filled, len, &mut |_| LARGE_PIECE)?;
+            self.len = len;
+        }
         Ok(())
     }
 
@@ -250,10 +273,23 @@ impl Segment {
         self.len.max(self.end + frame_bytes)
     }
 
-    /// Whether a frame of this size goes into it. Into an empty one anything does: a batch larger
-    /// than a segment makes its file grow, the one commit that pays for a journal.
+    /// Whether a frame of this size goes into what there is.
     pub fn has_room(&self, frame_bytes: u64) -> bool {
-        self.end == FIRST_FRAME || self.end + frame_bytes <= self.len
+        self.end + frame_bytes <= self.len
+    }
+
+    /// Makes room for so many bytes: a batch larger than a segment makes its file grow, the one commit that
+    /// pays for a journal. No byte of the log is written, and after an error the file is as it was. Only
+    /// with a sync behind it the new length may be relied on.
+    pub fn grow(&mut self, bytes: u64) -> io::Result<()> {
+        let before = self.file.len()?;
+        if let Err(error) = self.file.allocate(self.end, bytes) {
+            // It does no harm if it stays as long as it has become.
+            let _ = self.file.set_len(before);
+            return Err(error);
+        }
+        self.len = self.len.max(self.end + bytes);
+        Ok(())
     }
 
     /// Writes a batch behind the last one. After an error nobody knows what the file holds, and

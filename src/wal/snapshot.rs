@@ -92,6 +92,11 @@ impl Writer {
         self.frame.len() >= FRAME_BYTES
     }
 
+    /// How long it is so far.
+    pub fn bytes(&self) -> u64 {
+        self.end
+    }
+
     /// Writes what has been added.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.records > 0 {

@@ -176,6 +176,12 @@ impl History {
         self.keys.entry(key.to_owned()).or_default().0.push(value);
     }
 
+    /// Notes that an operation was not done: the last one that was sent to this key, or the last but one, ...
+    pub fn never(&mut self, key: &str, from_last: usize) {
+        let (values, _) = self.keys.get_mut(key).expect("it was sent");
+        values.remove(values.len() - from_last);
+    }
+
     /// Notes that everything sent to this key so far is acknowledged.
     pub fn acknowledged(&mut self, key: &str) {
         let (values, acknowledged) = self.keys.get_mut(key).expect("it was sent");
@@ -234,15 +240,29 @@ pub fn work(engine: &Engine, history: &mut History, seed: u64, between: &mut dyn
         }
         let count = commands.len();
         let replies = send(engine, commands).wait_for(count);
-        let all_refused = replies.iter().all(|reply| matches!(reply, Reply::NotDurable(_)));
-        let none_refused = !replies.iter().any(|reply| matches!(reply, Reply::NotDurable(_)));
+        // For which there was no room was never there: it is not in any batch.
+        for place in (0..count).rev().filter(|&place| is_without_room(&replies[place])) {
+            history.never(
+                &asked[place],
+                asked[place..].iter().filter(|key| **key == asked[place]).count(),
+            );
+            asked.remove(place);
+        }
+        let mut others = replies.iter().filter(|reply| !is_without_room(reply));
+        let all_refused = others.clone().all(|reply| matches!(reply, Reply::NotDurable(_)));
+        let none_refused = !others.any(|reply| matches!(reply, Reply::NotDurable(_)));
         assert!(all_refused || none_refused, "a submission is in one batch: {replies:?}");
         assert!(!refused || all_refused, "acknowledged after a failure");
-        refused = all_refused;
+        refused |= !none_refused;
         if none_refused {
             asked.iter().for_each(|key| history.acknowledged(key));
         }
     }
+}
+
+/// Whether that is what is answered where there is no room for the log.
+pub fn is_without_room(reply: &Reply<'_>) -> bool {
+    matches!(reply, Reply::Error(text) if text.starts_with("MISCONF ") && text.contains("no room"))
 }
 
 /// Starts on the disk as it may be found, in several ways, and holds it against what is known.

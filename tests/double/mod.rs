@@ -10,7 +10,7 @@
 
 pub mod clients;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use post_gres_rs::wal::block::{Block, bytes_of};
+use post_gres_rs::wal::block::{BLOCK_BYTES, Block, bytes_of};
 use post_gres_rs::wal::disk::{Access, Disk, DiskFile};
 
 /// What a drive writes in one piece.
@@ -90,10 +90,9 @@ struct State {
     garbled: Option<PathBuf>,
     /// What happens before the write to the file of this name at this offset.
     before_write: Option<(PathBuf, u64, Act)>,
+    /// How many blocks there are for files; any number if it is `None`.
+    blocks: Option<usize>,
 }
-
-/// Something to be done once.
-pub type Act = Box<dyn FnOnce() + Send>;
 
 #[derive(Clone, Default)]
 struct Inode {
@@ -101,6 +100,8 @@ struct Inode {
     device: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// The blocks that it takes up.
+    blocks: BTreeSet<usize>,
 }
 
 #[derive(Clone)]
@@ -155,10 +156,27 @@ impl DoubleDisk {
         self.0.state.lock().faulted
     }
 
+    /// Whether there is a file of this name that no power cut takes, with so many bytes.
+    pub fn has_durable(&self, path: &str, bytes: usize) -> bool {
+        let state = self.0.state.lock();
+        let inode = state.durable_names.get(Path::new(path)).map(|&inode| &state.inodes[inode]);
+        inode.is_some_and(|inode| inode.durable.len() == bytes && inode.pending.is_empty())
+    }
+
     /// How often the calling thread has asked for a sync apart from a write.
     pub fn syncs_from_here(&self) -> usize {
         let here = std::thread::current().id();
         self.0.state.lock().synced_by.iter().filter(|&&by| by == here).count()
+    }
+
+    /// Gives the disk room for files of so many bytes; any number with `None`.
+    pub fn limit(&self, bytes: Option<u64>) {
+        self.0.state.lock().blocks = bytes.map(|bytes| bytes as usize / BLOCK_BYTES);
+    }
+
+    /// Bytes that all files take up.
+    pub fn used_bytes(&self) -> u64 {
+        (self.0.state.lock().used() * BLOCK_BYTES) as u64
     }
 
     /// Makes each commit take at least so long.
@@ -225,6 +243,7 @@ impl DoubleDisk {
     pub fn after_kill(&self) -> DoubleDisk {
         let state = self.0.state.lock();
         let disk = DoubleDisk::found(state.inodes.clone(), state.names.clone());
+        disk.0.state.lock().blocks = state.blocks;
         disk.0.state.lock().durable_names = state.durable_names.clone();
         disk.0.state.lock().pending_names = state.pending_names.clone();
         disk
@@ -250,7 +269,8 @@ impl DoubleDisk {
         for (path, bytes) in files {
             names.insert(path.clone(), inodes.len());
             let (cache, device, durable) = (bytes.clone(), bytes.clone(), bytes.clone());
-            inodes.push(Inode { cache, device, durable, pending: Vec::new() });
+            let blocks = (0..bytes.len().div_ceil(BLOCK_BYTES)).collect();
+            inodes.push(Inode { cache, device, durable, pending: Vec::new(), blocks });
         }
         DoubleDisk::found(inodes, names)
     }
@@ -324,8 +344,30 @@ impl Change {
     }
 }
 
+impl State {
+    fn used(&self) -> usize {
+        self.names.values().map(|&inode| self.inodes[inode].blocks.len()).sum()
+    }
+
+    /// Takes these blocks of a file, or as many of them as there are.
+    fn take_blocks(&mut self, inode: usize, at: usize, bytes: usize) -> io::Result<()> {
+        let wanted = at / BLOCK_BYTES..(at + bytes).div_ceil(BLOCK_BYTES);
+        let mut free = self.blocks.map_or(usize::MAX, |all| all.saturating_sub(self.used()));
+        for block in wanted {
+            if !self.inodes[inode].blocks.contains(&block) {
+                free = free.checked_sub(1).ok_or(ErrorKind::StorageFull)?;
+                self.inodes[inode].blocks.insert(block);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Inode {
     fn change(&mut self, change: Change) {
+        if let Change::SetLen(len) = change {
+            self.blocks.retain(|&block| block < len.div_ceil(BLOCK_BYTES));
+        }
         change.apply(&mut self.cache);
         change.apply(&mut self.device);
         self.pending.push(change);
@@ -385,7 +427,8 @@ impl Inode {
             }
         }
         let (cache, durable) = (device.clone(), device.clone());
-        Inode { cache, device, durable, pending: Vec::new() }
+        let blocks = (0..device.len().div_ceil(BLOCK_BYTES)).collect();
+        Inode { cache, device, durable, pending: Vec::new(), blocks }
     }
 }
 
@@ -423,6 +466,7 @@ impl DoubleFile {
             None | Some(Fault::Lie) => bytes,
             Some(_) => &bytes[..bytes.len() / 2],
         };
+        state.take_blocks(self.inode, offset as usize, written.len())?;
         let mut put_down = written.to_vec();
         let garbled = state.garbled.as_ref().and_then(|path| state.names.get(path));
         if garbled == Some(&self.inode) {
@@ -491,8 +535,10 @@ impl Disk for DoubleDisk {
     }
 
     fn free_bytes(&self, _directory: &Path) -> io::Result<u64> {
-        DoubleDisk::plain_call(&mut self.0.state.lock())?;
-        Ok(u64::MAX)
+        let mut state = self.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        let free = |all: usize| (all.saturating_sub(state.used()) * BLOCK_BYTES) as u64;
+        Ok(state.blocks.map_or(u64::MAX, free))
     }
 
     fn sync_directory(&self, _directory: &Path) -> io::Result<()> {
@@ -581,6 +627,17 @@ impl DiskFile for DoubleFile {
         let mut state = self.disk.0.state.lock();
         DoubleDisk::plain_call(&mut state)?;
         state.inodes[self.inode].change(Change::SetLen(len as usize));
+        Ok(())
+    }
+
+    fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.0.state.lock();
+        DoubleDisk::plain_call(&mut state)?;
+        state.take_blocks(self.inode, offset as usize, bytes as usize)?;
+        let len = (offset + bytes) as usize;
+        if state.inodes[self.inode].cache.len() < len {
+            state.inodes[self.inode].change(Change::SetLen(len));
+        }
         Ok(())
     }
 }

@@ -191,7 +191,7 @@ fn a_log_of_more_segments_than_a_process_may_open_is_checked_and_started() {
     for key in 0..SEGMENTS {
         let set = Mutation::Set(Entry::new(format!("key{key}").as_bytes(), b"value"));
         log.push(|frame| record::encode(&set, |piece| frame.extend_from_slice(piece)));
-        log.commit().expect("a batch");
+        log.commit(true).expect("a batch");
     }
     log.close().expect("an ordered stop");
     assert!(dir.path().join(format!("wal_file.{:010}.log", SEGMENTS - 1)).exists());

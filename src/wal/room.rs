@@ -1,0 +1,202 @@
+//! Room on the volume: how long the next segment may be, and what the log leaves free for a way out.
+//!
+//! A volume may be small, or shared with others who fill it, so the log takes only a share of what is free
+//! for a segment, and a shorter one before none. It leaves two things for the time when all is used up:
+//!
+//! - room for a snapshot of the data, as long as others do not take it: so a compaction is possible, which
+//!   gives back everything else;
+//! - the **reserve**, a file of zeros that nobody can take: a compaction gives it up. With it a client
+//!   that has removed enough gets out of a full disk.
+//!
+//! Nothing here is ever read back. A crash at any call leaves a file that the next start uses or replaces.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::block::BLOCK_BYTES;
+use super::disk::{Access, Disk, DiskFile};
+use super::segment::{LARGE_PIECE, Names, Segment};
+use super::{LARGEST_SEGMENT_BYTES, Options};
+
+/// A segment takes at most this part of what is free: so several follow each other, and what is free is
+/// looked at between them, before it is used up.
+const SHARE: u64 = 8;
+
+/// The least segment, the end of one that is left to what only removes, as parts of the first segment's
+/// length: 256 KiB. That is room for 64 batches.
+const LEAST_PART: u64 = 4;
+
+/// There has to be that many times as much room as the reserve takes before it is made.
+const PLENTY: u64 = 2;
+
+/// What the log leaves free on its volume.
+#[derive(Debug, Default)]
+pub struct Reserve {
+    snapshot_bytes: AtomicU64,
+    stands: AtomicBool,
+    bytes: u64,
+}
+
+impl Reserve {
+    /// For a log that is kept so. The file is as long as the first segment: enough for the least one, and
+    /// a snapshot of little data.
+    pub(super) fn new(options: &Options) -> Reserve {
+        Reserve { bytes: options.first_segment_bytes, ..Reserve::default() }
+    }
+
+    /// How long the file of zeros is, if there is one.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// From now on room for so many bytes of a snapshot is left; more than the largest segment is not kept
+    /// from use.
+    pub fn keep(&self, snapshot_bytes: u64) {
+        self.snapshot_bytes.store(snapshot_bytes.min(LARGEST_SEGMENT_BYTES), Ordering::Relaxed);
+    }
+
+    /// Whether the file of zeros is there.
+    pub fn stands(&self) -> bool {
+        self.stands.load(Ordering::Relaxed)
+    }
+
+    /// Removes the file of zeros; false if there is none.
+    pub fn give_up(&self, disk: &dyn Disk, names: &Names) -> bool {
+        self.stands.swap(false, Ordering::Relaxed) && remove(disk, names, &names.reserve())
+    }
+
+    /// Uses the file that an earlier server has left.
+    pub(super) fn adopt(&self, disk: &dyn Disk, names: &Names) {
+        let len = disk.open(&names.reserve(), Access::Buffered).and_then(|file| file.len());
+        self.stands.store(len.is_ok_and(|len| len == self.bytes), Ordering::Relaxed);
+    }
+
+    /// Makes the file if there is none, and plenty of room.
+    pub(super) fn make(&self, disk: &dyn Disk, names: &Names, options: &Options) {
+        let bytes = self.bytes;
+        let has_plenty =
+            || self.spendable(disk, names).is_ok_and(|(free, _)| free / PLENTY >= bytes);
+        if self.stands() || !has_plenty() {
+            return;
+        }
+        let path = names.reserve();
+        let made = Segment::prepare(disk, &path, options.access(), bytes, &mut |_| 1)
+            .and_then(|_| disk.sync_directory(names.directory()));
+        match made {
+            Ok(()) => self.stands.store(true, Ordering::Relaxed),
+            Err(error) => {
+                log::warn!("there is no reserve for a full disk: {error}");
+                remove(disk, names, &path);
+            }
+        }
+    }
+
+    /// Bytes that may be used, and those that are left for a snapshot.
+    pub(super) fn spendable(&self, disk: &dyn Disk, names: &Names) -> io::Result<(u64, u64)> {
+        let kept = self.snapshot_bytes.load(Ordering::Relaxed);
+        Ok((disk.free_bytes(names.directory())?.saturating_sub(kept), kept))
+    }
+
+    /// Creates a segment of `wanted` bytes at `path`, or of fewer if there is no room for so many, written
+    /// as `pace` says. Where that fails nothing is left of it, and the error says why.
+    pub(super) fn prepare_segment(
+        &self,
+        disk: &dyn Disk,
+        names: &Names,
+        path: &Path,
+        options: &Options,
+        mut wanted: u64,
+        pace: &mut dyn FnMut(u64, u64) -> usize,
+    ) -> io::Result<Box<dyn DiskFile>> {
+        let least = options.least_segment_bytes().min(wanted);
+        loop {
+            let (free, kept) = self.spendable(disk, names)?;
+            let Some(len) = segment_bytes(wanted, least, free) else {
+                let shown = path.display();
+                let what = format!(
+                    "{shown}: {least} bytes are needed, and {free} are free beside {kept} for a snapshot"
+                );
+                return Err(io::Error::new(io::ErrorKind::StorageFull, what));
+            };
+            let access = options.access();
+            let made = Segment::prepare(disk, path, access, len, &mut |filled| pace(filled, len));
+            match made {
+                Ok(file) => return Ok(file),
+                Err(error) => {
+                    remove(disk, names, path);
+                    // Interrupted: the server stops.
+                    if len == least || error.kind() == io::ErrorKind::Interrupted {
+                        return Err(error);
+                    }
+                    log::info!("{error}; a shorter segment may do");
+                    wanted = (len / 2).next_multiple_of(BLOCK_BYTES as u64).max(least);
+                }
+            }
+        }
+    }
+}
+
+impl Reserve {
+    /// Creates the least segment, also of what is left for a snapshot: so a client can go on removing.
+    pub(super) fn prepare_last(
+        &self,
+        disk: &dyn Disk,
+        names: &Names,
+        path: &Path,
+        options: &Options,
+    ) -> io::Result<Box<dyn DiskFile>> {
+        let (access, len) = (options.access(), options.least_segment_bytes());
+        let made = Segment::prepare(disk, path, access, len, &mut |_| LARGE_PIECE)
+            .and_then(|file| disk.sync_directory(names.directory()).map(|()| file));
+        if made.is_err() {
+            remove(disk, names, path);
+        }
+        made
+    }
+}
+
+impl Options {
+    /// No segment is made that is shorter.
+    fn least_segment_bytes(&self) -> u64 {
+        (self.first_segment_bytes / LEAST_PART).next_multiple_of(BLOCK_BYTES as u64)
+    }
+
+    /// The end of a segment that only batches that remove something may use, unless another is ready.
+    pub(super) fn tail_bytes(&self, segment_bytes: u64) -> u64 {
+        self.least_segment_bytes().min(segment_bytes / LEAST_PART)
+    }
+}
+
+fn segment_bytes(wanted: u64, least: u64, free: u64) -> Option<u64> {
+    let share = free / SHARE / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let len = wanted.min(share.max(least));
+    (len <= free).then_some(len)
+}
+
+/// Gives back what a file takes up, also if that was never finished. The directory is synced because a
+/// file system with a journal has the space only then.
+pub(super) fn remove(disk: &dyn Disk, names: &Names, path: &Path) -> bool {
+    let removed = disk.remove(path).and_then(|()| disk.sync_directory(names.directory()));
+    match removed {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => {
+            log::warn!("a file that nobody needs stays: {error}");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::segment_bytes;
+
+    #[test]
+    fn a_segment_is_as_long_as_wanted_or_a_share_of_what_is_free_or_the_least() {
+        assert_eq!(segment_bytes(64 << 20, 1 << 18, 1 << 40), Some(64 << 20));
+        assert_eq!(segment_bytes(64 << 20, 1 << 18, 80 << 20), Some(10 << 20));
+        assert_eq!(segment_bytes(64 << 20, 1 << 18, 1 << 20), Some(1 << 18));
+        assert_eq!(segment_bytes(64 << 20, 1 << 18, (1 << 18) - 1), None);
+    }
+}
