@@ -820,6 +820,7 @@ fn what_is_listed_of_a_client_is_so() {
         let line = line_of(&mut asking, shown);
         assert!(line.contains(flags), "{line}");
         assert_eq!(field(&line, "multi"), queued, "{line}");
+        assert_eq!(field(&line, "watch"), 1, "{line}");
         assert_eq!(field(&line, "multi-mem") > 0, queued > 0, "{line}");
     }
     assert_eq!(say(&mut asking, "SET k other"), Value::ok());
@@ -827,7 +828,9 @@ fn what_is_listed_of_a_client_is_so() {
     assert_eq!(say(&mut client, "EXEC"), Value::NullArray);
     let idle = line_of(&mut asking, shown);
     assert!(idle.contains(" flags=N ") && idle.contains(" cmd=exec "), "{idle}");
-    for (name, value) in [("multi", -1), ("multi-mem", 0), ("qbuf", 0), ("obl", 0), ("oll", 0)] {
+    for (name, value) in
+        [("multi", -1), ("multi-mem", 0), ("watch", 0), ("qbuf", 0), ("obl", 0), ("oll", 0)]
+    {
         assert_eq!(field(&idle, name), value, "{name} in {idle}");
     }
     assert!(field(&idle, "fd") > 2 && field(&idle, "qbuf-free") > 0, "{idle}");
