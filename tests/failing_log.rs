@@ -64,9 +64,10 @@ fn a_failure_that_a_compaction_meets_on_an_idle_server_is_in_info_at_once() {
     assert_eq!(client.ask("SET a 1"), "+OK");
     eventually("the next segment is there, and the log is marked as idle", || {
         let log = std::fs::read(dir.path().join("wal_file")).expect("a log");
-        let next = dir.path().join("wal_file.next").metadata();
-        let is_prepared = next.is_ok_and(|next| next.len() == 4 << 20);
-        is_prepared && log[8192..].iter().any(|&byte| byte != 0)
+        // The reserve comes after the next segment.
+        let reserve = dir.path().join("wal_file.reserve").metadata();
+        reserve.is_ok_and(|reserve| reserve.len() == 1 << 20)
+            && log[8192..].iter().any(|&byte| byte != 0)
     });
     limit_file_size(&server, Some(0));
     assert_eq!(client.ask("BGREWRITEAOF"), "+Background append only file rewriting started\r");

@@ -109,19 +109,6 @@ impl Preparer {
         }
     }
 
-    /// Waits in the same way, and leaves the file where it is. Fails also if that is the last one, which is
-    /// for what only removes.
-    pub fn wait_until_ready(&self) -> Result<(), Arc<str>> {
-        let mut state = self.shared.state.lock();
-        loop {
-            self.shared.expect(&state)?;
-            if state.prepared.is_some() {
-                return Ok(());
-            }
-            self.shared.wait(&mut state);
-        }
-    }
-
     /// Takes it without waiting; `None` if it is being made.
     pub fn try_take(&self) -> Result<Option<Box<dyn DiskFile>>, Arc<str>> {
         let mut state = self.shared.state.lock();

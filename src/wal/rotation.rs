@@ -41,8 +41,8 @@ impl Wal {
     }
 
     /// Makes sure that the batch that is built has room, before a byte of it is written. Where there is
-    /// none nothing is closed: the log is as it was. What `grows` the data leaves the end of a segment to what
-    /// only removes, until another is ready to follow.
+    /// none nothing is closed: the log is as it was. What `grows` the data leaves the end of a segment that
+    /// no other can follow to what only removes.
     pub(super) fn make_room(&mut self, grows: bool) -> Result<(), Refused> {
         if let Some(failure) = self.failure() {
             return Err(failure.clone().into());
@@ -67,7 +67,7 @@ impl Wal {
     fn move_on(&mut self, preparer: &Preparer, bytes: u64, grows: bool) -> Result<(), Refused> {
         let may_stay = self.segment.has_room(bytes) || self.segment.end() == FIRST_FRAME;
         if may_stay && grows {
-            return preparer.wait_until_ready().map_err(Refused::NoRoom);
+            return preparer.expect().map_err(Refused::NoRoom);
         }
         if may_stay {
             return Ok(());
