@@ -214,15 +214,17 @@ impl Compaction {
     pub(super) fn run(self: &Arc<Self>, shared: &Shared, place: &Place) {
         let mut backoff = FIRST_BACKOFF;
         let mut not_before = Instant::now();
-        while let Some(asked) = self.pause() {
+        while self.pause() {
             let due =
                 (self.is_due() || self.is_due_early(shared, place)) && Instant::now() >= not_before;
-            let goes = (asked || due) && shared.health.failure().is_none();
+            let is_possible = shared.health.failure().is_none();
+            // Looked at under the lock: it may have been asked for since the pause was over.
+            let mut state = self.state.lock();
+            let goes = (state.asked || due) && is_possible;
             if goes {
-                // It runs before it is no longer asked for, so that whoever waits for both sees no gap.
+                // It runs before it is no longer asked for, so that a client that waits for both sees no gap.
                 shared.metrics.compaction.begin();
             }
-            let mut state = self.state.lock();
             (state.asked, state.deciding, state.running) = (false, false, goes);
             drop(state);
             if !goes {
@@ -384,14 +386,14 @@ impl Compaction {
         is_possible && since >= least.max(free.saturating_sub(need))
     }
 
-    /// Waits for something to do, and says whether somebody has asked; `None` if it is to end.
-    fn pause(&self) -> Option<bool> {
+    /// Waits for something to do; false if it is to end.
+    fn pause(&self) -> bool {
         let mut state = self.state.lock();
         if !state.stop && !state.asked && !state.look {
             self.changed.wait_for(&mut state, INTERVAL);
         }
         (state.look, state.deciding) = (false, true);
-        (!state.stop).then_some(state.asked)
+        !state.stop
     }
 
     fn is_stopped(&self) -> bool {
