@@ -74,6 +74,8 @@ struct State {
     /// How long the next segment is to be; `None` when it has been made.
     wanted: Option<u64>,
     prepared: Option<Box<dyn DiskFile>>,
+    /// The one that is being made has its space, so that only a failing disk can prevent it.
+    has_space: bool,
     /// Why the last attempt failed. If there is a prepared one nevertheless, it is the last: made of what
     /// is left for a snapshot, and for what only removes.
     error: Option<Arc<str>>,
@@ -118,9 +120,14 @@ impl Preparer {
         }
     }
 
-    /// Fails if the last attempt has failed: the log is full.
+    /// Waits until it is known whether another segment will follow: until that has its space, which comes
+    /// before the zeros. Fails if there is none: the log is full.
     pub fn expect(&self) -> Result<(), Arc<str>> {
-        self.shared.expect(&self.shared.state.lock())
+        let mut state = self.shared.state.lock();
+        while state.prepared.is_none() && state.error.is_none() && !state.has_space {
+            self.shared.wait(&mut state);
+        }
+        self.shared.expect(&state)
     }
 
     /// Waits until the next segment is there after all, but not longer than `time`.
@@ -143,7 +150,7 @@ impl Preparer {
     pub fn next(&self, len: u64, full: (PathBuf, u64)) {
         self.note_used(0, len);
         let mut state = self.shared.state.lock();
-        state.wanted = Some(len);
+        (state.wanted, state.has_space) = (Some(len), false);
         state.full.push(full);
         self.shared.changed.notify_all();
     }
@@ -220,7 +227,7 @@ fn run(shared: &Shared, site: &Site) {
             Err(error) => {
                 let why = Arc::from(error.to_string());
                 health.is_short(&why);
-                state.error = Some(why);
+                (state.error, state.has_space) = (Some(why), false);
                 let last = MutexGuard::unlocked(&mut state, || {
                     reserve.prepare_last(disk, names, &names.next(), options)
                 });
@@ -258,6 +265,10 @@ impl Shared {
         let mut state = self.state.lock();
         if state.stop {
             return 0;
+        }
+        if !state.has_space {
+            state.has_space = true;
+            self.changed.notify_all();
         }
         if filled < LEAD * self.used.load(Ordering::Relaxed) || state.hurry {
             return LARGE_PIECE;
