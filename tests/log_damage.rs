@@ -35,6 +35,7 @@ fn log(closed: bool) -> Files {
     assert!(engine.close());
     let mut files = if closed { disk.files() } else { std::mem::take(&mut killed) };
     files.remove(Path::new("/log/wal_file.next"));
+    files.remove(Path::new("/log/wal_file.reserve"));
     assert!(files.len() > 1, "the log has several segments: {:?}", files.keys());
     files
 }
@@ -444,9 +445,10 @@ fn a_value_that_holds_a_whole_log_is_not_mistaken_for_one() {
     let mut files = disk.files();
     files.remove(Path::new("/log/wal_file.next"));
     let active = files.get_mut(Path::new(ACTIVE)).expect("the active segment");
-    let frame = active.len() - active.len() % 4096 - inner.len().next_multiple_of(4096) - 4096;
-    let first = active[frame..].iter().position(|&byte| byte == b'.').expect("the value") + frame;
-    active[first] ^= 1;
+    // In the last batch.
+    let filling = |bytes: &[u8]| bytes.iter().all(|&byte| byte == b'.');
+    let last = active.windows(64).rposition(filling).expect("the value");
+    active[last] ^= 1;
     let started = open(&DoubleDisk::with_files(&files), Fsync::Always);
     assert!(started.is_ok(), "a torn batch was taken for damage: {:#}", started.err().expect("so"));
 }

@@ -107,7 +107,7 @@ impl Shutdown {
                         shutdown.ask(&listener);
                         asked_at = Some(Instant::now());
                     }
-                    Some(at) if at.elapsed() < SAME_WISH => log::info!("{name} again: stopping"),
+                    Some(at) if at.elapsed() < SAME_WISH => log::debug!("{name} again: stopping"),
                     Some(_) => {
                         log::warn!("{name} again: ending at once");
                         log::logger().flush();

@@ -125,11 +125,10 @@ impl Reserve {
                 Ok(file) => return Ok(file),
                 Err(error) => {
                     remove(disk, names, path);
-                    // Interrupted: the server stops.
-                    if len == least || error.kind() == io::ErrorKind::Interrupted {
+                    if len == least || !is_about_space(&error) {
                         return Err(error);
                     }
-                    log::info!("{error}; a shorter segment may do");
+                    log::debug!("{error}; a shorter segment may do");
                     wanted = (len / 2).next_multiple_of(BLOCK_BYTES as u64).max(least);
                 }
             }
@@ -166,6 +165,12 @@ impl Options {
     pub(super) fn tail_bytes(&self, segment_bytes: u64) -> u64 {
         self.least_segment_bytes().min(segment_bytes / LEAST_PART)
     }
+}
+
+/// Whether a shorter file might do.
+fn is_about_space(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 fn segment_bytes(wanted: u64, least: u64, free: u64) -> Option<u64> {

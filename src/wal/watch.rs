@@ -15,7 +15,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -25,6 +24,8 @@ use super::health::Health;
 use super::lock::{Held, Lock};
 use super::segment::Names;
 use super::witness::{Known, Witness};
+use crate::sync::spawn_vital;
+use crate::sync::thread::JoinHandle;
 
 /// How often it looks: that many batches may be lost to zeros at the end of a log without being missed, and
 /// a sync each second is nothing beside those of the commits.
@@ -67,9 +68,7 @@ impl Watch {
             changed: Condvar::new(),
         });
         let for_thread = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("watch".into())
-            .spawn(move || for_thread.run(witness, lock.as_deref()))?;
+        let thread = spawn_vital("watch", move || for_thread.run(witness, lock.as_deref()))?;
         Ok(Watch { shared, thread: Some(thread) })
     }
 
@@ -88,10 +87,8 @@ impl Watch {
     fn stop(&mut self) {
         self.shared.state.lock().stop = true;
         self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the watch thread panicked");
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("its panic ends the process");
         }
     }
 }
