@@ -241,9 +241,11 @@ fn owner(file: &mut File) -> String {
     read.ok().and(text.lines().next()).unwrap_or("unknown").trim().to_owned()
 }
 
+/// Only a number alone says so: the file is not synced, and after a power cut during a first start it may be
+/// empty, or zeros.
 fn says_that_a_log_was_there(content: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(content);
-    !text.trim().is_empty() && text.lines().nth(1) != Some(NO_LOG_YET)
+    let number = content.trim_ascii();
+    !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether the lock file at `path` says that a server has had a log here.
