@@ -176,10 +176,14 @@ fn run(shared: &Shared, site: &Site) {
     let disk = &**disk;
     reserve.adopt(disk, names);
     let mut state = shared.state.lock();
-    while !state.stop {
+    loop {
+        // Also at a stop: it takes no time, and a start does not do it.
         if let Some((path, content)) = state.full.pop() {
             MutexGuard::unlocked(&mut state, || cut(disk, &path, content));
             continue;
+        }
+        if state.stop {
+            return;
         }
         if state.wanted.is_some() && state.prepared.is_some() {
             // The last one. It is one like another as soon as there is room for more.

@@ -48,7 +48,6 @@ pub const SCENARIOS: &[Scenario] = &[
         flags: &[],
         rounds: SHORT,
         calls: &[
-            ("mkdir", FAILS),
             ("statx", READS),
             ("(new)?fstat", READS),
             ("getdents64", READS),
