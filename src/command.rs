@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::decimal::Decimal;
-use crate::entry::{Entry, Parts};
+use crate::entry::{Entry, Parts, now_millis};
 
 /// A key, where it does not come with its value.
 pub type Key = Box<[u8]>;
@@ -296,7 +296,11 @@ impl Command {
     /// (A new expiry is not that: its record has the whole value.)
     pub fn only_removes(&self) -> bool {
         match self {
-            Command::Del(_) | Command::GetDel(_) | Command::Clear => true,
+            Command::Del(_) | Command::GetDel(_) | Command::Clear | Command::Reclaim(_) => true,
+            // With a time that is over.
+            Command::Expire(_, at, _) | Command::GetEx(_, Some(NewExpiry::At(at))) => {
+                *at <= now_millis()
+            }
             Command::Transaction(commands, _) => commands.iter().all(Command::only_removes),
             other => !other.needs_log(),
         }

@@ -605,3 +605,32 @@ fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
     assert_eq!(value(&found, "large").map(|value| value.len()), Some(300 << 10));
 }
+
+/// Seen: what had expired could not be removed where nothing could be added, and the expirer tried it
+/// without a pause; no key of the batch was left to try when there was no room for all of it.
+#[test]
+fn what_has_expired_is_removed_on_a_full_disk() {
+    let disk = DoubleDisk::default();
+    disk.limit(Some(1 << 20));
+    let bytes = 128 << 10;
+    let log =
+        wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
+    let engine = open_with(&disk, log, Fsync::Always, Arc::default()).expect("a fresh log");
+    let at = post_gres_rs::entry::now_millis() + 600;
+    for number in 0..4 {
+        ask(&engine, set(&format!("expiring{number}"), "value"));
+        let key = format!("expiring{number}");
+        let expire = Command::Expire(key.as_bytes().into(), at, Default::default());
+        assert_eq!(ask(&engine, expire), Reply::Integer(1));
+    }
+    let mut number = 0;
+    while !is_without_room(&ask(&engine, set(&format!("key{number}"), &"x".repeat(3000)))) {
+        number += 1;
+    }
+    let expire = Command::Expire(b"key0"[..].into(), 1, Default::default());
+    assert_eq!(ask(&engine, expire), Reply::Integer(1), "a time that is over removes");
+    while engine.state().keys != number - 1 {
+        std::thread::yield_now();
+    }
+    assert!(matches!(engine.state().room, Room::Full(_)));
+}

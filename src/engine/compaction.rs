@@ -273,7 +273,7 @@ impl Compaction {
         let before = snapshot_bytes + since;
         let need = snapshot_room(shared);
         let is_short = shared.health.room() != Room::Enough;
-        let free = place.free_for(need + if is_short { SEAL_ROOM } else { 0 })?;
+        let free = place.free_for(need, if is_short { SEAL_ROOM } else { 0 })?;
         ensure!(
             need <= free,
             "the snapshot may need {need} bytes, and {free} are free: delete keys, or make room on the \
@@ -281,18 +281,16 @@ impl Compaction {
         );
 
         let sealed = self.seal(shared)?;
-        let hash_key = shared.store.hash_key().number();
-        let least = self.policy.least_bytes.max(shared.store.bytes() as u64);
-        let mut walk = Walk {
-            compaction: self,
-            late_from: sealed.logged.saturating_add(least),
-            writer: snapshot::Writer::create(&**disk, names, &sealed.following, hash_key)?,
-            keys: 0,
-            reserve,
-            room: need,
+        let written = match self.write(shared, place, &sealed, need) {
+            // What is free is only what the file system says; another may have been quicker, too.
+            Err(error) if is_about_space(&error) && place.give_up_reserve() => {
+                log::info!("the snapshot is begun anew: {error:#}");
+                place.remove_unfinished();
+                self.write(shared, place, &sealed, need)
+            }
+            written => written,
         };
-        walk.all(&*shared.store)?;
-        let Walk { writer, keys, .. } = walk;
+        let (writer, keys) = written?;
         self.sync_log(shared)?;
         let go_on = || {
             ensure!(!self.is_stopped(), "the server stops");
@@ -307,6 +305,31 @@ impl Compaction {
         self.snapshot_bytes.store(after, Ordering::Relaxed);
         reserve.keep(snapshot_room(shared));
         Ok(Outcome { keys, before, after })
+    }
+
+    /// Writes what is in the store, and says how many keys that are.
+    fn write(
+        &self,
+        shared: &Shared,
+        place: &Place,
+        sealed: &Sealed,
+        room: u64,
+    ) -> anyhow::Result<(snapshot::Writer, u64)> {
+        let Place { disk, names, reserve } = place;
+        let hash_key = shared.store.hash_key().number();
+        let least = self.policy.least_bytes.max(shared.store.bytes() as u64);
+        let mut walk = Walk {
+            compaction: self,
+            late_from: sealed.logged.saturating_add(least),
+            writer: snapshot::Writer::create(&**disk, names, &sealed.following, hash_key)?,
+            keys: 0,
+            reserve,
+            room,
+        };
+        walk.all(&*shared.store)?;
+        // Also the rest, while more room can be made for it.
+        walk.writer.flush().context("cannot write the snapshot")?;
+        Ok((walk.writer, walk.keys))
     }
 
     /// Has the committer begin a new segment between two batches. Where none can be made, for want of
@@ -428,15 +451,25 @@ pub struct Place {
 }
 
 impl Place {
-    /// What is free, with the reserve if that is not enough.
-    fn free_for(&self, bytes: u64) -> io::Result<u64> {
+    /// What is free, with the reserve if that is not enough for the snapshot and for what is to be `beside`
+    /// it. The reserve stays if even so there is no room for the snapshot.
+    fn free_for(&self, snapshot: u64, beside: u64) -> io::Result<u64> {
         let free = || self.disk.free_bytes(self.names.directory());
         let before = free()?;
-        if before >= bytes || !self.reserve.give_up(&*self.disk, &self.names) {
+        let helps = before < snapshot + beside && snapshot <= before + self.reserve_bytes();
+        if !(helps && self.give_up_reserve()) {
             return Ok(before);
         }
-        log::info!("the reserve is given up, so that the log can be compacted");
         Ok(free()?.max(self.reserve.bytes()))
+    }
+
+    /// False if there is none.
+    fn give_up_reserve(&self) -> bool {
+        let given = self.reserve.give_up(&*self.disk, &self.names);
+        if given {
+            log::info!("the reserve is given up, so that the log can be compacted");
+        }
+        given
     }
 
     fn reserve_bytes(&self) -> u64 {
@@ -447,6 +480,12 @@ impl Place {
         let found = self.disk.list(self.names.directory()).unwrap_or_default();
         snapshot::delete(&*self.disk, &self.names, &snapshot::leftovers(&found, &self.names, None));
     }
+}
+
+/// Whether with more room it would not have happened.
+fn is_about_space(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
 }
 
 /// The most that a snapshot of what is in the store will take, about.

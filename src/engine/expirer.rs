@@ -100,6 +100,10 @@ impl Expirer {
                 return;
             };
             shared.metrics.expired.add(removed);
+            if removed == 0 {
+                // Refused, or all set anew: the next walk would find the same.
+                continue;
+            }
             let others_write = shared.writers.load(Ordering::Relaxed) > 0;
             pause = walk.pause(others_write.then(|| began.elapsed()));
         }

@@ -130,10 +130,13 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
         }
         Command::Reclaim(keys) => {
             // Looked at again: since they were found, they may have been set anew, or removed.
-            keys.retain(|key| view.has_expired(key));
-            let removed = keys.len() as i64;
-            for key in keys.drain(..) {
-                view.push(Mutation::Delete(key))?;
+            // The list stays as it is: where there is no room for the batch, this is carried out again.
+            let mut removed = 0;
+            for key in keys {
+                if view.has_expired(key) {
+                    view.push(Mutation::Delete(key.clone()))?;
+                    removed += 1;
+                }
             }
             Reply::Integer(removed)
         }

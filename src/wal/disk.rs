@@ -140,10 +140,8 @@ impl Disk for SystemDisk {
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
         let status =
             rustix::fs::statvfs(directory).map_err(|errno| named(directory)(errno.into()))?;
-        // What a file system keeps for root, root may use.
-        let is_root = rustix::process::geteuid().is_root();
-        let blocks = if is_root { status.f_bfree } else { status.f_bavail };
-        Ok(blocks.saturating_mul(status.f_frsize))
+        // Not `f_bfree`, for root either: ext4 counts blocks in it that it keeps for itself.
+        Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {

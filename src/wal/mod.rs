@@ -43,7 +43,7 @@ use std::time::{Duration, Instant};
 use block::{BLOCK_BYTES, BlockBuffer};
 use disk::{Access, Disk};
 use files::{Chain, Files};
-use frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, checksum_of};
+use frame::{FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, checksum_of};
 use health::{Health, Room};
 use lock::Lock;
 use preparer::{Preparer, Site};
@@ -261,7 +261,9 @@ impl Wal {
         let filled = file.len()?.min(found.file_bytes).max(found.end + found.mark_bytes);
         let segment = Segment::resume(file, found.header, found.end, found.last_checksum, filled);
         let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
-        wal.total_bytes = found.bytes;
+        // Without the headers: what was logged before the running segment is more than that only if there
+        // is a segment before it.
+        wal.total_bytes = found.bytes - found.segments as u64 * FIRST_FRAME;
         if wal.unless_failed(|wal| wal.segment.fill_up(len, found.file_bytes)).is_ok() {
             wal.start_preparer()?;
         }
@@ -442,10 +444,10 @@ impl Wal {
         if self.marked || self.has_unsynced() {
             return;
         }
-        // In a full segment the file grows by a block, which is cut off at the change of segment; on a
-        // full disk it does not, and the mark can be done without.
+        // In a full segment the file grows by a block, which is cut off at the change of segment, and is
+        // no room for a batch; on a full disk it does not, and the mark can be done without.
         if !self.segment.has_room(BLOCK_BYTES as u64)
-            && self.segment.grow(BLOCK_BYTES as u64).is_err()
+            && self.segment.allocate(BLOCK_BYTES as u64).is_err()
         {
             self.marked = true;
             return;

@@ -30,6 +30,9 @@ use crate::sync::thread::JoinHandle;
 /// to find room, and to look four times a second is no load.
 const RETRY: Duration = Duration::from_millis(250);
 
+/// How often it looks whether there is room for the reserve, where there was none or a compaction gave it up.
+const RESERVE_RETRY: Duration = Duration::from_secs(1);
+
 /// It rests, and takes small pieces, only while the next segment is that many times as full of zeros as the
 /// running one is of batches: so it is ready by the middle of that one's time, and a compaction need not wait
 /// until it begins.
@@ -83,7 +86,18 @@ struct State {
     full: Vec<(PathBuf, u64)>,
     /// Somebody waits for it.
     hurry: bool,
+    /// The committer has used up the last one, and needs one for what only removes.
+    needs_last: bool,
     stop: bool,
+}
+
+impl State {
+    /// Until the rotation is done none is made: it would be made of the same file, by the same name.
+    fn take(&mut self) -> Option<Box<dyn DiskFile>> {
+        let file = self.prepared.take()?;
+        (self.wanted, self.needs_last) = (None, false);
+        Some(file)
+    }
 }
 
 impl Preparer {
@@ -99,22 +113,40 @@ impl Preparer {
     }
 
     /// Takes the prepared file, which stands at [`Names::next`]. Waits for one that is being
-    /// made; where the last attempt failed it does not wait, but says why: the log is full.
+    /// made; where the last attempt failed it waits for one that has the space of the reserve too, and then
+    /// says why there is none: the log is full.
     pub fn take(&self) -> Result<Box<dyn DiskFile>, Arc<str>> {
+        let mut state = self.wait_for_next()?;
+        let file = state.take().expect("waited for");
+        Ok(file)
+    }
+
+    /// How long the one is that [`Preparer::take`] will take. Waits for it in the same way.
+    pub fn next_bytes(&self) -> Result<u64, Arc<str>> {
+        let state = self.wait_for_next()?;
+        let len = state.prepared.as_ref().map_or(Ok(0), |file| file.len());
+        len.map_err(|error| error.to_string().into())
+    }
+
+    fn wait_for_next(&self) -> Result<MutexGuard<'_, State>, Arc<str>> {
         let mut state = self.shared.state.lock();
-        loop {
-            if let Some(file) = state.prepared.take() {
-                return Ok(file);
+        let mut has_asked = false;
+        while state.prepared.is_none() {
+            if state.error.is_some() && state.wanted.is_some() && !has_asked {
+                (has_asked, state.needs_last) = (true, true);
             }
-            self.shared.expect(&state)?;
+            if !state.needs_last {
+                self.shared.expect(&state)?;
+            }
             self.shared.wait(&mut state);
         }
+        Ok(state)
     }
 
     /// Takes it without waiting; `None` if it is being made.
     pub fn try_take(&self) -> Result<Option<Box<dyn DiskFile>>, Arc<str>> {
         let mut state = self.shared.state.lock();
-        match (state.prepared.take(), &state.error) {
+        match (state.take(), &state.error) {
             (None, Some(why)) => Err(why.clone()),
             (prepared, _) => Ok(prepared),
         }
@@ -201,7 +233,10 @@ fn run(shared: &Shared, site: &Site) {
         let Some(len) = state.wanted else {
             MutexGuard::unlocked(&mut state, || reserve.make(disk, names, options));
             if state.wanted.is_none() && state.full.is_empty() && !state.stop {
-                shared.changed.wait(&mut state);
+                match reserve.stands() {
+                    true => shared.changed.wait(&mut state),
+                    false => drop(shared.changed.wait_for(&mut state, RESERVE_RETRY)),
+                }
             }
             continue;
         };
@@ -222,7 +257,7 @@ fn run(shared: &Shared, site: &Site) {
             Ok(file) => {
                 state.prepared = Some(file);
                 state.error = None;
-                state.wanted = None;
+                (state.wanted, state.needs_last) = (None, false);
                 health.has_room();
                 shared.changed.notify_all();
             }
@@ -232,12 +267,21 @@ fn run(shared: &Shared, site: &Site) {
                 let why = Arc::from(error.to_string());
                 health.is_short(&why);
                 (state.error, state.has_space) = (Some(why), false);
+                let is_needed = state.needs_last;
                 let last = MutexGuard::unlocked(&mut state, || {
-                    reserve.prepare_last(disk, names, &names.next(), options)
+                    let prepare = || reserve.prepare_last(disk, names, &names.next(), options);
+                    match prepare() {
+                        Err(_) if is_needed && reserve.give_up(disk, names) => {
+                            log::info!("the reserve is given up, so that keys can be removed");
+                            prepare()
+                        }
+                        last => last,
+                    }
                 });
                 state.prepared = last.ok();
+                state.needs_last &= !is_needed;
                 shared.changed.notify_all();
-                if !state.stop {
+                if !state.stop && !state.needs_last {
                     shared.changed.wait_for(&mut state, RETRY);
                 }
             }

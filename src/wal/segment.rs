@@ -282,14 +282,18 @@ impl Segment {
     /// pays for a journal. No byte of the log is written, and after an error the file is as it was. Only
     /// with a sync behind it the new length may be relied on.
     pub fn grow(&mut self, bytes: u64) -> io::Result<()> {
-        let before = self.file.len()?;
-        if let Err(error) = self.file.allocate(self.end, bytes) {
-            // It does no harm if it stays as long as it has become.
-            let _ = self.file.set_len(before);
-            return Err(error);
-        }
+        self.allocate(bytes)?;
         self.len = self.len.max(self.end + bytes);
         Ok(())
+    }
+
+    /// The same for a mark: batches go on to the next segment, as if the file had not grown.
+    pub fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let before = self.file.len()?;
+        self.file.allocate(self.end, bytes).inspect_err(|_| {
+            // It does no harm if it stays as long as it has become.
+            let _ = self.file.set_len(before);
+        })
     }
 
     /// Writes a batch behind the last one. After an error nobody knows what the file holds, and
