@@ -182,6 +182,8 @@ pub struct Wal {
     /// Bytes of all frames that were read and written, those of a snapshot not among them.
     total_bytes: u64,
     marked: bool,
+    /// The last batch that was too large for a segment had no room, and none was taken since that adds.
+    refused_large: bool,
     health: Arc<Health>,
     reserve: Arc<Reserve>,
 }
@@ -305,6 +307,7 @@ impl Wal {
             durable_lsn: next_lsn - 1,
             total_bytes: 0,
             marked: false,
+            refused_large: false,
             health: Arc::default(),
             reserve,
         }
@@ -358,6 +361,10 @@ impl Wal {
         self.make_room(grows)?;
         let committed = self.unless_failed(Wal::try_commit)?;
         self.discard();
+        if self.refused_large && grows {
+            self.refused_large = false;
+            self.preparer.iter().for_each(Preparer::note_room);
+        }
         Ok(committed)
     }
 

@@ -187,6 +187,21 @@ impl Preparer {
         self.shared.changed.notify_all();
     }
 
+    /// There was room for a batch after one that was too large: so nothing is short, unless a segment is.
+    pub fn note_room(&self) {
+        let state = self.shared.state.lock();
+        if state.error.is_none() {
+            self.shared.health.has_room();
+        }
+    }
+
+    /// Asks for it again: the one that was taken was not used.
+    pub fn again(&self, len: u64) {
+        let mut state = self.shared.state.lock();
+        (state.wanted, state.has_space) = (Some(len), false);
+        self.shared.changed.notify_all();
+    }
+
     /// Ends the thread, and waits for it.
     pub fn stop(&mut self) {
         self.shared.state.lock().stop = true;

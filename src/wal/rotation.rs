@@ -3,6 +3,7 @@
 //! Promise 4 holds here at every line; what a crash leaves is said at each.
 
 use std::io;
+use std::sync::Arc;
 
 use super::block::BLOCK_BYTES;
 use super::disk::DiskFile;
@@ -27,7 +28,7 @@ impl Wal {
                         wal.finish_segment()?;
                         wal.rotate(file, &preparer)
                     });
-                    rotated.map(|()| true).map_err(Refused::Closed)
+                    rotated.map_err(Refused::Closed).and_then(|rotated| rotated.map(|()| true))
                 }
                 Ok(None) => Ok(false),
                 Err(why) => Err(Refused::NoRoom(why)),
@@ -77,25 +78,47 @@ impl Wal {
         }
         // It may still be made meanwhile.
         self.unless_failed(Wal::finish_segment)?;
+        if FIRST_FRAME + bytes > preparer.next_bytes().map_err(Refused::NoRoom)? {
+            self.check_larger(self.larger_by(bytes))?;
+        }
         let file = preparer.take().map_err(Refused::NoRoom)?;
-        Ok(self.unless_failed(|wal| wal.rotate(file, preparer))?)
+        self.unless_failed(|wal| wal.rotate(file, preparer))?
     }
 
     /// For a batch larger than a segment, in an empty one.
     fn make_larger(&mut self, bytes: u64) -> Result<(), Refused> {
-        let bytes = bytes.next_multiple_of(BLOCK_BYTES as u64)
-            + self.options.tail_bytes(self.options.largest_segment_bytes);
-        let no_room = |error: io::Error| Refused::NoRoom(error.to_string().into());
-        let (free, kept) = self.reserve.spendable(&*self.disk, &self.names).map_err(no_room)?;
-        if bytes > free {
-            let path = self.names.active().display();
-            let what = format!(
-                "{path}: {bytes} bytes are needed, and {free} are free beside {kept} for a snapshot"
-            );
-            return Err(Refused::NoRoom(what.into()));
-        }
-        self.segment.grow(bytes).map_err(no_room)?;
+        let bytes = self.larger_by(bytes);
+        self.check_larger(bytes)?;
+        self.segment.grow(bytes).map_err(|error| self.too_large(error.to_string()))?;
         Ok(self.unless_failed(|wal| wal.segment.sync())?)
+    }
+
+    /// How much room is made for such a batch.
+    fn larger_by(&self, bytes: u64) -> u64 {
+        bytes.next_multiple_of(BLOCK_BYTES as u64)
+            + self.options.tail_bytes(self.options.largest_segment_bytes)
+    }
+
+    /// Whether there is so much: before a segment is begun for it.
+    fn check_larger(&mut self, bytes: u64) -> Result<(), Refused> {
+        match self.reserve.spendable(&*self.disk, &self.names) {
+            Ok((free, _)) if bytes <= free => Ok(()),
+            Ok((free, kept)) => {
+                let path = self.names.active().display();
+                Err(self.too_large(format!(
+                    "{path}: {bytes} bytes are needed, and {free} are free beside {kept} for a snapshot"
+                )))
+            }
+            Err(error) => Err(self.too_large(error.to_string())),
+        }
+    }
+
+    /// Smaller batches have room, so it is known as short until one has been taken.
+    fn too_large(&mut self, why: String) -> Refused {
+        let why = Arc::from(why);
+        self.health.is_short(&why);
+        self.refused_large = true;
+        Refused::NoRoom(why)
     }
 
     /// The header of the segment that is being written.
@@ -111,8 +134,13 @@ impl Wal {
     /// Goes on in the prepared segment. A crash at any line leaves a log that starts by itself:
     /// before the first rename the prepared file counts for nothing, between the two it is
     /// recognised by its header. The directory is synced after each, because without a journal
-    /// the second rename could reach the disk alone, and take the old segment's only name.
-    fn rotate(&mut self, next: Box<dyn DiskFile>, preparer: &Preparer) -> io::Result<()> {
+    /// the second rename could reach the disk alone, and take the old segment's only name. Where the
+    /// directory has no space for the first new name, nothing has changed, and the log goes on.
+    fn rotate(
+        &mut self,
+        next: Box<dyn DiskFile>,
+        preparer: &Preparer,
+    ) -> io::Result<Result<(), Refused>> {
         let old = *self.segment.header();
         let header = SegmentHeader {
             store_id: old.store_id,
@@ -126,7 +154,17 @@ impl Wal {
         };
         let next = Segment::begin(next, header)?;
         let archived = self.names.archived(old.sequence);
-        self.disk.rename(self.names.active(), &archived)?;
+        match self.disk.rename(self.names.active(), &archived) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                let why = Arc::from(error.to_string());
+                self.health.is_full(&why);
+                // What was prepared has a header by now, so it is made anew.
+                drop(next);
+                preparer.again(self.next_segment_bytes());
+                return Ok(Err(Refused::NoRoom(why)));
+            }
+            renamed => renamed?,
+        }
         self.disk.sync_directory(self.names.directory())?;
         self.disk.rename(&self.names.next(), self.names.active())?;
         self.disk.sync_directory(self.names.directory())?;
@@ -138,7 +176,7 @@ impl Wal {
             full.end()
         });
         preparer.next(self.next_segment_bytes(), (archived, content));
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Makes all of the running segment durable, which comes before a change of segment.

@@ -90,6 +90,8 @@ struct State {
     garbled: Option<PathBuf>,
     /// What happens before the write to the file of this name at this offset.
     before_write: Option<(PathBuf, u64, Act)>,
+    /// The next rename meets a full disk.
+    refuses_rename: bool,
     /// How many blocks there are for files; any number if it is `None`.
     blocks: Option<usize>,
 }
@@ -144,6 +146,16 @@ impl DoubleDisk {
     /// Does something before the file of this name is written to at `offset`, once.
     pub fn before_write_to(&self, path: &Path, offset: u64, act: Act) {
         self.0.state.lock().before_write = Some((path.to_owned(), offset, act));
+    }
+
+    /// The next rename fails, because the directory has no room for the name.
+    pub fn refuse_next_rename(&self) {
+        self.0.state.lock().refuses_rename = true;
+    }
+
+    /// Whether that rename has yet to come.
+    pub fn refuses_rename(&self) -> bool {
+        self.0.state.lock().refuses_rename
     }
 
     /// Whether the power is off.
@@ -510,6 +522,9 @@ impl Disk for DoubleDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.0.state.lock();
         DoubleDisk::plain_call(&mut state)?;
+        if std::mem::take(&mut state.refuses_rename) {
+            return Err(ErrorKind::StorageFull.into());
+        }
         let inode = *state.names.get(from).ok_or(ErrorKind::NotFound)?;
         let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
         change.apply(&mut state.names);
