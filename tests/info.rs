@@ -115,6 +115,12 @@ fn used_memory_is_what_maxmemory_limits_and_the_rest_has_its_own_rows() {
     assert!((800_000..2_000_000).contains(&normal), "{normal}");
     assert_eq!(ask(&mut gatherer, ["DISCARD"]), Value::ok());
     assert_eq!(client.counter("mem_client_transactions"), 0);
+    // Of a question to the server itself only the question is kept, not the answer of 50 KB.
+    assert_eq!(ask(&mut gatherer, ["MULTI"]), Value::ok());
+    (0..300).for_each(|_| assert_eq!(ask(&mut gatherer, ["COMMAND"]), queued));
+    let transactions = client.counter("mem_client_transactions");
+    assert!((10_000..300_000).contains(&transactions), "{transactions}");
+    assert_eq!(ask(&mut gatherer, ["DISCARD"]), Value::ok());
     drop(sender);
     eventually("it is given back", || client.counter("mem_client_requests") < 20_000);
     assert!(client.counter("mem_aof_buffer") >= 4096, "the log keeps a buffer");

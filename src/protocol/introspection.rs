@@ -3,8 +3,9 @@
 //! There is no COMMAND DOCS: an empty one would take redis-cli's own hints away, which it keeps after an
 //! error.
 
+use super::Session;
 use super::table::{CATEGORIES, COMMANDS, Spec, commands, spec_named};
-use super::words::{Outcome, SYNTAX, Words, answered, is};
+use super::words::{Outcome, SYNTAX, Words, answered, is, pattern, session_of};
 use crate::command::Reply;
 use crate::glob;
 
@@ -12,8 +13,73 @@ use crate::glob;
 /// times as long as a name.
 const DESCRIBED: usize = 1000;
 
+/// What is asked of the table. The answer is many times as long as the question, so it is formed when it is
+/// due: a transaction keeps only the question.
+#[derive(Debug)]
+pub enum Introspection {
+    /// A description of each command.
+    All,
+    /// A description of each of these, where there is one.
+    Named(Vec<Option<&'static Spec>>),
+    /// The names that fit.
+    List(NameFilter),
+}
+
+/// Which names COMMAND LIST lists.
+#[derive(Debug)]
+pub enum NameFilter {
+    /// All of them.
+    All,
+    /// Those of a module, of which there are none.
+    Module,
+    /// Those of a category, if there is one of this name.
+    Category(Option<&'static str>),
+    /// Those that fit this pattern in lower case.
+    Pattern(Vec<u8>),
+}
+
+impl Introspection {
+    /// The answer.
+    pub fn reply(&self) -> Reply<'static> {
+        Reply::Array(match self {
+            Introspection::All => commands().map(describe).collect(),
+            Introspection::Named(specs) => {
+                specs.iter().map(|spec| spec.map_or(Reply::Null, describe)).collect()
+            }
+            Introspection::List(filter) => {
+                let found = COMMANDS.iter().filter(|spec| filter.fits(spec));
+                found.map(|spec| Reply::Bulk(spec.name.as_bytes().into())).collect()
+            }
+        })
+    }
+
+    /// Roughly what it takes up beside the enum itself.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Introspection::Named(specs) => size_of_val(&specs[..]),
+            Introspection::List(NameFilter::Pattern(pattern)) => pattern.len(),
+            Introspection::All | Introspection::List(_) => 0,
+        }
+    }
+}
+
+impl NameFilter {
+    fn fits(&self, spec: &Spec) -> bool {
+        match self {
+            NameFilter::All => true,
+            NameFilter::Module => false,
+            NameFilter::Category(name) => name.is_some_and(|name| spec.is_in(name)),
+            NameFilter::Pattern(pattern) => glob::matches(pattern, spec.name.as_bytes()),
+        }
+    }
+}
+
+fn asked(what: Introspection) -> Outcome {
+    session_of(Session::Command(what))
+}
+
 pub fn command(_: &Words<'_>) -> Outcome {
-    answered(Reply::Array(commands().map(describe).collect()))
+    asked(Introspection::All)
 }
 
 pub fn command_count(_: &Words<'_>) -> Outcome {
@@ -28,28 +94,23 @@ pub fn command_info(words: &Words<'_>) -> Outcome {
     if names.len() > DESCRIBED {
         return Err(format!("ERR at most {DESCRIBED} commands are described at a time").into());
     }
-    let described = |name: &&[u8]| spec_named(name).map_or(Reply::Null, describe);
-    answered(Reply::Array(names.iter().map(described).collect()))
+    asked(Introspection::Named(names.iter().map(|name| spec_named(name)).collect()))
 }
 
 pub fn command_list(words: &Words<'_>) -> Outcome {
-    let fits: &dyn Fn(&Spec) -> bool = match &words[2..] {
-        [] => &|_| true,
+    let filter = match &words[2..] {
+        [] => NameFilter::All,
         [filter, kind, value] if is(filter, "filterby") => match () {
-            // There are no modules.
-            () if is(kind, "module") => &|_| false,
+            () if is(kind, "module") => NameFilter::Module,
             () if is(kind, "aclcat") => {
-                &|spec| CATEGORIES.iter().any(|name| is(value, &name[1..]) && spec.is_in(name))
+                NameFilter::Category(CATEGORIES.iter().find(|name| is(value, &name[1..])).copied())
             }
-            () if is(kind, "pattern") => {
-                &|spec| glob::matches(&value.to_ascii_lowercase(), spec.name.as_bytes())
-            }
+            () if is(kind, "pattern") => NameFilter::Pattern(pattern(value)?.to_ascii_lowercase()),
             () => return Err(SYNTAX.into()),
         },
         _ => return Err(SYNTAX.into()),
     };
-    let found = COMMANDS.iter().filter(|spec| fits(spec));
-    answered(Reply::Array(found.map(|spec| Reply::Bulk(spec.name.as_bytes().into())).collect()))
+    asked(Introspection::List(filter))
 }
 
 pub fn command_getkeys(words: &Words<'_>) -> Outcome {

@@ -19,6 +19,7 @@ mod text;
 mod words;
 
 pub use client_arguments::USER;
+pub use introspection::Introspection;
 pub use table::{Spec, command_names, spec_named};
 
 use std::borrow::Cow;
@@ -99,6 +100,8 @@ pub enum Session {
     ClientList(ClientChoice),
     /// To close clients.
     ClientKill(KillFilter),
+    /// What the server says of its commands.
+    Command(Introspection),
     /// The counters, of these sections.
     Info(Vec<String>),
     /// The settings whose names fit these patterns.
@@ -129,6 +132,7 @@ impl Session {
                     let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
                     bytes(address) + bytes(local)
                 }
+                Session::Command(what) => what.bytes(),
                 Session::Info(sections) => sections.iter().map(String::len).fold(0, all),
                 Session::ConfigGet(patterns) => patterns.iter().map(Vec::len).fold(0, all),
                 Session::Quit

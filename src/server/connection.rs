@@ -230,7 +230,8 @@ impl Connection<'_> {
             let operation = Operation::new(command, dialect, id);
             self.operation_bytes += operation.bytes;
             self.operations.push(operation);
-            if self.queued_reads >= QUEUED_READS {
+            let is_much = self.operation_bytes >= PIPELINE_BYTES;
+            if self.queued_reads >= QUEUED_READS || is_much {
                 self.submit();
             }
             return;

@@ -147,10 +147,16 @@ impl<'a> Session<'a> {
     }
 
     fn gather(&mut self, command: Command) -> Reply<'static> {
+        let bytes = command.bytes();
+        self.gather_with(command, bytes)
+    }
+
+    /// Gathers a command, with which the transaction takes up this many bytes more.
+    fn gather_with(&mut self, command: Command, bytes: usize) -> Reply<'static> {
         let Some(transaction) = &mut self.transaction else {
             unreachable!("only within a transaction");
         };
-        transaction.bytes += command.bytes();
+        transaction.bytes += bytes;
         if transaction.bytes > TRANSACTION_BYTES {
             transaction.abort();
             return error("ERR the transaction is too large");
@@ -164,12 +170,12 @@ impl<'a> Session<'a> {
 
     /// Gathers what is no command on data.
     fn defer(&mut self, asked: Asked) -> Reply<'static> {
-        let bytes = asked.bytes();
-        let reply = self.gather(Command::Answered(Reply::Null));
+        let command = Command::Answered(Reply::Null);
+        let bytes = command.bytes() + size_of::<Deferred>() + asked.bytes();
+        let reply = self.gather_with(command, bytes);
         if let Some(transaction) = &mut self.transaction
             && !transaction.aborted
         {
-            transaction.bytes += bytes;
             let place = transaction.commands.len() - 1;
             transaction.asked.push(Deferred { place, asked });
         }
@@ -293,6 +299,7 @@ impl<'a> Session<'a> {
             }
             Asked::ClientInfo => Reply::text(self.outbox.line()),
             Asked::ClientList(choice) => Reply::text(self.shared.clients.list(&choice)),
+            Asked::Command(what) => what.reply(),
             Asked::Info(sections) => Reply::text(self.shared.info(&sections)),
             Asked::ConfigGet(patterns) => {
                 let settings = self.shared.shown_settings();
