@@ -1,6 +1,9 @@
 //! Keys and values as one word of one line, for people: what is printed here can be pasted into the text
 //! protocol, which reads it back as the same bytes.
 
+/// Digits by their value: a long value is spelled while others wait for its shard.
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// Appends a key or value so that it is one word of one line: as it is where it is a plain word,
 /// else in double quotes.
 pub fn print(word: &[u8], out: &mut Vec<u8>) {
@@ -18,7 +21,10 @@ pub fn print(word: &[u8], out: &mut Vec<u8>) {
             8 => out.extend_from_slice(b"\\b"),
             7 => out.extend_from_slice(b"\\a"),
             b' '..=b'~' => out.push(byte),
-            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+            _ => {
+                let [high, low] = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
+                out.extend_from_slice(&[b'\\', b'x', high, low]);
+            }
         }
     }
     out.push(b'"');

@@ -20,7 +20,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["command"]),
     (
         "engine",
-        &["command", "decimal", "entry", "glob", "metrics", "record", "store", "sync", "wal"],
+        &[
+            "command", "decimal", "entry", "glob", "metrics", "quote", "record", "store", "sync",
+            "wal",
+        ],
     ),
     ("server", &["command", "engine", "entry", "glob", "metrics", "protocol", "sync"]),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),

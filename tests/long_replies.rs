@@ -43,6 +43,11 @@ fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_tak
     assert_eq!(client.ask("GET k"), format!("-{TOO_LONG}"));
     assert_eq!(ask(&mut client, ["MGET", "k"]), Value::Array(vec![ask(&mut client, ["GET", "k"])]));
 
+    // Neither is it where it waits for a write.
+    client.send("SET n 0\nGET k\n");
+    assert_eq!(client.line().trim_end(), "+OK");
+    assert_eq!(client.line().trim_end(), format!("-{TOO_LONG}"));
+
     let many: Vec<&str> = std::iter::once("MGET").chain(std::iter::repeat_n("k", 40)).collect();
     assert_eq!(ask(&mut client, many), Value::error(TOO_LONG));
     assert_eq!(say(&mut client, "KEYS long:*"), Value::error(TOO_LONG));

@@ -5,7 +5,8 @@
 //! the reply would be too long (promise 8). The same for work: a walk through the keys asks before each step
 //! whether it may go on. A refusal is the error that is answered instead, and nothing is put after it.
 
-use crate::command::Reply;
+use crate::command::{Dialect, Reply};
+use crate::quote;
 
 /// What an item of a list takes up beside its bytes; a small reply too.
 pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
@@ -38,17 +39,23 @@ pub trait Answer {
 pub struct Allowance {
     bytes: usize,
     entries: usize,
+    dialect: Dialect,
 }
 
 impl Allowance {
-    /// Allowance for this many bytes of replies.
-    pub fn new(max_reply: usize) -> Allowance {
-        Allowance { bytes: max_reply, entries: WALKED }
+    /// Allowance for this many bytes of replies, as this dialect spells them.
+    pub fn new(max_reply: usize, dialect: Dialect) -> Allowance {
+        Allowance { bytes: max_reply, entries: WALKED, dialect }
     }
 
     /// Takes room for a reply.
     pub fn take(&mut self, reply: &Reply<'_>) -> Result<(), Refusal> {
-        let left = self.bytes.checked_sub(reply.bytes() + ITEM_BYTES);
+        let bytes = match (self.dialect, reply) {
+            // In a line of text a byte may take four.
+            (Dialect::Text(_), Reply::Bulk(value)) => quote::most_bytes(value),
+            _ => reply.bytes(),
+        };
+        let left = self.bytes.checked_sub(bytes + ITEM_BYTES);
         self.bytes = left.ok_or(TOO_LONG)?;
         Ok(())
     }

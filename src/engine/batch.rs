@@ -378,7 +378,7 @@ impl Below for OfBatch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, Reply, SetOptions};
+    use crate::command::{Command, Dialect, Reply, RespVersion, SetOptions};
     use crate::engine::write::carry_out;
     use crate::metrics::Metrics;
 
@@ -387,7 +387,11 @@ mod tests {
     }
 
     fn ask(batch: &mut Batch, store: &dyn Store, mut command: Command) -> Reply<'static> {
-        carry_out(&mut batch.over(store), &mut command, &Metrics::default(), usize::MAX)
+        {
+            let dialect = Dialect::Resp(RespVersion::V2);
+            let metrics = Metrics::default();
+            carry_out(&mut batch.over(store), &mut command, dialect, &metrics, usize::MAX)
+        }
     }
 
     fn with_one_key() -> (Box<dyn Store>, Batch) {

@@ -218,7 +218,7 @@ impl CommitPath {
             let is_gone = submission.recipient.is_gone();
             let mut done = 0;
             for operation in &mut submission.operations {
-                let Operation { command, reply, id, .. } = operation;
+                let Operation { command, dialect, reply, id, .. } = operation;
                 let pushed = self.batch.bytes;
                 let before = command.is_answered();
                 if !is_gone || command.is_write() {
@@ -227,7 +227,7 @@ impl CommitPath {
                         Some(reason) if !command.only_removes() => {
                             turn_down(&mut view, command, metrics, no_room(reason))
                         }
-                        _ => carry_out(&mut view, command, metrics, *max_reply),
+                        _ => carry_out(&mut view, command, *dialect, metrics, *max_reply),
                     };
                 }
                 // A COPY of a long value is short itself.
@@ -291,7 +291,7 @@ impl CommitPath {
         self.batch.clear();
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
         {
-            let Operation { command, reply, id, .. } = operation;
+            let Operation { command, dialect, reply, id, .. } = operation;
             // A transaction that found a watched key changed has forgotten all about it.
             if *reply == Reply::NullArray {
                 continue;
@@ -303,7 +303,13 @@ impl CommitPath {
                 }
                 true => {
                     let mut view = self.batch.over(&*self.shared.store);
-                    carry_out(&mut view, command, &self.shared.metrics, self.shared.max_reply)
+                    carry_out(
+                        &mut view,
+                        command,
+                        *dialect,
+                        &self.shared.metrics,
+                        self.shared.max_reply,
+                    )
                 }
             };
         }

@@ -6,7 +6,8 @@ use super::batch::{BatchView, Refusal};
 use super::read::read;
 use super::view::View;
 use crate::command::{
-    Command, ExpireCondition, Key, Mutation, NewExpiry, Reply, SetAnswer, SetCondition, SetOptions,
+    Command, Dialect, ExpireCondition, Key, Mutation, NewExpiry, Reply, SetAnswer, SetCondition,
+    SetOptions,
 };
 use crate::decimal::Decimal;
 use crate::entry::Entry;
@@ -145,10 +146,11 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
 }
 
 /// Carries out any command, also a transaction, unless it would add too much or be answered by more than
-/// `max_reply`. Then nothing of it is done.
+/// `max_reply`, as the dialect spells it. Then nothing of it is done.
 pub fn carry_out(
     view: &mut BatchView<'_>,
     command: &mut Command,
+    dialect: Dialect,
     metrics: &Metrics,
     max_reply: usize,
 ) -> Reply<'static> {
@@ -156,7 +158,7 @@ pub fn carry_out(
         return reply;
     }
     let may_grow = command.may_grow();
-    let room = &mut Allowance::new(max_reply);
+    let room = &mut Allowance::new(max_reply, dialect);
     let outcome = match &mut *command {
         // Redis looks only here, and a transaction that then removes more than it adds is refused as well.
         _ if view.batch.is_full() && may_grow => Err(Refusal::NoMemory),

@@ -4,6 +4,11 @@ use super::connection_arguments::printable;
 use super::words::{Outcome, SHOWN_BYTES, SYNTAX, Words, integer, is, number, session_of, shown};
 use super::{ClientChoice, ClientType, KillFilter, LibraryField, Session};
 use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// Clients that CLIENT LIST looks for by number: as many as there may be unless `-maxclients` says otherwise.
+/// They are looked for while nobody can come or leave, for a millisecond or so.
+const LISTED: usize = 10_000;
 
 /// The only user there is.
 pub const USER: &str = "default";
@@ -42,8 +47,14 @@ pub fn client_list(words: &Words<'_>) -> Outcome {
         [] => ClientChoice::All,
         [option, kind] if is(option, "type") => ClientChoice::Type(client_type(kind)?),
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
+            if ids.len() > LISTED {
+                return Err(format!("ERR at most {LISTED} clients are looked for at a time").into());
+            }
             let id = |id: &&[u8]| integer(id).ok_or("ERR Invalid client ID");
-            let ids = ids.iter().map(id).collect::<Result<Vec<i64>, _>>()?;
+            let mut ids = ids.iter().map(id).collect::<Result<Vec<i64>, _>>()?;
+            // Each once, so that the answer is no longer than one about all.
+            let mut seen = HashSet::new();
+            ids.retain(|id| seen.insert(*id));
             // No client has a number below zero.
             ClientChoice::Ids(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect())
         }

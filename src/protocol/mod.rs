@@ -179,7 +179,7 @@ pub enum ClientChoice {
     All,
     /// Those of a type.
     Type(ClientType),
-    /// Those with these numbers, in this order.
+    /// Those with these numbers, each once, in this order.
     Ids(Vec<u64>),
 }
 

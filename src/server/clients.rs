@@ -1,6 +1,6 @@
 //! Who is connected: for CLIENT LIST and KILL, for the limit, and to wait for all at the end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -193,21 +193,25 @@ impl Clients {
     }
 
     /// A line for each client that is meant, in the order in which they came or are asked for. One that
-    /// has been closed, and whose thread has not ended yet, is none.
-    pub fn list(&self, choice: &ClientChoice) -> String {
+    /// has been closed, and whose thread has not ended yet, is none. Nothing if it would be more than `most` bytes.
+    pub fn list(&self, choice: &ClientChoice, most: usize) -> Option<String> {
         let clients = match choice {
             ClientChoice::Type(kind) if *kind != ClientType::Normal => Vec::new(),
             ClientChoice::All | ClientChoice::Type(_) => self.all(),
             ClientChoice::Ids(ids) => {
-                // Each once, so that the answer is no longer than one about all.
-                let mut seen = HashSet::new();
                 let registry = self.registry.lock();
-                let known = ids.iter().filter(|id| seen.insert(**id));
-                known.filter_map(|id| registry.connected.get(id).cloned()).collect()
+                ids.iter().filter_map(|id| registry.connected.get(id).cloned()).collect()
             }
         };
         let there = clients.iter().filter(|client| !client.is_broken());
-        there.map(|client| client.line()).collect()
+        let mut lines = String::new();
+        for client in there {
+            lines.push_str(&client.line());
+            if lines.len() > most {
+                return None;
+            }
+        }
+        Some(lines)
     }
 
     /// Closes the clients that are meant, but for `asking`, who is to get a reply first. Says how many

@@ -388,7 +388,9 @@ impl State {
 
 impl Recipient for Outbox {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
-        let bytes = answered.iter().map(|operation| operation.reply.bytes()).sum();
+        let spelled =
+            |operation: &Operation| protocol::most_bytes(operation.dialect, &operation.reply);
+        let bytes = answered.iter().map(spelled).sum();
         let has_room =
             bytes <= COMFORTABLE_BYTES || self.reserve_any(self.state.lock(), bytes).is_ok();
         let mut state = self.state.lock();

@@ -298,7 +298,10 @@ impl<'a> Session<'a> {
                 Reply::Ok
             }
             Asked::ClientInfo => Reply::text(self.outbox.line()),
-            Asked::ClientList(choice) => Reply::text(self.shared.clients.list(&choice)),
+            Asked::ClientList(choice) => {
+                let list = self.shared.clients.list(&choice, self.shared.settings.unread.one);
+                list.map_or(error(engine::TOO_LONG), Reply::text)
+            }
             Asked::Command(what) => what.reply(),
             Asked::Info(sections) => Reply::text(self.shared.info(&sections)),
             Asked::ConfigGet(patterns) => {

@@ -140,7 +140,7 @@ pub fn ask(engine: &Engine, command: Command) -> Reply<'static> {
 
 /// The reply to a read, as a client's thread has it.
 pub fn read(engine: &Engine, command: &Command) -> Reply<'static> {
-    let mut room = Allowance::new(usize::MAX);
+    let mut room = Allowance::new(usize::MAX, Dialect::Text(LineEnd::Lf));
     let mut answer = Collected::new(&mut room);
     engine.read(command, None, &mut answer).expect("there is room");
     answer.into_reply()
