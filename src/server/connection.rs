@@ -144,6 +144,10 @@ impl Connection<'_> {
     fn take_requests(&mut self, received: &mut Received<'_>) -> End {
         let mut last = None;
         let end = loop {
+            // It may have been killed while it waited: what it sent before is not carried out any more.
+            if self.outbox.is_gone() {
+                break End::Left;
+            }
             match self.parser.parse(received.bytes()) {
                 Parsed::Incomplete => break End::NotYet,
                 Parsed::Nothing(length) => received.consume(length),

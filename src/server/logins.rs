@@ -3,10 +3,13 @@
 //! Failed logins are counted for each address, so that a new connection for each guess does not help. After
 //! [`FREE`] of them the next login from there is looked at only after a pause, which doubles with each failure
 //! up to [`LONGEST_PAUSE`]; the pause is before the look, so that it cannot be escaped by leaving early either.
-//! The client's own thread waits, nobody else does.
+//! The client's own thread waits, nobody else does. The logins of such an address take turns, each its own
+//! pause after the one before: a hundred connections guess no faster than one.
 //!
-//! A login with the right password is never refused, only late, and only from an address that fails: so
-//! nobody is locked out. The record is bounded, and forgets an address that has been quiet.
+//! One whose turn is further off than [`LONGEST_WAIT`] is not looked at, and told to try again. So a right
+//! password from an address from which many guess at once may need several tries, and has the same chance as
+//! each of them; a wrong one locks nobody out, and other addresses notice nothing. The record is bounded, and
+//! forgets an address that has been quiet.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -25,6 +28,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// guesses must get in within them. (One client guesses once a second then; half a million times without.)
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// The longest wait for a turn: as long as clients give a connection.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
 /// An address without a failure for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
@@ -41,42 +47,75 @@ pub struct Logins {
 struct Failed {
     count: u32,
     last: Instant,
+    /// When the last of those that wait has its turn, or had it.
+    turn: Instant,
+}
+
+/// What becomes of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It succeeds.
+    Right,
+    /// Its password or user is wrong, or the client has gone.
+    Wrong,
+    /// Too many others from its address wait to be looked at.
+    NotLookedAt,
 }
 
 impl Logins {
-    /// Whether a login succeeds: what `is_right` says, asked after the pause that the address has earned.
+    /// What becomes of a login: what `is_right` says, asked when it has its turn.
     /// `pause` waits, and says whether the client is still there.
     pub fn judge(
         &self,
         from: SocketAddr,
         is_right: impl FnOnce() -> bool,
         pause: impl FnOnce(Duration) -> bool,
-    ) -> bool {
+    ) -> Verdict {
         let source = source_of(from.ip());
         let mut failed = self.failed.lock();
-        let time = failed.get(&source).map_or(Duration::ZERO, Failed::pause);
-        if !time.is_zero() {
+        let wait = failed.get_mut(&source).map_or(Some(Duration::ZERO), Failed::take_turn);
+        let Some(wait) = wait else {
             drop(failed);
-            if !pause(time) {
-                return false;
+            pause(LONGEST_PAUSE);
+            return Verdict::NotLookedAt;
+        };
+        if !wait.is_zero() {
+            drop(failed);
+            if !pause(wait) {
+                return Verdict::Wrong;
             }
             failed = self.failed.lock();
         }
         // Under the lock, or a thousand connections at once would all be judged as the first.
         if is_right() {
-            return true;
+            return Verdict::Right;
         }
         note(&mut failed, source);
         drop(failed);
         let complain = || format!("{from}: a login failed, wrong password or user");
         self.complaint.say(log::Level::Warn, complain);
-        false
+        Verdict::Wrong
     }
 }
 
 impl Failed {
     fn is_forgotten(&self) -> bool {
         self.last.elapsed() >= FORGOTTEN_AFTER
+    }
+
+    /// How long the next login waits for its turn, which it has then; none if that is too long.
+    fn take_turn(&mut self) -> Option<Duration> {
+        let pause = self.pause();
+        if pause.is_zero() {
+            return Some(pause);
+        }
+        let now = Instant::now();
+        let turn = self.turn.max(now) + pause;
+        let wait = turn - now;
+        (wait <= LONGEST_WAIT).then(|| {
+            self.turn = turn;
+            wait
+        })
     }
 
     fn pause(&self) -> Duration {
@@ -100,7 +139,7 @@ fn note(failed: &mut HashMap<IpAddr, Failed>, source: IpAddr) {
         }
     }
     let now = Instant::now();
-    let entry = failed.entry(source).or_insert(Failed { count: 0, last: now });
+    let entry = failed.entry(source).or_insert(Failed { count: 0, last: now, turn: now });
     entry.count = if entry.is_forgotten() { 1 } else { entry.count.saturating_add(1) };
     entry.last = now;
 }
@@ -123,8 +162,8 @@ mod tests {
         SocketAddr::new(std::net::Ipv4Addr::from_bits(host).into(), 1)
     }
 
-    /// Whether it succeeds, and after which pause.
-    fn log_in(logins: &Logins, from: SocketAddr, right: bool) -> (bool, Duration) {
+    /// What becomes of it, and after which pause.
+    fn log_in(logins: &Logins, from: SocketAddr, right: bool) -> (Verdict, Duration) {
         let mut paused = Duration::ZERO;
         let succeeds = logins.judge(
             from,
@@ -140,23 +179,37 @@ mod tests {
     #[test]
     fn pauses_grow_for_the_address_that_fails_and_for_no_other() {
         let logins = Logins::default();
-        let pauses: Vec<_> = (0..12).map(|_| log_in(&logins, at(1), false).1.as_millis()).collect();
-        assert_eq!(pauses, [0, 0, 0, 50, 100, 200, 400, 800, 1000, 1000, 1000, 1000]);
-        assert_eq!(log_in(&logins, at(1), true), (true, LONGEST_PAUSE), "late, and not refused");
-        assert_eq!(log_in(&logins, at(2), true), (true, Duration::ZERO));
+        let pauses = [0, 0, 0, 50, 100, 200, 400, 800, 1000, 1000].map(Duration::from_millis);
+        let mut turns = Duration::ZERO;
+        let began = Instant::now();
+        for pause in pauses {
+            let (verdict, waited) = log_in(&logins, at(1), false);
+            turns += pause;
+            // The pause is not waited for here, so each adds to the one before.
+            let passed = began.elapsed();
+            assert!(waited <= turns && waited + passed >= turns, "{waited:?} {turns:?} {passed:?}");
+            assert_eq!(verdict, Verdict::Wrong);
+        }
+        let (verdict, waited) = log_in(&logins, at(1), true);
+        assert_eq!(verdict, Verdict::Right, "late, and not refused");
+        assert!(waited > LONGEST_PAUSE && waited <= LONGEST_WAIT, "{waited:?}");
+        let crowd = || (0..3).map(|_| log_in(&logins, at(1), true).0);
+        assert!(crowd().any(|verdict| verdict == Verdict::NotLookedAt), "too many wait");
+        assert_eq!(log_in(&logins, at(2), true), (Verdict::Right, Duration::ZERO));
     }
 
     #[test]
     fn who_leaves_during_the_pause_learns_nothing() {
         let logins = Logins::default();
-        (0..5).for_each(|_| assert!(!log_in(&logins, at(1), false).0));
-        assert!(!logins.judge(at(1), || panic!("it is looked at"), |_| false));
+        (0..5).for_each(|_| assert_eq!(log_in(&logins, at(1), false).0, Verdict::Wrong));
+        let verdict = logins.judge(at(1), || panic!("it is looked at"), |_| false);
+        assert_eq!(verdict, Verdict::Wrong);
     }
 
     #[test]
     fn many_addresses_take_no_more_memory_than_a_few() {
         let logins = Logins::default();
-        (0..5000).for_each(|host| assert!(!log_in(&logins, at(host), false).0));
+        (0..5000).for_each(|host| assert_eq!(log_in(&logins, at(host), false).0, Verdict::Wrong));
         assert_eq!(logins.failed.lock().len(), ADDRESSES);
         let host =
             |low: u64| SocketAddr::new(Ipv6Addr::from_bits(7 << 64 | u128::from(low)).into(), 1);

@@ -36,6 +36,9 @@ pub const COMFORTABLE_BYTES: usize = 1 << 20;
 /// A client that takes nothing for so long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a client that is made to wait is looked after: it may have hung up.
+const HUNG_UP_STEP: Duration = Duration::from_millis(50);
+
 /// What is sent under one lock: a client that reads as fast as we send must not keep the committer
 /// waiting for the lock.
 const ROUND_BYTES: u64 = 1 << 20;
@@ -247,12 +250,15 @@ impl Outbox {
         }
     }
 
-    /// Waits so long, or until the client is closed; says whether it is still there.
+    /// Waits so long, or until the client is closed or has hung up; says whether it is still there.
     pub fn pause(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
-        let mut state = self.state.lock();
-        while !state.broken && !self.changed.wait_until(&mut state, deadline).timed_out() {}
-        !state.broken
+        while !self.has_hung_up() && Instant::now() < deadline {
+            let next_look = deadline.min(Instant::now() + HUNG_UP_STEP);
+            let mut state = self.state.lock();
+            while !state.broken && !self.changed.wait_until(&mut state, next_look).timed_out() {}
+        }
+        !self.has_hung_up()
     }
 
     /// Whether nothing can be sent any more.

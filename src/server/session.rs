@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::Shared;
 use super::clients::Told;
+use super::logins::Verdict;
 use super::outbox::Outbox;
 use crate::command::{Command, Reply, RespVersion, Watcher};
 use crate::engine::{self, NotCompacted};
@@ -23,6 +24,10 @@ use crate::protocol::{
 
 /// The most that the commands of one transaction may take up, as for a single request.
 const TRANSACTION_BYTES: usize = crate::protocol::REQUEST_BYTES;
+
+/// Failed logins after which a connection is closed: a person's typing errors are fewer, and a pipeline of
+/// guesses does not keep its place for longer.
+const FAILED_LOGINS: u32 = 10;
 
 /// The version of Redis whose commands and texts these are. Clients look at it to decide what they
 /// may use; with 7.2 they ask for nothing that is missing here.
@@ -36,6 +41,7 @@ pub struct Session<'a> {
     pub(super) shared: &'a Shared,
     outbox: &'a Arc<Outbox>,
     authenticated: bool,
+    failed_logins: u32,
     transaction: Option<Transaction<'a>>,
     watcher: Arc<Watcher>,
     /// It may watch something: then the engine is to hear of the end.
@@ -92,9 +98,18 @@ impl<'a> Session<'a> {
     /// A new connection's.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
         let authenticated = shared.settings.password.is_none();
-        let (transaction, watches, no_database) = (None, false, None);
+        let (transaction, watches, no_database, failed_logins) = (None, false, None, 0);
         let watcher = outbox.profile.watcher.clone();
-        Session { shared, outbox, authenticated, transaction, watcher, watches, no_database }
+        Session {
+            shared,
+            outbox,
+            authenticated,
+            failed_logins,
+            transaction,
+            watcher,
+            watches,
+            no_database,
+        }
     }
 
     /// How many commands a transaction has gathered, and what they take up, if there is one.
@@ -264,7 +279,10 @@ impl<'a> Session<'a> {
     fn perform(&mut self, asked: Asked, parser: &mut Parser) -> (Reply<'static>, bool) {
         match asked {
             Asked::ClientKill(filter) => self.kill(&filter),
-            asked => (self.about(asked, parser), false),
+            asked => {
+                let reply = self.about(asked, parser);
+                (reply, self.failed_logins >= FAILED_LOGINS)
+            }
         }
     }
 
@@ -397,10 +415,21 @@ impl<'a> Session<'a> {
             user == USER.as_bytes() && fits
         };
         let address = self.outbox.profile.address;
-        if !self.shared.logins.judge(address, is_right, |time| self.outbox.pause(time)) {
-            self.shared.metrics.failed_logins.add(1);
-            return Err(error("WRONGPASS invalid username-password pair or user is disabled."));
+        match self.shared.logins.judge(address, is_right, |time| self.outbox.pause(time)) {
+            Verdict::Right => {}
+            Verdict::Wrong => {
+                self.shared.metrics.failed_logins.add(1);
+                self.failed_logins += 1;
+                return Err(error("WRONGPASS invalid username-password pair or user is disabled."));
+            }
+            Verdict::NotLookedAt => {
+                self.failed_logins += 1;
+                return Err(error(
+                    "ERR too many logins from this address fail, this one was not looked at, try again later",
+                ));
+            }
         }
+        self.failed_logins = 0;
         self.authenticated = true;
         parser.authenticated = true;
         Ok(())
