@@ -2,7 +2,7 @@
 //!
 //! Redis reads with its C library's `strtold`, adds in the 80-bit floats of its compiler, and prints 17
 //! decimals (`%.17Lf`) without the zeros at their end. Here the same spellings are read, within the same
-//! bounds, but numbers are kept and added exactly, and only the sum is rounded to 17 decimals. So where
+//! bounds, but numbers are kept to 40 decimals and added exactly, and only the sum is rounded to 17. So where
 //! Redis shows what its floats cannot hold (`12345.1` as `12345.09999999999999964`), this shows the sum.
 
 use std::fmt;
@@ -12,6 +12,10 @@ use bigdecimal::{BigDecimal, RoundingMode, Zero};
 
 /// Decimals of a result: as many as Redis prints.
 const DECIMALS: i64 = 17;
+
+/// Decimals that are kept of a number. What comes after them cannot change a rounded sum but by being there,
+/// which one more digit says; and tens of thousands of them would hold up the commit path.
+const KEPT_DECIMALS: i64 = 40;
 
 /// A longer text is no number: Redis's MAX_LONG_DOUBLE_CHARS.
 const TEXT_BYTES: usize = 5 * 1024;
@@ -95,7 +99,7 @@ fn decimal(text: &str) -> Option<BigDecimal> {
     let value = BigDecimal::from_bigint(digits, after_point - exponent);
     let places = value.digits() as i64 - after_point + exponent;
     let fits = (-SMALLEST_ZEROS..=LARGEST_DIGITS).contains(&places) && !is_too_large(&value);
-    fits.then_some(value)
+    fits.then(|| shortened(value))
 }
 
 /// `digits[.digits][p[+-]digits]` in base 16, and the exponent one of 2.
@@ -112,10 +116,38 @@ fn hexadecimal(text: &str) -> Option<BigDecimal> {
     }
     // A half is 5 tenths, and so on.
     let value = match u32::try_from(-exponent) {
-        Ok(halves) => BigDecimal::from_bigint(digits * BigInt::from(5).pow(halves), halves.into()),
+        Ok(halves) if i64::from(halves) <= KEPT_DECIMALS => {
+            BigDecimal::from_bigint(digits * BigInt::from(5).pow(halves), halves.into())
+        }
+        Ok(halves) => {
+            let digits = digits * BigInt::from(10).pow(KEPT_DECIMALS as u32);
+            let is_whole = digits.trailing_zeros().is_none_or(|zeros| zeros >= halves.into());
+            with_trace(digits >> halves, !is_whole)
+        }
         Err(_) => BigDecimal::from(digits << exponent as u64),
     };
     (!is_too_large(&value)).then_some(value)
+}
+
+/// A positive number without what it has after the decimals that are kept.
+fn shortened(value: BigDecimal) -> BigDecimal {
+    let (places, (digits, scale)) = (value.digits() as i64, value.as_bigint_and_exponent());
+    let dropped = scale - KEPT_DECIMALS;
+    if dropped <= 0 {
+        return value;
+    }
+    if dropped > places {
+        return with_trace(BigInt::zero(), true);
+    }
+    let unit = BigInt::from(10).pow(dropped as u32);
+    let kept = &digits / &unit;
+    let is_whole = &kept * unit == digits;
+    with_trace(kept, !is_whole)
+}
+
+/// The decimals that are kept, and a digit after them if there was something.
+fn with_trace(kept: BigInt, is_more: bool) -> BigDecimal {
+    BigDecimal::from_bigint(kept * 10 + i32::from(is_more), KEPT_DECIMALS + 1)
 }
 
 /// Digits with at most one point among them, as a whole number; and how many stand after the point.
@@ -195,6 +227,15 @@ mod tests {
             ("0x10", "0X.8p0", "16.5"),
             ("0x1p-3", "0xAp+1", "20.125"),
             ("100", "1e1", "110"),
+            ("0x1p-60", "1", "1"),
+            ("0x1p-50", "0", "0.00000000000000089"),
+            ("0x1.8p-1", "1e-4900", "0.75"),
+            // A half of the last decimal is rounded to the even one, unless there is something after it.
+            ("0.000000000000000005", "1e-4900", "0.00000000000000001"),
+            ("-0.000000000000000005", "-0x1p-16000", "-0.00000000000000001"),
+            ("0.000000000000000005", "0", "0"),
+            (&format!("0x0.{}p-16000", "f".repeat(4000)), "2", "2"),
+            (&format!("0.{}", "3".repeat(5000)), "1", "1.33333333333333333"),
             (&ones(5000), "-1", &(ones(4999) + "0")),
         ] {
             let [a, b] = [a, b].map(|text| Decimal::parse(text.as_bytes()));

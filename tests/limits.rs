@@ -316,6 +316,24 @@ fn a_client_that_guesses_passwords_is_slowed_down_and_reported_and_nobody_is_loc
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     assert!(warnings(&server.log())[0].contains("127.0.0.1"), "{}", server.log());
+    // Who is killed during the pause does nothing more.
+    let mut killed = Client::connect(&server);
+    assert_eq!(killed.ask("AUTH secret").trim_end(), "+OK");
+    let id = killed.ask("CLIENT ID").trim_end().trim_start_matches(':').to_owned();
+    killed.send("AUTH guess\nSET killed 1\n");
+    eventually("it waits", || {
+        good.send(format!(
+            "*4\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n$2\r\nID\r\n${}\r\n{id}\r\n",
+            id.len()
+        ));
+        let head = good.line();
+        let length: usize = head.trim_end().trim_start_matches('$').parse().expect("a length");
+        let text = good.try_exact(length + 2).expect("a reply");
+        String::from_utf8_lossy(&text).contains("cmd=auth")
+    });
+    assert_eq!(good.ask(&format!("CLIENT KILL ID {id}")).trim_end(), ":1");
+    eventually("it has left", || good.counter("connected_clients") == 1);
+    assert_eq!(good.ask("GET killed").trim_end(), "-GET could not find killed in store");
     // A stop does not wait for the rest of a pipeline of guesses.
     let mut guesser = Client::connect(&server);
     guesser.send("AUTH guess\n".repeat(1000));

@@ -109,7 +109,7 @@ fn a_connection_can_watch_so_many_keys_and_is_told_when_they_are_too_many() {
     assert!(refusal.starts_with("ERR too many watched keys"), "{refusal}");
     let [_, keys, bytes] = watching(&mut witness);
     assert_eq!(keys, watched as u64, "all or none of a WATCH");
-    assert!(bytes <= 4 << 20, "{bytes}");
+    assert!(bytes <= 512 << 10, "{bytes}");
     // One request with more than it may, and one with a key that it watches already.
     let keys: Vec<String> = (0..5000).map(name).collect();
     match ask(&mut client, watch_of(&keys)) {
