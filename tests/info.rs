@@ -39,6 +39,14 @@ fn every_command_and_every_error_is_counted_under_its_name() {
     // The unknown command, the wrong number of words, the value that is no number.
     assert_eq!(section(&mut client, "errorstats"), "# Errorstats\r\nerrorstat_ERR:count=3\r\n");
     assert_eq!(client.counter("total_error_replies"), 3);
+    // Those within a transaction too.
+    for command in
+        [&["MULTI"][..], &["SET", "text", "x"], &["INCR", "text"], &["INCR", "text"], &["EXEC"]]
+    {
+        ask(&mut client, command);
+    }
+    assert_eq!(client.counter("total_error_replies"), 5);
+    assert_eq!(ask(&mut client, ["DEL", "text"]), Value::Integer(1));
 
     // Lines for each command are shown to those who want everything.
     for (sections, shown) in [(None, false), (Some("default"), false), (Some("all"), true)] {

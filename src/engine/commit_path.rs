@@ -233,7 +233,7 @@ impl CommitPath {
                 // A COPY of a long value is short itself.
                 bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
                 let now = Instant::now();
-                count(metrics, *id, before, reply, now - started);
+                count(metrics, *id, command, before, reply, now - started);
                 started = now;
                 done += 1;
                 if is_full(bytes, now) {

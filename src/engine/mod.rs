@@ -330,7 +330,7 @@ impl Engine {
             (Some(error), _) | (None, Command::Answered(error)) => error,
             (None, _) => &Reply::Ok,
         };
-        count(metrics, id, command.is_answered(), reply, started.elapsed());
+        count(metrics, id, command, command.is_answered(), reply, started.elapsed());
         metrics.answered.add(1);
         outcome
     }
@@ -458,6 +458,7 @@ pub fn lock(path: &std::path::Path, may_make_directory: bool) -> anyhow::Result<
 fn count(
     metrics: &Metrics,
     id: Option<CommandId>,
+    command: &Command,
     answered_before: bool,
     reply: &Reply<'_>,
     elapsed: Duration,
@@ -465,6 +466,12 @@ fn count(
     let is_error = matches!(reply, Reply::Error(_));
     if is_error {
         metrics.commands.count_error(id, reply, !answered_before);
+    }
+    // Each error within a transaction is one as if it stood alone.
+    if let (Command::Transaction(commands, _), Reply::Array(items)) = (command, reply) {
+        for (command, item) in commands.iter().zip(items) {
+            metrics.commands.count_error(None, item, !command.is_answered());
+        }
     }
     if !(is_error && answered_before) {
         metrics.commands.count_call(id, elapsed);

@@ -279,6 +279,7 @@ impl Connection<'_> {
         for (place, mut item) in items.into_iter().enumerate() {
             if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
                 let (reply, closes) = self.session.catch_up(deferred, &mut self.parser);
+                self.session.shared.metrics.commands.count_error(None, &reply, true);
                 // Those of the data had their limit before it was carried out.
                 bytes += reply.bytes();
                 let is_too_long = bytes > self.session.shared.settings.unread.one;
