@@ -80,7 +80,9 @@ impl Flusher {
             let others = watched.values().filter(|other| other.id != asking.id);
             let largest = others.max_by_key(|other| other.unread_bytes()).cloned();
             drop(watched);
-            match largest.filter(|other| other.unread_bytes() >= asking.unread_bytes()) {
+            // At least one: who is closed already has nothing.
+            let least = asking.unread_bytes().max(1);
+            match largest.filter(|other| other.unread_bytes() >= least) {
                 Some(largest) => largest.evict(),
                 None => return false,
             }

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::clients::Profile;
-use super::flusher::{Flusher, UnreadLimits};
+use super::flusher::Flusher;
 use crate::engine::{Operation, Recipient, Refusal, TOO_LONG};
 use crate::metrics::Metrics;
 use crate::protocol;
@@ -136,6 +136,7 @@ impl Outbox {
                 false => out.extend_from_slice(replies),
             }
         });
+        self.make_room(state);
         replies.clear();
         replies.shrink_to(LONG_BYTES);
     }
@@ -161,6 +162,16 @@ impl Outbox {
         }
         self.release(&mut self.state.lock());
         Err(NO_ROOM)
+    }
+
+    /// If all clients together have too much unread, and this one much of it, those with most are closed:
+    /// this one only if it is the next of them.
+    fn make_room(&self, state: MutexGuard<'_, State>) {
+        let has_much = state.unsent_bytes() > COMFORTABLE_BYTES;
+        drop(state);
+        if has_much && !self.flusher.make_room(self) {
+            self.close_for_unread(&mut self.state.lock());
+        }
     }
 
     fn release(&self, state: &mut State) {
@@ -311,10 +322,8 @@ impl Outbox {
     /// Whether a client with much unread would have too much with this many bytes more. What a client
     /// has that keeps up is no more than a reply, and those have a limit of their own.
     fn is_too_much(&self, state: &State, bytes: usize) -> bool {
-        let UnreadLimits { one, all } = self.flusher.limits;
         let unsent = state.unsent_bytes();
-        unsent > COMFORTABLE_BYTES
-            && (unsent + state.reserved + bytes > one || self.flusher.unread_bytes() + bytes > all)
+        unsent > COMFORTABLE_BYTES && unsent + state.reserved + bytes > self.flusher.limits.one
     }
 
     fn close_for_unread(&self, state: &mut State) {
@@ -416,7 +425,7 @@ impl Recipient for Outbox {
         if state.queued_operations == 0 {
             state.queued_bytes = 0;
         }
-        drop(state);
+        self.make_room(state);
         self.changed.notify_all();
     }
 
