@@ -30,7 +30,7 @@ pub fn print(word: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// No less than the bytes that [`print`] appends; exact for a long word, which is looked through for it.
+/// No less than the bytes that [`print()`] appends; exact for a long word, which is looked through for it.
 pub fn most_bytes(word: &[u8]) -> usize {
     const LONG_BYTES: usize = 256 * 1024;
     let escaped = |&byte: &u8| match byte {
