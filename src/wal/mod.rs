@@ -265,7 +265,7 @@ impl Wal {
         let mut wal = Wal::assemble(disk, names, options, segment, found.next_lsn);
         // Without the headers: what was logged before the running segment is more than that only if there
         // is a segment before it.
-        wal.total_bytes = found.bytes - found.segments as u64 * FIRST_FRAME;
+        wal.total_bytes = found.bytes.saturating_sub(found.segments as u64 * FIRST_FRAME);
         if wal.unless_failed(|wal| wal.segment.fill_up(len, found.file_bytes)).is_ok() {
             wal.start_preparer()?;
         }
