@@ -232,7 +232,7 @@ fn run(shared: &Shared, site: &Site) {
         if state.stop {
             return;
         }
-        if state.wanted.is_some() && state.prepared.is_some() {
+        if state.error.is_some() && state.prepared.is_some() {
             // The last one. It is one like another as soon as there is room for more.
             let spendable = MutexGuard::unlocked(&mut state, || reserve.spendable(disk, names));
             let has_room = spendable.is_ok_and(|(free, _)| free > 0);
