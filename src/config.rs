@@ -96,7 +96,7 @@ pub struct Config {
     max_clients: u64,
 
     /// What keys and values may take up in memory, with all that is needed to find them, like 100mb: INFO's
-    /// used_memory. What would add more than there is room for is refused, and reads and deletes go on.
+    /// used_memory. A write that adds more than there is room for is refused; reads and deletes go on.
     /// Buffers of clients and of the log come on top. 0 is no limit
     #[arg(long = "maxmemory", default_value = "0", value_name = "BYTES", value_parser = amount)]
     max_memory: u64,

@@ -13,7 +13,7 @@ use bigdecimal::{BigDecimal, RoundingMode, Zero};
 /// Decimals of a result: as many as Redis prints.
 const DECIMALS: i64 = 17;
 
-/// Decimals that are kept of a number. What comes after them cannot change a rounded sum but by being there,
+/// Decimals that are kept of a number. Later ones cannot change a rounded sum but by being there,
 /// which one more digit says; and tens of thousands of them would hold up the commit path.
 const KEPT_DECIMALS: i64 = 40;
 

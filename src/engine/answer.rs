@@ -15,7 +15,7 @@ pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
 /// everybody waits for it, and 10,000 take a millisecond or two; it is enough for two of the longest SCANs.
 const WALKED: usize = 10_000;
 
-/// What is answered instead of a reply that would be too long.
+/// The error in place of a reply that would be too long.
 pub const TOO_LONG: Refusal = "ERR the reply is longer than -maxreply allows";
 const TOO_FAR: Refusal =
     "ERR a transaction may look through no more than 10000 keys; use KEYS or SCAN outside of it";
@@ -28,7 +28,7 @@ pub trait Answer {
     /// Takes the reply, or the next item of one that is a list.
     fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal>;
 
-    /// What was put are the items of a list, which is the reply.
+    /// The pieces that were put are the items of a list, which is the reply.
     fn wrap(&mut self);
 
     /// Whether a walk that has looked at so many more entries may go on. Called without any lock.
@@ -74,7 +74,7 @@ impl<'a> Collected<'a> {
         Collected { items: Vec::new(), is_list: false, room }
     }
 
-    /// What was collected.
+    /// The reply that was collected.
     pub fn into_reply(mut self) -> Reply<'static> {
         match self.is_list {
             true => Reply::Array(self.items),

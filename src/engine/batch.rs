@@ -6,8 +6,8 @@
 //!
 //! The changes of one command, or of one transaction, gather on top of the others until all of it is
 //! evaluated. Then they are kept, of each key only the last one, or forgotten as if they had never been:
-//! what would take up more memory than there may be is refused before it does (promise 8), and as a whole
-//! (promise 7).
+//! a command that would take up more memory than there may be is refused before it does (promise 8), and as
+//! a whole (promise 7).
 
 use super::changes::{Below, Changes, Found};
 use super::view::{StoreView, View};

@@ -23,8 +23,8 @@ use super::{LARGEST_SEGMENT_BYTES, Options};
 /// looked at between them, before it is used up.
 const SHARE: u64 = 8;
 
-/// The least segment, the end of one that is left to what only removes, as parts of the first segment's
-/// length: 256 KiB. That is room for 64 batches.
+/// The least segment, and the end of a segment that is left to batches that only remove something where no
+/// other can follow: this part of the first segment's length, 256 KiB. That is room for 64 batches.
 const LEAST_PART: u64 = 4;
 
 /// There has to be that many times as much room as the reserve takes before it is made.
