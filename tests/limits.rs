@@ -211,6 +211,7 @@ fn a_signal_stops_the_server_in_order_whatever_its_clients_do() {
         let mut stuck = Client::connect(&server);
         // More than the socket buffers on both sides hold.
         stuck.send("GET big\n".repeat(500));
+        until_replies_wait(&mut done);
         assert_eq!(done.ask("SET last 1"), "+OK");
 
         server.signal(signal);
@@ -246,15 +247,23 @@ fn two_signals_at_once_are_one_wish_to_stop_in_order() {
     assert_eq!(Client::connect(&server).ask("GET a"), "+OK 1");
 }
 
+/// Waits until replies to another client no longer fit the socket's buffers.
+fn until_replies_wait(client: &mut Client) {
+    eventually("replies wait for the client that reads nothing", || {
+        client.counter("client_recent_max_output_buffer") > BIG_BYTES as u64
+    });
+}
+
 #[test]
 fn a_later_signal_ends_the_server_at_once_and_loses_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let mut client = Client::connect(&server);
     assert_eq!(client.ask(&format!("SET big {}", "v".repeat(BIG_BYTES))), "+OK");
-    // The stop waits for this one to read.
+    // The stop waits for this one to read: for replies that were made before, not for what it has not read.
     let mut stuck = Client::connect(&server);
     stuck.send("GET big\n".repeat(500));
+    until_replies_wait(&mut client);
     assert_eq!(client.ask("SET a 1"), "+OK");
     eventually("it ends", || {
         server.signal(Signal::TERM);

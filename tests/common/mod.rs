@@ -340,6 +340,8 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");
+        // The event needs a processor, too.
+        std::thread::yield_now();
     }
 }
 
