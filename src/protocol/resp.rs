@@ -158,12 +158,12 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match reply {
         Reply::Ok => out.extend_from_slice(b"+OK\r\n"),
         Reply::Simple(word) => line(out, format_args!("+{word}")),
-        Reply::Integer(number) => line(out, format_args!(":{number}")),
+        Reply::Integer(number) => number_line(out, b':', *number),
         Reply::Bulk(bytes) => bulk(out, bytes),
         Reply::Verbatim(bytes) => match version {
             RespVersion::V2 => bulk(out, bytes),
             RespVersion::V3 => {
-                line(out, format_args!("={}", VERBATIM_KIND.len() + bytes.len()));
+                number_line(out, b'=', VERBATIM_KIND.len() + bytes.len());
                 out.extend_from_slice(VERBATIM_KIND);
                 out.extend_from_slice(bytes);
                 out.extend_from_slice(b"\r\n");
@@ -183,8 +183,8 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
         }
         Reply::Map(items) => {
             match version {
-                RespVersion::V2 => line(out, format_args!("*{}", items.len())),
-                RespVersion::V3 => line(out, format_args!("%{}", items.len() / 2)),
+                RespVersion::V2 => number_line(out, b'*', items.len()),
+                RespVersion::V3 => number_line(out, b'%', items.len() / 2),
             }
             items.iter().for_each(|item| encode(version, item, out));
         }
@@ -203,7 +203,7 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
 
 /// Appends the beginning of an array, which this many replies are to follow.
 pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
-    line(out, format_args!("*{count}"));
+    number_line(out, b'*', count);
 }
 
 /// Puts the head of a list before its `items`, which begin at `start`.
@@ -212,8 +212,16 @@ pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
 }
 
 fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    line(out, format_args!("${}", bytes.len()));
+    number_line(out, b'$', bytes.len());
     out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A count, a length or an integer. Every reply but `+OK` has one, and `core::fmt` was 3 % of a
+/// pipelined GET.
+fn number_line(out: &mut Vec<u8>, kind: u8, number: impl itoa::Integer) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
