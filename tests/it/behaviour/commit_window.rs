@@ -2,16 +2,13 @@
 //!
 //! Whether a window opens is a matter of time, so it is waited for; what must hold is asked in any case.
 
-mod common;
-mod double;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use common::{StopOnDrop, eventually};
-use double::DoubleDisk;
-use double::clients::{open, open_counted, send, value};
+use crate::common::{StopOnDrop, eventually};
+use crate::double::DoubleDisk;
+use crate::double::clients::{open, open_counted, send, value};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::metrics::Metrics;

@@ -4,15 +4,11 @@
 //! Costs are processor time of the server, held against that of as many plain commands: so nothing
 //! depends on how busy the machine is.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Client, Server, StopOnDrop};
-use wire::{Value, ask, reply, request, spaced};
+use crate::common::wire::{Value, ask, reply, request, spaced};
+use crate::common::{Client, Server, StopOnDrop};
 
 /// Pairs of commands in a pipeline: their writes fill several batches.
 const PAIRS: usize = 30_000;

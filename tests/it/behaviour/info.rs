@@ -1,11 +1,7 @@
 //! INFO's counters against what was done: each command, each kind of error.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
-use common::{Client, Server, eventually};
-use wire::{Value, ask};
+use crate::common::wire::{self, Value, ask};
+use crate::common::{Client, Server, eventually};
 
 #[test]
 fn every_command_and_every_error_is_counted_under_its_name() {

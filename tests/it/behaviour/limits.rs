@@ -1,8 +1,6 @@
 //! Clients that are slow, stuck, too many, or gone, and the order to stop among them: nobody else
 //! is disturbed, and nothing half-sent is done.
 
-mod common;
-
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::net::sockopt::{set_socket_linger, set_socket_recv_buffer_size};
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
-use common::{Client, Server, eventually, raise_descriptor_limit};
+use crate::common::{self, Client, Server, alone, eventually, raise_descriptor_limit};
 
 /// A value that fills socket buffers soon, and still fits a line.
 const BIG_BYTES: usize = 60_000;
@@ -134,12 +132,17 @@ fn a_client_over_maxclients_is_told_so_until_another_leaves() {
 
 #[test]
 fn five_hundred_clients_are_served_at_the_same_time() {
-    serve_many(500);
+    if alone(module_path!(), "five_hundred_clients_are_served_at_the_same_time") {
+        serve_many(500);
+    }
 }
 
 #[test]
 #[ignore = "takes thousands of threads and descriptors; for CI"]
 fn ten_thousand_clients_are_served_at_the_same_time() {
+    if !alone(module_path!(), "ten_thousand_clients_are_served_at_the_same_time") {
+        return;
+    }
     // The server opens a descriptor per client, as this process does, and a few more; its threads
     // count against a limit of the whole system.
     let descriptors = raise_descriptor_limit() - 200;
@@ -148,6 +151,7 @@ fn ten_thousand_clients_are_served_at_the_same_time() {
     serve_many(10_000.min(descriptors).min(threads / 2));
 }
 
+/// Changes the limit of the process.
 fn serve_many(count: usize) {
     raise_descriptor_limit();
     let dir = tempfile::tempdir().expect("a directory");

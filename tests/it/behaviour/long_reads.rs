@@ -1,14 +1,10 @@
 //! Reads that take long: they keep nobody waiting but those who ask for them, and end when the server stops.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{Client, Server, StopOnDrop};
-use wire::{Value, ask, reply, request, say};
+use crate::common::wire::{Value, ask, reply, request, say};
+use crate::common::{Client, Server, StopOnDrop};
 
 /// Each KEYS is a tenth of a second of work, with the longest pattern that there may be.
 const LONG_KEYS: usize = 60;

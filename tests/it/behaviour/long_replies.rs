@@ -1,16 +1,12 @@
 //! Replies that are longer than a server's memory should be: refused before memory is taken for
 //! them, counted until they are read, and given back.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::fs;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-use common::{Client, Server, eventually};
-use wire::{Value, ask, reply, request, say};
+use crate::common::wire::{Value, ask, reply, request, say};
+use crate::common::{Client, Server, eventually};
 
 const TOO_LONG: &str = "ERR the reply is longer than -maxreply allows";
 

@@ -1,12 +1,8 @@
 //! `-maxmemory`: over it, what would add something is refused as Redis refuses it, and everything
 //! else goes on, also after a restart.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
-use common::{Client, Server};
-use wire::{Value, ask};
+use crate::common::wire::{self, Value, ask};
+use crate::common::{Client, Server};
 
 const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 

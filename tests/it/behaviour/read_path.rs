@@ -5,8 +5,6 @@
 //! turns, so threads that write to the same file, far behind what the server uses of it, make each
 //! commit wait for its turn. What is asserted are numbers of events, not times.
 
-mod common;
-
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::{Client, Server, StopOnDrop, eventually};
+use crate::common::{Client, Server, StopOnDrop, eventually};
 
 /// Where the server's first segments never reach.
 const FAR_BEHIND: u64 = 8 << 20;

@@ -1,13 +1,11 @@
 //! A client that nobody here wrote, the `redis` crate, against the real server: whatever it sends
 //! on connecting, and however it reads replies, is not ours to choose.
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use redis::{Client, Commands, Connection, Value};
 
-use common::Server;
+use crate::common::Server;
 
 /// The same conversation in both versions of RESP.
 const PROTOCOLS: [&str; 2] = ["resp2", "resp3"];

@@ -1,11 +1,7 @@
 //! The limits of a request, set by flags: over each the client is told, and nothing is stored.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
-use common::{Client, Server};
-use wire::{Value, ask};
+use crate::common::wire::{Value, ask};
+use crate::common::{Client, Server};
 
 const FLAGS: &[&str] =
     &["-maxkey", "16", "-maxvalue", "1024", "-maxwords", "16", "-maxline", "2000"];

@@ -2,8 +2,6 @@
 //!
 //! Whatever is refused leaves the disk as it was, and says in one sentence what to do.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -13,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use common::{Client, PROGRAM, Refusal, Server, command, contents, eventually, run_to_exit};
+use crate::common::{Client, PROGRAM, Refusal, Server, command, contents, eventually, run_to_exit};
 use post_gres_rs::engine::IDLE_BEFORE_MARK;
 
 #[test]

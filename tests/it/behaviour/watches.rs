@@ -1,11 +1,7 @@
 //! WATCH, where a script cannot say it: keys that expire in between, and what watched keys take up.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
-use common::{Client, Server, eventually};
-use wire::{Value, ask, reply, request, say, spaced};
+use crate::common::wire::{Value, ask, reply, request, say, spaced};
+use crate::common::{Client, Server, eventually};
 
 fn watching(client: &mut Client) -> [u64; 3] {
     ["watching_clients", "total_watched_keys", "watched_keys_bytes"]

@@ -3,7 +3,7 @@
 //! Everything waits for events: a log line, a reply, the end of the process. [`PATIENCE`] only ends
 //! the wait for one that never comes.
 
-#![allow(dead_code)] // Each test file is a program of its own and uses its own part of this.
+pub mod wire;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -343,6 +343,31 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         // The event needs a processor, too.
         std::thread::yield_now();
     }
+}
+
+/// Names the test that a process was started for.
+const ALONE: &str = "POST_GRES_RS_TEST_ALONE";
+
+/// This program again, to run one test and nothing else.
+pub fn process_of(module: &str, test: &str) -> Command {
+    let (_, module) = module.split_once("::").expect("below the crate");
+    let name = format!("{module}::{test}");
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", &name, "--include-ignored", "--nocapture"]).env(ALONE, name);
+    command
+}
+
+/// Whether this process runs that test alone, so that it may change or measure the process as a whole. If
+/// not, a process is started that does, and fails here as it fails there.
+pub fn alone(module: &str, test: &str) -> bool {
+    if std::env::var(ALONE).is_ok_and(|name| name.ends_with(&format!("::{test}"))) {
+        return true;
+    }
+    let output = process_of(module, test).output().expect("it can be run");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    eprintln!("{said}");
+    assert!(output.status.success() && said.contains("1 passed"), "see its output above");
+    false
 }
 
 /// Tells a test's threads to end, also when it panics.

@@ -3,8 +3,6 @@
 //! Nothing is forgiven: a line that does not end in CRLF, or a type that is not RESP, fails the
 //! test. [`Value`] keeps apart what the two versions of RESP spell differently.
 
-#![allow(dead_code)] // Each test file is a program of its own and uses its own part of this.
-
 use std::fmt;
 
 use crate::common::Client;

@@ -1,21 +1,18 @@
 //! Compaction: the log gets short and nothing else changes; a crash or a failure at any call of it
 //! loses nothing; a damaged snapshot is refused.
 
-mod common;
-mod double;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{Client, Rng, Server, StopOnDrop, contents, eventually, seed};
-use double::clients::{
+use crate::common::{Client, Rng, Server, StopOnDrop, contents, eventually, seed};
+use crate::double::clients::{
     History, Random, ask, check_restarts, open, open_counted, open_with, options, read, send,
     send_beside, set, value, work,
 };
-use double::{DoubleDisk, Fault};
+use crate::double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
 use post_gres_rs::entry::Entry;

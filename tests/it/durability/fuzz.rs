@@ -13,22 +13,18 @@
 //! printed as the inside of a byte string: put its bytes into the corpus as a file, and it is tried
 //! first from then on.
 
-mod common;
-mod double;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::Rng;
-use double::DoubleDisk;
-use double::clients::{ask, open, set};
+use crate::common::{Rng, alone, seed};
+use crate::double::DoubleDisk;
+use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::protocol::{self, Limits, Parsed, Parser, Request};
@@ -77,22 +73,25 @@ type Files = HashMap<PathBuf, Vec<u8>>;
 
 #[test]
 fn no_input_breaks_the_parser_or_a_start() {
-    fuzz(SHORT);
+    if alone(module_path!(), "no_input_breaks_the_parser_or_a_start") {
+        fuzz(SHORT);
+    }
 }
 
 #[test]
 #[ignore = "half a minute, or FUZZ_SECONDS; CI runs it"]
 fn no_input_breaks_the_parser_or_a_start_for_longer() {
+    if !alone(module_path!(), "no_input_breaks_the_parser_or_a_start_for_longer") {
+        return;
+    }
     let seconds = std::env::var("FUZZ_SECONDS").map(|text| text.parse().expect("seconds"));
     fuzz(Duration::from_secs(seconds.unwrap_or(LONG_SECONDS)));
 }
 
 /// Gives half of the time to requests and half to logs, and fails at the end if anything did.
 fn fuzz(time: Duration) {
-    // Memory is counted for the whole process, so that only one may run.
-    static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().expect("a failing run ends the other too");
-    let seed = common::seed();
+    COUNTS.store(true, Ordering::Relaxed);
+    let seed = seed();
     let requests: Vec<_> = corpus("resp").into_iter().chain(corpus("text")).collect();
     let crashes = run("requests", time / 2, seed, &requests, mutate, try_requests)
         + run("records", time / 8, seed, &corpus("log"), mutate, try_record)
@@ -102,7 +101,8 @@ fn fuzz(time: Duration) {
 }
 
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+    let directory =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/durability/fuzz/corpus").join(name);
     let entries = fs::read_dir(&directory).expect("the corpus");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     paths.sort(); // A seed must repeat a run wherever the directory is.
@@ -471,22 +471,29 @@ struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Only in the process that runs one of these tests and nothing else.
+static COUNTS: AtomicBool = AtomicBool::new(false);
+static HELD: AtomicIsize = AtomicIsize::new(0);
+static PEAK: AtomicIsize = AtomicIsize::new(0);
 
 // SAFETY: `System` does all the work, with the layouts that it is called with; counting touches no
-// memory but two atomics.
+// memory but three atomics.
 #[expect(unsafe_code, reason = "memory is counted where it is given out, and there is no safe way")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        PEAK.fetch_max(held, Ordering::Relaxed);
+        if COUNTS.load(Ordering::Relaxed) {
+            let size = layout.size() as isize;
+            let held = HELD.fetch_add(size, Ordering::Relaxed) + size;
+            PEAK.fetch_max(held, Ordering::Relaxed);
+        }
         // SAFETY: the caller keeps the contract of the same function.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
+        if COUNTS.load(Ordering::Relaxed) {
+            HELD.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        }
         // SAFETY: the caller keeps the contract of the same function.
         unsafe { System.dealloc(memory, layout) }
     }
@@ -497,7 +504,8 @@ fn within<T>(most: usize, work: impl FnOnce() -> T) -> T {
     let before = HELD.load(Ordering::Relaxed);
     PEAK.store(before, Ordering::Relaxed);
     let result = work();
-    let taken = PEAK.load(Ordering::Relaxed).saturating_sub(before);
-    assert!(taken <= most, "took {taken} bytes, and {most} were to be enough");
+    let taken = PEAK.load(Ordering::Relaxed) - before;
+    assert!(COUNTS.load(Ordering::Relaxed), "memory is counted");
+    assert!(taken <= most as isize, "took {taken} bytes, and {most} were to be enough");
     result
 }

@@ -6,8 +6,6 @@
 //! two, is no value of any operation. After a restart each key must be as some operation left it
 //! that is not older than the last acknowledged one.
 
-mod common;
-
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -16,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rustix::process::Signal;
 
-use common::{Client, Rng, Server, command, seed};
+use crate::common::{Client, Rng, Server, command, seed};
 
 const CLIENTS: usize = 50;
 const KEYS_PER_CLIENT: usize = 4;

@@ -5,14 +5,12 @@
 //! server was killed just after a batch. In the second, damage to the last batch cannot be told
 //! from a torn write, by nobody: there that batch, and only that, may be missing.
 
-mod double;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use double::clients::{ask, open, open_with, options, set, value};
-use double::{DoubleDisk, WITNESS};
+use crate::double::clients::{ask, open, open_with, options, set, value};
+use crate::double::{self, DoubleDisk, WITNESS};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::wal;

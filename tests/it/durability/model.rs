@@ -4,15 +4,11 @@
 //! The model knows no clock: expiries are points in time in the next century, or in the past, where
 //! they remove the key. A key that expires while one watches has tests of its own below.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{Client, Rng, Server, eventually, seed};
-use wire::{Value, ask, reply, request, say};
+use crate::common::wire::{Value, ask, reply, request, say};
+use crate::common::{Client, Rng, Server, eventually, seed};
 
 /// Few keys, so that commands meet.
 const KEYS: usize = 10;

@@ -1,16 +1,12 @@
 //! `-fsync everysec`: the sync is on a thread of its own, writers do not wait for it, and nothing is called
 //! durable that is not. And: whichever thread of the engine panics, the process ends.
 
-mod common;
-mod double;
-
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command as Process;
 use std::sync::Arc;
 
-use common::{PATIENCE, eventually};
-use double::clients::{ask, open, open_counted, send, send_beside, set, value};
-use double::{DoubleDisk, Fault};
+use crate::common::{PATIENCE, eventually, process_of};
+use crate::double::clients::{ask, open, open_counted, send, send_beside, set, value};
+use crate::double::{DoubleDisk, Fault};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::metrics::Metrics;
@@ -87,8 +83,7 @@ const PANICS_IN: &str = "POST_GRES_RS_TEST_PANICS_IN";
 fn a_panic_in_a_thread_that_others_wait_for_ends_the_process() {
     const SIGABRT: i32 = 6;
     for thread in ["segments", "syncer", "compactor", "watch", "committer"] {
-        let output = Process::new(std::env::current_exe().expect("this program"))
-            .args(["--exact", "ends_by_a_panic", "--ignored", "--nocapture"])
+        let output = process_of(module_path!(), "ends_by_a_panic")
             .env(PANICS_IN, thread)
             .output()
             .expect("it can be run");

@@ -17,13 +17,11 @@
 //! Before a `!`, and at the end, nothing that was not expected may be left: the client half-closes,
 //! and the server answers with the end. Bytes are written as in Rust: `\n \r \t \\ \" \xHH`.
 
-mod common;
-
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use common::{Client, Server};
+use crate::common::{Client, Server};
 
 #[test]
 fn conversations_with_a_single_map_go_as_written() {
@@ -53,7 +51,7 @@ fn info_is_a_text_as_long_as_announced_that_counts_what_was_done() {
 }
 
 fn run_all(shards: &str) {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/conversations");
     let entries = fs::read_dir(scripts).expect("the scripts");
     let mut scripts: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     scripts.sort();

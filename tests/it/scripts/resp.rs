@@ -18,16 +18,12 @@
 //! for what the version has: `$-1`, `*-1` and a flat array, or `_`, `_` and a map. `1..5` is a number
 //! from 1 to 5, `(int)` any number, `(any)` anything. Bytes are written `\n \r \t \\ \" \xHH`.
 
-mod common;
-#[path = "common/wire.rs"]
-mod wire;
-
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Client, Server, eventually, run_to_exit};
-use wire::{Value, ask, reply, request, say, spaced};
+use crate::common::wire::{Value, ask, reply, request, say, spaced};
+use crate::common::{Client, Server, eventually, run_to_exit};
 
 #[test]
 fn scripts_go_as_written_in_resp2() {
@@ -40,7 +36,7 @@ fn scripts_go_as_written_in_resp3() {
 }
 
 fn run_all(version: u8) {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/resp");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/resp");
     let entries = fs::read_dir(scripts).expect("the scripts");
     let mut scripts: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
     scripts.sort();

@@ -3,9 +3,9 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::{active, big, flip, json, keys_of, large_log, new_dir, small_log, state, tear, tool};
+use crate::common::wire::{self, Value};
 use crate::common::{Client, Server};
-use crate::wire::{self, Value};
-use crate::{active, big, flip, json, keys_of, large_log, new_dir, small_log, state, tear, tool};
 
 #[test]
 fn a_copy_holds_what_the_log_holds_and_starts() {

@@ -13,11 +13,11 @@ use post_gres_rs::wal::disk::SystemDisk;
 use post_gres_rs::wal::recovery::Replayed;
 use post_gres_rs::wal::{self, Wal};
 
-use crate::common::{Client, PROGRAM, Server, StopOnDrop};
-use crate::{
+use super::{
     Said, active, big, flip, json, large_log, new_dir, overwrite, shorten, small_log, state, tear,
     tool, wire,
 };
+use crate::common::{Client, PROGRAM, Server, StopOnDrop};
 
 /// Checks twice, for people and for scripts, that nothing changes, and that both say the same.
 fn check(dir: &std::path::Path, code: i32, parts: &[&str], fields: &[&str]) -> Said {

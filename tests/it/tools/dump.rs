@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::common::{Client, PROGRAM, Server};
-use crate::wire::{self, Value, say};
-use crate::{
+use super::{
     active, flip, json, large_log, new_dir, overwrite, shorten, small_log, state, tear, tool,
 };
+use crate::common::wire::{self, Value, say};
+use crate::common::{Client, PROGRAM, Server};
 
 /// A log with every kind of record and keys of any bytes.
 fn log_of_all_kinds() -> tempfile::TempDir {

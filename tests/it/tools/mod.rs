@@ -1,28 +1,21 @@
 //! check, dump, repair and backup, as a user runs them: the real program on real logs, which a real server
 //! has written and, where it must, starts on again.
 
-#[path = "tools/backup.rs"]
 mod backup;
-#[path = "tools/check.rs"]
 mod check;
-mod common;
-#[path = "tools/dump.rs"]
 mod dump;
-#[path = "tools/json.rs"]
 mod json;
-#[path = "tools/repair.rs"]
 mod repair;
-#[path = "tools/snapshot.rs"]
+mod repair_crash;
 mod snapshot;
-#[path = "common/wire.rs"]
-mod wire;
+mod survey;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::{Client, PROGRAM, Server};
+use crate::common::{Client, PROGRAM, Server, wire};
 
 /// What a tool has said.
 #[derive(Debug)]

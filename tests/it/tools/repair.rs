@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Client, Server};
-use crate::{
+use super::{
     active, flip, json, keys_of, large_log, overwrite, shorten, small_log, state, tear, tool,
 };
+use crate::common::{Client, Server};
 
 /// Repairs, first without `-yes`, which changes nothing; the log is clean then.
 fn repair(dir: &Path, flags: &[&str], parts: &[&str]) {
@@ -158,7 +158,7 @@ fn what_was_cut_is_dumped_and_the_log_goes_on_from_where_it_was_taken_back_to() 
 fn a_log_is_taken_back_to_any_record() {
     let whole = large_log(14);
     for lsn in 0..14 {
-        let dir = crate::new_dir();
+        let dir = super::new_dir();
         for (path, bytes, _) in state(whole.path()) {
             fs::write(dir.path().join(path.file_name().expect("a name")), bytes).expect("a copy");
         }
@@ -174,7 +174,7 @@ fn what_is_no_damaged_log_is_not_repaired() {
     overwrite(&active(dir.path()), &[2], 16);
     let before = state(dir.path());
     tool("repair", dir.path(), &["-yes"]).expect(2, &["newer program"]);
-    let dir_of_foreign = crate::new_dir();
+    let dir_of_foreign = super::new_dir();
     fs::write(active(dir_of_foreign.path()), b"3SET5hello5world\n").expect("a file");
     tool("repair", dir_of_foreign.path(), &["-yes"]).expect(2, &["not a log of this program"]);
     assert!(state(dir.path()) == before, "something was changed");

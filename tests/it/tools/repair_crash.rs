@@ -1,13 +1,11 @@
 //! A power cut at any call of a repair: a start then finds the log as it was, or as it is to be, or refuses;
 //! and a second repair brings it to the same end.
 
-mod double;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use double::clients::{ask, open, set, value};
-use double::{DoubleDisk, Fault};
+use crate::double::clients::{ask, open, set, value};
+use crate::double::{DoubleDisk, Fault};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::tools::repair::Plan;

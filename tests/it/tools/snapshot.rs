@@ -4,8 +4,8 @@ use std::fs;
 
 use rustix::process::Signal;
 
+use super::{flip, keys_of, new_dir, tear, tool};
 use crate::common::{Client, Server};
-use crate::{flip, keys_of, new_dir, tear, tool};
 
 /// LSN n sets key<n>; a snapshot covers the first 20 of 30.
 fn compacted_log() -> tempfile::TempDir {

@@ -1,14 +1,12 @@
 //! A log is opened while a server changes its segments: what is opened is one log, whole.
 
-mod double;
-
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use double::DoubleDisk;
-use double::clients::{ask, open, set};
+use crate::double::DoubleDisk;
+use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::{Engine, Fsync};
 use post_gres_rs::wal::disk::{Access, Disk, DiskFile};

@@ -6,9 +6,6 @@
 //! seen, no start that fails says that it listens, and no stop that fails says that it was one. A
 //! failure that does not matter has no effect at all. Needs strace.
 
-mod common;
-mod faults;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -18,10 +15,10 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use common::{Client, Refusal, Rng, Server, command, eventually, seed};
-use faults::scenarios::{Before, OVER_A_SEGMENT, SCENARIOS, SHORT, Scenario};
-use faults::work::{End, Journal};
-use faults::{Fault, Trace, Traced, Way, why_not};
+use super::scenarios::{Before, OVER_A_SEGMENT, SCENARIOS, SHORT, Scenario};
+use super::traced::{Fault, Trace, Traced, Way, why_not};
+use super::work::{End, Journal};
+use crate::common::{Client, Refusal, Rng, Server, command, eventually, seed};
 
 use Way::{Error, Kill, Returns};
 

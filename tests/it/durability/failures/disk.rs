@@ -3,18 +3,16 @@
 //! The engine runs in this process on a double of the disk (`double`). One call after the other is
 //! made to go wrong, until a run ends in which nothing did (as SQLite tests its own).
 
-mod double;
-
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use double::clients::{
+use crate::double::clients::{
     History, Inbox, Random, ask, check_restarts, del, is_without_room, open, open_counted,
     open_with, options, send, send_beside, set, value, work,
 };
-use double::{DoubleDisk, Fault, WITNESS};
+use crate::double::{DoubleDisk, Fault, WITNESS};
 use parking_lot::Mutex;
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
 use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Room, Submission};

@@ -2,13 +2,11 @@
 //! reads go on, and what was acknowledged before is there after a restart.
 //!
 //! The failure is real: the size that a file of the server may have is limited while it runs. (The
-//! other failures need a disk that obeys; see `failing_disk.rs`.)
-
-mod common;
+//! other failures need a disk that obeys; see `disk.rs`.)
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use common::{Client, Server, eventually};
+use crate::common::{Client, Server, eventually};
 
 #[test]
 fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {

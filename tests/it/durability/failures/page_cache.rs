@@ -8,15 +8,13 @@
 //! is read stays the same, but no block can be written that is not there. Before the restart there is
 //! room again, so that a later sync succeeds. Needs root and loop devices.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Client, Server, eventually};
+use crate::common::{Client, Server, eventually};
 
 /// The device, and what it stands on: enough for the first two segments, and too little for it all.
 const DEVICE_BYTES: u64 = 64 << 20;

@@ -1,7 +1,7 @@
 //! The parts of the server's life, and the system calls on its log in each of them.
 
-use super::Traced;
-use super::Way::{self, Error, Kill, Returns};
+use super::traced::Traced;
+use super::traced::Way::{self, Error, Kill, Returns};
 
 /// Writing for so long fills the first segment of 1 MiB and goes on in the second.
 pub const OVER_A_SEGMENT: usize = 30;

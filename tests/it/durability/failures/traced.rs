@@ -5,9 +5,6 @@
 //! start on, or another one, to which it is attached when the server listens. Only calls on the
 //! log's own files count.
 
-pub mod scenarios;
-pub mod work;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

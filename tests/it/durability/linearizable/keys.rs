@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::checker::Object;
-use crate::wire::{Value, request};
+use super::checker::Object;
+use crate::common::wire::{Value, request};
 
 /// A value. Most are shared by many configurations of the checker.
 pub type Text = Arc<str>;

@@ -5,22 +5,17 @@
 //! answered before a kill, or only seen by a read, must not be undone after it. What was not
 //! answered may have happened before the kill or not at all.
 
-#[path = "linearizable/checker.rs"]
 mod checker;
-mod common;
-#[path = "linearizable/keys.rs"]
 mod keys;
-#[path = "common/wire.rs"]
-mod wire;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 use rustix::process::Signal;
 
+use crate::common::wire::reply;
+use crate::common::{Client, Rng, Server, seed};
 use checker::{Operation, check};
-use common::{Client, Rng, Server, seed};
 use keys::{Answer, Call, Keys, Text};
-use wire::reply;
 
 /// At the same time, so that each key is always asked for by several.
 const CLIENTS: usize = 8;

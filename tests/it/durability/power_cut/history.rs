@@ -10,8 +10,8 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use crate::common::wire::{Value, ask, reply, request};
 use crate::common::{Client, Rng, Server};
-use crate::wire::{Value, ask, reply, request};
 
 const CLIENTS: usize = 6;
 

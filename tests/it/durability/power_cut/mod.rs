@@ -9,18 +9,10 @@
 //! many, but never fewer than there are places next to a flush. POWER_CUT_KEEP names a directory for
 //! the images on which something was lost (64 MiB each, and the last test makes hundreds).
 
-mod common;
-
-#[path = "power_cut/block_log.rs"]
 mod block_log;
-#[path = "power_cut/device.rs"]
 mod device;
-#[path = "power_cut/history.rs"]
 mod history;
-#[path = "power_cut/sweep.rs"]
 mod sweep;
-#[path = "common/wire.rs"]
-mod wire;
 
 use std::fs;
 use std::path::Path;
@@ -30,10 +22,10 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use common::{Client, Rng, Server, command, seed};
+use crate::common::wire::{Value, ask, say};
+use crate::common::{Client, Rng, Server, command, seed};
 use history::History;
 use sweep::{Outcome, Run, cut_twice};
-use wire::{Value, ask, say};
 
 /// How many disks the first test builds; the others build a part of it. So many take a minute.
 const DEFAULT_IMAGES: usize = 1000;
@@ -142,7 +134,8 @@ fn a_server_that_skips_its_syncs_is_noticed_by_these_tests() {
         // Not among the images: where these are, nothing may be executable.
         let library_dir = tempfile::tempdir().expect("a directory");
         let library = library_dir.path().join("skip_sync.so");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/power_cut/skip_sync.c");
+        let source =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/durability/power_cut/skip_sync.c");
         let compiled = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", define, source, "-o"])
             .arg(&library)

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use crate::block_log::{BlockLog, Cutter, Disk};
+use super::block_log::{BlockLog, Cutter, Disk};
+use super::device::{Mount, Recorder};
+use super::history::length;
 use crate::common::{Client, Rng, Server, command};
-use crate::device::{Mount, Recorder};
-use crate::history::length;
 
 /// Images are checked so many at a time: a mount mostly waits.
 const WORKERS: usize = 2;

@@ -1,0 +1,14 @@
+//! What no script can say: many clients at once, slow ones, limits, starts and stops.
+
+mod commit_window;
+mod costs;
+mod info;
+mod limits;
+mod long_reads;
+mod long_replies;
+mod max_memory;
+mod read_path;
+mod redis_crate;
+mod request_limits;
+mod startup;
+mod watches;

@@ -1,0 +1,11 @@
+//! Nothing acknowledged is lost, and nothing else appears, whatever fails, is killed, or loses power.
+
+mod compaction;
+mod failures;
+mod fuzz;
+mod kill;
+mod linearizable;
+mod log_damage;
+mod model;
+mod power_cut;
+mod syncer;

@@ -1,0 +1,18 @@
+//! The tests that need a whole server, or a whole engine: bytes in, bytes out; a directory in, its state out.
+//!
+//! | | |
+//! |---|---|
+//! | [`scripts`] | conversations, a line a step: what each command answers |
+//! | [`durability`] | nothing acknowledged is lost, whatever fails, is killed, or loses power |
+//! | [`behaviour`] | what no script can say: many clients, slow ones, limits, starts |
+//! | [`tools`] | check, dump, repair and backup on logs that a real server wrote |
+//!
+//! They are one program, and its threads share one process: a test changes nothing that belongs to the
+//! process. A test that must runs in a process of its own ([`common::alone`]).
+
+mod behaviour;
+mod common;
+mod double;
+mod durability;
+mod scripts;
+mod tools;

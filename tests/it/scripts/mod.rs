@@ -1,0 +1,4 @@
+//! Conversations that are written down, a line a step.
+
+mod conversations;
+mod resp;
