@@ -22,6 +22,7 @@ mod committer;
 mod compaction;
 mod expirer;
 mod import;
+mod info;
 mod loader;
 mod processor;
 mod queue;
@@ -48,7 +49,6 @@ use crate::store::Store;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, spawn_vital};
 use crate::wal::disk::Disk;
-use crate::wal::health::Health;
 use crate::wal::lock::Lock;
 use crate::wal::recovery::Replay;
 use crate::wal::segment::Names;
@@ -65,7 +65,7 @@ pub use answer::{Allowance, Answer, Collected, Refusal, TOO_LONG};
 pub use compaction::Policy;
 pub use watches::distinct as distinct_watched_keys;
 
-pub use crate::wal::health::Room;
+pub use crate::wal::health::{Health, Room};
 
 /// When a write is on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -335,24 +335,14 @@ impl Engine {
         outcome
     }
 
-    /// What there is in the store and the log, for INFO.
-    pub fn state(&self) -> State {
-        let Shared { store, health, compaction, max_memory, .. } = &*self.shared;
-        let log_bytes = compaction.as_ref().map(|compaction| compaction.log_bytes());
-        let (snapshot_bytes, log_bytes) = log_bytes.unwrap_or_default();
-        State {
-            keys: store.len(),
-            expiring: store.expiring(),
-            bytes: store.bytes(),
-            index_bytes: store.index_bytes(),
-            max_memory: *max_memory,
-            compaction_asked: compaction.as_ref().is_some_and(|compaction| compaction.is_asked()),
-            snapshot_bytes,
-            log_bytes,
-            failure: health.failure().map(|Failure(why)| why.clone()),
-            room: health.room(),
-            has_log: compaction.is_some(),
-        }
+    /// What is in memory; for readers, since only the commit path changes it.
+    pub fn store(&self) -> &dyn Store {
+        &*self.shared.store
+    }
+
+    /// Whether the log takes writes.
+    pub fn health(&self) -> &Health {
+        &self.shared.health
     }
 
     /// Hands operations to the committer, or commits them here if nobody else wants anything; then the
@@ -399,32 +389,6 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// See [`Engine::state`].
-pub struct State {
-    /// Number of keys.
-    pub keys: usize,
-    /// Number of keys with an expiry.
-    pub expiring: usize,
-    /// What the store takes up in memory: what `-maxmemory` limits.
-    pub bytes: usize,
-    /// Of that, what is needed to find an entry.
-    pub index_bytes: usize,
-    /// What it may take up.
-    pub max_memory: Option<usize>,
-    /// Whether a compaction was asked for that has not begun.
-    pub compaction_asked: bool,
-    /// Bytes of the last snapshot.
-    pub snapshot_bytes: u64,
-    /// Bytes of the log behind it.
-    pub log_bytes: u64,
-    /// Whether anything is kept on disk.
-    pub has_log: bool,
-    /// Why the log takes no more writes.
-    pub failure: Option<Arc<str>>,
-    /// Whether there is room for them.
-    pub room: Room,
 }
 
 /// Why a compaction does not begin.

@@ -1,136 +1,63 @@
-//! INFO: the counters under the names that Redis's have, so that dashboards find them, and our own
-//! with `wal_`.
+//! A page of INFO: the names are Redis's where Redis has one, so that dashboards find them, and our own
+//! begin with `wal_`.
+//!
+//! Each section is shown by its owner, the store's and the log's by the engine, those of clients by the
+//! server; this file knows the form of a page, and shows what is counted here.
 
 use std::fmt::{Display, Write};
-use std::sync::Arc;
 
 use super::{Counter, Metrics};
 
-impl Metrics {
-    /// The counters as INFO shows them. No sections and `default` mean all but those that have a
-    /// line for each command, `all` and `everything` mean these too.
-    pub fn render(&self, sections: &[String], facts: &Facts) -> String {
-        let named = |name: &str| sections.iter().any(|section| section.eq_ignore_ascii_case(name));
+/// A page, which its owners fill section by section.
+pub struct Info<'a> {
+    asked: &'a [String],
+    text: String,
+}
+
+/// When a section is part of the page.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    /// Also where no section is named, or `default`.
+    Usually,
+    /// Where it is named, or `all` or `everything`: it has a line for each command.
+    OnRequest,
+}
+
+impl Info<'_> {
+    /// An empty page of the sections that were asked for.
+    pub fn new(asked: &[String]) -> Info<'_> {
+        Info { asked, text: String::new() }
+    }
+
+    /// Adds a section, if it was asked for.
+    pub fn section(&mut self, title: &str, fields: &[(&str, &dyn Display)]) {
+        let line = |(name, value): &(&str, &dyn Display)| format!("{name}:{value}\r\n");
+        self.lines(title, Shown::Usually, &fields.iter().map(line).collect::<String>());
+    }
+
+    fn lines(&mut self, title: &str, shown: Shown, lines: &str) {
+        let named = |name: &str| self.asked.iter().any(|asked| asked.eq_ignore_ascii_case(name));
+        let usual = self.asked.is_empty() || named("default");
         let all = named("all") || named("everything");
-        let usual = all || sections.is_empty() || named("default");
-        let mut text = String::new();
-        let mut lines_of = |title: &str, wanted: bool, lines: &str| {
-            if wanted || named(title) {
-                let gap = if text.is_empty() { "" } else { "\r\n" };
-                write!(text, "{gap}# {title}\r\n{lines}").expect("writing to memory cannot fail");
-            }
-        };
-        let mut section = |title: &str, fields: &[(&str, &dyn Display)]| {
-            let line = |(name, value): &(&str, &dyn Display)| format!("{name}:{value}\r\n");
-            lines_of(title, usual, &fields.iter().map(line).collect::<String>());
-        };
-        let process = Process::look();
-        let uptime = self.birth.at.elapsed();
-        let (log_status, refuses) = match (&facts.failure, &facts.room) {
-            (Some(_), _) => ("err", true),
-            (None, Some((_, refuses))) => (if *refuses { "full" } else { "short" }, *refuses),
-            (None, None) => ("ok", false),
-        };
-        let status = |is_bad: bool| if is_bad { "err" } else { "ok" };
-        let no_room = facts.room.as_ref().map_or("", |(why, _)| why);
-        section(
-            "Server",
-            &[
-                ("redis_version", &facts.redis_version),
-                ("server_name", &env!("CARGO_PKG_NAME")),
-                ("server_version", &env!("CARGO_PKG_VERSION")),
-                ("redis_mode", &"standalone"),
-                ("os", &std::env::consts::OS),
-                ("arch_bits", &usize::BITS),
-                ("process_id", &std::process::id()),
-                ("run_id", &format_args!("{:040x}", self.birth.run_id)),
-                ("tcp_port", &facts.port),
-                ("uptime_in_seconds", &uptime.as_secs()),
-                ("uptime_in_days", &(uptime.as_secs() / 86_400)),
-                ("hz", &10),
-            ],
-        );
-        section(
-            "Clients",
-            &[
-                ("connected_clients", &self.connected_clients.get()),
-                ("blocked_clients", &0),
-                ("maxclients", &facts.max_clients),
-                ("watching_clients", &self.watching_clients.get()),
-                ("total_watched_keys", &self.watched_keys.get()),
-                ("watched_keys_bytes", &self.watched_bytes.get()),
-                ("client_recent_max_output_buffer", &facts.largest_unread),
-            ],
-        );
-        self.peak_memory.raise(facts.store_bytes as u64);
-        let [requests, transactions] =
-            [&self.request_memory, &self.transaction_memory].map(Counter::get);
-        section(
-            "Memory",
-            &[
-                ("used_memory", &facts.store_bytes),
-                ("used_memory_rss", &process.memory),
-                ("used_memory_peak", &self.peak_memory.get()),
-                ("used_memory_overhead", &facts.index_bytes),
-                ("used_memory_dataset", &facts.store_bytes.saturating_sub(facts.index_bytes)),
-                ("maxmemory", &facts.max_memory),
-                ("maxmemory_policy", &"noeviction"),
-                ("mem_clients_normal", &(facts.unread_bytes as u64 + requests + transactions)),
-                ("mem_client_replies", &facts.unread_bytes),
-                ("mem_client_requests", &requests),
-                ("mem_client_transactions", &transactions),
-                ("mem_aof_buffer", &self.log_memory.get()),
-                ("mem_batch", &self.batch_memory.get()),
-                ("mem_allocator", &"libc"),
-            ],
-        );
-        let compaction = &self.compaction;
-        let compaction_failed = compaction.last_failed.get() > 0 || facts.failure.is_some();
-        // As in Redis: -1 before the first.
-        let compactions = compaction.done.get() + compaction.failed.get();
-        let compaction_millis = compaction.last_millis.get();
-        let compaction_seconds =
-            if compactions == 0 { -1 } else { (compaction_millis / 1000) as i64 };
-        let always: [(&str, &dyn Display); 9] = [
-            ("loading", &0),
-            ("async_loading", &0),
-            ("rdb_bgsave_in_progress", &0),
-            ("aof_enabled", &u8::from(facts.has_log)),
-            ("aof_rewrite_in_progress", &compaction.running.get()),
-            ("aof_rewrite_scheduled", &u8::from(facts.compaction_asked)),
-            ("aof_last_rewrite_time_sec", &compaction_seconds),
-            ("aof_last_bgrewrite_status", &status(compaction_failed)),
-            ("aof_last_write_status", &status(refuses)),
-        ];
-        let of_the_log: [(&str, &dyn Display); 21] = [
-            ("aof_rewrites", &compaction.done.get()),
-            ("aof_current_size", &(facts.snapshot_bytes + facts.log_bytes)),
-            ("aof_base_size", &facts.snapshot_bytes),
-            ("aof_pending_bio_fsync", &self.running_syncs.get()),
-            ("aof_delayed_fsync", &self.delayed_syncs.get()),
-            ("wal_status", &log_status),
-            ("wal_failure", &facts.failure.as_deref().unwrap_or("")),
-            ("wal_no_room", &no_room),
-            ("wal_batches", &self.batches.get()),
-            ("wal_records", &self.records.get()),
-            ("wal_bytes", &self.log_bytes.get()),
-            ("wal_syncs", &self.syncs.get()),
-            ("wal_durable_lsn", &self.durable_lsn.get()),
-            ("wal_commit_usec", &self.commit_micros),
-            ("wal_batch_records", &self.batch_records),
-            ("wal_compactions", &compaction.done.get()),
-            ("wal_compactions_failed", &compaction.failed.get()),
-            ("wal_last_compaction_error", &compaction.error()),
-            ("wal_last_compaction_msec", &compaction_millis),
-            ("wal_last_compaction_bytes_before", &compaction.bytes_before.get()),
-            ("wal_last_compaction_bytes_after", &compaction.bytes_after.get()),
-        ];
-        let of_the_log = if facts.has_log { &of_the_log[..] } else { &[] };
-        section("Persistence", &[&always, of_the_log].concat());
+        if all || named(title) || usual && shown == Shown::Usually {
+            let gap = if self.text.is_empty() { "" } else { "\r\n" };
+            write!(self.text, "{gap}# {title}\r\n{lines}").expect("writing to memory cannot fail");
+        }
+    }
+
+    /// The whole page.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+impl Metrics {
+    /// The section of what was done since the start.
+    pub fn show_stats(&self, info: &mut Info<'_>) {
         let [answered, input, output] =
             [&self.answered, &self.input_bytes, &self.output_bytes].map(Counter::get);
         let kibibytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
-        section(
+        info.section(
             "Stats",
             &[
                 ("total_connections_received", &self.total_connections.get()),
@@ -151,77 +78,39 @@ impl Metrics {
                 ("client_output_buffer_limit_disconnections", &self.unread_disconnections.get()),
             ],
         );
-        section(
-            "Replication",
-            &[("role", &"master"), ("connected_slaves", &0), ("master_repl_offset", &0)],
-        );
-        section(
+    }
+
+    /// The section of the processor's time.
+    pub fn show_cpu(&self, info: &mut Info<'_>) {
+        let process = Process::look();
+        info.section(
             "CPU",
             &[
                 ("used_cpu_sys", &format_args!("{:.2}", process.system_seconds)),
                 ("used_cpu_user", &format_args!("{:.2}", process.user_seconds)),
             ],
         );
-        section("Cluster", &[("cluster_enabled", &0)]);
-        let database = format!("keys={},expires={}", facts.keys, facts.expiring);
-        match facts.keys {
-            0 => section("Keyspace", &[]),
-            _ => section("Keyspace", &[("db0", &database)]),
-        }
-        lines_of("Errorstats", usual, &self.commands.error_lines());
-        lines_of("Commandstats", all, &self.commands.calls_lines());
-        lines_of("Latencystats", all, &self.commands.latency_lines());
-        text
+    }
+
+    /// The sections that have a line for each kind of error, or for each command.
+    pub fn show_commands(&self, info: &mut Info<'_>) {
+        info.lines("Errorstats", Shown::Usually, &self.commands.error_lines());
+        info.lines("Commandstats", Shown::OnRequest, &self.commands.calls_lines());
+        info.lines("Latencystats", Shown::OnRequest, &self.commands.latency_lines());
     }
 }
 
-/// What INFO shows and others know.
-pub struct Facts {
-    /// The version of Redis whose commands are understood.
-    pub redis_version: &'static str,
-    /// The port.
-    pub port: u16,
-    /// Clients at the same time.
-    pub max_clients: usize,
-    /// Number of keys.
-    pub keys: usize,
-    /// Number of keys with an expiry.
-    pub expiring: usize,
-    /// What the store takes up in memory.
-    pub store_bytes: usize,
-    /// Of that, what is needed to find an entry.
-    pub index_bytes: usize,
-    /// What all clients have not read.
-    pub unread_bytes: usize,
-    /// What one of them has not read, at most.
-    pub largest_unread: usize,
-    /// What the store may take up, 0 if that is not limited.
-    pub max_memory: usize,
-    /// Whether a compaction was asked for that has not begun.
-    pub compaction_asked: bool,
-    /// Bytes of the last snapshot.
-    pub snapshot_bytes: u64,
-    /// Bytes of the log behind it.
-    pub log_bytes: u64,
-    /// Whether anything is kept on disk.
-    pub has_log: bool,
-    /// Why the log takes no more writes.
-    pub failure: Option<Arc<str>>,
-    /// Why no segment can follow the running one, and whether writes are refused for it.
-    pub room: Option<(Arc<str>, bool)>,
-}
-
 /// What the kernel says of this process.
-#[derive(Default)]
-struct Process {
-    memory: u64,
+pub struct Process {
+    /// Memory that is mapped and present, in bytes.
+    pub memory: u64,
     user_seconds: f64,
     system_seconds: f64,
 }
 
 impl Process {
     /// Zeros where there is no `/proc`.
-    fn look() -> Process {
+    pub fn look() -> Process {
         // `/proc/self/stat` counts in hundredths of a second on every Linux, whatever its own clock.
         const TICKS_PER_SECOND: f64 = 100.0;
         let read = |name: &str| std::fs::read_to_string(name).unwrap_or_default();

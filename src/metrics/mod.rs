@@ -10,7 +10,7 @@ mod number;
 
 pub use command::CommandStats;
 pub use compaction::CompactionStats;
-pub use info::Facts;
+pub use info::{Info, Process};
 pub use number::{Counter, Held, Histogram};
 
 use std::hash::{BuildHasher, RandomState};
@@ -21,7 +21,8 @@ use number::Rate;
 /// All counters of a server.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    birth: Birth,
+    /// When the server was started.
+    pub birth: Birth,
     /// Clients there are.
     pub connected_clients: Counter,
     /// Clients there were, with those.
@@ -108,9 +109,11 @@ impl Metrics {
 
 /// When the process was started, and a number that tells it from all others.
 #[derive(Debug)]
-struct Birth {
-    at: Instant,
-    run_id: u64,
+pub struct Birth {
+    /// When it was started.
+    pub at: Instant,
+    /// The number.
+    pub run_id: u64,
 }
 
 impl Default for Birth {

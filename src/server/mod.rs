@@ -8,6 +8,7 @@ mod clients;
 mod connection;
 mod direct;
 mod flusher;
+mod info;
 mod logins;
 mod outbox;
 mod preemption;
@@ -30,9 +31,9 @@ use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::engine::{Engine, Room};
+use crate::engine::Engine;
 use crate::entry::now_millis;
-use crate::metrics::{Facts, Metrics};
+use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::sync::{spawn_vital, thread};
 use clients::{Clients, Profile};
@@ -130,37 +131,8 @@ impl Shared {
     /// When everything was last known to be on disk, in seconds of Unix time: now, where no reply is
     /// sent before, and else when the server had started.
     fn saved_at(&self) -> i64 {
-        let is_saved = self.settings.saves_at_once && self.engine.state().failure.is_none();
+        let is_saved = self.settings.saves_at_once && self.engine.health().failure().is_none();
         (if is_saved { now_millis() } else { self.started_at }) / 1000
-    }
-
-    fn info(&self, sections: &[String]) -> String {
-        let state = self.engine.state();
-        self.metrics.render(
-            sections,
-            &Facts {
-                redis_version: session::REDIS_VERSION,
-                port: self.port.load(Ordering::Relaxed),
-                max_clients: self.settings.max_clients,
-                keys: state.keys,
-                expiring: state.expiring,
-                store_bytes: state.bytes,
-                index_bytes: state.index_bytes,
-                unread_bytes: self.flusher.unread_bytes(),
-                largest_unread: self.clients.largest_unread(),
-                max_memory: state.max_memory.unwrap_or(0),
-                compaction_asked: state.compaction_asked,
-                snapshot_bytes: state.snapshot_bytes,
-                log_bytes: state.log_bytes,
-                failure: state.failure,
-                room: match state.room {
-                    Room::Enough => None,
-                    Room::Short(why) => Some((why, false)),
-                    Room::Full(why) => Some((why, true)),
-                },
-                has_log: state.has_log,
-            },
-        )
     }
 }
 

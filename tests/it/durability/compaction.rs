@@ -16,7 +16,7 @@ use crate::double::{DoubleDisk, Fault};
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
 use post_gres_rs::entry::Entry;
-use post_gres_rs::metrics::Metrics;
+use post_gres_rs::metrics::{Info, Metrics};
 use post_gres_rs::wal;
 use rustix::process::Signal;
 
@@ -26,7 +26,7 @@ fn compact(engine: &Engine, metrics: &Metrics) {
     let before = ended();
     // Refused where the log has failed.
     let _ = engine.compact();
-    while ended() == before && engine.state().failure.is_none() {
+    while ended() == before && engine.health().failure().is_none() {
         std::thread::yield_now();
     }
 }
@@ -219,7 +219,7 @@ fn what_is_there_after_a_compaction_is_what_was_there_before() {
     );
 
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
-    assert_eq!(found.state().keys, 2000);
+    assert_eq!(found.store().len(), 2000);
     assert_eq!(value(&found, "overwritten").as_deref(), Some("new"));
     for number in [0, 2, 7, 12, 1999] {
         let key = format!("key{number}");
@@ -452,8 +452,13 @@ fn a_compaction_that_was_asked_for_is_scheduled_or_running_until_it_is_over() {
     for round in 1..=20 {
         ask(&engine, set(&format!("key{round}"), "value"));
         assert_eq!(engine.compact(), Ok(()));
-        // In this order: it runs before it is no longer scheduled.
-        while engine.state().compaction_asked || metrics.compaction.running.get() == 1 {
+        let is_over = || {
+            let mut info = Info::new(&[]);
+            engine.show_persistence(&mut info);
+            let text = info.into_text();
+            text.contains("aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n")
+        };
+        while !is_over() {
             std::thread::yield_now();
         }
         assert_eq!(metrics.compaction.done.get(), round);

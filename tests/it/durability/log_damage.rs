@@ -293,7 +293,7 @@ fn an_import_that_fails_at_any_call_leaves_no_half_log_behind() {
             files.remove(Path::new(ACTIVE));
         }
         let engine = open(&DoubleDisk::with_files(&files), Fsync::Always).expect("a start");
-        let keys = engine.state().keys;
+        let keys = engine.store().len();
         assert!(keys == 0 || keys == records, "call {at}: {keys} of {records} keys");
         if !disk.has_failed() {
             break;
@@ -320,7 +320,7 @@ fn an_import_that_loses_power_at_any_call_loses_nothing() {
                 });
                 let engine = open(&found, fsync)
                     .unwrap_or_else(|error| panic!("call {at}, survivors {survivors}: {error:#}"));
-                assert_eq!(engine.state().keys, 2, "call {at}, survivors {survivors}");
+                assert_eq!(engine.store().len(), 2, "call {at}, survivors {survivors}");
                 let kept = found.files().remove(Path::new("/log/wal_file.imported"));
                 let is_kept = kept.is_some_and(|kept| kept == lines.as_bytes());
                 assert!(is_kept, "call {at}, survivors {survivors}: the old file is gone");

@@ -66,10 +66,10 @@ fn a_sync_that_fails_beside_the_batches_closes_the_log_also_where_nobody_writes(
     // Other threads sync, too; in the end it is the log's.
     eventually("the log is closed", || {
         disk.fail_at(1, Fault::LostSync);
-        if engine.state().failure.is_none() && disk.has_failed() {
+        if engine.health().failure().is_none() && disk.has_failed() {
             ask(&engine, set("a", "1"));
         }
-        engine.state().failure.is_some()
+        engine.health().failure().is_some()
     });
     assert!(matches!(ask(&engine, set("b", "1")), Reply::NotDurable(_)));
     assert_eq!(value(&engine, "a").as_deref(), Some("1"), "reads go on");

@@ -143,9 +143,9 @@ fn a_key_that_is_set_anew_before_its_removal_has_its_turn_stays() {
     assert_eq!(value(&engine, "key").as_deref(), Some("new"), "in a later one");
     // What has expired by then goes, also from the log.
     send(&engine, vec![expired, reclaim()]).wait_for(2);
-    assert_eq!(engine.state().keys, 0);
+    assert_eq!(engine.store().len(), 0);
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
-    assert_eq!(found.state().keys, 0);
+    assert_eq!(found.store().len(), 0);
 }
 
 /// Seen with other servers: the kernel reports a failed sync once, then says that all is well, and
@@ -442,7 +442,7 @@ fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
         assert_eq!(ask(&last, set("last", "value")), Reply::Ok);
         let found = open(&disk.after_power_cut(&mut || false), Fsync::Always)
             .unwrap_or_else(|error| panic!("{stops} stops: {error:#}"));
-        assert_eq!(found.state().keys, stops + 1);
+        assert_eq!(found.store().len(), stops + 1);
         assert_eq!(value(&found, "last").as_deref(), Some("value"));
     }
 }
@@ -451,7 +451,7 @@ fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
 /// a sync that nobody waits for, the end.
 #[test]
 fn a_failure_that_no_client_is_told_of_is_known_all_the_same() {
-    let knows = |engine: &Engine| engine.state().failure.is_some();
+    let knows = |engine: &Engine| engine.health().failure().is_some();
     let wait_until_known = |engine: &Engine| {
         while !knows(engine) {
             std::thread::yield_now();
@@ -492,7 +492,8 @@ fn a_read_behind_a_write_that_is_refused_does_not_see_it() {
         Reply::NotDurable(reason) => Some(reason.clone()),
         _ => None,
     };
-    assert_eq!(engine.state().failure, reason(&replies[0]), "INFO tells the same");
+    let failure = engine.health().failure().map(|failure| failure.0.clone());
+    assert_eq!(failure, reason(&replies[0]), "INFO tells the same");
 }
 
 /// Works on a disk that fails, until the work is done; checks that nothing is acknowledged after
@@ -543,8 +544,8 @@ fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of
     found.limit(Some(found.used_bytes()));
     assert_eq!(value(&engine, &format!("key{refused}")), None, "it was refused");
     let refused = fill(&engine);
-    assert!(engine.state().failure.is_none(), "nothing is closed");
-    assert!(matches!(engine.state().room, Room::Full(_)));
+    assert!(engine.health().failure().is_none(), "nothing is closed");
+    assert!(matches!(engine.health().room(), Room::Full(_)));
     // Neither is done without the other.
     let both = send(&engine, vec![set("other", "value"), del("key1")]).wait_for(2);
     assert!(is_without_room(&both[0]), "{both:?}");
@@ -559,17 +560,17 @@ fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of
             found.limit(None);
         }
     }
-    assert_eq!(engine.state().keys, 1);
+    assert_eq!(engine.store().len(), 1);
     for _ in 0..200 {
         // A busy machine may be slower to make a segment than to fill one.
         while is_without_room(&ask(&engine, set("other", &"y".repeat(3000)))) {}
     }
-    while engine.state().room != Room::Enough {
+    while engine.health().room() != Room::Enough {
         std::thread::yield_now();
     }
     assert!(engine.close());
     let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("restart");
-    assert_eq!((again.state().keys, value(&again, &format!("key{refused}"))), (1, None));
+    assert_eq!((again.store().len(), value(&again, &format!("key{refused}"))), (1, None));
 }
 
 /// Seen: one short key, overwritten, filled a volume of 150 MB and closed the log for good.
@@ -588,7 +589,7 @@ fn one_key_that_is_overwritten_lives_on_a_small_disk() {
             }
         }
     }
-    assert!(engine.state().failure.is_none(), "nothing is closed");
+    assert!(engine.health().failure().is_none(), "nothing is closed");
     assert_eq!(metrics.compaction.error(), "");
     assert!(metrics.compaction.done.get() > 1);
     assert!(engine.close());
@@ -636,7 +637,7 @@ fn what_has_expired_is_removed_on_a_full_disk() {
     }
     let expire = Command::Expire(b"key0"[..].into(), 1, Default::default());
     assert_eq!(ask(&engine, expire), Reply::Integer(1), "a time that is over removes");
-    while engine.state().keys != number - 1 {
+    while engine.store().len() != number - 1 {
         std::thread::yield_now();
     }
 }
@@ -651,12 +652,12 @@ fn a_batch_that_is_too_large_for_the_disk_begins_no_segment_and_is_known_until_o
     assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
     for _ in 0..10 {
         assert!(is_without_room(&ask(&engine, set("large", &"x".repeat(600 << 10)))));
-        assert!(matches!(engine.state().room, Room::Short(_)));
+        assert!(matches!(engine.health().room(), Room::Short(_)));
     }
     let full = disk.files().keys().filter(|path| path.to_string_lossy().ends_with(".log")).count();
     assert_eq!(full, 0, "segments");
     assert_eq!(ask(&engine, set("key", "other")), Reply::Ok);
-    assert_eq!(engine.state().room, Room::Enough);
+    assert_eq!(engine.health().room(), Room::Enough);
 }
 
 /// Seen: the end of the last segment was used up, and FLUSHALL was refused, though the reserve stood.
@@ -696,7 +697,7 @@ fn a_name_for_which_the_directory_has_no_room_closes_nothing() {
         assert!(reply == Reply::Ok || is_without_room(&reply), "{reply:?}");
     }
     assert!(!disk.refuses_rename(), "there was a rotation");
-    assert!(engine.state().failure.is_none());
+    assert!(engine.health().failure().is_none());
     while ask(&engine, set("last", "value")) != Reply::Ok {
         std::thread::yield_now();
     }

@@ -1,0 +1,106 @@
+//! What INFO shows of the store and the log: the sections `Memory`, `Persistence` and `Keyspace`.
+
+use std::fmt::Display;
+
+use super::{Engine, Shared};
+use crate::metrics::{Counter, Info, Process};
+use crate::wal::Failure;
+use crate::wal::health::Room;
+
+impl Engine {
+    /// The section `Memory`; what clients have not read is the server's to say.
+    pub fn show_memory(&self, info: &mut Info<'_>, unread_bytes: usize) {
+        let Shared { store, metrics, max_memory, .. } = &*self.shared;
+        let (bytes, index_bytes) = (store.bytes(), store.index_bytes());
+        metrics.peak_memory.raise(bytes as u64);
+        let [requests, transactions] =
+            [&metrics.request_memory, &metrics.transaction_memory].map(Counter::get);
+        info.section(
+            "Memory",
+            &[
+                ("used_memory", &bytes),
+                ("used_memory_rss", &Process::look().memory),
+                ("used_memory_peak", &metrics.peak_memory.get()),
+                ("used_memory_overhead", &index_bytes),
+                ("used_memory_dataset", &bytes.saturating_sub(index_bytes)),
+                ("maxmemory", &max_memory.unwrap_or(0)),
+                ("maxmemory_policy", &"noeviction"),
+                ("mem_clients_normal", &(unread_bytes as u64 + requests + transactions)),
+                ("mem_client_replies", &unread_bytes),
+                ("mem_client_requests", &requests),
+                ("mem_client_transactions", &transactions),
+                ("mem_aof_buffer", &metrics.log_memory.get()),
+                ("mem_batch", &metrics.batch_memory.get()),
+                ("mem_allocator", &"libc"),
+            ],
+        );
+    }
+
+    /// The section `Persistence`.
+    pub fn show_persistence(&self, info: &mut Info<'_>) {
+        let Shared { metrics, health, compaction, .. } = &*self.shared;
+        let (stats, failure, room) = (&metrics.compaction, health.failure(), health.room());
+        let (room_status, no_room) = match &room {
+            Room::Enough => ("ok", ""),
+            Room::Short(why) => ("short", &**why),
+            Room::Full(why) => ("full", &**why),
+        };
+        let status = if failure.is_some() { "err" } else { room_status };
+        let ok_unless = |is_bad: bool| if is_bad { "err" } else { "ok" };
+        let last_failed = stats.last_failed.get() > 0 || failure.is_some();
+        let last_millis = stats.last_millis.get();
+        // As in Redis: -1 before the first.
+        let is_first = stats.done.get() + stats.failed.get() == 0;
+        let last_seconds = if is_first { -1 } else { (last_millis / 1000) as i64 };
+        let is_asked = compaction.as_ref().is_some_and(|compaction| compaction.is_asked());
+        let always: [(&str, &dyn Display); 9] = [
+            ("loading", &0),
+            ("async_loading", &0),
+            ("rdb_bgsave_in_progress", &0),
+            ("aof_enabled", &u8::from(compaction.is_some())),
+            ("aof_rewrite_in_progress", &stats.running.get()),
+            ("aof_rewrite_scheduled", &u8::from(is_asked)),
+            ("aof_last_rewrite_time_sec", &last_seconds),
+            ("aof_last_bgrewrite_status", &ok_unless(last_failed)),
+            ("aof_last_write_status", &ok_unless(matches!(status, "err" | "full"))),
+        ];
+        let Some(compaction) = compaction else {
+            return info.section("Persistence", &always);
+        };
+        let (snapshot_bytes, log_bytes) = compaction.log_bytes();
+        let of_the_log: [(&str, &dyn Display); 21] = [
+            ("aof_rewrites", &stats.done.get()),
+            ("aof_current_size", &(snapshot_bytes + log_bytes)),
+            ("aof_base_size", &snapshot_bytes),
+            ("aof_pending_bio_fsync", &metrics.running_syncs.get()),
+            ("aof_delayed_fsync", &metrics.delayed_syncs.get()),
+            ("wal_status", &status),
+            ("wal_failure", &failure.map_or("", |Failure(why)| why)),
+            ("wal_no_room", &no_room),
+            ("wal_batches", &metrics.batches.get()),
+            ("wal_records", &metrics.records.get()),
+            ("wal_bytes", &metrics.log_bytes.get()),
+            ("wal_syncs", &metrics.syncs.get()),
+            ("wal_durable_lsn", &metrics.durable_lsn.get()),
+            ("wal_commit_usec", &metrics.commit_micros),
+            ("wal_batch_records", &metrics.batch_records),
+            ("wal_compactions", &stats.done.get()),
+            ("wal_compactions_failed", &stats.failed.get()),
+            ("wal_last_compaction_error", &stats.error()),
+            ("wal_last_compaction_msec", &last_millis),
+            ("wal_last_compaction_bytes_before", &stats.bytes_before.get()),
+            ("wal_last_compaction_bytes_after", &stats.bytes_after.get()),
+        ];
+        info.section("Persistence", &[&always[..], &of_the_log].concat());
+    }
+
+    /// The section `Keyspace`, empty where there is no key, as in Redis.
+    pub fn show_keyspace(&self, info: &mut Info<'_>) {
+        let store = &self.shared.store;
+        let database = format!("keys={},expires={}", store.len(), store.expiring());
+        match store.len() {
+            0 => info.section("Keyspace", &[]),
+            _ => info.section("Keyspace", &[("db0", &database)]),
+        }
+    }
+}

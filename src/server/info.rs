@@ -1,0 +1,65 @@
+//! INFO, put together from the sections of their owners, in Redis's order; and those of the server itself.
+
+use std::sync::atomic::Ordering;
+
+use super::{Shared, session};
+use crate::metrics::Info;
+
+impl Shared {
+    /// The sections that were asked for.
+    pub fn info(&self, asked: &[String]) -> String {
+        let Shared { engine, metrics, flusher, .. } = self;
+        let mut info = Info::new(asked);
+        self.show_server(&mut info);
+        self.show_clients(&mut info);
+        engine.show_memory(&mut info, flusher.unread_bytes());
+        engine.show_persistence(&mut info);
+        metrics.show_stats(&mut info);
+        info.section(
+            "Replication",
+            &[("role", &"master"), ("connected_slaves", &0), ("master_repl_offset", &0)],
+        );
+        metrics.show_cpu(&mut info);
+        info.section("Cluster", &[("cluster_enabled", &0)]);
+        engine.show_keyspace(&mut info);
+        metrics.show_commands(&mut info);
+        info.into_text()
+    }
+
+    fn show_server(&self, info: &mut Info<'_>) {
+        let uptime = self.metrics.birth.at.elapsed();
+        info.section(
+            "Server",
+            &[
+                ("redis_version", &session::REDIS_VERSION),
+                ("server_name", &env!("CARGO_PKG_NAME")),
+                ("server_version", &env!("CARGO_PKG_VERSION")),
+                ("redis_mode", &"standalone"),
+                ("os", &std::env::consts::OS),
+                ("arch_bits", &usize::BITS),
+                ("process_id", &std::process::id()),
+                ("run_id", &format_args!("{:040x}", self.metrics.birth.run_id)),
+                ("tcp_port", &self.port.load(Ordering::Relaxed)),
+                ("uptime_in_seconds", &uptime.as_secs()),
+                ("uptime_in_days", &(uptime.as_secs() / 86_400)),
+                ("hz", &10),
+            ],
+        );
+    }
+
+    fn show_clients(&self, info: &mut Info<'_>) {
+        let Shared { metrics, settings, clients, .. } = self;
+        info.section(
+            "Clients",
+            &[
+                ("connected_clients", &metrics.connected_clients.get()),
+                ("blocked_clients", &0),
+                ("maxclients", &settings.max_clients),
+                ("watching_clients", &metrics.watching_clients.get()),
+                ("total_watched_keys", &metrics.watched_keys.get()),
+                ("watched_keys_bytes", &metrics.watched_bytes.get()),
+                ("client_recent_max_output_buffer", &clients.largest_unread()),
+            ],
+        );
+    }
+}
