@@ -13,8 +13,7 @@
 //! - **One writer.** Only the committer changes the store. It takes everything that is queued as
 //!   one batch, evaluates it in order, frames the absolute records that result, writes and syncs
 //!   once, applies them in that order, and only then sends the replies. Queue order is log order
-//!   is apply order is reply order. While it sleeps, a client that is alone goes its way for one batch;
-//!   where all clients wait for their replies, a second thread sends some of them.
+//!   is apply order is reply order. While it sleeps, a client that is alone goes its way for one batch.
 //! - **Reads never wait for the disk.** A read runs on its own client's thread. Only a read behind
 //!   an unanswered write of its own connection joins the queue, so that one connection's commands
 //!   take effect in order.
@@ -71,7 +70,6 @@
 //! | `main` | – | accepts clients |
 //! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits when nobody else does |
 //! | `committer` | [`engine`] | changes what is to be changed, but for a client that is alone |
-//! | `replies` | [`engine`] | sends some of the replies where all clients wait for them |
 //! | `loader-<n>` | [`engine`] | at a start: stores what is in the log, each its own shards |
 //! | `expirer` | [`engine`] | finds keys that have expired |
 //! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |

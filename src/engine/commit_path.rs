@@ -190,7 +190,9 @@ impl CommitPath {
         self.shared.writers.store(clients, Ordering::Relaxed);
         // With a backlog the next batch is there.
         let longest_wait = self.window.longest_wait(clients).filter(|_| self.backlog.is_empty());
-        self.shared.replies.send(&mut self.evaluated, longest_wait.is_some());
+        for Submission { recipient, operations } in self.evaluated.drain(..) {
+            recipient.deliver(&operations);
+        }
         let replied = Instant::now();
         self.round = Round { answered, clients, replied };
         longest_wait.map(|longest| replied + longest)

@@ -46,12 +46,6 @@ impl Committer {
             }
         }
         self.path.lock().close();
-        self.shared.replies.close();
-    }
-
-    /// What the thread does that sends replies beside it, until that has ended.
-    pub fn help(&self) {
-        self.shared.replies.help();
     }
 
     /// Sees to it that a submission is committed and answered, or gives it back if the queue is

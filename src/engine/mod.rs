@@ -27,7 +27,6 @@ mod loader;
 mod processor;
 mod queue;
 mod read;
-mod replies;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod view;
@@ -58,7 +57,6 @@ use committer::Committer;
 use compaction::{Compaction, Place};
 use expirer::Expirer;
 use queue::CommitQueue;
-use replies::Replies;
 use view::StoreView;
 
 pub use answer::{Allowance, Answer, Collected, Refusal, TOO_LONG};
@@ -147,8 +145,8 @@ impl Submission {
 pub struct Engine {
     shared: Arc<Shared>,
     committer: Arc<Committer>,
-    /// The committer's, and the one that sends replies beside it.
-    committing: Mutex<Vec<JoinHandle<()>>>,
+    /// The committer's thread.
+    committing: Mutex<Option<JoinHandle<()>>>,
     expirer: Arc<Expirer>,
     /// Threads that work beside the committer.
     helpers: Mutex<Vec<JoinHandle<()>>>,
@@ -158,7 +156,6 @@ pub struct Engine {
 struct Shared {
     store: Box<dyn Store>,
     queue: CommitQueue,
-    replies: Replies,
     /// How many had something in the last batch, or were waiting for a later one by then.
     writers: AtomicUsize,
     metrics: Arc<Metrics>,
@@ -272,7 +269,6 @@ impl Engine {
         let shared = Arc::new(Shared {
             store,
             queue,
-            replies: Replies::default(),
             writers: AtomicUsize::new(0),
             metrics,
             health,
@@ -287,9 +283,8 @@ impl Engine {
         };
         let committer = Committer::new(shared.clone(), wal, options.fsync, committer_cpu);
         let committer = Arc::new(committer);
-        let (runs, helps) = (committer.clone(), committer.clone());
-        let committing =
-            vec![spawn("committer", move || runs.run())?, spawn("replies", move || helps.help())?];
+        let runs = committer.clone();
+        let committing = spawn("committer", move || runs.run())?;
         let expirer = Arc::<Expirer>::default();
         let (for_thread, its_shared) = (expirer.clone(), shared.clone());
         let mut helpers = vec![spawn("expirer", move || for_thread.run(&its_shared))?];
@@ -298,7 +293,7 @@ impl Engine {
             let compact = move || compaction.run(&its_shared, &place);
             helpers.push(spawn("compactor", compact)?);
         }
-        let (committing, helpers) = (Mutex::new(committing), Mutex::new(helpers));
+        let (committing, helpers) = (Mutex::new(Some(committing)), Mutex::new(helpers));
         Ok(Engine { shared, committer, committing, expirer, helpers })
     }
 
@@ -378,7 +373,8 @@ impl Engine {
             thread.join().expect("its panic ends the process");
         }
         self.shared.queue.close();
-        for thread in self.committing.lock().drain(..) {
+        // Every caller waits until it has ended: the lock is held until then.
+        if let Some(thread) = self.committing.lock().take() {
             thread.join().expect("its panic ends the process");
         }
         self.shared.health.failure().is_none()

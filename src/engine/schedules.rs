@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::queue::{CommitQueue, Pushed, Taken};
-use super::replies::Replies;
 use super::{
     Allowance, Collected, Engine, Fsync, Operation, Options, Policy, Recipient, Submission,
 };
@@ -199,43 +198,6 @@ fn who_waits_for_a_round_is_woken_by_the_last_of_it() {
         submit(&queue, &client, Vec::new());
         push(&queue, &client);
         assert_eq!(queue.begin_round(0).1, None, "one of two");
-    });
-}
-
-/// Takes replies only when others take theirs at the same time.
-#[derive(Default)]
-struct Meeting {
-    come: Mutex<usize>,
-    changed: Condvar,
-}
-
-impl Recipient for Meeting {
-    fn deliver(self: Arc<Self>, _: &[Operation]) {
-        let mut come = self.come.lock();
-        *come += 1;
-        self.changed.notify_all();
-        // In pairs: who is the first of two waits for the second.
-        let pair = come.div_ceil(2) * 2;
-        while *come < pair {
-            self.changed.wait(&mut come);
-        }
-    }
-}
-
-#[test]
-fn replies_that_all_wait_for_are_sent_by_two_threads_each_once_and_before_they_end() {
-    check_schedules("shared replies", 2_000, || {
-        let (replies, meeting) = (Arc::<Replies>::default(), Arc::<Meeting>::default());
-        let its_replies = replies.clone();
-        let helper = thread::spawn(move || its_replies.help());
-        let mut round: Vec<Submission> = (0..16)
-            .map(|_| Submission { recipient: meeting.clone(), operations: Vec::new() })
-            .collect();
-        replies.send(&mut round, true);
-        assert!(round.is_empty());
-        replies.close();
-        helper.join().expect("the helper");
-        assert_eq!(*meeting.come.lock(), 16);
     });
 }
 

@@ -1,8 +1,8 @@
 //! Replies on their way to one client.
 //!
-//! Four threads put bytes here or take them away: the client's own (replies to reads, and to writes
-//! that it commits itself), the committer and the one that helps it (replies to writes) and the
-//! flusher (what the socket did not take at once). None of them waits for the client: a send never
+//! Three threads put bytes here or take them away: the client's own (replies to reads, and to writes
+//! that it commits itself), the committer (replies to writes) and the flusher (what the socket did
+//! not take at once). None of them waits for the client: a send never
 //! blocks, and what is left over stays here, in order.
 //!
 //! What a client has not read is limited, and so is what all have not read together
