@@ -120,11 +120,6 @@ pub struct Config {
     )]
     max_memory_clients: u64,
 
-    /// The processor that the thread that commits keeps to; best the one that takes the disk's
-    /// interrupts. A client that is alone then leaves its writes to it, too. Without it, any
-    #[arg(long, value_name = "NUMBER", value_parser = number(0, 65_535))]
-    committer_cpu: Option<u64>,
-
     /// The longest value, in bytes
     #[arg(
         long = "maxvalue",
@@ -261,7 +256,6 @@ impl Config {
             max_value: self.limits().value,
             max_reply: self.unread().one,
             max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
-            committer_cpu: self.committer_cpu.map(|number| number as usize),
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::commit_path::CommitPath;
 use super::queue::{Pushed, Taken};
-use super::{Fsync, Shared, Submission, processor};
+use super::{Fsync, Shared, Submission};
 use crate::sync::{AbortOnPanic, Mutex};
 use crate::wal::Wal;
 
@@ -17,25 +17,17 @@ use crate::wal::Wal;
 pub struct Committer {
     shared: Arc<Shared>,
     path: Mutex<CommitPath>,
-    /// The processor that everything is committed on, if it is one.
-    processor: Option<usize>,
 }
 
 impl Committer {
     /// A committer for this store and log, without its thread.
-    pub fn new(
-        shared: Arc<Shared>,
-        wal: Option<Wal>,
-        fsync: Fsync,
-        processor: Option<usize>,
-    ) -> Committer {
+    pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> Committer {
         let path = Mutex::new(CommitPath::new(shared.clone(), wal, fsync));
-        Committer { shared, path, processor }
+        Committer { shared, path }
     }
 
     /// What the thread does: works until the queue is closed and empty, then closes the log.
     pub fn run(&self) {
-        self.processor.into_iter().for_each(processor::keep_to);
         let mut taken = Vec::new();
         loop {
             let until = self.path.lock().next_duty();
@@ -51,9 +43,6 @@ impl Committer {
     /// Sees to it that a submission is committed and answered, or gives it back if the queue is
     /// closed.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
-        if self.processor.is_some() {
-            return self.shared.queue.push(submission);
-        }
         match self.shared.queue.push_or_lead(submission) {
             Pushed::Queued => {}
             Pushed::Refused(submission) => return Err(submission),

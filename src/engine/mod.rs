@@ -24,7 +24,6 @@ mod expirer;
 mod import;
 mod info;
 mod loader;
-mod processor;
 mod queue;
 mod read;
 #[cfg(all(test, shuttle))]
@@ -184,15 +183,6 @@ pub struct Options {
     pub max_reply: usize,
     /// What the store may take up in memory. Above it only what adds nothing is carried out.
     pub max_memory: Option<usize>,
-    /// The processor that the committer keeps to, if it does.
-    pub committer_cpu: Option<usize>,
-}
-
-impl Options {
-    /// Fails if they cannot be followed on this machine; to be asked before the log is touched.
-    fn check(&self) -> anyhow::Result<()> {
-        self.committer_cpu.map_or(Ok(()), processor::check).context("-committer-cpu")
-    }
 }
 
 /// The log, as it was opened.
@@ -209,7 +199,6 @@ impl Engine {
         metrics: Arc<Metrics>,
         options: &Options,
     ) -> anyhow::Result<Engine> {
-        options.check()?;
         Engine::start(store, None, options, metrics)
     }
 
@@ -222,7 +211,6 @@ impl Engine {
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
-        options.check()?;
         let log = wal::Options { sync: sync_policy(options.fsync), ..log };
         if Wal::stands_foreign(&*disk, &log)? {
             import::import(&disk, &log)?;
@@ -265,7 +253,7 @@ impl Engine {
         let queue = CommitQueue::default();
         let health = opened.as_ref().map(|log| log.wal.health()).unwrap_or_default();
         let compaction = opened.as_ref().map(|log| log.compaction.clone());
-        let Options { max_value, max_reply, max_memory, committer_cpu, .. } = *options;
+        let Options { max_value, max_reply, max_memory, .. } = *options;
         let shared = Arc::new(Shared {
             store,
             queue,
@@ -281,7 +269,7 @@ impl Engine {
             None => (None, None),
             Some(Opened { wal, compaction, place }) => (Some(wal), Some((compaction, place))),
         };
-        let committer = Committer::new(shared.clone(), wal, options.fsync, committer_cpu);
+        let committer = Committer::new(shared.clone(), wal, options.fsync);
         let committer = Arc::new(committer);
         let runs = committer.clone();
         let committing = spawn("committer", move || runs.run())?;

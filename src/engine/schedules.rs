@@ -215,7 +215,6 @@ fn engine() -> Arc<Engine> {
                 max_value: 1000,
                 max_reply: 1 << 30,
                 max_memory: None,
-                committer_cpu: None,
             },
         )
         .expect("nothing can fail"),

@@ -109,7 +109,6 @@ impl Running {
                 max_value: 1000,
                 max_reply: 1 << 30,
                 max_memory: None,
-                committer_cpu: None,
             },
         );
         let engine = Arc::new(engine.expect("nothing can fail"));

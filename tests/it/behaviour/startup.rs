@@ -64,32 +64,6 @@ fn a_bad_value_is_refused_with_its_flag_and_what_would_be_good() {
 }
 
 #[test]
-fn the_committer_alone_keeps_to_a_processor_that_is_named_and_may_be_used() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let allowed = rustix::thread::sched_getaffinity(None).expect("processors");
-    let all = 0..rustix::thread::CpuSet::MAX_CPU;
-    let all: Vec<usize> = all.filter(|&number| allowed.is_set(number)).collect();
-    let last = all[all.len() - 1].to_string();
-    for flags in [&["-committer-cpu", &last][..], &[]] {
-        let server = Server::start(dir.path(), flags);
-        Client::connect(&server).ask("SET a b");
-        let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
-        for task in fs::read_dir(tasks).expect("threads") {
-            let task = task.expect("a thread").path();
-            let Ok(name) = fs::read_to_string(task.join("comm")) else { continue };
-            let Ok(status) = fs::read_to_string(task.join("status")) else { continue };
-            let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
-            let is_kept = name.trim() == "committer" && !flags.is_empty();
-            let is_last = list == Some(&last);
-            assert_eq!(is_last, is_kept || all.len() == 1, "{flags:?} {name} {list:?}");
-        }
-        server.stop();
-    }
-    let refusal = Server::refusal(dir.path(), &["-committer-cpu", "4000"]);
-    assert_refused(&refusal, 1, &["-committer-cpu", "no processor 4000", &last]);
-}
-
-#[test]
 fn a_log_that_is_left_alone_is_marked_each_time() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
@@ -282,7 +256,7 @@ fn a_directory_that_was_named_has_to_be_there_and_only_the_default_one_is_made()
         Server::spawn(&mut command)
     };
     // Not where the start is refused, though.
-    assert!(by_default(&["-committer-cpu", "4000"]).is_err());
+    assert!(by_default(&["-bind", "192.0.2.1", "-protected-mode", "no"]).is_err());
     assert_eq!(fs::read_dir(dir.path()).expect("a directory").count(), 0, "something was made");
     let server = by_default(&[]).expect("the server starts");
     assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
@@ -385,7 +359,6 @@ fn a_refused_start_leaves_the_directory_as_it_was() {
             ("foreign", &["-port", "0"][..]),
             ("no log and no port", &["-port", &port]),
             ("a log and no port", &["-port", &port]),
-            ("no such processor", &["-port", "0", "-committer-cpu", "4000"]),
             ("damaged", &["-port", "0"]),
         ] {
             let dir = tempfile::tempdir().expect("a directory");

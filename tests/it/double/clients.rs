@@ -55,15 +55,8 @@ pub fn open_with(
     let store = store::new(2, 0);
     // The tests say themselves when the log is to be compacted.
     let compaction = Policy { factor: 1, least_bytes: u64::MAX };
-    let (max_memory, committer_cpu) = (None, None);
-    let engine = Options {
-        fsync,
-        compaction,
-        max_value: 1 << 20,
-        max_reply: 1 << 30,
-        max_memory,
-        committer_cpu,
-    };
+    let engine =
+        Options { fsync, compaction, max_value: 1 << 20, max_reply: 1 << 30, max_memory: None };
     Engine::open(Arc::new(disk.clone()), log, &engine, store, metrics)
 }
 

@@ -139,22 +139,29 @@ fn run(scenario: &Scenario, fault: Fault, seed: u64) -> Outcome {
     let started = match scenario.traced {
         Traced::Main => Server::spawn(&mut trace.wrap(&plain, false)),
         Traced::All => Server::spawn(&mut trace.wrap(&plain, true)),
-        // Kept on a processor, the committer's thread leaves nothing to the clients'.
-        Traced::Thread(_) => Server::spawn(plain.args(["-committer-cpu", &processor()])),
+        Traced::Thread(_) | Traced::Committing => Server::spawn(&mut plain),
     };
     let outcome = match started {
         Err(refusal) => refused(&refusal, fault, place.path()),
         Ok(server) => {
             if let Traced::Thread(name) = scenario.traced {
-                trace.attach(server.pid(), name);
+                trace.attach(server.pid(), &[name]);
             }
-            // The mark of an idle log is a write of its own.
-            let wait_for_mark = || {
-                if scenario.traced == Traced::Thread("committer") && fault.call == "pwrite64" {
-                    eventually("an idle log is marked", || trace.text().contains("pwrite64("));
+            // A lone client commits on its own thread.
+            let mut attach = || {
+                if scenario.traced == Traced::Committing {
+                    trace.attach(server.pid(), &["committer", "client-1", "client-2"]);
                 }
             };
-            let end = journal.write(&server, scenario.rounds, &wait_for_mark);
+            // The mark of an idle log is a write of its own.
+            let path = place.path().join("trace");
+            let wait_for_mark = || {
+                if scenario.traced == Traced::Committing && fault.call == "pwrite64" {
+                    let text = || fs::read_to_string(&path).unwrap_or_default();
+                    eventually("an idle log is marked", || text().contains("pwrite64("));
+                }
+            };
+            let end = journal.write(&server, scenario.rounds, &mut attach, &wait_for_mark);
             ended(server, end, fault)
         }
     };
@@ -172,16 +179,9 @@ fn run(scenario: &Scenario, fault: Fault, seed: u64) -> Outcome {
     // The injected failure of a sync takes nothing from the disk, so no restart can tell whether it
     // was heeded; the server has to.
     let swallowed = reached && fault.call == "fsync" && outcome == Outcome::NoEffect;
-    let is_committer = scenario.traced == Traced::Thread("committer");
+    let is_committer = scenario.traced == Traced::Committing;
     assert!(!(swallowed && is_committer), "a failed sync had no effect; trace:\n{text}");
     if reached { outcome } else { Outcome::NotReached }
-}
-
-/// One that may be used.
-fn processor() -> String {
-    let allowed = rustix::thread::sched_getaffinity(None).expect("processors");
-    let first = (0..rustix::thread::CpuSet::MAX_CPU).find(|&number| allowed.is_set(number));
-    first.expect("this runs on one").to_string()
 }
 
 /// The files whose calls count.
@@ -217,7 +217,7 @@ fn lay_out(before: Before, dir: &Path, journal: &mut Journal) {
         }
     };
     let server = Server::start(dir, &[]);
-    assert_eq!(journal.write(&server, rounds, &|| {}), End::Done);
+    assert_eq!(journal.write(&server, rounds, &mut || {}, &|| {}), End::Done);
     server.kill9();
     if before == Before::Interrupted {
         assert!(dir.join("wal_file.0000000001.log").exists(), "there was no change of segment");

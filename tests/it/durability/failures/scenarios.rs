@@ -100,7 +100,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "commits, a change of segment, an ordered stop",
         before: Before::Nothing,
-        traced: Traced::Thread("committer"),
+        traced: Traced::Committing,
         only: &[],
         flags: &[],
         rounds: OVER_A_SEGMENT,
@@ -119,7 +119,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "the same with -fsync no",
         before: Before::Nothing,
-        traced: Traced::Thread("committer"),
+        traced: Traced::Committing,
         only: &[],
         flags: &["-fsync", "no"],
         rounds: OVER_A_SEGMENT,

@@ -43,6 +43,8 @@ pub enum Traced {
     All,
     /// A thread of this name, from when the server listens.
     Thread(&'static str),
+    /// Every thread that may commit, each by itself, from when the journal's clients have connected.
+    Committing,
 }
 
 /// Why none of this can be done here, if so.
@@ -98,25 +100,18 @@ impl Trace {
         command
     }
 
-    /// Traces the thread of this name.
-    pub fn attach(&mut self, server: Pid, thread: &str) {
-        let tasks = format!("/proc/{}/task", server.as_raw_nonzero());
-        let mut found = None;
-        eventually("the thread has its name", || {
-            let tasks = fs::read_dir(&tasks).expect("a running process");
-            let mut tasks = tasks.map(|task| task.expect("an entry").path());
-            found = tasks.find(|task| {
-                fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == thread)
-            });
-            found.is_some()
-        });
-        let id = found.expect("just found").file_name().expect("a number").to_owned();
-        let mut tracer = strace().args(&self.options).arg("-p").arg(id).spawn().expect("strace");
+    /// Traces the threads of these names, each by itself.
+    pub fn attach(&mut self, server: Pid, threads: &[&str]) {
+        let ids: Vec<String> = threads.iter().map(|thread| thread_id(server, thread)).collect();
+        let threads = ids.iter().flat_map(|id| ["-p", id]);
+        let mut tracer = strace().args(&self.options).args(threads).spawn().expect("strace");
         let mut stderr = BufReader::new(tracer.stderr.take().expect("a pipe"));
-        let mut said = String::new();
-        stderr.read_line(&mut said).expect("a pipe can be read");
+        for _ in &ids {
+            let mut said = String::new();
+            stderr.read_line(&mut said).expect("a pipe can be read");
+            assert!(said.contains("attached"), "strace: {said}");
+        }
         self.tracer = Some((tracer, stderr));
-        assert!(said.contains("attached"), "strace: {said}");
     }
 
     /// What was traced so far.
@@ -154,4 +149,19 @@ fn first_line(child: &mut Child) -> String {
     let stderr = child.stderr.as_mut().expect("a pipe");
     BufReader::new(stderr).read_line(&mut line).expect("a pipe can be read");
     line.trim().to_owned()
+}
+
+fn thread_id(server: Pid, thread: &str) -> String {
+    let tasks = format!("/proc/{}/task", server.as_raw_nonzero());
+    let mut found = None;
+    eventually("the thread has its name", || {
+        let tasks = fs::read_dir(&tasks).expect("a running process");
+        let mut tasks = tasks.map(|task| task.expect("an entry").path());
+        found = tasks.find(|task| {
+            fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == thread)
+        });
+        found.is_some()
+    });
+    let id = found.expect("just found").file_name().expect("a number").to_owned();
+    id.into_string().expect("a number")
 }

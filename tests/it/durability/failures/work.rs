@@ -51,21 +51,28 @@ impl Journal {
     }
 
     /// Writes in rounds, both clients at a time. After the first refusal all are, with one reason,
-    /// and reads show what was acknowledged. `half_way` is called in the middle.
-    pub fn write(&mut self, server: &Server, rounds: usize, half_way: &dyn Fn()) -> End {
-        self.try_write(server, rounds, half_way).unwrap_or(End::Gone)
+    /// and reads show what was acknowledged. `connected` is called when both are, `half_way` in the middle.
+    pub fn write(
+        &mut self,
+        server: &Server,
+        rounds: usize,
+        connected: &mut dyn FnMut(),
+        half_way: &dyn Fn(),
+    ) -> End {
+        let connect = |_| Client::try_connect(server);
+        let Ok(mut clients) = (0..CLIENTS).map(connect).collect::<std::io::Result<Vec<_>>>() else {
+            return End::Gone;
+        };
+        connected();
+        self.try_write(&mut clients, rounds, half_way).unwrap_or(End::Gone)
     }
 
     fn try_write(
         &mut self,
-        server: &Server,
+        clients: &mut [Client],
         rounds: usize,
         half_way: &dyn Fn(),
     ) -> std::io::Result<End> {
-        let mut clients = Vec::new();
-        for _ in 0..CLIENTS {
-            clients.push(Client::try_connect(server)?);
-        }
         let mut refusal: Option<String> = None;
         for round in 0..rounds {
             let refused_before = refusal.is_some();
