@@ -14,7 +14,7 @@ use super::view::{StoreView, View};
 use super::watches::{Seen, Watches};
 use crate::command::{Key, Mutation};
 use crate::entry::Entry;
-use crate::store::{HashKey, Store, bytes_of_entry};
+use crate::store::{Store, bytes_of_entry};
 
 /// What the commands of a transaction may make out of values that are there, all values that they make
 /// counted, also those that others take the place of: as much as a client may send for one. It bounds the
@@ -285,7 +285,7 @@ impl View for BatchView<'_> {
 
     fn count(&mut self) -> usize {
         let Batch { kept, running, .. } = &mut *self.batch;
-        let mut below = OfStore(self.store, self.store.hash_key());
+        let mut below = OfStore(self.store);
         let count = kept.count(&mut below, self.store.len());
         running.count(&mut OfBatch(below, kept), count)
     }
@@ -299,15 +299,14 @@ impl View for BatchView<'_> {
         if kept.is_empty() && running.is_empty() {
             return self.below().scan(cursor, count, look);
         }
-        let hash_key = store.hash_key();
-        let of_kept = kept.cursor_behind(&mut OfStore(store, hash_key), cursor, count);
-        let mut below = OfBatch(OfStore(store, hash_key), kept);
+        let of_kept = kept.cursor_behind(&mut OfStore(store), cursor, count);
+        let mut below = OfBatch(OfStore(store), kept);
         let of_running = running.cursor_behind(&mut below, cursor, count);
         let mut next = of_kept.into_iter().chain(of_running).min().unwrap_or(end);
         if !running.hides_all() && !kept.hides_all() {
             let of_store = StoreView { store, now }.scan(cursor, count, &mut |entry| {
                 let key = entry.key();
-                if (cursor..next).contains(&store.cursor_of(key, hash_key))
+                if (cursor..next).contains(&store.cursor_of(key))
                     && running.find(key) == Found::Unchanged
                     && kept.find(key) == Found::Unchanged
                 {
@@ -344,11 +343,11 @@ fn found<'a>(running: &'a mut Changes, kept: &'a mut Changes, key: &[u8]) -> Fou
 }
 
 /// What the kept changes are on top of.
-struct OfStore<'a>(&'a dyn Store, HashKey);
+struct OfStore<'a>(&'a dyn Store);
 
 impl Below for OfStore<'_> {
     fn cursor_of(&self, key: &[u8]) -> u64 {
-        self.0.cursor_of(key, self.1)
+        self.0.cursor_of(key)
     }
 
     fn holds(&mut self, key: &[u8]) -> bool {

@@ -316,12 +316,11 @@ impl Compaction {
         room: u64,
     ) -> anyhow::Result<(snapshot::Writer, u64)> {
         let Place { disk, names, reserve } = place;
-        let hash_key = shared.store.hash_key().number();
         let least = self.policy.least_bytes.max(shared.store.bytes() as u64);
         let mut walk = Walk {
             compaction: self,
             late_from: sealed.logged.saturating_add(least),
-            writer: snapshot::Writer::create(&**disk, names, &sealed.following, hash_key)?,
+            writer: snapshot::Writer::create(&**disk, names, &sealed.following)?,
             keys: 0,
             reserve,
             room,

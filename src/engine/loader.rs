@@ -24,7 +24,7 @@ use anyhow::Context;
 
 use crate::command::Change;
 use crate::record::{self, NotRecords};
-use crate::store::{HashKey, Store};
+use crate::store::Store;
 use crate::wal::recovery::{Damage, Replay, Replayed};
 
 /// Batches are handed on when they have this many bytes: enough for each shard to have many records, so
@@ -63,7 +63,6 @@ pub fn load<T>(
         let loaders = loaders.collect::<std::io::Result<_>>();
         let loaders = loaders.context("cannot start a loader thread")?;
         let mut feeder = Feeder {
-            store,
             loaders,
             chunk: Chunk::new(),
             sent: Vec::new(),
@@ -97,7 +96,6 @@ impl Chunk {
 ///
 /// - `chunk` is being filled; those in `sent` may still be in use.
 struct Feeder<'scope> {
-    store: &'scope dyn Store,
     loaders: Vec<Loader<'scope>>,
     chunk: Chunk,
     sent: Vec<Arc<Chunk>>,
@@ -120,7 +118,7 @@ struct Loader<'scope> {
 
 impl Replay for Feeder<'_> {
     fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()> {
-        let Replayed { payload, records, path, segment, offset, first_lsn, .. } = batch;
+        let Replayed { payload, records, path, offset, first_lsn, .. } = batch;
         if *self.path != *path {
             self.path = path.into();
         }
@@ -128,12 +126,6 @@ impl Replay for Feeder<'_> {
         self.chunk.payloads.extend_from_slice(payload);
         let payload_bytes = payload.len();
         let number = self.batches;
-        // Before anything is stored. Only a snapshot, which comes first, has one.
-        if number == 0
-            && let Some(hash_key) = segment.hash_key
-        {
-            self.store.set_hash_key(HashKey::from_number(hash_key));
-        }
         self.batches += 1;
         self.chunk.batches.push(Batch { number, payload_bytes, records, path, offset, first_lsn });
         match self.chunk.payloads.len() >= CHUNK_BYTES {
@@ -277,7 +269,6 @@ mod tests {
             previous_epoch: 0,
             previous_checksum: 0,
             file_bytes: 0,
-            hash_key: None,
         };
         load(store, |replay| {
             let mut first_lsn = 1;

@@ -5,20 +5,22 @@
 use parking_lot::RwLock;
 
 use super::Store;
-use super::hash::HashKey;
+use super::hash::KeyHasher;
 use super::table::{SCAN_END, Table, prefix};
 use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
 /// One map, one lock.
 pub struct HashMapStore {
+    hasher: KeyHasher,
     table: RwLock<Table>,
 }
 
 impl HashMapStore {
     /// An empty store with room for `capacity` keys.
     pub fn new(capacity: usize) -> HashMapStore {
-        HashMapStore { table: RwLock::new(Table::new(capacity, HashKey::random())) }
+        let hasher = KeyHasher::default();
+        HashMapStore { table: RwLock::new(Table::new(capacity, hasher.clone())), hasher }
     }
 }
 
@@ -41,14 +43,6 @@ impl Store for HashMapStore {
 
     fn load(&self, _shard: usize, changes: &[Change<'_>]) {
         self.table.write().load(changes);
-    }
-
-    fn hash_key(&self) -> HashKey {
-        self.table.read().hash_key()
-    }
-
-    fn set_hash_key(&self, hash_key: HashKey) {
-        self.table.write().set_hash_key(hash_key);
     }
 
     fn shards(&self) -> usize {
@@ -79,8 +73,8 @@ impl Store for HashMapStore {
         SCAN_END.into()
     }
 
-    fn cursor_of(&self, key: &[u8], hash_key: HashKey) -> u64 {
-        prefix(hash_key.hash(key)).into()
+    fn cursor_of(&self, key: &[u8]) -> u64 {
+        prefix(self.hasher.hash(key)).into()
     }
 
     fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {

@@ -8,7 +8,7 @@
 
 use hashbrown::HashTable;
 
-use super::hash::HashKey;
+use super::hash::KeyHasher;
 use super::pages::{Moved, PAGE_BYTES, Pages};
 use crate::entry::{Entry, New};
 
@@ -47,7 +47,7 @@ pub struct Around<'a> {
     /// The number of this one, for the pages that it takes.
     pub number: u32,
     /// How keys are hashed.
-    pub hash_key: &'a HashKey,
+    pub hasher: &'a KeyHasher,
 }
 
 /// Where an entry is: how many pages of the leaf, and how many bytes in the next, are before it; or,
@@ -122,7 +122,7 @@ impl Leaf {
             self.large.swap_remove(number);
             if let Some(moved) = self.large.get(number) {
                 let before = Place::of_large(self.large.len());
-                let hash = around.hash_key.hash(moved.key());
+                let hash = around.hasher.hash(moved.key());
                 let its_place = self.index.find_mut(hash, |&it| it == before);
                 *its_place.expect("every entry has a place") = place;
             }
@@ -149,7 +149,7 @@ impl Leaf {
                 Some(number) => &*large[number],
                 None => Entry::at_start_of(&small[place.0 as usize..]),
             };
-            let hash = around.hash_key.hash(entry.key());
+            let hash = around.hasher.hash(entry.key());
             let half = if goes(hash) { &mut going } else { &mut staying };
             half.push((hash, place));
         }
@@ -190,7 +190,7 @@ impl Leaf {
         };
         let Leaf { index, pages, large, .. } = self;
         index.insert_unique(hash, place, |&place| {
-            around.hash_key.hash(entry_at(around.pages, pages, large, place).key())
+            around.hasher.hash(entry_at(around.pages, pages, large, place).key())
         });
     }
 
@@ -208,7 +208,7 @@ impl Leaf {
         let Leaf { index, pages, large, .. } = self;
         if index.capacity() > 8 && index.len() < index.capacity() / 4 {
             index.shrink_to(index.len() * 2, |&place| {
-                around.hash_key.hash(entry_at(around.pages, pages, large, place).key())
+                around.hasher.hash(entry_at(around.pages, pages, large, place).key())
             });
         }
         if large.len() < large.capacity() / 4 {
@@ -322,18 +322,18 @@ mod tests {
     struct Alone {
         leaf: Leaf,
         pages: Pages,
-        hash_key: HashKey,
+        hasher: KeyHasher,
     }
 
     impl Alone {
         fn new() -> Alone {
             let (leaf, pages) = (Leaf::default(), Pages::default());
-            Alone { leaf, pages, hash_key: HashKey::random() }
+            Alone { leaf, pages, hasher: KeyHasher::default() }
         }
 
         fn change<T>(&mut self, change: impl FnOnce(&mut Leaf, &mut Around<'_>) -> T) -> T {
-            let Alone { leaf, pages, hash_key } = self;
-            let changed = change(leaf, &mut Around { pages, number: 0, hash_key });
+            let Alone { leaf, pages, hasher } = self;
+            let changed = change(leaf, &mut Around { pages, number: 0, hasher });
             while let Some(moved) = pages.close_hole() {
                 leaf.page_moved(&moved);
             }
@@ -341,13 +341,13 @@ mod tests {
         }
 
         fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
-            let hash = self.hash_key.hash(key);
+            let hash = self.hasher.hash(key);
             self.change(|leaf, around| leaf.insert(around, hash, New::Made(Entry::new(key, value))))
                 .is_some()
         }
 
         fn remove(&mut self, key: &[u8]) -> bool {
-            let hash = self.hash_key.hash(key);
+            let hash = self.hasher.hash(key);
             self.change(|leaf, around| leaf.remove(around, hash, key)).is_some()
         }
 
@@ -355,7 +355,7 @@ mod tests {
             let entries = leaf.iter(&self.pages).count();
             assert_eq!((leaf.len(), entries), (expected.len(), expected.len()));
             for (key, value) in expected {
-                let found = leaf.get(&self.pages, self.hash_key.hash(&key[..]), key);
+                let found = leaf.get(&self.pages, self.hasher.hash(&key[..]), key);
                 assert_eq!(found.map(Entry::value), Some(&value[..]), "{}", key.escape_ascii());
             }
         }
@@ -381,7 +381,7 @@ mod tests {
         }
         let upper = alone.change(|leaf, around| leaf.split_off(around, |hash| hash & 1 == 1, 1));
         let (odd, even) =
-            expected.into_iter().partition(|(key, _)| alone.hash_key.hash(&key[..]) & 1 == 1);
+            expected.into_iter().partition(|(key, _)| alone.hasher.hash(&key[..]) & 1 == 1);
         alone.check(&upper, &odd);
         alone.check(&alone.leaf, &even);
     }

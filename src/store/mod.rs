@@ -11,7 +11,6 @@ mod pages;
 mod sharded_map;
 mod table;
 
-pub use hash::HashKey;
 pub use hash_map::HashMapStore;
 pub use sharded_map::ShardedMapStore;
 
@@ -36,13 +35,6 @@ pub trait Store: Send + Sync {
     /// Makes the changes that a start finds in the log, in order, all of them in one shard.
     /// [`Change::Clear`] here means that no key of that shard is there.
     fn load(&self, shard: usize, changes: &[Change<'_>]);
-
-    /// What keys are hashed with, which decides in what order [`Store::scan`] comes to them.
-    fn hash_key(&self) -> HashKey;
-
-    /// Hashes keys as another store did, before there are any. What is loaded in the order of that one's
-    /// scan is loaded quickest.
-    fn set_hash_key(&self, hash_key: HashKey);
 
     /// How many threads can load without waiting for each other, if each keeps to some of the
     /// shards.
@@ -73,9 +65,8 @@ pub trait Store: Send + Sync {
     /// shard has an equal part of them, in order.
     fn cursors(&self) -> u64;
 
-    /// The cursor at which a scan comes to this key, whether or not it is there, in a store with this hash
-    /// key. It takes no lock.
-    fn cursor_of(&self, key: &[u8], hash_key: HashKey) -> u64;
+    /// The cursor at which a scan comes to this key, whether or not it is there. It takes no lock.
+    fn cursor_of(&self, key: &[u8]) -> u64;
 
     /// Whether there are no keys.
     fn is_empty(&self) -> bool {
@@ -159,12 +150,12 @@ mod tests {
             store.apply(&mut (0..5000).map(set).collect(), false);
             let (mut cursor, mut steps, mut seen) = (0, 0, std::collections::HashSet::new());
             loop {
-                let (before, hash_key) = (cursor, store.hash_key());
+                let before = cursor;
                 cursor = store.scan(cursor, 10, &mut |entry| {
-                    assert!(store.cursor_of(entry.key(), hash_key) >= before);
+                    assert!(store.cursor_of(entry.key()) >= before);
                     seen.insert(entry.key().to_vec());
                 });
-                let passed = |key: &Vec<u8>| cursor == 0 || store.cursor_of(key, hash_key) < cursor;
+                let passed = |key: &Vec<u8>| cursor == 0 || store.cursor_of(key) < cursor;
                 assert!(seen.iter().all(passed));
                 steps += 1;
                 assert!(cursor < 1 << 53);

@@ -10,13 +10,14 @@ use std::cell::Cell;
 use parking_lot::RwLock;
 
 use super::Store;
-use super::hash::HashKey;
+use super::hash::KeyHasher;
 use super::table::{SCAN_END, Table, prefix};
 use crate::command::{Change, Mutation};
 use crate::entry::Entry;
 
 /// Several maps, each with its lock.
 pub struct ShardedMapStore {
+    hasher: KeyHasher,
     shards: Box<[Shard]>,
 }
 
@@ -28,9 +29,9 @@ impl ShardedMapStore {
     /// An empty store of `shards` maps, with room for `capacity` keys in all.
     pub fn new(shards: usize, capacity: usize) -> ShardedMapStore {
         let share = capacity.div_ceil(shards);
-        let hash_key = HashKey::random();
-        let shard = |_| Shard(RwLock::new(Table::new(share, hash_key)));
-        ShardedMapStore { shards: (0..shards).map(shard).collect() }
+        let hasher = KeyHasher::default();
+        let shard = |_| Shard(RwLock::new(Table::new(share, hasher.clone())));
+        ShardedMapStore { shards: (0..shards).map(shard).collect(), hasher }
     }
 
     fn shard(&self, key: &[u8]) -> &RwLock<Table> {
@@ -90,14 +91,6 @@ impl Store for ShardedMapStore {
         self.shards[shard].0.write().load(changes);
     }
 
-    fn hash_key(&self) -> HashKey {
-        self.shards[0].0.read().hash_key()
-    }
-
-    fn set_hash_key(&self, hash_key: HashKey) {
-        self.shards.iter().for_each(|shard| shard.0.write().set_hash_key(hash_key));
-    }
-
     fn shards(&self) -> usize {
         self.shards.len()
     }
@@ -126,9 +119,9 @@ impl Store for ShardedMapStore {
         self.shards.len() as u64 * u64::from(SCAN_END)
     }
 
-    fn cursor_of(&self, key: &[u8], hash_key: HashKey) -> u64 {
+    fn cursor_of(&self, key: &[u8]) -> u64 {
         let span = u64::from(SCAN_END);
-        self.shard_of(key) as u64 * span + u64::from(prefix(hash_key.hash(key)))
+        self.shard_of(key) as u64 * span + u64::from(prefix(self.hasher.hash(key)))
     }
 
     /// A cursor is a shard's number and, below it, a prefix in its table.

@@ -9,7 +9,7 @@
 //!
 //! Entries hold their own key, so a key is stored once; a leaf packs them together.
 
-use super::hash::HashKey;
+use super::hash::KeyHasher;
 use super::leaf::{Around, Gone, LEAF_ENTRIES, Leaf, large_bytes};
 use super::pages::Pages;
 use crate::command::{Change, Mutation};
@@ -43,12 +43,12 @@ pub struct Table {
     len: usize,
     expiring: usize,
     large_bytes: usize,
-    hash_key: HashKey,
+    hasher: KeyHasher,
 }
 
 impl Table {
-    /// A table with leaves for `capacity` keys, hashed with this key.
-    pub fn new(capacity: usize, hash_key: HashKey) -> Table {
+    /// A table with leaves for `capacity` keys.
+    pub fn new(capacity: usize, hasher: KeyHasher) -> Table {
         // Half full, as leaves are after a split.
         let leaves = (capacity / (LEAF_ENTRIES / 2)).next_power_of_two();
         let depth = (leaves.ilog2() as u8).min(PREFIX_BITS);
@@ -61,19 +61,19 @@ impl Table {
             len: 0,
             expiring: 0,
             large_bytes: 0,
-            hash_key,
+            hasher,
         }
     }
 
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        let hash = self.hash_key.hash(key);
+        let hash = self.hasher.hash(key);
         self.leaf(prefix(hash)).1.get(&self.pages, hash, key)
     }
 
     /// Makes a change.
     pub fn apply(&mut self, mutation: Mutation) {
-        let hash = self.hash_key.hash(mutation.key());
+        let hash = self.hasher.hash(mutation.key());
         match mutation {
             Mutation::Set(entry) => self.insert(hash, New::Made(entry)),
             Mutation::Delete(key) => self.remove(hash, &key),
@@ -89,14 +89,11 @@ impl Table {
             self.clear();
         }
         let changes = &changes[clear.map_or(0, |place| place + 1)..];
-        let hash = |change: &Change<'_>| self.hash_key.hash(change.key());
+        let hash = |change: &Change<'_>| self.hasher.hash(change.key());
         let hashes: Vec<u64> = changes.iter().map(hash).collect();
-        // By no more bits than those that now choose a leaf: a snapshot's records are in this order, and
-        // a sort that finds nothing to do is quick.
-        let shift = PREFIX_BITS - self.depth;
-        let leaf = |hash| u64::from(prefix(hash) >> shift);
-        let by_leaf = |(place, hash): (usize, &u64)| leaf(*hash) << 32 | place as u64;
-        let mut order: Vec<u64> = hashes.iter().enumerate().map(by_leaf).collect();
+        let by_prefix =
+            |(place, hash): (usize, &u64)| u64::from(prefix(*hash)) << 32 | place as u64;
+        let mut order: Vec<u64> = hashes.iter().enumerate().map(by_prefix).collect();
         order.sort_unstable();
         for place in order.into_iter().map(|prefix_and_place| prefix_and_place as u32 as usize) {
             match changes[place] {
@@ -108,18 +105,7 @@ impl Table {
     }
 
     fn clear(&mut self) {
-        *self = Table::new(0, self.hash_key);
-    }
-
-    /// What keys are hashed with.
-    pub fn hash_key(&self) -> HashKey {
-        self.hash_key
-    }
-
-    /// Hashes with another key from now on. The table must be empty.
-    pub fn set_hash_key(&mut self, hash_key: HashKey) {
-        assert_eq!(self.len, 0, "no key stands in the place that another hash would give it");
-        self.hash_key = hash_key;
+        *self = Table::new(0, self.hasher.clone());
     }
 
     /// Number of keys, those that have expired and are not yet reclaimed among them.
@@ -216,8 +202,8 @@ impl Table {
     }
 
     fn leaf_mut(&mut self, index: usize) -> (&mut Leaf, Around<'_>) {
-        let Table { leaves, pages, hash_key, .. } = self;
-        (&mut leaves[index].1, Around { pages, number: index as u32, hash_key })
+        let Table { leaves, pages, hasher, .. } = self;
+        (&mut leaves[index].1, Around { pages, number: index as u32, hasher })
     }
 
     fn leaf(&self, prefix: u32) -> &(u8, Leaf) {
@@ -246,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_table_finds_every_key_while_it_grows_and_after_most_are_gone() {
-        let mut table = Table::new(0, HashKey::random());
+        let mut table = Table::new(0, KeyHasher::default());
         for key in 0..20_000_u32 {
             table.apply(set(key));
         }
@@ -264,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_scan_shows_every_key_that_is_there_all_the_time_while_the_table_grows() {
-        let mut table = Table::new(0, HashKey::random());
+        let mut table = Table::new(0, KeyHasher::default());
         (0..5000).for_each(|key| table.apply(set(key)));
         let mut seen = HashSet::new();
         let (mut at, mut new) = (0, 5000);
@@ -281,7 +267,7 @@ mod tests {
 
     #[test]
     fn keys_with_an_expiry_are_counted() {
-        let mut table = Table::new(0, HashKey::random());
+        let mut table = Table::new(0, KeyHasher::default());
         table.apply(Mutation::Set(Entry::expiring(b"a", b"", Some(1))));
         table.apply(Mutation::Set(Entry::expiring(b"b", b"", Some(1))));
         assert_eq!(table.expiring(), 2);

@@ -17,7 +17,7 @@
 //! | 64 | 8 | epoch of the segment before, 0 if none |
 //! | 72 | 4 | checksum of the last batch in the segment before, 0 if none |
 //! | 80 | 8 | length of the file |
-//! | 88 | 16 | of a snapshot: the secret of the writer's hash, or 0; see `store/hash.rs` |
+//! | 88 | 16 | zero; snapshots of earlier programs have a number here that nothing reads |
 //!
 //! A **frame** starts on a block boundary and is zero-padded to the next:
 //!
@@ -78,9 +78,6 @@ pub struct SegmentHeader {
     pub previous_checksum: u32,
     /// Length of the file when the segment was begun.
     pub file_bytes: u64,
-    /// Of a snapshot: what the store hashed its keys with. The log only keeps it. Segments have none, and
-    /// neither have the snapshots of earlier programs, which wrote zeros here.
-    pub hash_key: Option<u128>,
 }
 
 /// Why a block is no segment header.
@@ -107,7 +104,6 @@ impl SegmentHeader {
         block[64..72].copy_from_slice(&self.previous_epoch.to_le_bytes());
         block[72..76].copy_from_slice(&self.previous_checksum.to_le_bytes());
         block[80..88].copy_from_slice(&self.file_bytes.to_le_bytes());
-        block[88..104].copy_from_slice(&self.hash_key.unwrap_or(0).to_le_bytes());
         let checksum = crc32c::crc32c(&block[24..]);
         block[20..24].copy_from_slice(&checksum.to_le_bytes());
         block
@@ -138,9 +134,7 @@ impl SegmentHeader {
         if u32_at(block, 20) != crc32c::crc32c(&block[24..]) {
             return Err(NotAHeader::Damaged);
         }
-        let header = SegmentHeader::unchecked(block).ok_or(NotAHeader::Damaged)?;
-        let hash_key = header.hash_key.filter(|key| magic == SNAPSHOT_MAGIC && *key != 0);
-        Ok(SegmentHeader { hash_key, ..header })
+        SegmentHeader::unchecked(block).ok_or(NotAHeader::Damaged)
     }
 
     /// What a block says, which may be anything: for those who read past damage. `None` if it is too short.
@@ -154,7 +148,6 @@ impl SegmentHeader {
             previous_epoch: u64_at(block, 64),
             previous_checksum: u32_at(block, 72),
             file_bytes: u64_at(block, 80),
-            hash_key: Some(u128_at(block, 88)),
         })
     }
 }
@@ -327,16 +320,16 @@ mod tests {
             previous_epoch: 5,
             previous_checksum: 6,
             file_bytes: 7,
-            hash_key: Some(u128::MAX - 8),
         };
-        let without = SegmentHeader { hash_key: None, ..header };
-        for (magic, written, read) in [
-            (SNAPSHOT_MAGIC, header, header),
-            (SNAPSHOT_MAGIC, without, without),
-            (MAGIC, header, without),
-        ] {
-            assert_eq!(SegmentHeader::decode(magic, &written.encode(magic)), Ok(read));
+        for magic in [SNAPSHOT_MAGIC, MAGIC] {
+            assert_eq!(SegmentHeader::decode(magic, &header.encode(magic)), Ok(header));
         }
+        // A snapshot of an earlier program: 16 bytes hold a number, and mean nothing any more.
+        let mut earlier = header.encode(SNAPSHOT_MAGIC);
+        earlier[88..104].fill(7);
+        let checksum = crc32c::crc32c(&earlier[24..]);
+        earlier[20..24].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(SNAPSHOT_MAGIC, &earlier), Ok(header));
         let mut block = header.encode(MAGIC);
         block[100] ^= 1;
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Damaged));

@@ -87,7 +87,7 @@ impl Rewind {
 pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
     let epoch = random()?;
     Ok(match snapshot {
-        Some(following) => SegmentHeader { epoch, hash_key: None, ..*following },
+        Some(following) => SegmentHeader { epoch, ..*following },
         None => SegmentHeader {
             store_id: u128::from(random()?) << 64 | u128::from(random()?),
             sequence: 1,
@@ -96,7 +96,6 @@ pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
             previous_epoch: 0,
             previous_checksum: 0,
             file_bytes: 0,
-            hash_key: None,
         },
     })
 }

@@ -150,7 +150,6 @@ impl Wal {
             previous_epoch: old.epoch,
             previous_checksum: self.segment.last_checksum(),
             file_bytes: 0,
-            hash_key: None,
         };
         let next = Segment::begin(next, header)?;
         let archived = self.names.archived(old.sequence);

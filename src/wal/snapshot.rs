@@ -2,7 +2,7 @@
 //! segments before that one can go.
 //!
 //! It is a file of the same frames as a segment. Its header is that of the segment that follows it,
-//! under another magic number, with an epoch of its own and the secret of the store's hash: so it says
+//! under another magic number, with an epoch of its own: so it says
 //! which segment comes next and what that one must say of the segment before it. Its records are
 //! counted from 1; a closing mark ends it, and without that it is none.
 //!
@@ -62,17 +62,10 @@ pub struct Read {
 }
 
 impl Writer {
-    /// Begins a snapshot of everything before the segment that begins with `following`, in the order of
-    /// a hash with this key.
-    pub fn create(
-        disk: &dyn Disk,
-        names: &Names,
-        following: &SegmentHeader,
-        hash_key: u128,
-    ) -> io::Result<Writer> {
+    /// Begins a snapshot of everything before the segment that begins with `following`.
+    pub fn create(disk: &dyn Disk, names: &Names, following: &SegmentHeader) -> io::Result<Writer> {
         let file = disk.create(&names.snapshotting(), Access::Direct)?;
-        let (epoch, hash_key) = (super::random()?, Some(hash_key));
-        let header = SegmentHeader { epoch, file_bytes: 0, hash_key, ..*following };
+        let header = SegmentHeader { epoch: super::random()?, file_bytes: 0, ..*following };
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode(SNAPSHOT_MAGIC));
         file.write_at(block.padded(), 0)?;

@@ -228,25 +228,6 @@ fn what_is_there_after_a_compaction_is_what_was_there_before() {
 }
 
 #[test]
-fn a_start_stores_the_keys_of_a_snapshot_in_the_order_in_which_they_stand_there() {
-    let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
-    let engine = open_counted(&disk, Fsync::Never, metrics.clone()).expect("a fresh log");
-    let keys = || (0..3000).map(|number| set(&format!("key{number}"), ""));
-    send(&engine, keys().collect()).wait_for(3000);
-    compact(&engine, &metrics);
-    let before = walk(&engine);
-    assert!(before.len() > 4, "there are some leaves");
-
-    let found = disk.after_power_cut(&mut || true);
-    let found = open(&found, Fsync::Always).expect("restart");
-    assert_eq!(walk(&found), before);
-    // A table that was emptied keeps its hash: its snapshot says which one it is.
-    ask(&found, Command::Clear);
-    send(&found, keys().collect()).wait_for(3000);
-    assert_eq!(walk(&found), before);
-}
-
-#[test]
 fn a_start_without_a_snapshot_hashes_as_nobody_can_know() {
     let disk = DoubleDisk::default();
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
