@@ -74,8 +74,8 @@
 //! | `expirer` | [`engine`] | finds keys that have expired |
 //! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
-//! | `watch` | [`wal::watch`] | notes elsewhere how far the log is durable; looks after the lock file |
-//! | `syncer` | [`wal::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
+//! | `watch` | [`wal::guard::watch`] | notes elsewhere how far the log is durable; looks after the lock file |
+//! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
 //! | `messages` | [`messages`] | writes to stderr, so that nobody else waits for it |

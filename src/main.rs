@@ -17,7 +17,7 @@ use post_gres_rs::protocol;
 use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
 use post_gres_rs::tools;
-use post_gres_rs::wal::disk::SystemDisk;
+use post_gres_rs::wal::disk::{Disk, SystemDisk};
 
 fn main() -> ExitCode {
     let config = Config::from_args();
@@ -69,7 +69,8 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let engine_options = config.engine();
     let engine = match options {
         Some(options) => {
-            let disk = Arc::new(SystemDisk);
+            let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+            tools::import::run(&disk, &options)?;
             Engine::open(disk, options, &engine_options, store, metrics.clone())?
         }
         None => Engine::in_memory(store, metrics.clone(), &engine_options)?,

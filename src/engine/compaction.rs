@@ -20,7 +20,7 @@ use crate::store::Store;
 use crate::sync::{Condvar, Mutex};
 use crate::wal::disk::Disk;
 use crate::wal::frame::SegmentHeader;
-use crate::wal::room::Reserve;
+use crate::wal::guard::reserve::Reserve;
 use crate::wal::segment::Names;
 use crate::wal::{Refused, Wal, snapshot};
 

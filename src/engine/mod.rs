@@ -21,7 +21,6 @@ mod commit_path;
 mod committer;
 mod compaction;
 mod expirer;
-mod import;
 mod info;
 mod loader;
 mod queue;
@@ -202,8 +201,8 @@ impl Engine {
         Engine::start(store, None, options, metrics)
     }
 
-    /// Replays the log into the store, which is empty, and starts on both. A log of the seed's
-    /// program is imported first. Whoever calls holds the log's [`Lock`].
+    /// Replays the log into the store, which is empty, and starts on both. The caller holds the
+    /// log's [`Lock`].
     pub fn open(
         disk: Arc<dyn Disk>,
         log: wal::Options,
@@ -212,9 +211,6 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
         let log = wal::Options { sync: sync_policy(options.fsync), ..log };
-        if Wal::stands_foreign(&*disk, &log)? {
-            import::import(&disk, &log)?;
-        }
         let started = Instant::now();
         let path = log.path.clone();
         let shown = path.display();

@@ -23,17 +23,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::check::Report;
+use super::cut_back;
+use super::inspect::Segment;
 use super::progress::Progress;
 use super::{Outcome, Source, names, open};
 use crate::record;
 use crate::wal::block::{BLOCK_BYTES, BlockBuffer};
 use crate::wal::disk::{Access, Disk, DiskFile, ReadOnlyDisk, SystemDisk};
 use crate::wal::frame::{MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
+use crate::wal::guard::witness::{Known, Witness};
+use crate::wal::lock;
 use crate::wal::recovery::Replayed;
 use crate::wal::segment::Names;
-use crate::wal::survey::Segment;
-use crate::wal::witness::{Known, Witness};
-use crate::wal::{lock, rewind};
 
 /// What `backup --help` ends with.
 pub const HELP: &str = "\
@@ -169,7 +170,7 @@ impl Copying<'_> {
             return Ok(());
         };
         if file.is_snapshot || is_last {
-            file.buffer.extend_from_slice(rewind::closing_mark(&file.copied).as_bytes());
+            file.buffer.extend_from_slice(cut_back::closing_mark(&file.copied).as_bytes());
             file.end_block();
         }
         file.write()?;

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use super::inspect::{Segment, Survey, Tail};
 use super::json::Object;
 use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open, user};
@@ -17,7 +18,6 @@ use crate::entry::Parts;
 use crate::record;
 use crate::wal::disk::{Disk, ReadOnlyDisk};
 use crate::wal::segment::Names;
-use crate::wal::survey::{Segment, Survey, Tail};
 
 /// What `check --help` ends with.
 pub const HELP: &str = "\

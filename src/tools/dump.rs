@@ -2,7 +2,7 @@
 //!
 //! It changes nothing and takes no lock, so it may be used beside a running server; then it ends with what
 //! was written when it came there. On damage it prints all that comes before, says so, and fails; with
-//! `--skip-damage` it goes on with the next whole batch and names each gap, see [`crate::wal::salvage`]. So it
+//! `--skip-damage` it goes on with the next whole batch and names each gap, see [`super::salvage`]. So it
 //! does with a single file, such as one that a start or a repair has cut off a log.
 //! When a record was written is not shown: the log does not know.
 //!
@@ -16,14 +16,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
+use super::inspect::Tail;
 use super::json::Object;
+use super::salvage::{self, Piece, Take};
 use super::{Outcome, Source, file_name, names, open};
 use crate::command::{Change, Key};
 use crate::entry::Parts;
 use crate::wal::disk::ReadOnlyDisk;
 use crate::wal::recovery::Replayed;
-use crate::wal::salvage::{self, Piece, Take};
-use crate::wal::survey::Tail;
 use crate::{glob, quote, record};
 
 /// What `dump --help` ends with.

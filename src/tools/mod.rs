@@ -2,7 +2,7 @@
 //!
 //! None of them needs a server's help, and only `repair --yes` changes a log, under the server's lock.
 //! They print to stdout, and to stderr what went wrong. What is in the log they learn from
-//! [`crate::wal::survey`] alone.
+//! [`inspect`] alone.
 //!
 //! | tool | exit code 0 | 1 | 2 |
 //! |------|-------------|---|---|
@@ -13,18 +13,22 @@
 
 pub mod backup;
 pub mod check;
+pub mod cut_back;
 pub mod dump;
+pub mod import;
+pub mod inspect;
 pub mod json;
 mod progress;
 pub mod repair;
+pub mod salvage;
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::wal::segment::Names;
-use crate::wal::survey::{Log, Stands};
 use crate::wal::{self, disk::Disk, lock};
+use inspect::{Log, Stands};
 
 /// How a tool ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,15 +4,18 @@
 //! cuts within a batch (promise 7), and never throws bytes away: the tail of the segment that becomes the
 //! last goes to `<file>.<lsn>.cut`, whole segments behind it to `<file>.cut`. What it may lose it says
 //! before, by LSN. The cutting itself, and why a crash in the midst of it does no harm, is in
-//! [`crate::wal::rewind`].
+//! [`super::cut_back`].
 
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::check::Report;
+use super::cut_back::{Rewind, free_name};
+use super::inspect::{Log, Segment, Survey, Tail};
 use super::json::Object;
 use super::progress::Progress;
+use super::salvage::{self, Piece};
 use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
 use crate::record;
 use crate::wal::block::BLOCK_BYTES;
@@ -21,10 +24,7 @@ use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
 use crate::wal::lock::Lock;
 use crate::wal::reader::Reader;
 use crate::wal::recovery::{Damage, Replayed};
-use crate::wal::rewind::{Rewind, anew, free_name};
-use crate::wal::salvage::{self, Piece};
-use crate::wal::segment::{Names, lock_segment};
-use crate::wal::survey::{Log, Segment, Survey, Tail};
+use crate::wal::segment::{Names, anew, lock_segment};
 use crate::wal::torn::Torn;
 use anyhow::bail;
 

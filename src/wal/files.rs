@@ -184,7 +184,7 @@ fn finish_rotation(
 }
 
 /// The first block of a file, or less where that ends.
-pub(super) fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
+pub fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
     let file = disk.open(path, Access::Direct)?;
     let mut reader = Reader::new(&*file, 0)?;
     Ok(reader.bytes(0, BLOCK_BYTES)?.to_vec())

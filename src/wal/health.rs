@@ -44,7 +44,7 @@ impl Health {
     }
 
     /// Closes the log for good, and gives back the first failure.
-    pub(super) fn fail(&self, reason: &str) -> Failure {
+    pub(in crate::wal) fn fail(&self, reason: &str) -> Failure {
         let mut is_first = false;
         let first = self.failure.get_or_init(|| {
             is_first = true;
@@ -58,7 +58,7 @@ impl Health {
     }
 
     /// A segment is ready to follow.
-    pub(super) fn has_room(&self) {
+    pub(in crate::wal) fn has_room(&self) {
         let before = std::mem::take(&mut *self.room.lock());
         if before != Room::Enough {
             log::info!("there is room for the log again");
@@ -66,7 +66,7 @@ impl Health {
     }
 
     /// None can be made.
-    pub(super) fn is_short(&self, reason: &Arc<str>) {
+    pub(in crate::wal) fn is_short(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
         match *room {
             Room::Enough => {
@@ -80,7 +80,7 @@ impl Health {
     }
 
     /// A batch is refused.
-    pub(super) fn is_full(&self, reason: &Arc<str>) {
+    pub(in crate::wal) fn is_full(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
         if !matches!(*room, Room::Full(_)) {
             log::error!("writes are refused until there is room for them: {reason}");

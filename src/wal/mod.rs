@@ -3,36 +3,26 @@
 //! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
-//! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what takes the place of
-//! older ones; [`health`] says whether writes are taken; `rotation` goes on from one segment to the next, and
-//! [`preparer`] works ahead of it, as far as there is [`room`]; [`watch`] looks after what stands beside the
-//! log: the lock, and the [`witness`] of how far it is durable;
-//! [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] what is cut there; [`survey`] reads
-//! without changing anything, [`salvage`] past damage, and [`rewind`] takes a log back to an earlier
-//! batch, all for the tools;
-//! `foreign` lets a log take the place of another format's; [`disk`] and [`block`] are what they all stand on.
+//! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what replaces older
+//! ones; [`health`] says whether writes are taken; `rotation` goes on from one segment to the next, and
+//! [`preparer`] works ahead of it. [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] cuts
+//! what a crash left; [`disk`] and [`block`] are what they all stand on, [`lock`] keeps a second server
+//! out, and [`guard`] is what stands beside the log.
 
 pub mod block;
 pub mod disk;
 pub mod files;
-mod foreign;
 pub mod frame;
+pub mod guard;
 pub mod health;
 pub mod lock;
 pub mod preparer;
 pub mod reader;
 pub mod recovery;
-pub mod rewind;
-pub mod room;
 mod rotation;
-pub mod salvage;
 pub mod segment;
 pub mod snapshot;
-pub mod survey;
-pub mod syncer;
 pub mod torn;
-pub mod watch;
-pub mod witness;
 
 use std::fmt;
 use std::io;
@@ -44,15 +34,15 @@ use block::{BLOCK_BYTES, BlockBuffer};
 use disk::{Access, Disk};
 use files::{Chain, Files};
 use frame::{FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, checksum_of};
+use guard::reserve::{self, Reserve};
+use guard::syncer::{Syncer, WhenDone};
+use guard::watch::Watch;
+use guard::witness::Known;
 use health::{Health, Room};
 use lock::Lock;
 use preparer::{Preparer, Site};
 use recovery::Replay;
-use room::Reserve;
-use segment::{LARGE_PIECE, Names, Segment};
-use syncer::{Syncer, WhenDone};
-use watch::Watch;
-use witness::Known;
+use segment::{LARGE_PIECE, Names, Segment, anew};
 
 pub use health::Failure;
 
@@ -98,7 +88,7 @@ pub struct Options {
 
 impl Options {
     /// Whether the lock file says that a log was here.
-    fn has_served(&self) -> bool {
+    pub fn has_served(&self) -> bool {
         self.lock.as_ref().is_some_and(|lock| lock.has_served())
     }
 }
@@ -191,8 +181,7 @@ pub struct Wal {
 impl Wal {
     /// Opens the log at `options.path`, or begins one, and hands all its batches to `replay`.
     ///
-    /// Fails, with nothing changed, on any damage and on a file that is no log of ours (see
-    /// [`Wal::stands_foreign`]).
+    /// Fails, with nothing changed, on any damage and on a file that is no log of ours.
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
@@ -208,8 +197,8 @@ impl Wal {
         }
     }
 
-    /// A log whose first segment stands at `path`, with no segment prepared.
-    fn unlinked(
+    /// Begins a log whose only segment is at `path`, with no segment prepared.
+    pub fn create(
         disk: Arc<dyn Disk>,
         names: Names,
         options: Options,
@@ -218,7 +207,7 @@ impl Wal {
         let (reserve, len) = (Reserve::default(), options.first_segment_bytes);
         let pace = &mut |_, _| LARGE_PIECE;
         let file = reserve.prepare_segment(&*disk, &names, path, &options, len, pace)?;
-        let segment = Segment::begin(file, rewind::anew(None)?)?;
+        let segment = Segment::begin(file, anew(None)?)?;
         disk.sync_directory(names.directory())?;
         Ok(Wal::assemble(disk, names, options, segment, 1))
     }
@@ -229,7 +218,7 @@ impl Wal {
         options: Options,
     ) -> anyhow::Result<(Wal, Summary)> {
         let next = names.next();
-        let mut wal = Wal::unlinked(disk, names, options, &next)?;
+        let mut wal = Wal::create(disk, names, options, &next)?;
         wal.disk.rename(&wal.names.next(), wal.names.active())?;
         wal.disk.sync_directory(wal.names.directory())?;
         wal.start_preparer()?;
@@ -249,7 +238,7 @@ impl Wal {
         segment::lock_segment(&*file, names.active())?;
         let found = recovery::read(&disk, &names, chain, replay)?;
         // What was prepared and not used may be what fills the disk. It goes first.
-        room::remove(&*disk, &names, &names.next());
+        reserve::remove(&*disk, &names, &names.next());
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
@@ -585,13 +574,4 @@ impl Options {
             SyncPolicy::Later => Access::Buffered,
         }
     }
-}
-
-/// Store ids and epochs come from the kernel: nobody may guess an epoch, since it is what keeps
-/// a value from passing for a frame.
-fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    let count = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    assert_eq!(count, bytes.len(), "the kernel gives up to 256 random bytes whole");
-    Ok(u64::from_le_bytes(bytes))
 }

@@ -4,7 +4,7 @@
 //! prepared segment is kept at all times; so a full disk is noticed
 //! before a commit runs into it. Where none can be made, what was begun is given back at once, and it is
 //! tried again while the log says that it is short of room. The thread also cuts full segments to their
-//! content, and keeps the reserve ([`super::room`]). It never touches the segment that is being written.
+//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the segment that is being written.
 //!
 //! A commit's flush takes along what was written beside it, so the zeros come in small pieces with rests between
 //! them, as long as there is time. (Without rests, and in pieces of 256 KiB, one in a hundred SETs of 50 clients with
@@ -20,8 +20,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Options;
 use super::disk::{Access, Disk, DiskFile};
+use super::guard::reserve::Reserve;
 use super::health::Health;
-use super::room::Reserve;
 use super::segment::{LARGE_PIECE, Names, SMALL_PIECE};
 use crate::sync::spawn_vital;
 use crate::sync::thread::JoinHandle;

@@ -27,11 +27,11 @@ use super::files::Chain;
 use super::frame::{
     FIRST_FRAME, FrameHeader, Kind, MAGIC, NotAHeader, SEALED, SegmentHeader, checksum_of,
 };
+use super::guard::witness::{self, Known};
 use super::reader::{Found, Reader};
 use super::segment::Names;
 use super::snapshot;
 use super::torn::Torn;
-use super::witness::{self, Known};
 
 /// How long a replay is silent.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -112,7 +112,7 @@ impl Damage {
 
     /// Says where an error came from that a batch's taker gave, if it does not say so itself: who
     /// takes batches to other threads finds an earlier one wrong.
-    pub(super) fn in_batch(self, error: anyhow::Error) -> anyhow::Error {
+    pub fn in_batch(self, error: anyhow::Error) -> anyhow::Error {
         if error.is::<Damage>() { error } else { error.context(self) }
     }
 }
@@ -182,11 +182,11 @@ pub fn read(
 }
 
 /// Reads segments one after the other and holds each against the one before.
-pub(super) struct LogReader {
+pub struct LogReader {
     /// How far the log was durable, as is known from elsewhere.
     known: Option<Known>,
     /// How the log ends as far as it was read.
-    pub(super) recovered: Option<Recovered>,
+    pub recovered: Option<Recovered>,
     /// The segment that `recovered` tells the end of.
     path: PathBuf,
     progress: Progress,
@@ -194,13 +194,13 @@ pub(super) struct LogReader {
 
 impl LogReader {
     /// For files of this many bytes.
-    pub(super) fn new(bytes: u64, known: Option<Known>) -> LogReader {
+    pub fn new(bytes: u64, known: Option<Known>) -> LogReader {
         let progress = Progress::new(bytes);
         LogReader { known, recovered: None, path: PathBuf::new(), progress }
     }
 
     /// After it the log is as if all segments that it covers had been read.
-    pub(super) fn read_snapshot(
+    pub fn read_snapshot(
         &mut self,
         path: &Path,
         file: &dyn DiskFile,
@@ -236,7 +236,7 @@ impl LogReader {
     }
 
     /// Reads the segment that has to follow. After an error nothing more can be read.
-    pub(super) fn read_segment(
+    pub fn read_segment(
         &mut self,
         path: &Path,
         file: &dyn DiskFile,
@@ -377,7 +377,7 @@ impl LogReader {
 }
 
 /// Decides what the end of the last segment is; see the head of this file.
-pub(super) fn find_torn(
+pub fn find_torn(
     reader: &mut Reader<'_>,
     now: &Recovered,
     known: Option<Known>,

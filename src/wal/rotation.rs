@@ -9,8 +9,8 @@ use super::block::BLOCK_BYTES;
 use super::disk::DiskFile;
 use super::frame::{FIRST_FRAME, SegmentHeader};
 use super::preparer::Preparer;
-use super::segment::Segment;
-use super::{Options, Refused, Wal, random};
+use super::segment::{Segment, random};
+use super::{Options, Refused, Wal};
 
 const SEGMENT_GROWTH: u64 = 4;
 

@@ -340,6 +340,32 @@ impl Segment {
     }
 }
 
+/// The header of an empty segment: that which follows the snapshot, or the first one of a new log.
+pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
+    let epoch = random()?;
+    Ok(match snapshot {
+        Some(following) => SegmentHeader { epoch, ..*following },
+        None => SegmentHeader {
+            store_id: u128::from(random()?) << 64 | u128::from(random()?),
+            sequence: 1,
+            epoch,
+            first_lsn: 1,
+            previous_epoch: 0,
+            previous_checksum: 0,
+            file_bytes: 0,
+        },
+    })
+}
+
+/// Store ids and epochs come from the kernel: nobody may guess an epoch, since it is what keeps
+/// a value from passing for a frame.
+pub fn random() -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    let count = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
+    assert_eq!(count, bytes.len(), "the kernel gives up to 256 random bytes whole");
+    Ok(u64::from_le_bytes(bytes))
+}
+
 /// Takes the lock of a segment that is to be written. It ends when the file is closed.
 pub fn lock_segment(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
     if lock::insist(|| file.try_lock())? {

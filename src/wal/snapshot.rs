@@ -26,7 +26,7 @@ use super::frame::{
 };
 use super::reader::{Found, Reader};
 use super::recovery::{Damage, Replay, Replayed};
-use super::segment::Names;
+use super::segment::{Names, random};
 
 /// A frame is written when it has so many bytes: large enough to be quick, small enough that a
 /// commit's flush does not queue behind much of it.
@@ -65,7 +65,7 @@ impl Writer {
     /// Begins a snapshot of everything before the segment that begins with `following`.
     pub fn create(disk: &dyn Disk, names: &Names, following: &SegmentHeader) -> io::Result<Writer> {
         let file = disk.create(&names.snapshotting(), Access::Direct)?;
-        let header = SegmentHeader { epoch: super::random()?, file_bytes: 0, ..*following };
+        let header = SegmentHeader { epoch: random()?, file_bytes: 0, ..*following };
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode(SNAPSHOT_MAGIC));
         file.write_at(block.padded(), 0)?;

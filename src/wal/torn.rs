@@ -61,7 +61,7 @@ fn free_name(disk: &dyn Disk, names: &Names, lsn: u64) -> anyhow::Result<PathBuf
 }
 
 /// Copies a part of a file to one of its own, durably.
-pub(super) fn keep(
+pub fn keep(
     disk: &dyn Disk,
     names: &Names,
     file: &dyn DiskFile,

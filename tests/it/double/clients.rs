@@ -13,7 +13,8 @@ use post_gres_rs::engine::{
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::store;
-use post_gres_rs::wal;
+use post_gres_rs::tools;
+use post_gres_rs::wal::{self, disk::Disk};
 
 use super::DoubleDisk;
 
@@ -57,7 +58,9 @@ pub fn open_with(
     let compaction = Policy { factor: 1, least_bytes: u64::MAX };
     let engine =
         Options { fsync, compaction, max_value: 1 << 20, max_reply: 1 << 30, max_memory: None };
-    Engine::open(Arc::new(disk.clone()), log, &engine, store, metrics)
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    tools::import::run(&disk, &log)?;
+    Engine::open(disk, log, &engine, store, metrics)
 }
 
 /// Gathers replies.

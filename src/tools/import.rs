@@ -9,33 +9,105 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
-use super::push_record;
 use crate::command::Mutation;
 use crate::entry::Entry;
-use crate::wal::{Options, Wal, disk::Disk};
+use crate::record;
+use crate::wal::disk::{Access, Disk};
+use crate::wal::files::{self, Files};
+use crate::wal::reader::Reader;
+use crate::wal::segment::Names;
+use crate::wal::{Options, Refused, Wal};
 
 /// Records that go into one batch.
 const BATCH_RECORDS: usize = 10_000;
 
-/// Puts a log with the same records in place of the seed's log at `options.path`.
-pub fn import(disk: &Arc<dyn Disk>, options: &Options) -> anyhow::Result<()> {
+/// The largest file that is read whole, to be imported: the seed's program was for learning, and 1 GiB is
+/// some thirty million of its records.
+const LARGEST_BYTES: u64 = 1 << 30;
+
+/// Puts a log with the same records in place of the seed's log at `options.path`, if there is one. The
+/// caller holds the lock of the log.
+pub fn run(disk: &Arc<dyn Disk>, options: &Options) -> anyhow::Result<()> {
+    let names = Names::new(&options.path);
+    if !matches!(files::find(&**disk, &names, options.has_served())?, Files::Foreign) {
+        return Ok(());
+    }
     let path = &options.path;
-    let text = Wal::read_foreign(&**disk, options)?;
+    let text = read(&**disk, &names)?;
     let mutations = parse(path, &text)?;
-    Wal::replace_foreign(disk.clone(), options.clone(), &mut |wal| {
-        for batch in mutations.chunks(BATCH_RECORDS) {
-            batch.iter().for_each(|mutation| push_record(wal, mutation));
-            wal.commit(true)?;
-        }
-        Ok(())
-    })?;
+    replace(disk, options, &names, &mutations)?;
     log::info!(
         "{}: imported {} records of the seed's format; the file is kept as {0}.imported",
         path.display(),
         mutations.len()
     );
+    Ok(())
+}
+
+/// The bytes of the file at the log's path.
+fn read(disk: &dyn Disk, names: &Names) -> anyhow::Result<Vec<u8>> {
+    let kept = names.imported();
+    let found = disk.list(names.directory())?;
+    ensure!(
+        !found.iter().any(|path| path.file_name() == kept.file_name()),
+        "{}: is in the way; it was kept by an earlier import. Nothing was changed. Move it away",
+        kept.display()
+    );
+    let file = disk.open(names.active(), Access::Direct)?;
+    file.sync()?;
+    let mut reader = Reader::new(&*file, 0)?;
+    let len = reader.file_bytes();
+    ensure!(
+        len <= LARGEST_BYTES,
+        "{}: {len} bytes are too many to import; the limit is {LARGEST_BYTES}",
+        names.active().display()
+    );
+    Ok(reader.bytes(0, len as usize)?.to_vec())
+}
+
+/// A crash at any moment leaves either the seed's file, untouched, or the whole new log (promise 4).
+fn replace(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    names: &Names,
+    mutations: &[Mutation],
+) -> anyhow::Result<()> {
+    let making = names.importing();
+    if let Err(error) = fill(disk, options, names, mutations) {
+        // A refused start must not leave half a log. What the disk has to say was said.
+        drop(disk.remove(&making));
+        return Err(error);
+    }
+    // Only a whole log may have the name under which a start would go on with it.
+    let steps = [
+        (making, names.next()),
+        (names.active().to_owned(), names.imported()),
+        (names.next(), names.active().to_owned()),
+    ];
+    for (from, to) in steps {
+        disk.rename(&from, &to)?;
+        disk.sync_directory(names.directory())?;
+    }
+    Ok(())
+}
+
+/// Writes the whole log under another name, durably.
+fn fill(
+    disk: &Arc<dyn Disk>,
+    options: &Options,
+    names: &Names,
+    mutations: &[Mutation],
+) -> anyhow::Result<()> {
+    let mut wal = Wal::create(disk.clone(), names.clone(), options.clone(), &names.importing())?;
+    for batch in mutations.chunks(BATCH_RECORDS) {
+        for mutation in batch {
+            wal.push(|frame| record::encode(mutation, |piece| frame.extend_from_slice(piece)));
+        }
+        wal.commit(true)?;
+    }
+    wal.sync().map_err(Refused::Closed)?;
     Ok(())
 }
 
@@ -75,8 +147,8 @@ fn parse(path: &Path, text: &[u8]) -> anyhow::Result<Vec<Mutation>> {
 /// Whether the first line can be one of the seed's: else none of the file is.
 fn begins_as_one(line: &[u8]) -> anyhow::Result<()> {
     let (op, fields) = line.split_at_checked(4).context("it is too short")?;
-    anyhow::ensure!(matches!(op, b"3SET" | b"3DEL"), "it begins with neither 3SET nor 3DEL");
-    anyhow::ensure!(prefixed_words(fields).next().is_some(), "no length fits it");
+    ensure!(matches!(op, b"3SET" | b"3DEL"), "it begins with neither 3SET nor 3DEL");
+    ensure!(prefixed_words(fields).next().is_some(), "no length fits it");
     Ok(())
 }
 

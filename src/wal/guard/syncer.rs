@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::disk::DiskFile;
 use crate::sync::spawn_vital;
 use crate::sync::thread::JoinHandle;
+use crate::wal::disk::DiskFile;
 
 /// Called when a sync has ended.
 pub type WhenDone = Box<dyn FnOnce() + Send>;

@@ -1,8 +1,8 @@
 //! Reads the files of a log in order and changes nothing: the way in for the tools, which look at logs
 //! that a server may be writing, or that no server would start on.
 //!
-//! It takes no lock, syncs nothing and renames nothing; with a [`super::disk::ReadOnlyDisk`] it could
-//! not. What is a frame, and what damage, is decided as at a start, by [`super::recovery`].
+//! It takes no lock, syncs nothing and renames nothing; with a [`crate::wal::disk::ReadOnlyDisk`] it could
+//! not. What is a frame, and what damage, is decided as at a start, by [`crate::wal::recovery`].
 //!
 //! **Beside a running server.** All files are opened first. The list of names is taken before and after;
 //! if it differs, a segment was changed in between, and all is done again. From then on the open files
@@ -24,17 +24,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit};
 
-use super::block::BLOCK_BYTES;
-use super::disk::{Access, Disk, DiskFile};
-use super::files::{self, Last, Layout};
-use super::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
-use super::lock;
-use super::reader::{Found, Reader};
-use super::recovery::{self, Damage, LogReader, Recovered, Replayed};
-use super::segment::Names;
-use super::snapshot;
-use super::torn::Torn;
-use super::witness::{self, Known};
+use crate::wal::block::BLOCK_BYTES;
+use crate::wal::disk::{Access, Disk, DiskFile};
+use crate::wal::files::{self, Last, Layout};
+use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
+use crate::wal::guard::witness::{self, Known};
+use crate::wal::lock;
+use crate::wal::reader::{Found, Reader};
+use crate::wal::recovery::{self, Damage, LogReader, Recovered, Replayed};
+use crate::wal::segment::Names;
+use crate::wal::snapshot;
+use crate::wal::torn::Torn;
 
 /// How often to begin again where segments change while they are opened: a change takes longer than
 /// opening does, so that even twice in a row is rare.

@@ -14,10 +14,10 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use super::block::BLOCK_BYTES;
-use super::disk::{Access, Disk, DiskFile};
-use super::segment::{LARGE_PIECE, Names, Segment};
-use super::{LARGEST_SEGMENT_BYTES, Options};
+use crate::wal::block::BLOCK_BYTES;
+use crate::wal::disk::{Access, Disk, DiskFile};
+use crate::wal::segment::{LARGE_PIECE, Names, Segment};
+use crate::wal::{LARGEST_SEGMENT_BYTES, Options};
 
 /// A segment takes at most this part of what is free: so several follow each other, and what is free is
 /// looked at between them, before it is used up.
@@ -41,7 +41,7 @@ pub struct Reserve {
 impl Reserve {
     /// For a log that is kept so. The file is as long as the first segment: enough for the least one, and
     /// a snapshot of little data.
-    pub(super) fn new(options: &Options) -> Reserve {
+    pub(in crate::wal) fn new(options: &Options) -> Reserve {
         Reserve { bytes: options.first_segment_bytes, ..Reserve::default() }
     }
 
@@ -67,13 +67,13 @@ impl Reserve {
     }
 
     /// Uses the file that an earlier server has left.
-    pub(super) fn adopt(&self, disk: &dyn Disk, names: &Names) {
+    pub(in crate::wal) fn adopt(&self, disk: &dyn Disk, names: &Names) {
         let len = disk.open(&names.reserve(), Access::Buffered).and_then(|file| file.len());
         self.stands.store(len.is_ok_and(|len| len == self.bytes), Ordering::Relaxed);
     }
 
     /// Makes the file if there is none, and plenty of room.
-    pub(super) fn make(&self, disk: &dyn Disk, names: &Names, options: &Options) {
+    pub(in crate::wal) fn make(&self, disk: &dyn Disk, names: &Names, options: &Options) {
         let bytes = self.bytes;
         let has_plenty =
             || self.spendable(disk, names).is_ok_and(|(free, _)| free / PLENTY >= bytes);
@@ -93,14 +93,18 @@ impl Reserve {
     }
 
     /// Bytes that may be used, and those that are left for a snapshot.
-    pub(super) fn spendable(&self, disk: &dyn Disk, names: &Names) -> io::Result<(u64, u64)> {
+    pub(in crate::wal) fn spendable(
+        &self,
+        disk: &dyn Disk,
+        names: &Names,
+    ) -> io::Result<(u64, u64)> {
         let kept = self.snapshot_bytes.load(Ordering::Relaxed);
         Ok((disk.free_bytes(names.directory())?.saturating_sub(kept), kept))
     }
 
     /// Creates a segment of `wanted` bytes at `path`, or of fewer if there is no room for so many, written
     /// as `pace` says. Where that fails nothing is left of it, and the error says why.
-    pub(super) fn prepare_segment(
+    pub(in crate::wal) fn prepare_segment(
         &self,
         disk: &dyn Disk,
         names: &Names,
@@ -138,7 +142,7 @@ impl Reserve {
 
 impl Reserve {
     /// Creates the least segment, also of what is left for a snapshot: so a client can go on removing.
-    pub(super) fn prepare_last(
+    pub(in crate::wal) fn prepare_last(
         &self,
         disk: &dyn Disk,
         names: &Names,
@@ -162,7 +166,7 @@ impl Options {
     }
 
     /// The end of a segment that only batches that remove something may use, unless another is ready.
-    pub(super) fn tail_bytes(&self, segment_bytes: u64) -> u64 {
+    pub(in crate::wal) fn tail_bytes(&self, segment_bytes: u64) -> u64 {
         self.least_segment_bytes().min(segment_bytes / LEAST_PART)
     }
 }
@@ -181,7 +185,7 @@ fn segment_bytes(wanted: u64, least: u64, free: u64) -> Option<u64> {
 
 /// Gives back what a file takes up, also if that was never finished. The directory is synced because a
 /// file system with a journal has the space only then.
-pub(super) fn remove(disk: &dyn Disk, names: &Names, path: &Path) -> bool {
+pub(in crate::wal) fn remove(disk: &dyn Disk, names: &Names, path: &Path) -> bool {
     let removed = disk.remove(path).and_then(|()| disk.sync_directory(names.directory()));
     match removed {
         Ok(()) => true,

@@ -1,7 +1,7 @@
 //! Reads what can be read of a log that is damaged, or of a file that was cut off one, and names each gap.
 //!
 //! It is for people who have lost something, and decides nothing: no start and no repair believes it. Every
-//! batch that it hands on has the checksums of its segment (see [`super::frame`]), so nothing is made up; but
+//! batch that it hands on has the checksums of its segment (see [`crate::wal::frame`]), so nothing is made up; but
 //! what came before it may be missing. After a place that is no frame it looks, block by block, for the next
 //! frame of the same epoch.
 //!
@@ -14,13 +14,13 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use super::block::BLOCK_BYTES;
-use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, Kind, MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
-use super::reader::{Found, Reader};
-use super::recovery::Replayed;
-use super::segment::Names;
-use super::witness;
+use crate::wal::block::BLOCK_BYTES;
+use crate::wal::disk::{Access, Disk, DiskFile};
+use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
+use crate::wal::guard::witness;
+use crate::wal::reader::{Found, Reader};
+use crate::wal::recovery::Replayed;
+use crate::wal::segment::Names;
 
 /// What is read, in order.
 pub enum Piece<'a> {

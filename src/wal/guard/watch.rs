@@ -3,7 +3,7 @@
 //! Once a second, and when the log falls idle, it
 //!
 //! - notes how far the log is durable, in a second place (see [`super::witness`]), with a sync of its own;
-//! - looks whether the lock file is still the one that is locked (see [`super::lock`]).
+//! - looks whether the lock file is still the one that is locked (see [`crate::wal::lock`]).
 //!
 //! It never touches a segment, and no commit waits for it: the log only leaves a number where this thread
 //! finds it. A lock file that was deleted or replaced is locked again, for no second server gets the log
@@ -19,13 +19,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::disk::Disk;
-use super::health::Health;
-use super::lock::{Held, Lock};
-use super::segment::Names;
 use super::witness::{Known, Witness};
 use crate::sync::spawn_vital;
 use crate::sync::thread::JoinHandle;
+use crate::wal::disk::Disk;
+use crate::wal::health::Health;
+use crate::wal::lock::{Held, Lock};
+use crate::wal::segment::Names;
 
 /// How often it looks: that many batches may be lost to zeros at the end of a log without being missed, and
 /// a sync each second is nothing beside those of the commits.

@@ -21,10 +21,10 @@
 
 use std::io::{self, ErrorKind};
 
-use super::block::{BLOCK_BYTES, BlockBuffer};
-use super::disk::{Access, Disk, DiskFile};
-use super::reader::Reader;
-use super::segment::Names;
+use crate::wal::block::{BLOCK_BYTES, BlockBuffer};
+use crate::wal::disk::{Access, Disk, DiskFile};
+use crate::wal::reader::Reader;
+use crate::wal::segment::Names;
 
 const MAGIC: &[u8; 16] = b"post-gres-rs lsn";
 const VERSION: u32 = 1;

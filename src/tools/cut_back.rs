@@ -6,7 +6,7 @@
 //! The order is such that a crash at any line leaves the log as it was, or one that no server starts on
 //! and that can be taken back again (promise 4):
 //!
-//! 1. What is known elsewhere of how far the log was durable is forgotten (see [`super::witness`]), and the
+//! 1. What is known elsewhere of how far the log was durable is forgotten (see [`crate::wal::guard::witness`]), and the
 //!    tail of the segment that becomes the last is copied, durably. The log is as it was.
 //! 2. The file at the log's own path is moved away, durably, if it goes. From here to the end every start
 //!    is refused: older segments are there, and the last one is missing.
@@ -16,18 +16,16 @@
 //!
 //! Where no segment can be kept, an empty one takes their place, made before the first step.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::block::BlockBuffer;
-use super::disk::{Access, Disk};
-use super::files::{self, Last};
-use super::frame::{FrameHeader, Kind, MAGIC, SegmentHeader};
-use super::random;
-use super::segment::Names;
-use super::survey::Segment;
-use super::torn::{self, Torn};
-use super::witness::{self, Known, Witness};
+use super::inspect::Segment;
+use crate::wal::block::BlockBuffer;
+use crate::wal::disk::{Access, Disk};
+use crate::wal::files::{self, Last};
+use crate::wal::frame::{FrameHeader, Kind, MAGIC, SegmentHeader};
+use crate::wal::guard::witness::{self, Known, Witness};
+use crate::wal::segment::Names;
+use crate::wal::torn::{self, Torn};
 
 /// What is to be kept of a log, and where the rest goes.
 #[derive(Clone, Debug)]
@@ -81,23 +79,6 @@ impl Rewind {
         Witness::open(disk, names, known)?;
         Ok(())
     }
-}
-
-/// The header of an empty segment: that which follows the snapshot, or the first one of a new log.
-pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
-    let epoch = random()?;
-    Ok(match snapshot {
-        Some(following) => SegmentHeader { epoch, ..*following },
-        None => SegmentHeader {
-            store_id: u128::from(random()?) << 64 | u128::from(random()?),
-            sequence: 1,
-            epoch,
-            first_lsn: 1,
-            previous_epoch: 0,
-            previous_checksum: 0,
-            file_bytes: 0,
-        },
-    })
 }
 
 fn begin(disk: &dyn Disk, segment: &Segment) -> anyhow::Result<()> {
