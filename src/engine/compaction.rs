@@ -21,7 +21,7 @@ use crate::sync::{Condvar, Mutex};
 use crate::wal::disk::Disk;
 use crate::wal::frame::SegmentHeader;
 use crate::wal::guard::reserve::Reserve;
-use crate::wal::segment::Names;
+use crate::wal::names::Names;
 use crate::wal::{Refused, Wal, snapshot};
 
 /// How often it looks whether the log has become too long.

@@ -25,7 +25,8 @@ use anyhow::Context;
 use crate::command::Change;
 use crate::record::{self, NotRecords};
 use crate::store::Store;
-use crate::wal::recovery::{Damage, Replay, Replayed};
+use crate::wal::damage::Damage;
+use crate::wal::reader::{Replay, Replayed};
 
 /// Batches are handed on when they have this many bytes: enough for each shard to have many records, so
 /// that what it needs of the table stays in the processor's cache while they are stored; and few enough
@@ -118,7 +119,9 @@ struct Loader<'scope> {
 
 impl Replay for Feeder<'_> {
     fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()> {
-        let Replayed { payload, records, path, offset, first_lsn, .. } = batch;
+        let (payload, records, first_lsn) =
+            (batch.frame.payload(), batch.records(), batch.first_lsn());
+        let Replayed { path, offset, .. } = batch;
         if *self.path != *path {
             self.path = path.into();
         }
@@ -257,7 +260,8 @@ mod tests {
     use super::*;
     use crate::command::Mutation;
     use crate::entry::Entry;
-    use crate::wal::frame::{FrameHeader, Kind, SegmentHeader};
+    use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader};
+    use crate::wal::reader::Frame;
 
     /// Loads batches of encoded records, as if they had been read from a log.
     fn load_all(store: &dyn Store, batches: &[(u32, Vec<u8>)]) -> anyhow::Result<()> {
@@ -273,7 +277,7 @@ mod tests {
         load(store, |replay| {
             let mut first_lsn = 1;
             for (records, payload) in batches {
-                let frame = FrameHeader {
+                let header = FrameHeader {
                     kind: Kind::Batch,
                     records: *records,
                     payload_bytes: payload.len() as u64,
@@ -282,16 +286,15 @@ mod tests {
                     previous_checksum: 0,
                     payload_checksum: 0,
                     file_bytes: 0,
+                    checksum: 0,
                 };
+                let bytes = [&[0; FRAME_HEADER_BYTES], &payload[..]].concat();
                 replay.batch(Replayed {
                     is_snapshot: false,
-                    first_lsn,
-                    records: *records,
-                    payload,
                     path: Path::new("a log"),
                     segment: &segment,
                     offset: first_lsn * 100,
-                    frame,
+                    frame: Frame { header, bytes: &bytes },
                 })?;
                 first_lsn += u64::from(*records);
             }

@@ -47,8 +47,8 @@ use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, spawn_vital};
 use crate::wal::disk::Disk;
 use crate::wal::lock::Lock;
-use crate::wal::recovery::Replay;
-use crate::wal::segment::Names;
+use crate::wal::names::Names;
+use crate::wal::reader::Replay;
 use crate::wal::{self, Failure, SyncPolicy, Wal};
 
 use committer::Committer;

@@ -23,18 +23,18 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::check::Report;
-use super::cut_back;
 use super::inspect::Segment;
 use super::progress::Progress;
 use super::{Outcome, Source, names, open};
 use crate::record;
 use crate::wal::block::{BLOCK_BYTES, BlockBuffer};
+use crate::wal::chain::{Tail, closing_mark};
 use crate::wal::disk::{Access, Disk, DiskFile, ReadOnlyDisk, SystemDisk};
 use crate::wal::frame::{MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
 use crate::wal::guard::witness::{Known, Witness};
 use crate::wal::lock;
-use crate::wal::recovery::Replayed;
-use crate::wal::segment::Names;
+use crate::wal::names::Names;
+use crate::wal::reader::Replayed;
 
 /// What `backup --help` ends with.
 pub const HELP: &str = "\
@@ -76,7 +76,7 @@ pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut failed = None;
     let survey = log.walk(&ReadOnlyDisk, &mut |batch| {
         progress.add(batch);
-        record::decode_batch(batch.payload, batch.records, drop)?;
+        record::decode_batch(batch.frame.payload(), batch.records(), drop)?;
         failed = copying.add(batch).err();
         Ok(if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
@@ -128,8 +128,8 @@ struct Copying<'a> {
 
 /// One file of it. What was added and not yet written is in `buffer`, whole blocks.
 struct FileCopy {
-    /// What has been copied.
-    copied: Segment,
+    /// Where the copy ends.
+    tail: Tail,
     is_snapshot: bool,
     path: PathBuf,
     file: Box<dyn DiskFile>,
@@ -140,10 +140,10 @@ struct FileCopy {
 impl Copying<'_> {
     fn add(&mut self, batch: &Replayed<'_>) -> anyhow::Result<()> {
         let file = self.enter(batch.segment, batch.is_snapshot)?;
-        file.buffer.extend_from_slice(&batch.frame.encode(batch.segment.epoch));
-        file.buffer.extend_from_slice(batch.payload);
+        file.buffer.extend_from_slice(batch.frame.bytes);
         file.end_block();
-        file.copied.follow(batch);
+        file.tail.follow(&batch.frame.header);
+        assert_eq!(file.written + file.buffer.len() as u64, file.tail.end, "the copy is the chain");
         if file.buffer.len() >= WRITE_BYTES {
             file.write()?;
         }
@@ -156,7 +156,7 @@ impl Copying<'_> {
         header: &SegmentHeader,
         is_snapshot: bool,
     ) -> anyhow::Result<&mut FileCopy> {
-        if self.file.as_ref().is_none_or(|file| file.copied.header.epoch != header.epoch) {
+        if self.file.as_ref().is_none_or(|file| file.tail.header.epoch != header.epoch) {
             self.end_file(false)?;
             self.file = Some(FileCopy::begin(self.disk, &self.names, header, is_snapshot)?);
         }
@@ -170,20 +170,19 @@ impl Copying<'_> {
             return Ok(());
         };
         if file.is_snapshot || is_last {
-            file.buffer.extend_from_slice(cut_back::closing_mark(&file.copied).as_bytes());
+            file.buffer.extend_from_slice(closing_mark(&file.tail).1.as_bytes());
             file.end_block();
         }
         file.write()?;
         file.file.sync()?;
-        let header = &file.copied.header;
+        let header = &file.tail.header;
         let name = match (file.is_snapshot, is_last) {
             (true, _) => self.names.snapshot(header.first_lsn - 1),
             (false, true) => self.names.active().to_owned(),
             (false, false) => self.names.archived(header.sequence),
         };
         if is_last {
-            let Segment { header, next_lsn, .. } = &file.copied;
-            let known = Known { store_id: header.store_id, lsn: next_lsn - 1 };
+            let known = Known { store_id: header.store_id, lsn: file.tail.next_lsn - 1 };
             Witness::open(self.disk, &self.names, known)?;
         }
         self.disk.rename(&file.path, &name)?;
@@ -193,7 +192,7 @@ impl Copying<'_> {
 
     /// Ends the copy as an ordered stop would.
     fn finish(mut self, last: &Segment) -> anyhow::Result<()> {
-        self.enter(&last.header, false)?;
+        self.enter(&last.tail.header, false)?;
         self.end_file(true)
     }
 }
@@ -207,13 +206,13 @@ impl FileCopy {
     ) -> anyhow::Result<FileCopy> {
         let path = names.copying();
         let file = disk.create(&path, Access::Buffered)?;
-        let (magic, copied) = match is_snapshot {
-            true => (SNAPSHOT_MAGIC, Segment::begin_snapshot(&path, header)),
-            false => (MAGIC, Segment::begin(&path, header)),
+        let (magic, tail) = match is_snapshot {
+            true => (SNAPSHOT_MAGIC, Tail::of_snapshot(*header)),
+            false => (MAGIC, Tail::of_segment(*header)),
         };
         let mut buffer = BlockBuffer::default();
         buffer.extend_from_slice(&header.encode(magic));
-        Ok(FileCopy { copied, is_snapshot, path, file, written: 0, buffer })
+        Ok(FileCopy { tail, is_snapshot, path, file, written: 0, buffer })
     }
 
     /// Fills the block that is begun with zeros.

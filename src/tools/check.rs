@@ -9,15 +9,16 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 
-use super::inspect::{Segment, Survey, Tail};
+use super::inspect::{Ending, Segment, Survey};
 use super::json::Object;
 use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open, user};
 use crate::command::{Change, Key};
 use crate::entry::Parts;
 use crate::record;
+use crate::wal::chain::Tail;
 use crate::wal::disk::{Disk, ReadOnlyDisk};
-use crate::wal::segment::Names;
+use crate::wal::names::Names;
 
 /// What `check --help` ends with.
 pub const HELP: &str = "\
@@ -40,8 +41,8 @@ pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut report = Report::of(&ReadOnlyDisk, &names)?;
     // One that came or went meanwhile may have been writing what was read last.
     report.user = user(&names)?.or(before);
-    if report.user.is_some() && matches!(report.survey.tail, Ok(Tail::Torn(_))) {
-        report.survey.tail = Ok(Tail::Running);
+    if report.user.is_some() && matches!(report.survey.tail, Ok(Ending::Torn(_))) {
+        report.survey.tail = Ok(Ending::Running);
     }
     match check.source.json {
         true => writeln!(out, "{}", report.json())?,
@@ -94,7 +95,7 @@ impl Report {
     pub fn of(disk: &dyn Disk, names: &Names) -> anyhow::Result<Report> {
         let mut contents = Contents::default();
         let Some(log) = open(disk, names)? else {
-            let survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Tail::Empty) };
+            let survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Empty) };
             return Ok(Report {
                 names: names.clone(),
                 survey,
@@ -106,7 +107,9 @@ impl Report {
         let mut progress = Progress::new("reading", log.bytes());
         let survey = log.walk(disk, &mut |batch| {
             progress.add(batch);
-            record::decode_batch(batch.payload, batch.records, |change| contents.apply(change))?;
+            record::decode_batch(batch.frame.payload(), batch.records(), |change| {
+                contents.apply(change)
+            })?;
             Ok(ControlFlow::Continue(()))
         });
         let is_unfinished = log.is_unfinished();
@@ -116,7 +119,7 @@ impl Report {
     /// The exit code of `check`.
     pub fn outcome(&self) -> Outcome {
         match &self.survey.tail {
-            Ok(Tail::Torn(_)) => Outcome::ToDo,
+            Ok(Ending::Torn(_)) => Outcome::ToDo,
             Ok(_) => Outcome::Well,
             Err(_) => Outcome::Bad,
         }
@@ -132,7 +135,8 @@ impl Report {
             "{:width$}  sequence   first LSN    last LSN     batches     records         bytes",
             "file"
         )?;
-        for Segment { path, header, batches, records, end, next_lsn, .. } in survey.files() {
+        for Segment { path, batches, records, tail } in survey.files() {
+            let Tail { header, end, next_lsn, .. } = tail;
             let name = file_name(path);
             let [sequence, first, last] = match self.names.snapshot_of(path) {
                 // It stands for everything up to its LSN.
@@ -183,13 +187,13 @@ impl Report {
     /// The end of the log, in a sentence.
     fn tail(&self) -> String {
         match &self.survey.tail {
-            Ok(Tail::Empty) => "empty; nothing was ever written".to_owned(),
-            Ok(Tail::Closed) => "closed in order".to_owned(),
-            Ok(Tail::Idle) => "idle mark; not closed in order, all of it is durable".to_owned(),
-            Ok(Tail::Open) => "open; not closed in order, ends with a whole batch".to_owned(),
-            Ok(Tail::Running) => "a server is writing behind it".to_owned(),
-            Ok(Tail::Stopped) => "not read".to_owned(),
-            Ok(Tail::Torn(torn)) => format!(
+            Ok(Ending::Empty) => "empty; nothing was ever written".to_owned(),
+            Ok(Ending::Closed) => "closed in order".to_owned(),
+            Ok(Ending::Idle) => "idle mark; not closed in order, all of it is durable".to_owned(),
+            Ok(Ending::Open) => "open; not closed in order, ends with a whole batch".to_owned(),
+            Ok(Ending::Running) => "a server is writing behind it".to_owned(),
+            Ok(Ending::Stopped) => "not read".to_owned(),
+            Ok(Ending::Torn(torn)) => format!(
                 "torn batch of {} bytes at offset {} of {}, LSN {}; nobody was told that it is safe, \
                  and a start cuts it",
                 torn.end - torn.offset,
@@ -208,7 +212,11 @@ impl Report {
     /// Records, batches and bytes of all files.
     fn sums(&self) -> (u64, u64, u64) {
         let sum = |of: fn(&Segment) -> u64| self.survey.files().map(of).sum();
-        (sum(|segment| segment.records), sum(|segment| segment.batches), sum(|segment| segment.end))
+        (
+            sum(|segment| segment.records),
+            sum(|segment| segment.batches),
+            sum(|segment| segment.tail.end),
+        )
     }
 
     /// The same for scripts.
@@ -216,32 +224,32 @@ impl Report {
         let Report { survey, contents, .. } = self;
         let (records, batches, bytes) = self.sums();
         let state = match (&survey.tail, survey.damage()) {
-            (Ok(Tail::Torn(_)), _) => "torn",
+            (Ok(Ending::Torn(_)), _) => "torn",
             (Ok(_), _) => "clean",
             (Err(_), Some(_)) => "damaged",
             (Err(_), None) => "unreadable",
         };
         let tail = match &survey.tail {
-            Ok(Tail::Empty) => "empty",
-            Ok(Tail::Closed) => "closed",
-            Ok(Tail::Idle) => "idle",
-            Ok(Tail::Open) => "open",
-            Ok(Tail::Torn(_)) => "torn",
-            Ok(Tail::Running) => "running",
-            Ok(Tail::Stopped) | Err(_) => "unknown",
+            Ok(Ending::Empty) => "empty",
+            Ok(Ending::Closed) => "closed",
+            Ok(Ending::Idle) => "idle",
+            Ok(Ending::Open) => "open",
+            Ok(Ending::Torn(_)) => "torn",
+            Ok(Ending::Running) => "running",
+            Ok(Ending::Stopped) | Err(_) => "unknown",
         };
         let files = survey.files().map(|segment| {
             let covered = self.names.snapshot_of(&segment.path);
-            let first = if covered.is_some() { 1 } else { segment.header.first_lsn };
+            let first = if covered.is_some() { 1 } else { segment.tail.header.first_lsn };
             Object::new()
                 .text("name", &file_name(&segment.path))
                 .flag("snapshot", covered.is_some())
-                .number("sequence", segment.header.sequence)
+                .number("sequence", segment.tail.header.sequence)
                 .number("first_lsn", first)
-                .number("last_lsn", covered.unwrap_or(segment.next_lsn - 1))
+                .number("last_lsn", covered.unwrap_or(segment.tail.next_lsn - 1))
                 .number("batches", segment.batches)
                 .number("records", segment.records)
-                .number("bytes", segment.end)
+                .number("bytes", segment.tail.end)
         });
         let object = Object::new()
             .text("log", &self.names.active().to_string_lossy())
@@ -262,7 +270,7 @@ impl Report {
             None => object,
         };
         match (&survey.tail, survey.damage()) {
-            (Ok(Tail::Torn(torn)), _) => {
+            (Ok(Ending::Torn(torn)), _) => {
                 let torn = Object::new()
                     .text("file", &self.last_file())
                     .number("offset", torn.offset)

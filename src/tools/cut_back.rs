@@ -20,11 +20,12 @@ use std::path::{Path, PathBuf};
 
 use super::inspect::Segment;
 use crate::wal::block::BlockBuffer;
+use crate::wal::chain::{Tail, closing_mark};
 use crate::wal::disk::{Access, Disk};
 use crate::wal::files::{self, Last};
-use crate::wal::frame::{FrameHeader, Kind, MAGIC, SegmentHeader};
+use crate::wal::frame::{MAGIC, SegmentHeader};
 use crate::wal::guard::witness::{self, Known, Witness};
-use crate::wal::segment::Names;
+use crate::wal::names::{Names, first_free, is_listed};
 use crate::wal::torn::{self, Torn};
 
 /// What is to be kept of a log, and where the rest goes.
@@ -52,7 +53,7 @@ impl Rewind {
         drop_prepared(disk, names)?;
         if self.keep.is_none() {
             let path = names.next();
-            let anew = Segment::begin(&path, &self.anew);
+            let anew = Segment::begin(&path, Tail::of_segment(self.anew));
             begin(disk, &anew)?;
             end_with_mark(disk, &anew)?;
             disk.sync_directory(directory)?;
@@ -72,18 +73,25 @@ impl Rewind {
             None => disk.rename(&names.next(), names.active())?,
         }
         disk.sync_directory(directory)?;
-        let known = match &self.keep {
-            Some(keep) => Known { store_id: keep.header.store_id, lsn: keep.next_lsn - 1 },
-            None => Known { store_id: self.anew.store_id, lsn: self.anew.first_lsn - 1 },
-        };
+        let known = Known { store_id: self.end().header.store_id, lsn: self.kept_lsn() };
         Witness::open(disk, names, known)?;
         Ok(())
+    }
+
+    /// Where the log ends then.
+    fn end(&self) -> Tail {
+        self.keep.as_ref().map_or(Tail::of_segment(self.anew), |keep| keep.tail)
+    }
+
+    /// The last record that is kept.
+    pub fn kept_lsn(&self) -> u64 {
+        self.end().next_lsn - 1
     }
 }
 
 fn begin(disk: &dyn Disk, segment: &Segment) -> anyhow::Result<()> {
     let mut block = BlockBuffer::default();
-    block.extend_from_slice(&segment.header.encode(MAGIC));
+    block.extend_from_slice(&segment.tail.header.encode(MAGIC));
     disk.create(&segment.path, Access::Direct)?.write_synced_at(block.padded(), 0)?;
     Ok(())
 }
@@ -92,9 +100,7 @@ fn begin(disk: &dyn Disk, segment: &Segment) -> anyhow::Result<()> {
 /// is no record in it, and it must not be taken for the last segment when that has been moved away.
 fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
     let next = names.next();
-    let listed = disk.list(names.directory())?;
-    let stands = listed.iter().any(|path| path.file_name() == next.file_name());
-    if stands
+    if is_listed(&disk.list(names.directory())?, &next)
         && files::look(disk, names)?.last == Last::Active
         && SegmentHeader::decode(MAGIC, &files::first_block(disk, &next)?).is_ok()
     {
@@ -108,37 +114,23 @@ fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
 fn end_with_mark(disk: &dyn Disk, keep: &Segment) -> anyhow::Result<()> {
     let file = disk.open(&keep.path, Access::Direct)?;
     // Nothing of the tail may stand behind the mark, not even for the length of a crash.
-    file.set_len(keep.end)?;
+    file.set_len(keep.tail.end)?;
     file.sync()?;
-    file.write_synced_at(closing_mark(keep).padded(), keep.end)?;
+    let (_, mut mark) = closing_mark(&keep.tail);
+    file.write_synced_at(mark.padded(), keep.tail.end)?;
     file.sync()?;
     Ok(())
 }
 
-/// The mark of an ordered stop behind the last batch of a segment.
-pub fn closing_mark(segment: &Segment) -> BlockBuffer {
-    let Segment { header, end, last_checksum, next_lsn, .. } = segment;
-    let mark = FrameHeader::mark(Kind::Closed, header.epoch, *next_lsn, *last_checksum);
-    let mark = FrameHeader { file_bytes: end + mark.frame_bytes(), ..mark };
-    let mut block = BlockBuffer::default();
-    block.extend_from_slice(&mark.encode(header.epoch));
-    block
-}
-
-/// A name beside `path` that is free, ending in `suffix`; what an earlier cut has kept is never
-/// overwritten.
+/// A name beside `path` that is free, ending in `suffix`.
 pub fn free_name(listed: &[PathBuf], path: &Path, suffix: &str) -> PathBuf {
-    let mut number = 1;
-    loop {
+    let name = |number: u32| {
         let mut name = path.to_owned().into_os_string();
         match number {
             1 => name.push(format!(".{suffix}")),
             _ => name.push(format!(".{number}.{suffix}")),
         }
-        let name = PathBuf::from(name);
-        if !listed.iter().any(|path| path.file_name() == name.file_name()) {
-            return name;
-        }
-        number += 1;
-    }
+        PathBuf::from(name)
+    };
+    first_free(listed, (1..).map(name))
 }

@@ -16,14 +16,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::inspect::Tail;
+use super::inspect::Ending;
 use super::json::Object;
 use super::salvage::{self, Piece, Take};
 use super::{Outcome, Source, file_name, names, open};
 use crate::command::{Change, Key};
 use crate::entry::Parts;
 use crate::wal::disk::ReadOnlyDisk;
-use crate::wal::recovery::Replayed;
+use crate::wal::reader::Replayed;
 use crate::{glob, quote, record};
 
 /// What `dump --help` ends with.
@@ -98,7 +98,7 @@ fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
         false => "not all of the log was printed",
     });
     // What a server is writing just now looks the same, and neither is anybody's loss.
-    if let Tail::Torn(torn) = tail? {
+    if let Ending::Torn(torn) = tail? {
         eprintln!(
             "post-gres-rs dump: {} bytes at offset {}, LSN {}, are no whole batch and are not shown",
             torn.end - torn.offset,
@@ -143,12 +143,14 @@ impl Printer<'_> {
     fn print(&mut self, batch: &Replayed<'_>) -> anyhow::Result<ControlFlow<()>> {
         let Printer { dump, out, seen, failed } = self;
         let mut changes = Vec::new();
-        record::decode_batch(batch.payload, batch.records, |change| changes.push(change))?;
+        record::decode_batch(batch.frame.payload(), batch.records(), |change| {
+            changes.push(change)
+        })?;
         for (index, change) in changes.into_iter().enumerate() {
             // What is in a snapshot was so at its LSN.
             let lsn = match batch.is_snapshot {
                 true => batch.segment.first_lsn.saturating_sub(1),
-                false => batch.first_lsn + index as u64,
+                false => batch.first_lsn() + index as u64,
             };
             if lsn > dump.to_lsn {
                 return Ok(ControlFlow::Break(()));

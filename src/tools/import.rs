@@ -16,8 +16,8 @@ use crate::entry::Entry;
 use crate::record;
 use crate::wal::disk::{Access, Disk};
 use crate::wal::files::{self, Files};
+use crate::wal::names::{Names, is_listed};
 use crate::wal::reader::Reader;
-use crate::wal::segment::Names;
 use crate::wal::{Options, Refused, Wal};
 
 /// Records that go into one batch.
@@ -51,7 +51,7 @@ fn read(disk: &dyn Disk, names: &Names) -> anyhow::Result<Vec<u8>> {
     let kept = names.imported();
     let found = disk.list(names.directory())?;
     ensure!(
-        !found.iter().any(|path| path.file_name() == kept.file_name()),
+        !is_listed(&found, &kept),
         "{}: is in the way; it was kept by an earlier import. Nothing was changed. Move it away",
         kept.display()
     );

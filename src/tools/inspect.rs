@@ -25,16 +25,17 @@ use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit};
 
 use crate::wal::block::BLOCK_BYTES;
+use crate::wal::chain::Tail;
+use crate::wal::damage::Damage;
 use crate::wal::disk::{Access, Disk, DiskFile};
 use crate::wal::files::{self, Last, Layout};
-use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, NotAHeader, SegmentHeader, checksum_of};
+use crate::wal::frame::{Kind, MAGIC, NotAHeader, SegmentHeader};
 use crate::wal::guard::witness::{self, Known};
-use crate::wal::lock;
-use crate::wal::reader::{Found, Reader};
-use crate::wal::recovery::{self, Damage, LogReader, Recovered, Replayed};
-use crate::wal::segment::Names;
-use crate::wal::snapshot;
+use crate::wal::names::Names;
+use crate::wal::reader::{Reader, Replayed};
+use crate::wal::recovery::{self, LogReader, Recovered};
 use crate::wal::torn::Torn;
+use crate::wal::{lock, snapshot};
 
 /// How often to begin again where segments change while they are opened: a change takes longer than
 /// opening does, so that even twice in a row is rare.
@@ -79,31 +80,25 @@ pub struct Survey {
     /// The segments that are whole, and the one that is so up to its damage.
     pub segments: Vec<Segment>,
     /// How the log ends; an error if that is not known, and [`Damage`] if it cannot be what was written.
-    pub tail: anyhow::Result<Tail>,
+    pub tail: anyhow::Result<Ending>,
 }
 
-/// A segment, as far as it was read.
+/// A segment or a snapshot, as far as it was read.
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// The file.
     pub path: PathBuf,
-    /// What it says of itself.
-    pub header: SegmentHeader,
     /// Batches in it.
     pub batches: u64,
     /// Records in it.
     pub records: u64,
     /// Where the last batch ends.
-    pub end: u64,
-    /// The checksum that the next frame has to follow.
-    pub last_checksum: u32,
-    /// The LSN of the next record.
-    pub next_lsn: u64,
+    pub tail: Tail,
 }
 
 /// How a log ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tail {
+pub enum Ending {
     /// Nothing was ever written.
     Empty,
     /// With the mark of an ordered stop.
@@ -215,7 +210,7 @@ impl Log {
 
     /// Reads everything and hands every batch to `visit`.
     pub fn walk(&self, disk: &dyn Disk, visit: &mut Visit<'_>) -> Survey {
-        let mut survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Tail::Stopped) };
+        let mut survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Stopped) };
         survey.tail = self.try_walk(disk, visit, &mut survey);
         survey
     }
@@ -225,11 +220,11 @@ impl Log {
         disk: &dyn Disk,
         visit: &mut Visit<'_>,
         survey: &mut Survey,
-    ) -> anyhow::Result<Tail> {
+    ) -> anyhow::Result<Ending> {
         let mut log = LogReader::new(self.bytes(), self.known);
         if let Some((path, file)) = &self.snapshot {
             let header = snapshot::header(path, &**file)?;
-            let read = survey.snapshot.insert(Segment::begin_snapshot(path, &header));
+            let read = survey.snapshot.insert(Segment::begin(path, Tail::of_snapshot(header)));
             let mut stopped = false;
             let done = log.read_snapshot(path, &**file, &mut |batch: Replayed<'_>| {
                 stopped = visit(&batch)?.is_break();
@@ -238,7 +233,7 @@ impl Log {
                 Ok(())
             });
             if stopped {
-                return Ok(Tail::Stopped);
+                return Ok(Ending::Stopped);
             }
             done?;
         }
@@ -257,50 +252,55 @@ impl Log {
             let mut stopped = false;
             let read = log.read_segment(path, &**file, false, &mut |batch: Replayed<'_>| {
                 stopped = visit(&batch)?.is_break();
-                segment.get_or_insert_with(|| Segment::begin(path, batch.segment)).follow(&batch);
+                segment
+                    .get_or_insert_with(|| Segment::begin(path, Tail::of_segment(*batch.segment)))
+                    .follow(&batch);
                 anyhow::ensure!(!stopped, "enough");
                 Ok(())
             });
             if read.is_ok()
                 && let Some(recovered) = &log.recovered
             {
-                segment.get_or_insert_with(|| Segment::begin(path, &recovered.header));
+                segment.get_or_insert_with(|| {
+                    Segment::begin(path, Tail::of_segment(recovered.tail.header))
+                });
             }
             survey.segments.extend(segment);
             if stopped {
-                return Ok(Tail::Stopped);
+                return Ok(Ending::Stopped);
             }
             read?;
         }
         let recovered = log.recovered.context("a log has at least one segment")?;
         if self.last == Last::Nowhere {
             let what = "this file is missing, though older segments of the log are there";
-            bail!(damage(self.names.active(), 0, recovered.next_lsn, what));
+            bail!(Damage::at(self.names.active(), 0, recovered.tail.next_lsn, what));
         }
         self.tail(disk, &recovered)
     }
 
-    fn tail(&self, disk: &dyn Disk, recovered: &Recovered) -> anyhow::Result<Tail> {
+    fn tail(&self, disk: &dyn Disk, recovered: &Recovered) -> anyhow::Result<Ending> {
         let Some((path, Some(file))) = self.files.last() else {
             bail!("a log has at least one segment, and the last one is open");
         };
-        let mut reader = Reader::new(&**file, recovered.header.epoch)?;
-        let in_file = |offset: u64, lsn: u64, what: &str| damage(path, offset, lsn, what);
-        let torn = match recovery::find_torn(&mut reader, recovered, self.known, &in_file) {
+        let mut reader = Reader::new(&**file, recovered.tail.header.epoch)?;
+        let torn = match recovery::find_torn(&mut reader, path, recovered, self.known) {
             Ok(torn) => torn,
             Err(error) if error.is::<Damage>() && goes_on(disk, path, &**file, recovered)? => {
-                return Ok(Tail::Running);
+                return Ok(Ending::Running);
             }
             Err(error) => return Err(error),
         };
         if let Some(torn) = torn {
-            return Ok(Tail::Torn(torn));
+            return Ok(Ending::Torn(torn));
         }
-        Ok(match reader.frame_at(recovered.end)? {
-            Found::Frame(mark, _) if mark.kind == Kind::Closed => Tail::Closed,
-            Found::Frame(mark, _) if mark.kind == Kind::Idle => Tail::Idle,
-            Found::Frame(..) => Tail::Running,
-            Found::Nothing | Found::BadPayload => Tail::Open,
+        Ok(match reader.frame_at(recovered.tail.end)? {
+            Ok(mark) => match mark.header.kind {
+                Kind::Closed => Ending::Closed,
+                Kind::Idle => Ending::Idle,
+                Kind::Batch => Ending::Running,
+            },
+            Err(_) => Ending::Open,
         })
     }
 }
@@ -349,23 +349,19 @@ fn goes_on(
         Err(error) if is_not_found(&error) => return Ok(true),
         Err(error) => return Err(error),
     };
-    if header.is_ok_and(|header| header.epoch != recovered.header.epoch) {
+    if header.is_ok_and(|header| header.epoch != recovered.tail.header.epoch) {
         return Ok(true);
     }
     // Nothing that was read before may answer this.
-    let mut reader = Reader::new(file, recovered.header.epoch)?;
-    Ok(match reader.frame_at(recovered.end)? {
-        Found::Frame(frame, _) => match frame.kind {
-            Kind::Batch => frame.first_lsn == recovered.next_lsn,
-            Kind::Closed => !recovered.closed,
+    let mut reader = Reader::new(file, recovered.tail.header.epoch)?;
+    Ok(match reader.frame_at(recovered.tail.end)? {
+        Ok(frame) => match frame.header.kind {
+            Kind::Batch => frame.header.first_lsn == recovered.tail.next_lsn,
+            Kind::Closed => !recovered.is_closed(),
             Kind::Idle => false,
         },
-        Found::Nothing | Found::BadPayload => false,
+        Err(_) => false,
     })
-}
-
-fn damage(path: &Path, offset: u64, lsn: u64, what: &str) -> Damage {
-    Damage { path: path.to_owned(), offset, lsn, what: what.to_owned() }
 }
 
 fn is_not_found(error: &anyhow::Error) -> bool {
@@ -374,34 +370,20 @@ fn is_not_found(error: &anyhow::Error) -> bool {
 }
 
 impl Segment {
-    /// A segment of which nothing but the header was read.
-    pub fn begin(path: &Path, header: &SegmentHeader) -> Segment {
-        Segment {
-            path: path.to_owned(),
-            header: *header,
-            batches: 0,
-            records: 0,
-            end: FIRST_FRAME,
-            last_checksum: header.previous_checksum,
-            next_lsn: header.first_lsn,
-        }
-    }
-
-    /// A snapshot of which nothing but the header was read.
-    pub fn begin_snapshot(path: &Path, header: &SegmentHeader) -> Segment {
-        Segment { last_checksum: 0, next_lsn: 1, ..Segment::begin(path, header) }
+    /// A file of which nothing but the header was read.
+    pub fn begin(path: &Path, tail: Tail) -> Segment {
+        Segment { path: path.to_owned(), batches: 0, records: 0, tail }
     }
 
     /// Goes on to behind a batch. If that is in the next segment, this becomes that segment.
     pub fn follow(&mut self, batch: &Replayed<'_>) {
-        if self.header.epoch != batch.segment.epoch {
-            *self = Segment::begin(batch.path, batch.segment);
+        if self.tail.header.epoch != batch.segment.epoch {
+            *self = Segment::begin(batch.path, Tail::of_segment(*batch.segment));
         }
+        assert_eq!(batch.offset, self.tail.end, "a batch stands behind the one before it");
         self.batches += 1;
-        self.records += u64::from(batch.records);
-        self.end = batch.offset + batch.frame.frame_bytes();
-        self.last_checksum = checksum_of(&batch.frame.encode(self.header.epoch));
-        self.next_lsn = batch.first_lsn + u64::from(batch.records);
+        self.records += u64::from(batch.records());
+        self.tail.follow(&batch.frame.header);
     }
 }
 
@@ -413,8 +395,9 @@ impl Survey {
 
     /// The last record that was read.
     pub fn last_lsn(&self) -> u64 {
-        let covered = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.header.first_lsn - 1);
-        self.segments.last().map_or(covered, |segment| segment.next_lsn - 1)
+        let covered =
+            self.snapshot.as_ref().map_or(0, |snapshot| snapshot.tail.header.first_lsn - 1);
+        self.segments.last().map_or(covered, |segment| segment.tail.next_lsn - 1)
     }
 
     /// The damage, if that is how the log ends.

@@ -26,7 +26,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::wal::segment::Names;
+use crate::wal::names::Names;
 use crate::wal::{self, disk::Disk, lock};
 use inspect::{Log, Stands};
 

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use crate::wal::recovery::Replayed;
+use crate::wal::reader::Replayed;
 
 /// A line that is written over again and again, and gone at the end.
 pub struct Progress {
@@ -22,7 +22,7 @@ impl Progress {
 
     /// A batch was read.
     pub fn add(&mut self, batch: &Replayed<'_>) {
-        self.done += batch.frame.frame_bytes();
+        self.done += batch.frame.header.frame_bytes();
         let percent = self.done.min(self.total) * 100 / self.total.max(1);
         if self.is_watched && self.shown != Some(percent) {
             eprint!("\r{} {percent:3} %", self.what);

@@ -10,23 +10,27 @@ use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::check::Report;
 use super::cut_back::{Rewind, free_name};
-use super::inspect::{Log, Segment, Survey, Tail};
+use super::inspect::{Ending, Log, Segment, Survey};
 use super::json::Object;
 use super::progress::Progress;
 use super::salvage::{self, Piece};
 use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
 use crate::record;
 use crate::wal::block::BLOCK_BYTES;
+use crate::wal::chain::{Tail, anew};
+use crate::wal::damage::Damage;
 use crate::wal::disk::{Access, Disk, DiskFile, ReadOnlyDisk, SystemDisk};
+use crate::wal::files;
 use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
 use crate::wal::lock::Lock;
+use crate::wal::names::Names;
 use crate::wal::reader::Reader;
-use crate::wal::recovery::{Damage, Replayed};
-use crate::wal::segment::{Names, anew, lock_segment};
+use crate::wal::segment::lock_segment;
 use crate::wal::torn::Torn;
-use anyhow::bail;
 
 /// What `repair --help` ends with.
 pub const HELP: &str = "\
@@ -136,7 +140,8 @@ impl Plan {
                  of the log: post-gres-rs dump -skip-damage"
             );
         }
-        let covered = survey.snapshot.as_ref().map_or(0, |snapshot| snapshot.header.first_lsn - 1);
+        let covered =
+            survey.snapshot.as_ref().map_or(0, |snapshot| snapshot.tail.header.first_lsn - 1);
         if let Some(lsn) = to_lsn.filter(|&lsn| lsn < covered) {
             bail!(
                 "{}: the records up to LSN {covered} are in a snapshot, which holds what was there \
@@ -146,11 +151,11 @@ impl Plan {
         }
         let more_may_be_lost = damage.is_some();
         let (reason, keep) = match (survey.tail, damage) {
-            (Ok(Tail::Stopped), _) => {
+            (Ok(Ending::Stopped), _) => {
                 let lsn = to_lsn.unwrap_or(u64::MAX);
                 (format!("Asked for: keep the whole batches up to LSN {lsn}."), wanted)
             }
-            (Ok(Tail::Torn(torn)), _) => (torn_text(&torn), survey.segments.last().cloned()),
+            (Ok(Ending::Torn(torn)), _) => (torn_text(&torn), survey.segments.last().cloned()),
             (Ok(_), _) => return Ok(None),
             (Err(_), Some(damage)) => (damage, survey.segments.last().cloned()),
             (Err(error), None) => return Err(error),
@@ -163,8 +168,7 @@ impl Plan {
     }
 
     fn kept_lsn(&self) -> u64 {
-        let Rewind { keep, anew, .. } = &self.rewind;
-        keep.as_ref().map_or(anew.first_lsn, |keep| keep.next_lsn) - 1
+        self.rewind.kept_lsn()
     }
 
     fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
@@ -176,7 +180,7 @@ impl Plan {
                 "Keep    everything up to LSN {}: the files up to {}, and that up to offset {}.",
                 self.kept_lsn(),
                 file_name(&keep.path),
-                keep.end
+                keep.tail.end
             )?,
             None if self.kept_lsn() > 0 => {
                 writeln!(out, "Keep    the snapshot, and nothing behind it.")?
@@ -259,19 +263,21 @@ fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Survey, Option<Segment>) {
     let mut wanted = None;
     let survey = log.walk(disk, &mut |batch| {
         progress.add(batch);
-        record::decode_batch(batch.payload, batch.records, drop)?;
+        record::decode_batch(batch.frame.payload(), batch.records(), drop)?;
         if batch.is_snapshot {
             return Ok(ControlFlow::Continue(()));
         }
-        if batch.first_lsn + u64::from(batch.records) > to_lsn.saturating_add(1) {
+        if batch.first_lsn() + u64::from(batch.records()) > to_lsn.saturating_add(1) {
             return Ok(ControlFlow::Break(()));
         }
-        wanted.get_or_insert_with(|| Segment::begin(batch.path, batch.segment)).follow(batch);
+        let begin = || Segment::begin(batch.path, Tail::of_segment(*batch.segment));
+        wanted.get_or_insert_with(begin).follow(batch);
         Ok(ControlFlow::Continue(()))
     });
     // With LSN 0 the first segment stays, empty.
     let first = survey.segments.first();
-    let wanted = wanted.or_else(|| first.map(|first| Segment::begin(&first.path, &first.header)));
+    let empty = |first: &Segment| Segment::begin(&first.path, Tail::of_segment(first.tail.header));
+    let wanted = wanted.or_else(|| first.map(empty));
     (survey, wanted)
 }
 
@@ -291,10 +297,11 @@ fn rewind_to(
     let tail = match &keep {
         Some(keep) => {
             let file = disk.open(&keep.path, Access::Direct)?;
-            let end = Reader::new(&*file, keep.header.epoch)?.content_end(keep.end)?;
-            let suffix = format!("{}.cut", keep.next_lsn);
-            let torn = Torn { offset: keep.end, end, lsn: keep.next_lsn };
-            (end > keep.end).then(|| (torn, free_name(&listed, &keep.path, &suffix)))
+            let Tail { header, end: offset, next_lsn: lsn, .. } = keep.tail;
+            let end = Reader::new(&*file, header.epoch)?.content_end(offset)?;
+            let suffix = format!("{lsn}.cut");
+            let torn = Torn { offset, end, lsn };
+            (end > offset).then(|| (torn, free_name(&listed, &keep.path, &suffix)))
         }
         None => None,
     };
@@ -306,13 +313,13 @@ fn rewind_to(
 fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Result<(u64, u64)> {
     let (mut batches, mut all) = (0, 0);
     salvage::read_log(disk, names, &mut |piece| {
-        if let Piece::Batch(&Replayed { is_snapshot: false, first_lsn, records, payload, .. }) =
-            piece
-            && first_lsn > kept_lsn
+        if let Piece::Batch(batch) = piece
+            && !batch.is_snapshot
+            && batch.first_lsn() > kept_lsn
         {
-            record::decode_batch(payload, records, drop)?;
+            record::decode_batch(batch.frame.payload(), batch.records(), drop)?;
             batches += 1;
-            all += u64::from(records);
+            all += u64::from(batch.records());
         }
         Ok(ControlFlow::Continue(()))
     })?;
@@ -323,14 +330,14 @@ fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Resu
 fn last_seen(disk: &dyn Disk, log: &Log, keep: Option<&Segment>) -> anyhow::Result<u64> {
     let mut seen = 0;
     for path in log.paths().rev() {
-        let file = disk.open(path, Access::Direct)?;
-        let block = Reader::new(&*file, 0)?.bytes(0, BLOCK_BYTES)?.to_vec();
+        let block = files::first_block(disk, path)?;
         let kept = keep.filter(|keep| keep.path == path);
         if let Ok(header) = SegmentHeader::decode(MAGIC, &block) {
             seen = seen.max(header.first_lsn.saturating_sub(1));
+            let file = disk.open(path, Access::Direct)?;
             let mut reader = Reader::new(&*file, header.epoch)?;
-            let mut at = kept.map_or(FIRST_FRAME, |keep| keep.end) - BLOCK_BYTES as u64;
-            while let Some((offset, frame)) = reader.header_behind(at)? {
+            let mut at = kept.map_or(FIRST_FRAME, |keep| keep.tail.end) - BLOCK_BYTES as u64;
+            while let Some((offset, frame)) = reader.header_after(at)? {
                 let records = if frame.kind == Kind::Batch { frame.records } else { 0 };
                 seen = seen.max((frame.first_lsn - 1).saturating_add(records.into()));
                 at = offset;

@@ -16,11 +16,11 @@ use std::path::{Path, PathBuf};
 
 use crate::wal::block::BLOCK_BYTES;
 use crate::wal::disk::{Access, Disk, DiskFile};
-use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
+use crate::wal::files;
+use crate::wal::frame::{FIRST_FRAME, Kind, MAGIC, NotAFrame, SNAPSHOT_MAGIC, SegmentHeader};
 use crate::wal::guard::witness;
-use crate::wal::reader::{Found, Reader};
-use crate::wal::recovery::Replayed;
-use crate::wal::segment::Names;
+use crate::wal::names::{Names, is_listed};
+use crate::wal::reader::{Reader, Replayed};
 
 /// What is read, in order.
 pub enum Piece<'a> {
@@ -109,15 +109,14 @@ fn paths(disk: &dyn Disk, names: &Names) -> anyhow::Result<Vec<PathBuf>> {
     let snapshot = snapshot.map(|lsn| names.snapshot(lsn));
     let mut from = 0;
     if let Some(path) = &snapshot {
-        let file = disk.open(path, Access::Direct)?;
-        let block = Reader::new(&*file, 0)?.bytes(0, BLOCK_BYTES)?.to_vec();
+        let block = files::first_block(disk, path)?;
         from = SegmentHeader::decode(SNAPSHOT_MAGIC, &block).map_or(0, |header| header.sequence);
     }
     let mut full: Vec<u64> = found.iter().filter_map(|path| names.sequence_of(path)).collect();
     full.retain(|&sequence| sequence >= from);
     full.sort_unstable();
-    let stands = |name: &Path| found.iter().any(|path| path.file_name() == name.file_name());
-    let last = [names.active().to_owned(), names.next()].into_iter().find(|name| stands(name));
+    let last = [names.active().to_owned(), names.next()];
+    let last = last.into_iter().find(|name| is_listed(&found, name));
     Ok(snapshot
         .into_iter()
         .chain(full.into_iter().map(|n| names.archived(n)))
@@ -205,18 +204,18 @@ impl Salvage<'_, '_> {
         let mut lost_from = None;
         while at < reader.file_bytes() && !self.stopped {
             let fits = |first_lsn: u64| self.next.is_none_or(|next| first_lsn >= next);
-            let (frame, payload) = match reader.frame_at(at)? {
-                Found::Frame(frame, payload) if fits(frame.first_lsn) => (frame, payload),
-                Found::Frame(..) | Found::Nothing | Found::BadPayload => {
+            let frame = match reader.frame_at(at)? {
+                Ok(frame) if fits(frame.header.first_lsn) => frame,
+                Ok(_) | Err(_) => {
                     lost_from.get_or_insert(at);
-                    match reader.header_behind(at)? {
+                    match reader.header_after(at)? {
                         Some((offset, _)) => at = offset,
                         None => break,
                     }
                     continue;
                 }
             };
-            let first_lsn = frame.first_lsn;
+            let (header, first_lsn) = (frame.header, frame.header.first_lsn);
             let from = lost_from.take();
             if from.is_some() || self.next.is_some_and(|next| next < first_lsn) {
                 let what = "no batch here is as it was written";
@@ -224,17 +223,15 @@ impl Salvage<'_, '_> {
             }
             self.next = Some(first_lsn);
             let offset = at;
-            at += frame.frame_bytes();
-            if frame.kind != Kind::Batch {
+            at += header.frame_bytes();
+            if header.kind != Kind::Batch {
                 continue;
             }
-            let records = frame.records;
-            let batch =
-                Replayed { is_snapshot, first_lsn, records, payload, path, segment, offset, frame };
+            let batch = Replayed { is_snapshot, path, segment, offset, frame };
             match (self.take)(Piece::Batch(&batch)) {
                 Ok(flow) => {
                     self.stopped = flow.is_break();
-                    self.next = Some(first_lsn + u64::from(records));
+                    self.next = Some(first_lsn + u64::from(header.records));
                 }
                 Err(_) => lost_from = Some(offset),
             }
@@ -265,8 +262,6 @@ impl Salvage<'_, '_> {
 
 fn has_frame(file: &dyn DiskFile, epoch: u64, begin: u64) -> anyhow::Result<bool> {
     let mut reader = Reader::new(file, epoch)?;
-    if let Found::Frame(..) | Found::BadPayload = reader.frame_at(begin)? {
-        return Ok(true);
-    }
-    Ok(reader.header_behind(begin)?.is_some())
+    let begins_with_one = !matches!(reader.frame_at(begin)?, Err(NotAFrame::NoHeader));
+    Ok(begins_with_one || reader.header_after(begin)?.is_some())
 }

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 
 use super::block::BLOCK_BYTES;
+use super::damage::Damage;
 use super::disk::{Access, Disk};
 use super::frame::{MAGIC, NotAHeader, SegmentHeader};
+use super::names::{Names, is_listed};
 use super::reader::Reader;
-use super::recovery::Damage;
-use super::segment::{Names, lock_segment};
+use super::segment::lock_segment;
 use super::snapshot;
 
 /// What stands at the log's path.
@@ -94,11 +95,10 @@ pub fn look(disk: &dyn Disk, names: &Names) -> anyhow::Result<Layout> {
     let leftovers = snapshot::leftovers(&found, names, following.as_ref());
     let from = following.map_or(0, |header| header.sequence);
     archived.retain(|&sequence| sequence >= from);
-    let stands = |name: &Path| found.iter().any(|path| path.file_name() == name.file_name());
     let trace = found.iter().filter(|path| names.is_trace(path)).min().cloned();
-    let last = if stands(names.active()) {
+    let last = if is_listed(&found, names.active()) {
         Last::Active
-    } else if stands(&names.next())
+    } else if is_listed(&found, &names.next())
         && let Ok(header) = SegmentHeader::decode(MAGIC, &first_block(disk, &names.next())?)
     {
         Last::Prepared(header)
@@ -151,7 +151,7 @@ fn newest_snapshot(
     let header = snapshot::header(&path, &*disk.open(&path, Access::Direct)?)?;
     if header.first_lsn != lsn.saturating_add(1) {
         let what = format!("the snapshot says of itself that it ends with {}", header.first_lsn);
-        bail!(Damage { path, offset: 0, lsn, what });
+        bail!(Damage::at(&path, 0, lsn, what));
     }
     Ok(Some((path, header)))
 }

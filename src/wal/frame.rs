@@ -183,11 +183,34 @@ pub struct FrameHeader {
     pub payload_checksum: u32,
     /// Length of the file, this frame included.
     pub file_bytes: u64,
+    /// The frame checksum, as it was read or written: it stands for the whole batch.
+    pub checksum: u32,
+}
+
+/// Why there is no frame at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAFrame {
+    /// There is no header of this epoch: zeros, or what a crash left of one.
+    NoHeader,
+    /// There is a header, and what follows is not its payload: a crash may leave that, too.
+    NoPayload,
+    /// There is a whole header of a kind that only a later program knows. No crash leaves that.
+    Unknown(u32),
+}
+
+impl NotAFrame {
+    /// Whether a crash may have left this. If not, it is damage wherever it stands, and never cut.
+    pub fn may_be_torn(self) -> bool {
+        match self {
+            NotAFrame::NoHeader | NotAFrame::NoPayload => true,
+            NotAFrame::Unknown(_) => false,
+        }
+    }
 }
 
 impl FrameHeader {
-    /// The header's bytes; the frame checksum, which stands for the whole batch, is in them.
-    pub fn encode(&self, epoch: u64) -> [u8; FRAME_HEADER_BYTES] {
+    /// The header's bytes. Fills in the frame checksum.
+    pub fn encode(&mut self, epoch: u64) -> [u8; FRAME_HEADER_BYTES] {
         let mut bytes = [0; FRAME_HEADER_BYTES];
         bytes[..4].copy_from_slice(FRAME_MAGIC);
         bytes[8..12].copy_from_slice(&(self.kind as u32).to_le_bytes());
@@ -198,38 +221,25 @@ impl FrameHeader {
         bytes[40..44].copy_from_slice(&self.previous_checksum.to_le_bytes());
         bytes[44..48].copy_from_slice(&self.payload_checksum.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.file_bytes.to_le_bytes());
-        let checksum = frame_checksum(epoch, &bytes);
-        bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+        self.checksum = frame_checksum(epoch, &bytes);
+        bytes[4..8].copy_from_slice(&self.checksum.to_le_bytes());
         bytes
     }
 
-    /// A mark behind a batch with this checksum, all of which is durable.
-    pub fn mark(kind: Kind, epoch: u64, next_lsn: u64, previous_checksum: u32) -> FrameHeader {
-        FrameHeader {
-            kind,
-            records: 0,
-            payload_bytes: 0,
-            first_lsn: next_lsn,
-            durable_lsn: next_lsn - 1,
-            previous_checksum,
-            payload_checksum: payload_checksum(epoch, next_lsn, &[]),
-            file_bytes: 0,
-        }
-    }
-
-    /// Reads a header at the start of `bytes`; `None` if there is none of this epoch.
-    pub fn decode(epoch: u64, bytes: &[u8]) -> Option<FrameHeader> {
-        let bytes = bytes.get(..FRAME_HEADER_BYTES)?;
-        if &bytes[..4] != FRAME_MAGIC || u32_at(bytes, 4) != frame_checksum(epoch, bytes) {
-            return None;
+    /// Reads a header of this epoch at the start of `bytes`.
+    pub fn decode(epoch: u64, bytes: &[u8]) -> Result<FrameHeader, NotAFrame> {
+        let bytes = bytes.get(..FRAME_HEADER_BYTES).ok_or(NotAFrame::NoHeader)?;
+        let checksum = u32_at(bytes, 4);
+        if &bytes[..4] != FRAME_MAGIC || checksum != frame_checksum(epoch, bytes) {
+            return Err(NotAFrame::NoHeader);
         }
         let kind = match u32_at(bytes, 8) {
             1 => Kind::Batch,
             2 => Kind::Idle,
             3 => Kind::Closed,
-            _ => return None,
+            unknown => return Err(NotAFrame::Unknown(unknown)),
         };
-        Some(FrameHeader {
+        Ok(FrameHeader {
             kind,
             records: u32_at(bytes, 12),
             payload_bytes: u64_at(bytes, 16),
@@ -238,6 +248,7 @@ impl FrameHeader {
             previous_checksum: u32_at(bytes, 40),
             payload_checksum: u32_at(bytes, 44),
             file_bytes: u64_at(bytes, 48),
+            checksum,
         })
     }
 
@@ -245,11 +256,6 @@ impl FrameHeader {
     pub fn frame_bytes(&self) -> u64 {
         (FRAME_HEADER_BYTES as u64 + self.payload_bytes).next_multiple_of(BLOCK_BYTES as u64)
     }
-}
-
-/// The checksum in the bytes of an encoded frame header.
-pub fn checksum_of(header: &[u8]) -> u32 {
-    u32_at(header, 4)
 }
 
 /// What a batch's payload must sum to.
@@ -291,23 +297,47 @@ mod tests {
         previous_checksum: 0xdead_beef,
         payload_checksum: 0x1234_5678,
         file_bytes: 1 << 20,
+        checksum: 0,
     };
+
+    fn encoded(kind: Kind) -> [u8; FRAME_HEADER_BYTES] {
+        FrameHeader { kind, ..HEADER }.encode(99)
+    }
 
     #[test]
     fn a_frame_header_is_read_back_and_any_flipped_bit_is_seen() {
-        let bytes = HEADER.encode(99);
-        assert_eq!(FrameHeader::decode(99, &bytes), Some(HEADER));
+        for kind in [Kind::Batch, Kind::Idle, Kind::Closed] {
+            let mut header = FrameHeader { kind, ..HEADER };
+            let bytes = header.encode(99);
+            assert_ne!(header.checksum, 0);
+            assert_eq!(FrameHeader::decode(99, &bytes), Ok(header));
+        }
+        let bytes = encoded(Kind::Batch);
         for bit in 0..FRAME_HEADER_BYTES * 8 {
             let mut flipped = bytes;
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(FrameHeader::decode(99, &flipped), None, "bit {bit}");
+            let decoded = FrameHeader::decode(99, &flipped);
+            assert_eq!(decoded, Err(NotAFrame::NoHeader), "bit {bit}");
         }
     }
 
     #[test]
     fn a_frame_of_another_epoch_and_a_run_of_zeros_are_no_frames() {
-        assert_eq!(FrameHeader::decode(98, &HEADER.encode(99)), None);
-        assert_eq!(FrameHeader::decode(0, &[0; BLOCK_BYTES]), None);
+        let none = Err(NotAFrame::NoHeader);
+        assert_eq!(FrameHeader::decode(98, &encoded(Kind::Batch)), none);
+        assert_eq!(FrameHeader::decode(0, &[0; BLOCK_BYTES]), none);
+        assert!(NotAFrame::NoHeader.may_be_torn() && NotAFrame::NoPayload.may_be_torn());
+    }
+
+    #[test]
+    fn a_whole_frame_of_a_later_program_is_nothing_that_a_crash_has_torn() {
+        let mut bytes = encoded(Kind::Batch);
+        bytes[8] = 4;
+        let checksum = frame_checksum(99, &bytes);
+        bytes[4..8].copy_from_slice(&checksum.to_le_bytes());
+        let unknown = NotAFrame::Unknown(4);
+        assert_eq!(FrameHeader::decode(99, &bytes), Err(unknown));
+        assert!(!unknown.may_be_torn());
     }
 
     #[test]
@@ -333,8 +363,8 @@ mod tests {
         let mut block = header.encode(MAGIC);
         block[100] ^= 1;
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Damaged));
-        block[16] = 2;
-        assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Newer(2)));
+        block[16..20].copy_from_slice(&(VERSION + 1).to_le_bytes());
+        assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Newer(VERSION + 1)));
         block[0] = 0;
         assert_eq!(SegmentHeader::decode(MAGIC, &block), Err(NotAHeader::Foreign));
         let mut block = header.encode(MAGIC);

@@ -22,7 +22,8 @@ use super::Options;
 use super::disk::{Access, Disk, DiskFile};
 use super::guard::reserve::Reserve;
 use super::health::Health;
-use super::segment::{LARGE_PIECE, Names, SMALL_PIECE};
+use super::names::Names;
+use super::segment::{LARGE_PIECE, SMALL_PIECE};
 use crate::sync::spawn_vital;
 use crate::sync::thread::JoinHandle;
 

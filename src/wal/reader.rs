@@ -1,27 +1,137 @@
-//! Reads the frames of one segment, in order, through a window of memory that is only as large
-//! as the largest frame.
+//! Reads the frames of one file, in order, through a window of memory that is only as large as the
+//! largest frame: for a start, for a snapshot and for the tools.
 //!
-//! It decides what is a frame and what is not; what it means where there is none is recovery's
-//! to say.
+//! [`Reader`] decides what is a frame, [`read_batches`] whether it follows. Recovery decides what it
+//! means where neither is so.
 
 use std::io;
+use std::path::Path;
+
+use anyhow::bail;
 
 use super::block::{BLOCK_BYTES, BlockBuffer};
+use super::chain::{NotNext, Tail};
+use super::damage::Damage;
 use super::disk::DiskFile;
-use super::frame::{FRAME_HEADER_BYTES, FrameHeader, payload_checksum};
+use super::frame::{
+    FRAME_HEADER_BYTES, FrameHeader, Kind, NotAFrame, SegmentHeader, payload_checksum,
+};
 
 /// One read from the disk: large enough that its latency does not matter.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// A frame, or why there is none.
-#[derive(Debug)]
-pub enum Found<'a> {
-    /// A frame whose checksums fit, and its payload.
-    Frame(FrameHeader, &'a [u8]),
-    /// There is no frame header.
-    Nothing,
-    /// There is a header, but what follows is not its payload.
-    BadPayload,
+/// A frame whose checksums fit.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// What it says of itself.
+    pub header: FrameHeader,
+    /// All of it as it stands in the file, without the padding.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Its records, as they were given to the log.
+    pub fn payload(&self) -> &'a [u8] {
+        &self.bytes[FRAME_HEADER_BYTES..]
+    }
+}
+
+/// A batch read from the log.
+pub struct Replayed<'a> {
+    /// Whether it is in a snapshot, where records are counted from 1.
+    pub is_snapshot: bool,
+    /// The file it is in.
+    pub path: &'a Path,
+    /// What that file says of itself.
+    pub segment: &'a SegmentHeader,
+    /// Where in the file its frame stands.
+    pub offset: u64,
+    /// The batch itself.
+    pub frame: Frame<'a>,
+}
+
+impl Replayed<'_> {
+    /// LSN of its first record.
+    pub fn first_lsn(&self) -> u64 {
+        self.frame.header.first_lsn
+    }
+
+    /// How many records it holds.
+    pub fn records(&self) -> u32 {
+        self.frame.header.records
+    }
+}
+
+/// Takes the batches of a log in order. An error that is no [`Damage`] means that the payload of the
+/// batch is not made of records, and is reported as damage there.
+pub trait Replay {
+    /// The next batch.
+    fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()>;
+
+    /// There are no more, and nothing has been changed yet. Nothing is, if this fails.
+    fn end(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(Replayed<'_>) -> anyhow::Result<()>> Replay for F {
+    fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()> {
+        self(batch)
+    }
+}
+
+/// Which kind of file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// One that holds records in the order of the log.
+    Segment,
+    /// One that stands for the records before a segment.
+    Snapshot,
+}
+
+/// Hands on the batches that follow `tail`, and advances it behind the last of them. Returns the mark
+/// that stands there, or why no frame does. A frame that does not follow is damage.
+pub fn read_batches(
+    reader: &mut Reader<'_>,
+    path: &Path,
+    source: Source,
+    tail: &mut Tail,
+    replay: &mut dyn Replay,
+) -> anyhow::Result<Result<FrameHeader, NotAFrame>> {
+    loop {
+        let (offset, lsn) = (tail.end, tail.next_lsn);
+        let frame = match reader.frame_at(offset)? {
+            Ok(frame) => frame,
+            Err(NotAFrame::Unknown(kind)) => {
+                let what = format!("the frame here is of kind {kind}, of a later program");
+                bail!(Damage::at(path, offset, lsn, what));
+            }
+            Err(torn) => return Ok(Err(torn)),
+        };
+        let header = frame.header;
+        tail.check(&header).map_err(|why| {
+            let what = match (source, why) {
+                (Source::Segment, NotNext::Lsn) => {
+                    format!("the batch here begins with LSN {}", header.first_lsn)
+                }
+                (Source::Segment, NotNext::Checksum) => {
+                    "the batch here does not follow the one before it".to_owned()
+                }
+                (Source::Snapshot, _) => {
+                    "the frame here does not follow the one before it".to_owned()
+                }
+            };
+            Damage::at(path, offset, lsn, what)
+        })?;
+        if header.kind != Kind::Batch {
+            return Ok(Ok(header));
+        }
+        let (is_snapshot, segment) = (source == Source::Snapshot, &tail.header);
+        replay.batch(Replayed { is_snapshot, path, segment, offset, frame }).map_err(|error| {
+            Damage::at(path, offset, lsn, Damage::NOT_AS_WRITTEN).in_batch(error)
+        })?;
+        tail.follow(&header);
+    }
 }
 
 /// A segment being read.
@@ -46,33 +156,32 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands at `offset`, a block boundary.
-    pub fn frame_at(&mut self, offset: u64) -> io::Result<Found<'_>> {
+    pub fn frame_at(&mut self, offset: u64) -> io::Result<Result<Frame<'_>, NotAFrame>> {
+        debug_assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "no frame begins within a block");
         let epoch = self.epoch;
-        let Some(header) = FrameHeader::decode(epoch, self.bytes(offset, FRAME_HEADER_BYTES)?)
-        else {
-            return Ok(Found::Nothing);
+        let header = match FrameHeader::decode(epoch, self.bytes(offset, FRAME_HEADER_BYTES)?) {
+            Ok(header) => header,
+            Err(why) => return Ok(Err(why)),
         };
         // The header's checksum fits, so its length was written by us; the file may still be
         // shorter. No memory is taken for more than there is.
         let left = self.len.saturating_sub(offset);
         let frame_bytes = (FRAME_HEADER_BYTES as u64).checked_add(header.payload_bytes);
         let Some(frame_bytes) = frame_bytes.filter(|bytes| *bytes <= left) else {
-            return Ok(Found::BadPayload);
+            return Ok(Err(NotAFrame::NoPayload));
         };
-        let payload = &self.bytes(offset, frame_bytes as usize)?[FRAME_HEADER_BYTES..];
-        match payload_checksum(epoch, header.first_lsn, payload) == header.payload_checksum {
-            true => Ok(Found::Frame(header, payload)),
-            false => Ok(Found::BadPayload),
-        }
+        let frame = Frame { header, bytes: self.bytes(offset, frame_bytes as usize)? };
+        let sum = payload_checksum(epoch, header.first_lsn, frame.payload());
+        Ok(if sum == header.payload_checksum { Ok(frame) } else { Err(NotAFrame::NoPayload) })
     }
 
-    /// The first frame header behind `offset`, whatever its payload is like, and where it stands.
-    pub fn header_behind(&mut self, offset: u64) -> io::Result<Option<(u64, FrameHeader)>> {
+    /// The first frame header after `offset`, whatever its payload is like, and where it stands.
+    pub fn header_after(&mut self, offset: u64) -> io::Result<Option<(u64, FrameHeader)>> {
         let mut at = offset + BLOCK_BYTES as u64;
         while at < self.len {
             let epoch = self.epoch;
             let bytes = self.bytes(at, FRAME_HEADER_BYTES)?;
-            if let Some(header) = FrameHeader::decode(epoch, bytes) {
+            if let Ok(header) = FrameHeader::decode(epoch, bytes) {
                 return Ok(Some((at, header)));
             }
             at += BLOCK_BYTES as u64;

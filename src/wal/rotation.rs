@@ -9,7 +9,7 @@ use super::block::BLOCK_BYTES;
 use super::disk::DiskFile;
 use super::frame::{FIRST_FRAME, SegmentHeader};
 use super::preparer::Preparer;
-use super::segment::{Segment, random};
+use super::segment::Segment;
 use super::{Options, Refused, Wal};
 
 const SEGMENT_GROWTH: u64 = 4;
@@ -19,7 +19,7 @@ impl Wal {
     /// header. `None` if it would have to wait for the segment to be prepared. Where that cannot be
     /// prepared this is refused, and writing goes on.
     pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Refused> {
-        if self.segment.end() != FIRST_FRAME
+        if self.segment.tail().end != FIRST_FRAME
             && let Some(preparer) = self.preparer.take()
         {
             let sealed = match preparer.try_take() {
@@ -38,7 +38,7 @@ impl Wal {
                 return Ok(None);
             }
         }
-        self.unless_failed(|wal| Ok(Some(*wal.segment.header()))).map_err(Refused::Closed)
+        self.unless_failed(|wal| Ok(Some(wal.segment.tail().header))).map_err(Refused::Closed)
     }
 
     /// Makes sure that the batch that is built has room, before a byte of it is written. Where there is
@@ -48,7 +48,7 @@ impl Wal {
         if let Some(failure) = self.failure() {
             return Err(failure.clone().into());
         }
-        let bytes = self.frame.len() as u64;
+        let bytes = self.frame.len();
         let tail = self.options.tail_bytes(self.segment.file_bytes());
         if self.segment.has_room(bytes + tail) {
             return Ok(());
@@ -66,7 +66,7 @@ impl Wal {
 
     /// Goes on in the next segment, unless this one will do.
     fn move_on(&mut self, preparer: &Preparer, bytes: u64, grows: bool) -> Result<(), Refused> {
-        let may_stay = self.segment.has_room(bytes) || self.segment.end() == FIRST_FRAME;
+        let may_stay = self.segment.has_room(bytes) || self.segment.tail().end == FIRST_FRAME;
         if may_stay && grows {
             return preparer.expect().map_err(Refused::NoRoom);
         }
@@ -123,12 +123,12 @@ impl Wal {
 
     /// The header of the segment that is being written.
     pub fn running(&self) -> &SegmentHeader {
-        self.segment.header()
+        &self.segment.tail().header
     }
 
     /// Bytes of batches in it.
     pub fn running_bytes(&self) -> u64 {
-        self.segment.end() - FIRST_FRAME
+        self.segment.tail().end - FIRST_FRAME
     }
 
     /// Goes on in the prepared segment. A crash at any line leaves a log that starts by itself:
@@ -141,18 +141,14 @@ impl Wal {
         next: Box<dyn DiskFile>,
         preparer: &Preparer,
     ) -> io::Result<Result<(), Refused>> {
-        let old = *self.segment.header();
-        let header = SegmentHeader {
-            store_id: old.store_id,
-            sequence: old.sequence + 1,
-            epoch: random()?,
-            first_lsn: self.next_lsn,
-            previous_epoch: old.epoch,
-            previous_checksum: self.segment.last_checksum(),
-            file_bytes: 0,
-        };
-        let next = Segment::begin(next, header)?;
-        let archived = self.names.archived(old.sequence);
+        let old = *self.segment.tail();
+        assert_eq!(
+            self.durable_lsn + 1,
+            old.next_lsn,
+            "a segment is durable before the next begins"
+        );
+        let next = Segment::begin(next, old.following()?)?;
+        let archived = self.names.archived(old.header.sequence);
         match self.disk.rename(self.names.active(), &archived) {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 let why = Arc::from(error.to_string());
@@ -170,9 +166,9 @@ impl Wal {
 
         let full = std::mem::replace(&mut self.segment, next);
         // Its lock ends here; from now on the mark says that it is not the last one.
-        let content = full.seal(self.next_lsn).unwrap_or_else(|error| {
+        let content = full.seal().unwrap_or_else(|error| {
             log::warn!("{}: has no mark that another segment follows: {error}", archived.display());
-            full.end()
+            old.end
         });
         preparer.next(self.next_segment_bytes(), (archived, content));
         Ok(Ok(()))
@@ -182,7 +178,7 @@ impl Wal {
     fn finish_segment(&mut self) -> io::Result<()> {
         self.finish_sync()?;
         self.segment.sync()?;
-        self.durable_lsn = self.next_lsn - 1;
+        self.durable_lsn = self.segment.tail().next_lsn - 1;
         Ok(())
     }
 

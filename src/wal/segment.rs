@@ -1,4 +1,4 @@
-//! One file of the log: what it is called, how it is made, how frames are put into it.
+//! One file of the log: how it is made, how frames are put into it.
 //!
 //! A segment is filled with zeros and synced before its first frame, so that a commit overwrites
 //! blocks that exist and touches no metadata: one write and one flush. (Growing a file, or first
@@ -6,13 +6,14 @@
 //! writes and two flushes.) A durable block is never written again.
 
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
+use super::block::{BLOCK_BYTES, Block, BlockBuffer};
+use super::chain::{Frame, Tail};
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, FrameHeader, Kind, MAGIC, SEALED, SegmentHeader};
-use super::lock;
+use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
+use super::{SyncPolicy, lock};
 
 /// Zeros are written in pieces of this size where nobody waits for the disk at the same time, or where they
 /// are needed soon: large enough to be quick.
@@ -23,141 +24,15 @@ pub const SMALL_PIECE: usize = 16;
 
 static ZEROS: [Block; LARGE_PIECE] = [Block::ZERO; LARGE_PIECE];
 
-/// The names of a log's files, all in the directory of the one that the user named.
-#[derive(Clone, Debug)]
-pub struct Names {
-    active: PathBuf,
-}
-
-impl Names {
-    /// Names for the log at `path`.
-    pub fn new(path: &Path) -> Names {
-        Names { active: path.to_owned() }
-    }
-
-    /// The segment that is being written.
-    pub fn active(&self) -> &Path {
-        &self.active
-    }
-
-    /// The segment that is prepared to follow it.
-    pub fn next(&self) -> PathBuf {
-        self.beside("next")
-    }
-
-    /// The file of zeros that a full disk has to spare.
-    pub fn reserve(&self) -> PathBuf {
-        self.beside("reserve")
-    }
-
-    /// The file whose lock says that a server is at work here.
-    pub fn lock(&self) -> PathBuf {
-        self.beside("lock")
-    }
-
-    /// Where the seed's log goes once it is imported.
-    pub fn imported(&self) -> PathBuf {
-        self.beside("imported")
-    }
-
-    /// Where such a log is made.
-    pub fn importing(&self) -> PathBuf {
-        self.beside("importing")
-    }
-
-    /// Where a file of a backup is written, before it gets its name.
-    pub fn copying(&self) -> PathBuf {
-        self.beside("copying")
-    }
-
-    /// Where the bytes of a torn batch go, named by the LSN it would have had; with a number where
-    /// there is such a file already.
-    pub fn torn(&self, lsn: u64, number: u32) -> PathBuf {
-        match number {
-            0 => self.beside(&format!("{lsn}.torn")),
-            _ => self.beside(&format!("{lsn}.{number}.torn")),
-        }
-    }
-
-    /// Where it is noted how far the log is durable.
-    pub fn durable(&self) -> PathBuf {
-        self.beside("durable")
-    }
-
-    /// Whether only a log that was there leaves such a file: what was cut off it, or noted of it.
-    pub fn is_trace(&self, path: &Path) -> bool {
-        let is_left = |name: &[u8]| {
-            name == b".durable" || name.ends_with(b".torn") || name.ends_with(b".cut")
-        };
-        self.suffix_of(path).is_some_and(is_left)
-    }
-
-    /// Where a snapshot is written.
-    pub fn snapshotting(&self) -> PathBuf {
-        self.beside("snapshotting")
-    }
-
-    /// The snapshot of everything up to this LSN.
-    pub fn snapshot(&self, lsn: u64) -> PathBuf {
-        self.beside(&format!("{lsn}.snapshot"))
-    }
-
-    /// The LSN in the name of a snapshot of this log.
-    pub fn snapshot_of(&self, path: &Path) -> Option<u64> {
-        let lsn = self.number_in(path, b".snapshot")?;
-        (self.snapshot(lsn).file_name() == path.file_name()).then_some(lsn)
-    }
-
-    /// A segment that is full.
-    pub fn archived(&self, sequence: u64) -> PathBuf {
-        self.beside(&format!("{sequence:010}.log"))
-    }
-
-    /// The sequence number in the name of a full segment of this log.
-    pub fn sequence_of(&self, path: &Path) -> Option<u64> {
-        let sequence = self.number_in(path, b".log")?;
-        (self.archived(sequence).file_name() == path.file_name()).then_some(sequence)
-    }
-
-    fn number_in(&self, path: &Path, suffix: &[u8]) -> Option<u64> {
-        let number = self.suffix_of(path)?.strip_prefix(b".")?.strip_suffix(suffix)?;
-        std::str::from_utf8(number).ok()?.parse().ok()
-    }
-
-    /// What a name has after that of the log. By name only: the same directory may be spelled in several
-    /// ways.
-    fn suffix_of<'a>(&self, path: &'a Path) -> Option<&'a [u8]> {
-        let (name, active) = (path.file_name()?, self.active.file_name()?);
-        name.as_encoded_bytes().strip_prefix(active.as_encoded_bytes())
-    }
-
-    /// The directory they are all in.
-    pub fn directory(&self) -> &Path {
-        match self.active.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        }
-    }
-
-    fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.active.clone().into_os_string();
-        name.push(".");
-        name.push(suffix);
-        name.into()
-    }
-}
-
 /// A segment open for writing.
 ///
-/// - Everything before `end` is frames; from `end` to `len` there are zeros, or one mark that the
-///   next batch replaces.
-/// - `last_checksum` is that of the last batch before `end`, or of the segment before.
+/// - Everything before the end of `tail` is frames; from there to `len` there are zeros, or one mark that
+///   the next batch replaces.
+/// - `len` is no less than that end.
 pub struct Segment {
     file: Arc<dyn DiskFile>,
-    header: SegmentHeader,
-    end: u64,
+    tail: Tail,
     len: u64,
-    last_checksum: u32,
 }
 
 impl Segment {
@@ -188,21 +63,23 @@ impl Segment {
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode(MAGIC));
         file.write_synced_at(block.padded(), 0)?;
-        let last_checksum = header.previous_checksum;
-        let file = file.into();
-        Ok(Segment { file, header, end: FIRST_FRAME, len, last_checksum })
+        Ok(Segment::new(file, Tail::of_segment(header), len))
     }
 
-    /// Goes on with a segment that recovery has read up to `end`, and that is filled up to `filled`.
-    pub fn resume(
-        file: Box<dyn DiskFile>,
-        header: SegmentHeader,
-        end: u64,
-        last_checksum: u32,
-        filled: u64,
-    ) -> Segment {
-        let len = filled.next_multiple_of(BLOCK_BYTES as u64);
-        Segment { file: file.into(), header, end, len, last_checksum }
+    /// Goes on with a segment that recovery has read up to `tail`, and that is filled up to `filled`.
+    pub fn resume(file: Box<dyn DiskFile>, tail: Tail, filled: u64) -> Segment {
+        Segment::new(file, tail, filled.next_multiple_of(BLOCK_BYTES as u64))
+    }
+
+    fn new(file: Box<dyn DiskFile>, tail: Tail, len: u64) -> Segment {
+        let segment = Segment { file: file.into(), tail, len };
+        segment.check();
+        segment
+    }
+
+    fn check(&self) {
+        assert!(self.tail.end >= FIRST_FRAME, "a segment begins with its header");
+        assert!(self.tail.end <= self.len, "the frames of a segment are within its file");
     }
 
     /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
@@ -230,9 +107,9 @@ impl Segment {
     }
 
     fn try_fill(&mut self, len: u64) -> io::Result<()> {
-        let filled = std::mem::replace(&mut self.len, self.end);
-        if filled > self.end {
-            self.file.allocate(self.end, filled - self.end)?;
+        let filled = std::mem::replace(&mut self.len, self.tail.end);
+        if filled > self.tail.end {
+            self.file.allocate(self.tail.end, filled - self.tail.end)?;
             self.len = filled;
         }
         if filled < len {
@@ -248,14 +125,9 @@ impl Segment {
         self.file.clone()
     }
 
-    /// What the segment says of itself.
-    pub fn header(&self) -> &SegmentHeader {
-        &self.header
-    }
-
-    /// Bytes written, the header among them.
-    pub fn end(&self) -> u64 {
-        self.end
+    /// Where its frames end.
+    pub fn tail(&self) -> &Tail {
+        &self.tail
     }
 
     /// Bytes there are.
@@ -263,19 +135,9 @@ impl Segment {
         self.len
     }
 
-    /// The checksum that the next batch has to follow.
-    pub fn last_checksum(&self) -> u32 {
-        self.last_checksum
-    }
-
-    /// How long the file will be with another frame of this size in it.
-    pub fn file_bytes_with(&self, frame_bytes: u64) -> u64 {
-        self.len.max(self.end + frame_bytes)
-    }
-
     /// Whether a frame of this size goes into what there is.
     pub fn has_room(&self, frame_bytes: u64) -> bool {
-        self.end + frame_bytes <= self.len
+        self.tail.end + frame_bytes <= self.len
     }
 
     /// Makes room for so many bytes: a batch larger than a segment makes its file grow, the one commit that
@@ -283,49 +145,56 @@ impl Segment {
     /// with a sync behind it the new length may be relied on.
     pub fn grow(&mut self, bytes: u64) -> io::Result<()> {
         self.allocate(bytes)?;
-        self.len = self.len.max(self.end + bytes);
+        self.len = self.len.max(self.tail.end + bytes);
         Ok(())
     }
 
     /// The same for a mark: batches go on to the next segment, as if the file had not grown.
     pub fn allocate(&self, bytes: u64) -> io::Result<()> {
         let before = self.file.len()?;
-        self.file.allocate(self.end, bytes).inspect_err(|_| {
+        self.file.allocate(self.tail.end, bytes).inspect_err(|_| {
             // It does no harm if it stays as long as it has become.
             let _ = self.file.set_len(before);
         })
     }
 
-    /// Writes a batch behind the last one. After an error nobody knows what the file holds, and
-    /// the segment must not be written again.
-    pub fn append(&mut self, frame: &[Block], checksum: u32, synced: bool) -> io::Result<()> {
-        match synced {
-            true => self.file.write_synced_at(frame, self.end)?,
-            false => self.file.write_at(frame, self.end)?,
+    /// Writes `frame` as the next batch. After an error nobody knows what the file holds, and the segment
+    /// must not be written again.
+    pub fn append(
+        &mut self,
+        frame: &mut Frame,
+        durable_lsn: u64,
+        sync: SyncPolicy,
+    ) -> io::Result<()> {
+        let file_bytes = self.len.max(self.tail.end + frame.len());
+        let (header, blocks) = frame.seal(&self.tail, Kind::Batch, durable_lsn, file_bytes);
+        match sync {
+            SyncPolicy::Always => self.file.write_synced_at(blocks, self.tail.end)?,
+            SyncPolicy::Later => self.file.write_at(blocks, self.tail.end)?,
         }
-        self.end += bytes_of(frame).len() as u64;
-        self.len = self.len.max(self.end);
-        self.last_checksum = checksum;
+        self.tail.follow(&header);
+        self.len = self.len.max(self.tail.end);
+        self.check();
         Ok(())
     }
 
-    /// Writes a mark where the next batch will stand. Nothing that was acknowledged is in it, so
-    /// that it may be lost, and overwritten.
-    pub fn mark(&self, frame: &[Block]) -> io::Result<()> {
-        self.file.write_at(frame, self.end)
+    /// Writes a mark where the next batch will stand, and returns where it ends. Nothing that was
+    /// acknowledged is in it, so it may be lost, and overwritten.
+    pub fn mark(&self, kind: Kind) -> io::Result<u64> {
+        self.write_mark(&mut Frame::default(), kind)
     }
 
-    /// Says behind the last batch that another segment follows, and where this one ends then. It is written
-    /// without a sync, once that other one has its name. So a start on this file alone, by whatever name it is
-    /// reached, is refused.
-    pub fn seal(&self, next_lsn: u64) -> io::Result<u64> {
-        let header = &self.header;
-        let mark = FrameHeader::mark(Kind::Idle, header.epoch, next_lsn, self.last_checksum);
-        let mark = FrameHeader { records: SEALED, file_bytes: self.len, ..mark };
-        let mut block = BlockBuffer::default();
-        block.extend_from_slice(&mark.encode(header.epoch));
-        self.file.write_at(block.padded(), self.end)?;
-        Ok(self.end + mark.frame_bytes())
+    /// Marks behind the last batch that another segment follows. It is written without a sync, once that
+    /// other one has its name. So a start on this file alone, by whatever name it is reached, is refused.
+    pub fn seal(&self) -> io::Result<u64> {
+        self.write_mark(&mut Frame::of_sealed_segment(), Kind::Idle)
+    }
+
+    /// Only where everything before it is durable.
+    fn write_mark(&self, frame: &mut Frame, kind: Kind) -> io::Result<u64> {
+        let (header, blocks) = frame.seal(&self.tail, kind, self.tail.next_lsn - 1, self.len);
+        self.file.write_at(blocks, self.tail.end)?;
+        Ok(self.tail.end + header.frame_bytes())
     }
 
     /// Makes everything in it durable.
@@ -333,37 +202,12 @@ impl Segment {
         self.file.sync()
     }
 
-    /// Cuts the zeros off behind the closing mark of `mark_bytes`.
-    pub fn cut(&self, mark_bytes: u64) -> io::Result<()> {
-        self.file.set_len(self.end + mark_bytes)?;
+    /// Cuts the zeros off behind the mark that ends at `end`.
+    pub fn cut(&self, end: u64) -> io::Result<()> {
+        assert!(end > self.tail.end, "a batch would be cut off");
+        self.file.set_len(end)?;
         self.file.sync()
     }
-}
-
-/// The header of an empty segment: that which follows the snapshot, or the first one of a new log.
-pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
-    let epoch = random()?;
-    Ok(match snapshot {
-        Some(following) => SegmentHeader { epoch, ..*following },
-        None => SegmentHeader {
-            store_id: u128::from(random()?) << 64 | u128::from(random()?),
-            sequence: 1,
-            epoch,
-            first_lsn: 1,
-            previous_epoch: 0,
-            previous_checksum: 0,
-            file_bytes: 0,
-        },
-    })
-}
-
-/// Store ids and epochs come from the kernel: nobody may guess an epoch, since it is what keeps
-/// a value from passing for a frame.
-pub fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    let count = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    assert_eq!(count, bytes.len(), "the kernel gives up to 256 random bytes whole");
-    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Takes the lock of a segment that is to be written. It ends when the file is closed.
@@ -416,22 +260,5 @@ mod tests {
         let prepared = Segment::prepare(&disk, &path, Access::Buffered, 64 << 20, &mut pace);
         assert_eq!(prepared.err().map(|error| error.kind()), Some(ErrorKind::Interrupted));
         assert_eq!(pieces.get(), 4, "nothing is asked for after the end");
-    }
-
-    #[test]
-    fn names_stand_beside_the_log_and_are_told_from_those_of_another() {
-        let names = Names::new(Path::new("wal_files/wal_file"));
-        assert_eq!(names.archived(7), Path::new("wal_files/wal_file.0000000007.log"));
-        assert_eq!(names.sequence_of(&names.archived(7)), Some(7));
-        assert_eq!(names.sequence_of(Path::new("wal_files/wal_file.7.log")), None);
-        assert_eq!(names.sequence_of(Path::new("wal_files/other.0000000007.log")), None);
-        assert_eq!(names.sequence_of(&names.next()), None);
-        assert_eq!(names.snapshot_of(&names.snapshot(42)), Some(42));
-        assert_eq!(names.snapshot_of(Path::new("wal_files/wal_file.042.snapshot")), None);
-        assert_eq!(names.snapshot_of(&names.snapshotting()), None);
-        // A log in the working directory is listed with the directory's name before it.
-        let names = Names::new(Path::new("log"));
-        assert_eq!(names.directory(), Path::new("."));
-        assert_eq!(names.sequence_of(Path::new("./log.0000000003.log")), Some(3));
     }
 }

@@ -18,15 +18,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::block::BlockBuffer;
+use super::block::{BLOCK_BYTES, BlockBuffer};
+use super::chain::{Frame, Tail, random};
+use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{
-    self, FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, NotAHeader, SNAPSHOT_MAGIC,
-    SegmentHeader, VERSION, checksum_of,
-};
-use super::reader::{Found, Reader};
-use super::recovery::{Damage, Replay, Replayed};
-use super::segment::{Names, random};
+use super::frame::{FIRST_FRAME, Kind, NotAHeader, SNAPSHOT_MAGIC, SegmentHeader, VERSION};
+use super::names::Names;
+use super::reader::{Reader, Replay, Replayed, Source, read_batches};
 
 /// A frame is written when it has so many bytes: large enough to be quick, small enough that a
 /// commit's flush does not queue behind much of it.
@@ -38,68 +36,75 @@ const SYNC_BYTES: u64 = 64 << 20;
 
 /// A snapshot being written.
 ///
-/// - `frame` is the frame that is being built: room for a header, then the payload.
+/// - All frames before the end of `tail` are in the file; `frame` comes next.
 pub struct Writer {
     file: Box<dyn DiskFile>,
-    header: SegmentHeader,
-    frame: BlockBuffer,
-    records: u32,
-    next: u64,
-    end: u64,
-    last_checksum: u32,
+    tail: Tail,
+    frame: Frame,
 }
 
 /// A snapshot that has been read.
 pub struct Read {
-    /// The header of the segment that follows it, but for the epoch and what a snapshot alone has.
-    pub header: SegmentHeader,
-    /// Batches in it.
-    pub batches: u64,
-    /// Records in it.
-    pub records: u64,
+    /// Its header is that of the segment that follows it, but for the epoch and what a snapshot alone has.
+    pub tail: Tail,
     /// Its length.
     pub bytes: u64,
+}
+
+impl Read {
+    /// Records in it.
+    pub fn records(&self) -> u64 {
+        self.tail.next_lsn - 1
+    }
 }
 
 impl Writer {
     /// Begins a snapshot of everything before the segment that begins with `following`.
     pub fn create(disk: &dyn Disk, names: &Names, following: &SegmentHeader) -> io::Result<Writer> {
+        assert!(following.first_lsn > 0 && following.sequence > 0, "a log counts from 1");
         let file = disk.create(&names.snapshotting(), Access::Direct)?;
         let header = SegmentHeader { epoch: random()?, file_bytes: 0, ..*following };
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&header.encode(SNAPSHOT_MAGIC));
         file.write_at(block.padded(), 0)?;
-        let mut frame = BlockBuffer::default();
-        frame.resize(FRAME_HEADER_BYTES);
-        Ok(Writer { file, header, frame, records: 0, next: 1, end: FIRST_FRAME, last_checksum: 0 })
+        Ok(Writer { file, tail: Tail::of_snapshot(header), frame: Frame::default() })
     }
 
-    /// Adds a record: whatever `write` appends. The caller sees to it that frames stay small.
+    /// Adds a record: what `write` appends. The caller sees to it that frames stay small.
     pub fn push(&mut self, write: impl FnOnce(&mut BlockBuffer)) {
-        write(&mut self.frame);
-        self.records += 1;
+        self.frame.push(write);
     }
 
     /// Whether there is enough for a frame.
     pub fn is_full(&self) -> bool {
-        self.frame.len() >= FRAME_BYTES
+        self.frame.len() >= FRAME_BYTES as u64
     }
 
     /// How long it is so far.
     pub fn bytes(&self) -> u64 {
-        self.end
+        self.tail.end
     }
 
     /// Writes what has been added.
     pub fn flush(&mut self) -> io::Result<()> {
-        if self.records > 0 {
-            self.write(Kind::Batch)?;
+        if self.frame.is_empty() {
+            return Ok(());
         }
+        let file_bytes = self.tail.end + self.frame.len().next_multiple_of(BLOCK_BYTES as u64);
+        let (header, blocks) = self.frame.seal(&self.tail, Kind::Batch, 0, file_bytes);
+        self.file.write_at(blocks, self.tail.end)?;
+        if file_bytes / SYNC_BYTES > self.tail.end / SYNC_BYTES {
+            self.file.sync()?;
+        }
+        self.tail.follow(&header);
+        assert_eq!(self.tail.end, file_bytes, "a frame tells where it ends");
+        // One huge value must not stay in memory to the end.
+        self.frame.clear(2 * FRAME_BYTES);
         Ok(())
     }
 
-    /// Ends the snapshot: it is durable, read back and verified, and stands under its own name. Says
-    /// how long it is. Asks before each frame that is read back whether to `go_on`.
+    /// Ends the snapshot: it is durable, read back and verified, and has its own name. Returns its length.
+    /// Asks before each frame that is read back whether to `go_on`.
     pub fn finish(
         mut self,
         disk: &dyn Disk,
@@ -107,48 +112,20 @@ impl Writer {
         go_on: &dyn Fn() -> anyhow::Result<()>,
     ) -> anyhow::Result<u64> {
         self.flush()?;
-        self.write(Kind::Closed)?;
+        let file_bytes = self.tail.end + BLOCK_BYTES as u64;
+        let (_, mark) = self.frame.seal(&self.tail, Kind::Closed, 0, file_bytes);
+        self.file.write_at(mark, self.tail.end)?;
         self.file.sync()?;
-        let path = names.snapshotting();
-        let records = self.next - 1;
         go_on()?;
+        let path = names.snapshotting();
         let file = disk.open(&path, Access::Direct)?;
-        let found = read(&path, &*file, &mut |_: Replayed<'_>| go_on());
-        let found = found.context("what was written is not what the device gives back")?.records;
-        anyhow::ensure!(found == records, "{found} records were written, not {records}");
-        disk.rename(&path, &names.snapshot(self.header.first_lsn - 1))?;
+        let found = read(&path, &*file, &mut |_: Replayed<'_>| go_on())
+            .context("what was written is not what the device gives back")?;
+        let (found, written) = (found.records(), self.tail.next_lsn - 1);
+        anyhow::ensure!(found == written, "{found} records were written, not {written}");
+        disk.rename(&path, &names.snapshot(self.tail.header.first_lsn - 1))?;
         disk.sync_directory(names.directory())?;
-        Ok(self.end)
-    }
-
-    fn write(&mut self, kind: Kind) -> io::Result<()> {
-        let epoch = self.header.epoch;
-        let payload = &self.frame.as_bytes()[FRAME_HEADER_BYTES..];
-        let mut header = FrameHeader {
-            kind,
-            records: self.records,
-            payload_bytes: payload.len() as u64,
-            first_lsn: self.next,
-            durable_lsn: 0,
-            previous_checksum: self.last_checksum,
-            payload_checksum: frame::payload_checksum(epoch, self.next, payload),
-            file_bytes: 0,
-        };
-        header.file_bytes = self.end + header.frame_bytes();
-        let bytes = header.encode(epoch);
-        self.frame.as_mut_bytes()[..FRAME_HEADER_BYTES].copy_from_slice(&bytes);
-        self.file.write_at(self.frame.padded(), self.end)?;
-        if header.file_bytes / SYNC_BYTES > self.end / SYNC_BYTES {
-            self.file.sync()?;
-        }
-        self.last_checksum = checksum_of(&bytes);
-        self.end = header.file_bytes;
-        self.next += u64::from(self.records);
-        self.records = 0;
-        // One huge value is not to be kept in memory to the end.
-        self.frame.clear(2 * FRAME_BYTES);
-        self.frame.resize(FRAME_HEADER_BYTES);
-        Ok(())
+        Ok(file_bytes)
     }
 }
 
@@ -163,7 +140,7 @@ pub fn header(path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader>
             path.display()
         ),
         NotAHeader::Foreign | NotAHeader::Damaged => {
-            damage(path, 0, 1, "the snapshot's header is wrong").into()
+            Damage::at(path, 0, 1, "the snapshot's header is wrong").into()
         }
     })
 }
@@ -173,37 +150,17 @@ pub fn header(path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader>
 pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut dyn Replay) -> anyhow::Result<Read> {
     let header = header(path, file)?;
     let mut reader = Reader::new(file, header.epoch)?;
-    let (mut end, mut next, mut last_checksum, mut batches) = (FIRST_FRAME, 1, 0, 0);
-    loop {
-        let Found::Frame(frame, payload) = reader.frame_at(end)? else {
-            bail!(damage(path, end, next, "the snapshot goes on here, and what it holds is lost"));
-        };
-        if frame.first_lsn != next || frame.previous_checksum != last_checksum {
-            bail!(damage(path, end, next, "the frame here does not follow the one before it"));
-        }
-        let at = end;
-        end += frame.frame_bytes();
-        if frame.kind == Kind::Closed {
-            break;
-        }
-        let (first_lsn, records) = (next, frame.records);
-        let (is_snapshot, segment, offset) = (true, &header, at);
-        let batch =
-            Replayed { is_snapshot, first_lsn, records, payload, path, segment, offset, frame };
-        let wrong = |error| damage(path, at, next, Damage::NOT_AS_WRITTEN).in_batch(error);
-        replay.batch(batch).map_err(wrong)?;
-        last_checksum = checksum_of(&frame.encode(header.epoch));
-        next += u64::from(frame.records);
-        batches += 1;
+    let mut tail = Tail::of_snapshot(header);
+    let ended = read_batches(&mut reader, path, Source::Snapshot, &mut tail, replay)?;
+    let damage = |offset, what| Damage::at(path, offset, tail.next_lsn, what);
+    let bytes = match ended {
+        Ok(mark) if mark.kind == Kind::Closed => tail.end + mark.frame_bytes(),
+        _ => bail!(damage(tail.end, "the snapshot goes on here, and what it holds is lost")),
+    };
+    if reader.file_bytes() != bytes {
+        bail!(damage(bytes, "the snapshot ends here, and the file does not"));
     }
-    if reader.file_bytes() != end {
-        bail!(damage(path, end, next, "the snapshot ends here, and the file does not"));
-    }
-    Ok(Read { header, batches, records: next - 1, bytes: end })
-}
-
-fn damage(path: &Path, offset: u64, lsn: u64, what: &str) -> Damage {
-    Damage { path: path.to_owned(), offset, lsn, what: what.to_owned() }
+    Ok(Read { tail, bytes })
 }
 
 /// The files that a snapshot has made superfluous: segments that it covers, older snapshots, and one

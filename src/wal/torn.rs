@@ -4,13 +4,12 @@
 //! in between leaves a torn batch again. It needs no new space: where the bytes cannot be kept for want
 //! of it, that is reported, and they are cut all the same.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context;
+use std::path::Path;
 
 use super::block::{BLOCK_BYTES, Block, BlockBuffer};
 use super::disk::{Access, Disk, DiskFile};
-use super::segment::{LARGE_PIECE, Names, fill_with_zeros};
+use super::names::{Names, first_free};
+use super::segment::{LARGE_PIECE, fill_with_zeros};
 
 /// A torn batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +25,9 @@ pub struct Torn {
 /// Copies a torn batch to a file of its own, then overwrites it with zeros.
 pub fn cut(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
     let file = disk.open(names.active(), Access::Direct)?;
-    let aside = free_name(disk, names, torn.lsn)?;
+    // After a crash while zeroing, an earlier copy is the more complete one.
+    let listed = disk.list(names.directory())?;
+    let aside = first_free(&listed, (0..).map(|number| names.torn(torn.lsn, number)));
     match keep(disk, names, &*file, torn, &aside) {
         Ok(()) => log::warn!(
             "{}: cut a torn batch of {} bytes at offset {}, LSN {}; nobody was told that it is \
@@ -49,15 +50,6 @@ pub fn cut(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
     fill_with_zeros(&*file, torn.offset, end, &mut |_| LARGE_PIECE)?;
     file.sync()?;
     Ok(())
-}
-
-/// A name for the bytes that are cut. An earlier copy is never overwritten: a crash while zeros are
-/// written would make the second one the poorer.
-fn free_name(disk: &dyn Disk, names: &Names, lsn: u64) -> anyhow::Result<PathBuf> {
-    let found = disk.list(names.directory())?;
-    let is_free = |name: &PathBuf| !found.iter().any(|path| path.file_name() == name.file_name());
-    let mut candidates = (0..).map(|number| names.torn(lsn, number));
-    candidates.find(is_free).context("there is always a free name")
 }
 
 /// Copies a part of a file to one of its own, durably.

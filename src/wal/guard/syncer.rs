@@ -7,12 +7,15 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::sync::spawn_vital;
 use crate::sync::thread::JoinHandle;
+use crate::wal::Wal;
 use crate::wal::disk::DiskFile;
+use crate::wal::health::Failure;
 
 /// Called when a sync has ended.
 pub type WhenDone = Box<dyn FnOnce() + Send>;
@@ -106,5 +109,64 @@ impl Shared {
             when_done();
             state = self.state.lock();
         }
+    }
+}
+
+impl Wal {
+    /// Begins to make all batches durable, beside those that follow, unless that is going on already.
+    /// `when_done` is called when it has ended; then [`Wal::settle`] is to be called.
+    pub fn begin_sync(&mut self, when_done: WhenDone) -> Result<(), Failure> {
+        if self.syncing_since.is_some() {
+            return Ok(());
+        }
+        let syncer = match self.syncer.take().map_or_else(Syncer::start, Ok) {
+            Ok(syncer) => syncer,
+            Err(error) => {
+                log::warn!("writers wait for a sync, no thread can be started for it: {error}");
+                return self.sync();
+            }
+        };
+        let begun = self.unless_failed(|wal| {
+            syncer.begin(wal.segment.file(), wal.segment.tail().next_lsn - 1, when_done);
+            wal.syncing_since = Some(Instant::now());
+            Ok(())
+        });
+        self.syncer = Some(syncer);
+        begun
+    }
+
+    /// When the sync was begun that goes on beside the batches, if one does.
+    pub fn syncing_since(&self) -> Option<Instant> {
+        self.syncing_since
+    }
+
+    /// Takes notice of a sync beside the batches, if it has ended; says whether it has.
+    pub fn settle(&mut self) -> Result<bool, Failure> {
+        let ended = self.syncer.as_ref().and_then(Syncer::result);
+        ended.map_or(Ok(false), |ended| {
+            self.unless_failed(|wal| wal.note_synced(ended).map(|()| true))
+        })
+    }
+
+    /// The same, and waits for its end.
+    pub fn wait_for_sync(&mut self) -> Result<(), Failure> {
+        self.unless_failed(Wal::finish_sync)
+    }
+
+    /// Before the file is synced by anyone else: of two who sync it, the kernel tells only one of an error.
+    pub(in crate::wal) fn finish_sync(&mut self) -> io::Result<()> {
+        match (&self.syncer, self.syncing_since) {
+            (Some(syncer), Some(_)) => {
+                let ended = syncer.wait();
+                self.note_synced(ended)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_synced(&mut self, ended: io::Result<u64>) -> io::Result<()> {
+        self.syncing_since = None;
+        self.durable_lsn = self.durable_lsn.max(ended?);
+        Ok(())
     }
 }

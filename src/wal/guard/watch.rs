@@ -25,7 +25,7 @@ use crate::sync::thread::JoinHandle;
 use crate::wal::disk::Disk;
 use crate::wal::health::Health;
 use crate::wal::lock::{Held, Lock};
-use crate::wal::segment::Names;
+use crate::wal::names::Names;
 
 /// How often it looks: that many batches may be lost to zeros at the end of a log without being missed, and
 /// a sync each second is nothing beside those of the commits.

@@ -23,8 +23,8 @@ use std::io::{self, ErrorKind};
 
 use crate::wal::block::{BLOCK_BYTES, BlockBuffer};
 use crate::wal::disk::{Access, Disk, DiskFile};
+use crate::wal::names::Names;
 use crate::wal::reader::Reader;
-use crate::wal::segment::Names;
 
 const MAGIC: &[u8; 16] = b"post-gres-rs lsn";
 const VERSION: u32 = 1;

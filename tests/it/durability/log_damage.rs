@@ -231,7 +231,7 @@ fn zeros_over_the_end_of_a_log_are_noticed_as_soon_as_it_was_idle() {
 }
 
 fn lsn_of(disk: &DoubleDisk) -> Option<u64> {
-    let known = wal::guard::witness::read(disk, &wal::segment::Names::new(Path::new(ACTIVE)));
+    let known = wal::guard::witness::read(disk, &wal::names::Names::new(Path::new(ACTIVE)));
     known.expect("it can be read").map(|known| known.lsn)
 }
 

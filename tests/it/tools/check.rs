@@ -10,7 +10,7 @@ use post_gres_rs::command::Mutation;
 use post_gres_rs::entry::Entry;
 use post_gres_rs::record;
 use post_gres_rs::wal::disk::SystemDisk;
-use post_gres_rs::wal::recovery::Replayed;
+use post_gres_rs::wal::reader::Replayed;
 use post_gres_rs::wal::{self, Wal};
 
 use super::{

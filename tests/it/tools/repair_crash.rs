@@ -9,7 +9,7 @@ use crate::double::{DoubleDisk, Fault};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::tools::repair::Plan;
-use post_gres_rs::wal::segment::Names;
+use post_gres_rs::wal::names::Names;
 
 const BATCHES: usize = 12;
 const ACTIVE: &str = "/log/wal_file";

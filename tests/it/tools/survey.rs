@@ -11,7 +11,7 @@ use post_gres_rs::command::Reply;
 use post_gres_rs::engine::{Engine, Fsync};
 use post_gres_rs::tools::inspect::{Log, Stands};
 use post_gres_rs::wal::disk::{Access, Disk, DiskFile};
-use post_gres_rs::wal::segment::Names;
+use post_gres_rs::wal::names::Names;
 
 const ACTIVE: &str = "/log/wal_file";
 

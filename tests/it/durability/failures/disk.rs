@@ -384,7 +384,7 @@ fn a_power_cut_while_a_torn_batch_is_cut_leaves_its_bytes_in_the_log_or_beside_i
 fn an_idle_mark_waits_until_all_batches_are_synced() {
     let disk = DoubleDisk::default();
     let log = wal::Options { sync: wal::SyncPolicy::Later, ..options() };
-    let nothing = &mut |_: wal::recovery::Replayed<'_>| Ok(());
+    let nothing = &mut |_: wal::reader::Replayed<'_>| Ok(());
     let (mut wal, _) = wal::Wal::open(Arc::new(disk.clone()), log, nothing).expect("a fresh log");
     let block = |number: usize| disk.files()[Path::new(ACTIVE)][number * 4096..][..4096].to_vec();
     let zeros = vec![0; 4096];
