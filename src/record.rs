@@ -4,7 +4,7 @@
 //! does: `3SET5hello5world\n`, `3DEL5hello0\n`. An expiry is a third field, milliseconds of Unix
 //! time: `3SET5hello5world13` `1795000000000\n`. `8FLUSHALL00\n` removes every key. Alone the text is
 //! ambiguous, because a key or value that begins with a digit runs into the length before it
-//! (`3SET11...`). So a header goes before it, the reader slices by that, and holds the text against it:
+//! (`3SET11...`). So a header goes before it; the reader slices by that, and holds the text against it:
 //!
 //! | bytes | field |
 //! |------:|-------|
@@ -65,68 +65,95 @@ fn encode_fields(
     write(b"\n");
 }
 
-/// Which key the record at the start of `bytes` is about, and how long the record is. That it is one,
-/// only [`decode`] makes sure of.
-pub fn skim(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let mut rest = Slices(bytes);
-    let lengths = [rest.u32()?, rest.u32()?, rest.u32()?];
-    let op = if is_about_all(bytes) { CLEAR.len() } else { SET.len() };
-    rest.take(op + Decimal::length(lengths[0]))?;
-    let key = rest.take(lengths[0] as usize)?;
-    let mut behind = Decimal::length(lengths[1]) + lengths[1] as usize + 1;
-    if lengths[2] > 0 {
-        behind += Decimal::length(lengths[2]) + lengths[2] as usize;
+/// A record as its lengths cut it out of a batch. Its text has not been held against them yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    lengths: [u32; 3],
+    key: &'a [u8],
+    text: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Cuts off the record at the start of `bytes`, and what follows it. `None` if there is none.
+    pub fn cut(bytes: &'a [u8]) -> Option<(Record<'a>, &'a [u8])> {
+        let mut rest = Slices(bytes);
+        let lengths = [rest.u32()?, rest.u32()?, rest.u32()?];
+        let text = rest.0;
+        let is_clear = text.first() == Some(&CLEAR[0]);
+        let op = if is_clear { CLEAR.len() } else { SET.len() };
+        let field = |length: u32| Decimal::length(length) + length as usize;
+        let expiry = if lengths[2] > 0 { field(lengths[2]) } else { 0 };
+        rest.take(op + Decimal::length(lengths[0]))?;
+        let key = rest.take(lengths[0] as usize)?;
+        rest.take(field(lengths[1]) + expiry + b"\n".len())?;
+        let text = &text[..text.len() - rest.0.len()];
+        Some((Record { lengths, key, text }, rest.0))
     }
-    rest.take(behind)?;
-    Some((key, bytes.len() - rest.0.len()))
-}
 
-/// Whether the record at the start of `bytes`, if it is one, is about every key.
-pub fn is_about_all(bytes: &[u8]) -> bool {
-    bytes.get(HEADER_BYTES) == Some(&CLEAR[0])
-}
-
-/// Reads the record at the start of `bytes`, and says how long it is. `None` if there is none.
-pub fn decode(bytes: &[u8]) -> Option<(Change<'_>, usize)> {
-    let mut rest = Slices(bytes);
-    let key_length = rest.u32()?;
-    let value_length = rest.u32()?;
-    let expiry_length = rest.u32()?;
-    let op = [SET, DEL, CLEAR].into_iter().find(|op| rest.0.starts_with(op))?;
-    rest.expect(op)?;
-    rest.expect(Decimal::new(key_length).as_bytes())?;
-    let key = rest.take(key_length as usize)?;
-    rest.expect(Decimal::new(value_length).as_bytes())?;
-    let value = rest.take(value_length as usize)?;
-    let mut expiry = None;
-    if expiry_length > 0 {
-        rest.expect(Decimal::new(expiry_length).as_bytes())?;
-        let text = std::str::from_utf8(rest.take(expiry_length as usize)?).ok()?;
-        expiry = Some(text.parse().ok()?);
+    /// The key that it is about.
+    pub fn key(&self) -> &'a [u8] {
+        self.key
     }
-    rest.expect(b"\n")?;
-    let change = match op {
-        SET => Change::Set(Parts { key, value, expiry }),
-        DEL if value.is_empty() && expiry.is_none() => Change::Delete(key),
-        CLEAR if key.is_empty() && value.is_empty() && expiry.is_none() => Change::Clear,
-        _ => return None,
-    };
-    Some((change, bytes.len() - rest.0.len()))
+
+    /// Whether it is about every key.
+    pub fn is_about_all(&self) -> bool {
+        self.text.first() == Some(&CLEAR[0])
+    }
+
+    /// Holds its text against its lengths, and reads it.
+    pub fn read(&self) -> Result<Change<'a>, NotRecords> {
+        self.change().ok_or(NotRecords)
+    }
+
+    fn change(&self) -> Option<Change<'a>> {
+        let mut rest = Slices(self.text);
+        let op = [SET, DEL, CLEAR].into_iter().find(|op| rest.0.starts_with(op))?;
+        rest.expect(op)?;
+        let [key, value, expiry] = self.lengths;
+        let (key, value) = (rest.field(key)?, rest.field(value)?);
+        let mut at = None;
+        if expiry > 0 {
+            at = Some(std::str::from_utf8(rest.field(expiry)?).ok()?.parse().ok()?);
+        }
+        rest.expect(b"\n")?;
+        if !rest.0.is_empty() {
+            return None;
+        }
+        match op {
+            SET => Some(Change::Set(Parts { key, value, expiry: at })),
+            DEL if value.is_empty() && at.is_none() => Some(Change::Delete(key)),
+            CLEAR if key.is_empty() && value.is_empty() && at.is_none() => Some(Change::Clear),
+            _ => None,
+        }
+    }
 }
 
-/// Hands the records of a batch on. An error if they are not exactly its payload.
-pub fn decode_batch<'a>(
+/// Cuts a batch into its records. The last item is an error if they are not exactly its payload.
+pub fn cut(payload: &[u8], records: u32) -> impl Iterator<Item = Result<Record<'_>, NotRecords>> {
+    let mut left = Some((payload, records));
+    std::iter::from_fn(move || {
+        let (rest, count) = left.take()?;
+        if count == 0 {
+            return if rest.is_empty() { None } else { Some(Err(NotRecords)) };
+        }
+        let Some((record, rest)) = Record::cut(rest) else {
+            return Some(Err(NotRecords));
+        };
+        left = Some((rest, count - 1));
+        Some(Ok(record))
+    })
+}
+
+/// Hands the changes of a batch on. An error if its records are not exactly its payload.
+pub fn read_batch<'a>(
     payload: &'a [u8],
     records: u32,
     mut take: impl FnMut(Change<'a>),
 ) -> Result<(), NotRecords> {
-    let mut rest = payload;
-    for _ in 0..records {
-        let (change, length) = decode(rest).ok_or(NotRecords)?;
-        take(change);
-        rest = &rest[length..];
-    }
-    if rest.is_empty() { Ok(()) } else { Err(NotRecords) }
+    cut(payload, records).try_for_each(|record| {
+        take(record?.read()?);
+        Ok(())
+    })
 }
 
 /// A payload that is not made of the records it should be.
@@ -157,6 +184,12 @@ impl<'a> Slices<'a> {
 
     fn expect(&mut self, bytes: &[u8]) -> Option<()> {
         (self.take(bytes.len())? == bytes).then_some(())
+    }
+
+    /// A field after its length in digits.
+    fn field(&mut self, length: u32) -> Option<&'a [u8]> {
+        self.expect(Decimal::new(length).as_bytes())?;
+        self.take(length as usize)
     }
 
     fn u32(&mut self) -> Option<u32> {
@@ -228,17 +261,27 @@ mod tests {
         ];
         for mutation in mutations {
             let bytes = encoded(&mutation);
-            assert_eq!(skim(&bytes), Some((mutation.key(), bytes.len())));
-            assert_eq!(is_about_all(&bytes), mutation == Mutation::Clear);
+            let (record, rest) = Record::cut(&bytes).expect("a record");
+            assert_eq!((record.key(), rest), (mutation.key(), &b""[..]));
+            assert_eq!(record.is_about_all(), mutation == Mutation::Clear);
             for shorter in 0..bytes.len() {
-                assert_eq!(skim(&bytes[..shorter]), None, "{shorter} of {bytes:?}");
-                assert_eq!(decode(&bytes[..shorter]), None, "{shorter} of {bytes:?}");
+                let cut = Record::cut(&bytes[..shorter]);
+                assert!(cut.is_none(), "{shorter} of {bytes:?}");
             }
-            let decoded = decode(&bytes).map(|(change, length)| (change.to_mutation(), length));
-            assert_eq!(decoded, Some((mutation, bytes.len())));
+            assert_eq!(record.read().map(|change| change.to_mutation()).ok(), Some(mutation));
         }
         let mut bytes = encoded(&Mutation::Set(Entry::new(b"key", b"value")));
         bytes[HEADER_BYTES + 1] ^= 1;
-        assert_eq!(decode(&bytes), None);
+        assert!(read_batch(&bytes, 1, drop).is_err());
+    }
+
+    #[test]
+    fn a_batch_is_exactly_its_records() {
+        let payload = encoded(&Mutation::Delete(b"key"[..].into())).repeat(3);
+        assert!(read_batch(&payload, 3, drop).is_ok());
+        for records in [0, 2, 4, u32::MAX] {
+            assert!(read_batch(&payload, records, drop).is_err(), "{records}");
+        }
+        assert!(read_batch(&payload[1..], 3, drop).is_err());
     }
 }

@@ -231,22 +231,20 @@ impl Part<'_> {
         records: u32,
         shards: &mut [Vec<Change<'a>>],
     ) -> Result<(), NotRecords> {
-        let mut rest = payload;
-        for _ in 0..records {
-            let (key, length) = record::skim(rest).ok_or(NotRecords)?;
-            let shard = self.store.shard_of(key);
+        for record in record::cut(payload, records) {
+            let record = record?;
+            let shard = self.store.shard_of(record.key());
             // Each record is checked by one loader, and the one that removes every key by all.
-            if shard % self.count == self.number || record::is_about_all(rest) {
-                match record::decode(&rest[..length]).ok_or(NotRecords)? {
-                    (Change::Clear, _) => {
+            if shard % self.count == self.number || record.is_about_all() {
+                match record.read()? {
+                    Change::Clear => {
                         shards.iter_mut().for_each(|changes| changes.push(Change::Clear));
                     }
-                    (change, _) => shards[shard / self.count].push(change),
+                    change => shards[shard / self.count].push(change),
                 }
             }
-            rest = &rest[length..];
         }
-        if rest.is_empty() { Ok(()) } else { Err(NotRecords) }
+        Ok(())
     }
 
     /// The shards that are its own.

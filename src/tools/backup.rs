@@ -76,7 +76,7 @@ pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut failed = None;
     let survey = log.walk(&ReadOnlyDisk, &mut |batch| {
         progress.add(batch);
-        record::decode_batch(batch.frame.payload(), batch.records(), drop)?;
+        record::read_batch(batch.frame.payload(), batch.records(), drop)?;
         failed = copying.add(batch).err();
         Ok(if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });

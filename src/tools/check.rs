@@ -107,7 +107,7 @@ impl Report {
         let mut progress = Progress::new("reading", log.bytes());
         let survey = log.walk(disk, &mut |batch| {
             progress.add(batch);
-            record::decode_batch(batch.frame.payload(), batch.records(), |change| {
+            record::read_batch(batch.frame.payload(), batch.records(), |change| {
                 contents.apply(change)
             })?;
             Ok(ControlFlow::Continue(()))

@@ -143,9 +143,7 @@ impl Printer<'_> {
     fn print(&mut self, batch: &Replayed<'_>) -> anyhow::Result<ControlFlow<()>> {
         let Printer { dump, out, seen, failed } = self;
         let mut changes = Vec::new();
-        record::decode_batch(batch.frame.payload(), batch.records(), |change| {
-            changes.push(change)
-        })?;
+        record::read_batch(batch.frame.payload(), batch.records(), |change| changes.push(change))?;
         for (index, change) in changes.into_iter().enumerate() {
             // What is in a snapshot was so at its LSN.
             let lsn = match batch.is_snapshot {

@@ -263,7 +263,7 @@ fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Survey, Option<Segment>) {
     let mut wanted = None;
     let survey = log.walk(disk, &mut |batch| {
         progress.add(batch);
-        record::decode_batch(batch.frame.payload(), batch.records(), drop)?;
+        record::read_batch(batch.frame.payload(), batch.records(), drop)?;
         if batch.is_snapshot {
             return Ok(ControlFlow::Continue(()));
         }
@@ -317,7 +317,7 @@ fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Resu
             && !batch.is_snapshot
             && batch.first_lsn() > kept_lsn
         {
-            record::decode_batch(batch.frame.payload(), batch.records(), drop)?;
+            record::read_batch(batch.frame.payload(), batch.records(), drop)?;
             batches += 1;
             all += u64::from(batch.records());
         }

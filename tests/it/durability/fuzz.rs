@@ -1,7 +1,7 @@
 //! Requests and logs that nobody would write: seeds from `fuzz/corpus`, changed at random.
 //!
 //! Three targets, all through public functions: the protocol parser, which must find the same
-//! requests however its input is cut; `record::decode`, which must give back what it read; and the
+//! requests however its input is cut; `record`, which must give back what it read; and the
 //! start on a log, which opens or names the place that is wrong. None may panic, and none may take
 //! much more memory than it was given bytes.
 //!
@@ -28,7 +28,7 @@ use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::protocol::{self, Limits, Parsed, Parser, Request};
-use post_gres_rs::record;
+use post_gres_rs::record::{self, Record};
 use post_gres_rs::wal::block::BLOCK_BYTES;
 use post_gres_rs::wal::frame::{FRAME_HEADER_BYTES, MAGIC, payload_checksum};
 
@@ -317,8 +317,10 @@ fn check_line(out: &[u8], dialect: Dialect) {
 /// What is read as a record is written back as the same bytes, except for how an expiry is spelled.
 fn try_record(input: &[u8], _: &mut Rng) {
     let most = 4 * input.len() + 1024;
-    let decode =
-        |bytes: &[u8]| record::decode(bytes).map(|(change, length)| (change.to_mutation(), length));
+    let decode = |bytes: &[u8]| {
+        let (record, rest) = Record::cut(bytes)?;
+        Some((record.read().ok()?.to_mutation(), bytes.len() - rest.len()))
+    };
     let Some((mutation, length)) = within(most, || decode(input)) else {
         return;
     };
