@@ -7,6 +7,8 @@
 //! locks of the store) stays as it is: no thread gives way while it holds one.
 
 use std::io;
+use std::ops::Deref;
+use std::sync::Arc;
 
 #[cfg(not(shuttle))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -29,6 +31,50 @@ pub fn spawn_vital(
         let _guard = AbortOnPanic(name);
         work();
     })
+}
+
+/// What a [`Worker`] works on, and its owner with it.
+pub trait Stop: Send + Sync + 'static {
+    /// Tells the thread to end; called once, and then the thread is waited for.
+    fn stop(&self);
+}
+
+/// A vital thread beside its owner, which reaches what both share through this handle. It is stopped and
+/// waited for when the handle is dropped.
+pub struct Worker<T: Stop> {
+    shared: Arc<T>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl<T: Stop> Worker<T> {
+    /// Starts the thread.
+    pub fn start(
+        name: &'static str,
+        shared: T,
+        work: impl FnOnce(&T) + Send + 'static,
+    ) -> io::Result<Worker<T>> {
+        let shared = Arc::new(shared);
+        let for_thread = shared.clone();
+        let thread = spawn_vital(name, move || work(&for_thread))?;
+        Ok(Worker { shared, thread: Some(thread) })
+    }
+}
+
+impl<T: Stop> Deref for Worker<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.shared
+    }
+}
+
+impl<T: Stop> Drop for Worker<T> {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("its panic ends the process");
+        }
+    }
 }
 
 /// Ends the process if it is dropped by a panic, and names the thread that did it.

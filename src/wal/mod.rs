@@ -49,6 +49,8 @@ use preparer::{Preparer, Site};
 use reader::Replay;
 use segment::{LARGE_PIECE, Segment};
 
+use crate::sync::Worker;
+
 pub use health::Failure;
 pub use recovery::Summary;
 
@@ -139,11 +141,11 @@ pub struct Wal {
     options: Options,
     segment: Segment,
     /// None while the log is still being made: it then grows in its one segment.
-    preparer: Option<Preparer>,
+    preparer: Option<Worker<Preparer>>,
     /// None as long.
-    watch: Option<Watch>,
+    watch: Option<Worker<Watch>>,
     /// None before the first sync beside the batches.
-    syncer: Option<Syncer>,
+    syncer: Option<Worker<Syncer>>,
     /// When the sync was begun that is not taken notice of yet.
     syncing_since: Option<Instant>,
     frame: Frame,

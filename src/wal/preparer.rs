@@ -24,8 +24,7 @@ use super::guard::reserve::Reserve;
 use super::health::Health;
 use super::names::Names;
 use super::segment::{LARGE_PIECE, SMALL_PIECE};
-use crate::sync::spawn_vital;
-use crate::sync::thread::JoinHandle;
+use crate::sync::{Stop, Worker};
 
 /// How long to wait before another attempt where the disk is full: nobody notices that it takes so long
 /// to find room, and to look four times a second is no load.
@@ -45,13 +44,8 @@ const RESTS: u32 = 4;
 /// But not longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(20);
 
-/// Handle to the thread.
+/// What the log and the thread share.
 pub struct Preparer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// How much of the running segment is used, in thousandths.
@@ -103,14 +97,11 @@ impl State {
 
 impl Preparer {
     /// Starts the thread and lets it prepare a segment of `len` bytes.
-    pub fn start(site: Site, len: u64) -> io::Result<Preparer> {
-        let state = State { wanted: Some(len), ..State::default() };
-        let (state, changed, used) = (Mutex::new(state), Condvar::new(), 0.into());
+    pub fn start(site: Site, len: u64) -> io::Result<Worker<Preparer>> {
+        let state = Mutex::new(State { wanted: Some(len), ..State::default() });
         let health = site.health.clone();
-        let shared = Arc::new(Shared { state, changed, used, health });
-        let for_thread = shared.clone();
-        let thread = spawn_vital("segments", move || run(&for_thread, &site))?;
-        Ok(Preparer { shared, thread: Some(thread) })
+        let preparer = Preparer { state, changed: Condvar::new(), used: 0.into(), health };
+        Worker::start("segments", preparer, move |preparer| preparer.run(&site))
     }
 
     /// Takes the prepared file, which stands at [`Names::next`]. Waits for one that is being
@@ -130,23 +121,23 @@ impl Preparer {
     }
 
     fn wait_for_next(&self) -> Result<MutexGuard<'_, State>, Arc<str>> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         let mut has_asked = false;
         while state.prepared.is_none() {
             if state.error.is_some() && state.wanted.is_some() && !has_asked {
                 (has_asked, state.needs_last) = (true, true);
             }
             if !state.needs_last {
-                self.shared.expect(&state)?;
+                self.check(&state)?;
             }
-            self.shared.wait(&mut state);
+            self.wait_for_change(&mut state);
         }
         Ok(state)
     }
 
     /// Takes it without waiting; `None` if it is being made.
     pub fn try_take(&self) -> Result<Option<Box<dyn DiskFile>>, Arc<str>> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         match (state.take(), &state.error) {
             (None, Some(why)) => Err(why.clone()),
             (prepared, _) => Ok(prepared),
@@ -156,164 +147,179 @@ impl Preparer {
     /// Waits until it is known whether another segment will follow: until that has its space, which comes
     /// before the zeros. Fails if there is none: the log is full.
     pub fn expect(&self) -> Result<(), Arc<str>> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         while state.prepared.is_none() && state.error.is_none() && !state.has_space {
-            self.shared.wait(&mut state);
+            self.wait_for_change(&mut state);
         }
-        self.shared.expect(&state)
+        self.check(&state)
     }
 
     /// Waits until the next segment is there after all, but not longer than `time`.
     pub fn wait(&self, time: Duration) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         if state.prepared.is_none() {
             state.hurry = true;
-            self.shared.changed.notify_all();
-            self.shared.changed.wait_for(&mut state, time);
+            self.changed.notify_all();
+            self.changed.wait_for(&mut state, time);
         }
     }
 
     /// The committer tells how much of the running segment is used.
     pub fn note_used(&self, end: u64, file_bytes: u64) {
-        self.shared.used.store(thousandths(end, file_bytes), Ordering::Relaxed);
+        self.used.store(thousandths(end, file_bytes), Ordering::Relaxed);
     }
 
     /// Asks for the next segment, of `len` bytes, and for the one just filled to be cut to its
     /// content.
     pub fn next(&self, len: u64, full: (PathBuf, u64)) {
         self.note_used(0, len);
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         (state.wanted, state.has_space) = (Some(len), false);
         state.full.push(full);
-        self.shared.changed.notify_all();
+        self.changed.notify_all();
     }
 
     /// There was room for a batch after one that was too large: so nothing is short, unless a segment is.
     pub fn note_room(&self) {
-        let state = self.shared.state.lock();
+        let state = self.state.lock();
         if state.error.is_none() {
-            self.shared.health.has_room();
+            self.health.has_room();
         }
     }
 
     /// Asks for it again: the one that was taken was not used.
     pub fn again(&self, len: u64) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         (state.wanted, state.has_space) = (Some(len), false);
-        self.shared.changed.notify_all();
-    }
-
-    /// Ends the thread, and waits for it.
-    pub fn stop(&mut self) {
-        self.shared.state.lock().stop = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("its panic ends the process");
-        }
+        self.changed.notify_all();
     }
 }
 
-impl Drop for Preparer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn run(shared: &Shared, site: &Site) {
-    let Site { disk, names, options, reserve, health } = site;
-    let disk = &**disk;
-    reserve.adopt(disk, names);
-    let mut state = shared.state.lock();
-    loop {
-        // Also at a stop: it takes no time, and a start does not do it.
-        if let Some((path, content)) = state.full.pop() {
-            MutexGuard::unlocked(&mut state, || cut(disk, &path, content));
-            continue;
-        }
-        if state.stop {
-            return;
-        }
-        if state.error.is_some() && state.prepared.is_some() {
-            // The last one. It is one like another as soon as there is room for more.
-            let spendable = MutexGuard::unlocked(&mut state, || reserve.spendable(disk, names));
-            let has_room = spendable.is_ok_and(|(free, _)| free > 0);
-            if has_room && state.prepared.is_some() {
-                (state.wanted, state.error) = (None, None);
-                health.has_room();
-                shared.changed.notify_all();
-            } else if state.prepared.is_some() && !state.stop {
-                shared.changed.wait_for(&mut state, RETRY);
+impl Preparer {
+    fn run(&self, site: &Site) {
+        site.reserve.adopt(&*site.disk, &site.names);
+        let mut state = self.state.lock();
+        loop {
+            // Also at a stop: it takes no time, and a start does not do it.
+            if let Some((path, content)) = state.full.pop() {
+                MutexGuard::unlocked(&mut state, || cut(&*site.disk, &path, content));
+                continue;
             }
-            continue;
-        }
-        let Some(len) = state.wanted else {
-            MutexGuard::unlocked(&mut state, || reserve.make(disk, names, options));
-            if state.wanted.is_none() && state.full.is_empty() && !state.stop {
-                match reserve.stands() {
-                    true => shared.changed.wait(&mut state),
-                    false => drop(shared.changed.wait_for(&mut state, RESERVE_RETRY)),
+            if state.stop {
+                return;
+            }
+            match state.wanted {
+                _ if state.error.is_some() && state.prepared.is_some() => {
+                    self.look_for_room(&mut state, site);
                 }
+                Some(len) => self.prepare(&mut state, site, len),
+                None => self.keep_reserve(&mut state, site),
             }
-            continue;
-        };
-        let made = MutexGuard::unlocked(&mut state, || {
-            let mut began = Instant::now();
-            let mut pace = |filled, len| {
-                let piece = shared.pace(began.elapsed(), thousandths(filled, len));
-                began = Instant::now();
-                piece
-            };
-            let next = names.next();
-            let file = reserve.prepare_segment(disk, names, &next, options, len, &mut pace)?;
-            disk.sync_directory(names.directory())?;
-            Ok::<_, io::Error>(file)
-        });
+        }
+    }
+
+    /// The prepared segment is the last. It is one like another as soon as there is room for more.
+    fn look_for_room(&self, state: &mut MutexGuard<'_, State>, site: &Site) {
+        let Site { disk, names, reserve, health, .. } = site;
+        let spendable = MutexGuard::unlocked(state, || reserve.spendable(&**disk, names));
+        let has_room = spendable.is_ok_and(|(free, _)| free > 0);
+        if has_room && state.prepared.is_some() {
+            (state.wanted, state.error) = (None, None);
+            health.has_room();
+            self.changed.notify_all();
+        } else if state.prepared.is_some() && !state.stop {
+            self.changed.wait_for(state, RETRY);
+        }
+    }
+
+    /// Nothing is wanted: makes the reserve where there is none, and waits.
+    fn keep_reserve(&self, state: &mut MutexGuard<'_, State>, site: &Site) {
+        let Site { disk, names, options, reserve, .. } = site;
+        MutexGuard::unlocked(state, || reserve.make(&**disk, names, options));
+        if state.wanted.is_none() && state.full.is_empty() && !state.stop {
+            match reserve.stands() {
+                true => self.changed.wait(state),
+                false => drop(self.changed.wait_for(state, RESERVE_RETRY)),
+            }
+        }
+    }
+
+    fn prepare(&self, state: &mut MutexGuard<'_, State>, site: &Site, len: u64) {
+        let made = MutexGuard::unlocked(state, || self.make(site, len));
         state.hurry = false;
         match made {
             Ok(file) => {
+                assert!(state.prepared.is_none(), "one segment is prepared at a time");
                 state.prepared = Some(file);
                 state.error = None;
                 (state.wanted, state.needs_last) = (None, false);
-                health.has_room();
-                shared.changed.notify_all();
+                site.health.has_room();
+                self.changed.notify_all();
             }
             // Given up half way; the stop removes it.
             Err(_) if state.stop => {}
-            Err(error) => {
-                let why = Arc::from(error.to_string());
-                health.is_short(&why);
-                (state.error, state.has_space) = (Some(why), false);
-                let is_needed = state.needs_last;
-                let last = MutexGuard::unlocked(&mut state, || {
-                    let prepare = || reserve.prepare_last(disk, names, &names.next(), options);
-                    match prepare() {
-                        Err(_) if is_needed && reserve.give_up(disk, names) => {
-                            log::info!("the reserve is given up, so that keys can be removed");
-                            prepare()
-                        }
-                        last => last,
-                    }
-                });
-                state.prepared = last.ok();
-                state.needs_last &= !is_needed;
-                shared.changed.notify_all();
-                if !state.stop && !state.needs_last {
-                    shared.changed.wait_for(&mut state, RETRY);
+            Err(error) => self.prepare_last(state, site, &error),
+        }
+    }
+
+    fn make(&self, site: &Site, len: u64) -> io::Result<Box<dyn DiskFile>> {
+        let Site { disk, names, options, reserve, .. } = site;
+        let mut began = Instant::now();
+        let mut pace = |filled, len| {
+            let piece = self.pace(began.elapsed(), thousandths(filled, len));
+            began = Instant::now();
+            piece
+        };
+        let next = names.next();
+        let file = reserve.prepare_segment(&**disk, names, &next, options, len, &mut pace)?;
+        disk.sync_directory(names.directory())?;
+        Ok(file)
+    }
+
+    /// None could be made, for this reason: makes the last one, of what is left for a snapshot, and of the
+    /// reserve where the committer needs it.
+    fn prepare_last(&self, state: &mut MutexGuard<'_, State>, site: &Site, error: &io::Error) {
+        let Site { disk, names, options, reserve, health } = site;
+        let why = Arc::from(error.to_string());
+        health.is_short(&why);
+        (state.error, state.has_space) = (Some(why), false);
+        let is_needed = state.needs_last;
+        let last = MutexGuard::unlocked(state, || {
+            let prepare = || reserve.prepare_last(&**disk, names, &names.next(), options);
+            match prepare() {
+                Err(_) if is_needed && reserve.give_up(&**disk, names) => {
+                    log::info!("the reserve is given up, so that keys can be removed");
+                    prepare()
                 }
+                last => last,
             }
+        });
+        assert!(state.prepared.is_none(), "one segment is prepared at a time");
+        state.prepared = last.ok();
+        state.needs_last &= !is_needed;
+        self.changed.notify_all();
+        if !state.stop && !state.needs_last {
+            self.changed.wait_for(state, RETRY);
         }
     }
 }
 
-impl Shared {
-    fn wait(&self, state: &mut MutexGuard<'_, State>) {
+impl Stop for Preparer {
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+}
+
+impl Preparer {
+    fn wait_for_change(&self, state: &mut MutexGuard<'_, State>) {
         state.hurry = true;
         self.changed.notify_all();
         self.changed.wait(state);
     }
 
     /// With the lock held, so that an attempt that succeeds comes before or after.
-    fn expect(&self, state: &State) -> Result<(), Arc<str>> {
+    fn check(&self, state: &State) -> Result<(), Arc<str>> {
         match &state.error {
             None => Ok(()),
             Some(why) => {

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use super::block::{BLOCK_BYTES, BlockBuffer};
 use super::frame::Kind;
 use super::guard::reserve::Reserve;
-use super::guard::watch::Watch;
 use super::health::{Failure, Health, Room};
-use super::preparer::Preparer;
 use super::{Committed, Refused, SyncPolicy, Wal};
 
 /// Memory for frames that is kept from batch to batch.
@@ -48,7 +46,7 @@ impl Wal {
         self.discard();
         if self.refused_large && grows {
             self.refused_large = false;
-            self.preparer.iter().for_each(Preparer::note_room);
+            self.preparer.iter().for_each(|preparer| preparer.note_room());
         }
         Ok(committed)
     }
@@ -89,7 +87,7 @@ impl Wal {
         }
         // A failure closes the log, and the next client that writes is told.
         if self.unless_failed(|wal| wal.mark(Kind::Idle).map(drop)).is_ok() {
-            self.watch.iter().for_each(Watch::note_idle);
+            self.watch.iter().for_each(|watch| watch.note_idle());
         }
     }
 

@@ -11,8 +11,7 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::sync::spawn_vital;
-use crate::sync::thread::JoinHandle;
+use crate::sync::{Stop, Worker};
 use crate::wal::Wal;
 use crate::wal::disk::DiskFile;
 use crate::wal::health::Failure;
@@ -20,14 +19,9 @@ use crate::wal::health::Failure;
 /// Called when a sync has ended.
 pub type WhenDone = Box<dyn FnOnce() + Send>;
 
-/// Handle to the thread.
-pub struct Syncer {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
+/// What the log and the thread share: one sync at a time.
 #[derive(Default)]
-struct Shared {
+pub struct Syncer {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -48,51 +42,35 @@ struct Task {
 
 impl Syncer {
     /// Starts the thread.
-    pub fn start() -> io::Result<Syncer> {
-        let shared = Arc::<Shared>::default();
-        let for_thread = shared.clone();
-        let thread = spawn_vital("syncer", move || for_thread.run())?;
-        Ok(Syncer { shared, thread: Some(thread) })
+    pub fn start() -> io::Result<Worker<Syncer>> {
+        Worker::start("syncer", Syncer::default(), Syncer::run)
     }
 
     /// Begins a sync of a file in which everything up to `lsn` is written. The one before has been taken
     /// notice of.
     pub fn begin(&self, file: Arc<dyn DiskFile>, lsn: u64, when_done: WhenDone) {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         assert!(state.task.is_none() && state.done.is_none(), "one sync at a time");
         state.task = Some(Task { file, lsn, when_done });
-        self.shared.changed.notify_all();
+        self.changed.notify_all();
     }
 
     /// What became of the sync that was begun: up to which LSN all is durable. `None` if it still runs.
     pub fn result(&self) -> Option<io::Result<u64>> {
-        self.shared.state.lock().done.take()
+        self.state.lock().done.take()
     }
 
     /// The same, and waits for it.
     pub fn wait(&self) -> io::Result<u64> {
-        let mut state = self.shared.state.lock();
+        let mut state = self.state.lock();
         loop {
             match state.done.take() {
                 Some(done) => return done,
-                None => self.shared.changed.wait(&mut state),
+                None => self.changed.wait(&mut state),
             }
         }
     }
-}
 
-impl Drop for Syncer {
-    /// Waits for a sync that runs.
-    fn drop(&mut self) {
-        self.shared.state.lock().stop = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("its panic ends the process");
-        }
-    }
-}
-
-impl Shared {
     fn run(&self) {
         let mut state = self.state.lock();
         while !state.stop {
@@ -109,6 +87,14 @@ impl Shared {
             when_done();
             state = self.state.lock();
         }
+    }
+}
+
+impl Stop for Syncer {
+    /// A sync that runs goes on to its end.
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
     }
 }
 
@@ -142,7 +128,7 @@ impl Wal {
 
     /// Takes notice of a sync beside the batches, if it has ended; says whether it has.
     pub fn settle(&mut self) -> Result<bool, Failure> {
-        let ended = self.syncer.as_ref().and_then(Syncer::result);
+        let ended = self.syncer.as_ref().and_then(|syncer| syncer.result());
         ended.map_or(Ok(false), |ended| {
             self.unless_failed(|wal| wal.note_synced(ended).map(|()| true))
         })

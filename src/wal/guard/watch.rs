@@ -20,8 +20,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::witness::{Known, Witness};
-use crate::sync::spawn_vital;
-use crate::sync::thread::JoinHandle;
+use crate::sync::{Stop, Worker};
 use crate::wal::disk::Disk;
 use crate::wal::health::Health;
 use crate::wal::lock::{Held, Lock};
@@ -31,13 +30,8 @@ use crate::wal::names::Names;
 /// a sync each second is nothing beside those of the commits.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Handle to the thread.
+/// What the log and the thread share.
 pub struct Watch {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
     durable_lsn: AtomicU64,
     health: Arc<Health>,
     state: Mutex<State>,
@@ -58,48 +52,25 @@ impl Watch {
         lock: Option<Arc<Lock>>,
         health: Arc<Health>,
         known: Known,
-    ) -> io::Result<Watch> {
+    ) -> io::Result<Worker<Watch>> {
         // A start must not fail for want of space, nor for what the log can do without.
         let witness = Witness::open(disk, names, known).map_err(report).ok();
-        let shared = Arc::new(Shared {
-            durable_lsn: known.lsn.into(),
-            health,
-            state: Mutex::default(),
-            changed: Condvar::new(),
-        });
-        let for_thread = shared.clone();
-        let thread = spawn_vital("watch", move || for_thread.run(witness, lock.as_deref()))?;
-        Ok(Watch { shared, thread: Some(thread) })
+        let (durable_lsn, state, changed) = (known.lsn.into(), Mutex::default(), Condvar::new());
+        let watch = Watch { durable_lsn, health, state, changed };
+        Worker::start("watch", watch, move |watch| watch.run(witness, lock.as_deref()))
     }
 
     /// Everything up to `lsn` is durable. Costs a store.
     pub fn note_durable(&self, lsn: u64) {
-        self.shared.durable_lsn.store(lsn, Ordering::Relaxed);
+        self.durable_lsn.store(lsn, Ordering::Relaxed);
     }
 
     /// The log is idle: what is durable is to be noted now.
     pub fn note_idle(&self) {
-        self.shared.state.lock().idle = true;
-        self.shared.changed.notify_one();
+        self.state.lock().idle = true;
+        self.changed.notify_one();
     }
 
-    /// Notes what is durable, and ends.
-    fn stop(&mut self) {
-        self.shared.state.lock().stop = true;
-        self.shared.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("its panic ends the process");
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-impl Shared {
     fn run(&self, mut witness: Option<Witness>, mut lock: Option<&Lock>) {
         let (mut looked, mut suspect) = (Instant::now(), None);
         loop {
@@ -160,6 +131,14 @@ impl Shared {
                 ControlFlow::Break(())
             }
         }
+    }
+}
+
+impl Stop for Watch {
+    /// It notes what is durable before it ends.
+    fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_one();
     }
 }
 
