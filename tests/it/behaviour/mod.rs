@@ -10,5 +10,6 @@ mod max_memory;
 mod read_path;
 mod redis_crate;
 mod request_limits;
+mod resp;
 mod startup;
 mod watches;

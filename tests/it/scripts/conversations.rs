@@ -51,7 +51,7 @@ fn info_is_a_text_as_long_as_announced_that_counts_what_was_done() {
 }
 
 fn run_all(shards: &str) {
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/conversations");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts/text");
     let entries = fs::read_dir(scripts).expect("the scripts");
     let mut scripts: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
     scripts.sort();

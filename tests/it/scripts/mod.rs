@@ -1,4 +1,3 @@
 //! Conversations that are written down, a line a step.
 
 mod conversations;
-mod resp;
