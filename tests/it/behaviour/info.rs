@@ -175,3 +175,20 @@ fn now() -> i64 {
     let since = std::time::UNIX_EPOCH.elapsed().expect("a time after 1970");
     since.as_secs() as i64
 }
+
+#[test]
+fn info_is_a_text_as_long_as_announced_that_counts_what_was_done() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for line in ["SET a 1", "SET b 2", "DEL a"] {
+        assert_eq!(client.ask(line), "+OK");
+    }
+    let info = client.info();
+    assert!(info.ends_with("\r\n\r\n"), "text, then CRLF: {info:?}");
+    assert_eq!(client.counter("wal_records"), 3);
+    assert_eq!(client.counter("wal_batches"), 3, "each was answered before the next was sent");
+    assert_eq!(client.counter("wal_syncs"), 3);
+    assert_eq!(client.counter("connected_clients"), 1);
+    assert_eq!(server.counter("connected_clients"), 2);
+}
