@@ -1,7 +1,6 @@
 //! Clients of an engine on the double, without sockets: they send, note what was acknowledged, and
 //! hold what a restart finds against it.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread::{self, Thread};
 
@@ -17,6 +16,8 @@ use post_gres_rs::tools;
 use post_gres_rs::wal::{self, disk::Disk};
 
 use super::DoubleDisk;
+use crate::common::Rng;
+use crate::durability::history::{Change, History, NOW};
 
 /// Segments of 32 KiB: a handful of batches, so that a short run changes segment often.
 pub fn options() -> wal::Options {
@@ -29,7 +30,7 @@ pub fn options() -> wal::Options {
     }
 }
 
-const KEYS: u64 = 6;
+const KEYS: usize = 6;
 const ROUNDS: u64 = 24;
 
 /// An engine on this disk.
@@ -159,99 +160,59 @@ pub fn del(key: &str) -> Command {
     Command::Del(vec![key.as_bytes().into()])
 }
 
-/// What was asked of each key, in order, and how much of it was acknowledged.
-#[derive(Clone, Default)]
-pub struct History {
-    /// For each key the values it was given, `None` for DEL; and the number of acknowledged ones.
-    keys: BTreeMap<String, (Vec<Option<String>>, usize)>,
+/// A history of the keys that [`work`] works on, at their beginning.
+pub fn history() -> History {
+    History::of_single_keys(0, (0..KEYS).map(|key| format!("key{key}")))
 }
 
-impl History {
-    /// Notes an operation before it is sent.
-    pub fn sent(&mut self, key: &str, value: Option<String>) {
-        self.keys.entry(key.to_owned()).or_default().0.push(value);
-    }
+/// Holds what an engine shows against a history: which operation each register shows, or what is wrong.
+pub fn shown(history: &History, engine: &Engine) -> Result<Vec<usize>, String> {
+    history.shown(NOW, |key| value(engine, key))
+}
 
-    /// Notes that an operation was not done: the last one that was sent to this key, or the last but one, ...
-    pub fn never(&mut self, key: &str, from_last: usize) {
-        let (values, _) = self.keys.get_mut(key).expect("it was sent");
-        values.remove(values.len() - from_last);
-    }
-
-    /// Notes that everything sent to this key so far is acknowledged.
-    pub fn acknowledged(&mut self, key: &str) {
-        let (values, acknowledged) = self.keys.get_mut(key).expect("it was sent");
-        *acknowledged = values.len();
-    }
-
-    /// Holds what a restart finds against it: each key has its last acknowledged value or one that
-    /// was sent later, and nothing else is there. Says what is wrong.
-    pub fn check(&self, engine: &Engine) -> Result<(), String> {
-        for (key, (values, acknowledged)) in &self.keys {
-            let found = value(engine, key);
-            let first_possible = acknowledged.saturating_sub(1);
-            let possible = || values[first_possible..].iter();
-            let never_acknowledged = *acknowledged == 0 && found.is_none();
-            if !never_acknowledged && !possible().any(|value| *value == found) {
-                return Err(format!(
-                    "{key} is {found:?}, acknowledged was {:?} of {values:?}",
-                    acknowledged.checked_sub(1).map(|last| &values[last])
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// What a client knows to be there.
-    pub fn acknowledged_values(&self) -> HashMap<&str, Option<&str>> {
-        let last = |(values, acknowledged): &(Vec<Option<String>>, usize)| {
-            acknowledged.checked_sub(1).and_then(|last| values[last].as_deref().map(str::to_owned))
-        };
-        let mut map = HashMap::new();
-        for (key, history) in &self.keys {
-            if last(history).is_some() || history.1 > 0 {
-                map.insert(key.as_str(), history.0[history.1 - 1].as_deref());
-            }
-        }
-        map
+/// Fails unless an engine shows what was acknowledged, and nothing else.
+pub fn shows_acknowledged_alone(history: &History, engine: &Engine, when: &str) {
+    for register in &history.registers {
+        let key = &register.keys[0];
+        let expected = register.value(register.last_acknowledged(NOW));
+        assert_eq!(value(engine, key), expected, "{when}: {key}");
     }
 }
 
 /// Sends a few rounds of operations, and notes what was acknowledged; `between` is called before each
 /// round.
 pub fn work(engine: &Engine, history: &mut History, seed: u64, between: &mut dyn FnMut(u64)) {
-    let mut random = Random(seed);
+    let mut rng = Rng::new(seed);
     let mut refused = false;
     for round in 0..ROUNDS {
         between(round);
         let mut asked = Vec::new();
         let mut commands = Vec::new();
-        for part in 0..=random.below(3) {
-            let key = format!("key{}", random.below(KEYS));
-            let padding = "x".repeat(random.below(4000) as usize);
-            let new = (random.below(4) > 0).then(|| format!("{round}.{part} {padding}"));
-            history.sent(&key, new.clone());
-            commands.push(new.map_or_else(|| del(&key), |new| set(&key, &new)));
-            asked.push(key);
+        for _ in 0..=rng.below(3) {
+            let key = rng.below(KEYS);
+            let length = rng.below(4000);
+            let change = if rng.below(4) > 0 { Change::Set(length) } else { Change::Delete };
+            let register = &mut history.registers[key];
+            let number = register.send(change, NOW);
+            let name = &register.keys[0];
+            commands.push(register.value(number).map_or_else(|| del(name), |new| set(name, &new)));
+            asked.push((key, number));
         }
-        let count = commands.len();
-        let replies = send(engine, commands).wait_for(count);
-        // For which there was no room was never there: it is not in any batch.
-        for place in (0..count).rev().filter(|&place| is_without_room(&replies[place])) {
-            history.never(
-                &asked[place],
-                asked[place..].iter().filter(|key| **key == asked[place]).count(),
-            );
-            asked.remove(place);
+        let replies = send(engine, commands).wait_for(asked.len());
+        let asked = asked.into_iter().zip(&replies);
+        let (without_room, others): (Vec<_>, Vec<_>) =
+            asked.partition(|(_, reply)| is_without_room(reply));
+        for ((key, number), _) in without_room {
+            history.registers[key].refuse(number);
         }
-        let mut others = replies.iter().filter(|reply| !is_without_room(reply));
-        let all_refused = others.clone().all(|reply| matches!(reply, Reply::NotDurable(_)));
-        let none_refused = !others.any(|reply| matches!(reply, Reply::NotDurable(_)));
+        let closed = |reply: &&Reply<'_>| matches!(reply, Reply::NotDurable(_));
+        let all_refused = others.iter().all(|(_, reply)| closed(reply));
+        let none_refused = !others.iter().any(|(_, reply)| closed(reply));
         assert!(all_refused || none_refused, "a submission is in one batch: {replies:?}");
         assert!(!refused || all_refused, "acknowledged after a failure");
         refused |= !none_refused;
-        if none_refused {
-            asked.iter().for_each(|key| history.acknowledged(key));
+        for ((key, number), _) in others.into_iter().filter(|_| none_refused) {
+            history.registers[key].acknowledge(number, NOW);
         }
     }
 }
@@ -263,42 +224,27 @@ pub fn is_without_room(reply: &Reply<'_>) -> bool {
 
 /// Starts on the disk as it may be found, in several ways, and holds it against what is known.
 pub fn check_restarts(disk: &DoubleDisk, history: &History, seed: u64) -> usize {
-    let mut random = Random(seed);
+    let mut rng = Rng::new(seed);
     let cut = |survives: &mut dyn FnMut() -> bool| disk.after_power_cut(survives);
     let found = [
         cut(&mut || false),
         cut(&mut || true),
-        cut(&mut || random.below(2) == 0),
-        cut(&mut || random.below(8) == 0),
-        cut(&mut || random.below(8) > 0),
+        cut(&mut || rng.below(2) == 0),
+        cut(&mut || rng.below(8) == 0),
+        cut(&mut || rng.below(8) > 0),
     ];
     let count = found.len();
     for (number, found) in found.into_iter().enumerate() {
         let engine = open(&found, Fsync::Always)
             .unwrap_or_else(|error| panic!("seed {seed}, image {number}: {error:#}"));
-        history.check(&engine).unwrap_or_else(|what| panic!("seed {seed}, image {number}: {what}"));
+        let seen = shown(history, &engine)
+            .unwrap_or_else(|what| panic!("seed {seed}, image {number}: {what}"));
         // What a restart shows must stay, whatever happens next.
-        let seen: Vec<_> = (0..KEYS).map(|key| value(&engine, &format!("key{key}"))).collect();
         let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("again");
-        let later: Vec<_> = (0..KEYS).map(|key| value(&again, &format!("key{key}"))).collect();
-        assert!(seen == later, "seed {seed}, image {number}: what was seen is gone");
+        assert!(
+            Ok(seen) == shown(history, &again),
+            "seed {seed}, image {number}: what was seen is gone"
+        );
     }
     count
-}
-
-/// Numbers that look random and are the same for the same seed (SplitMix64, Steele et al. 2014).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }

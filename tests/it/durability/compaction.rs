@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::common::{Client, Rng, Server, StopOnDrop, contents, eventually, seed};
 use crate::double::clients::{
-    History, Random, ask, check_restarts, open, open_counted, open_with, options, read, send,
-    send_beside, set, value, work,
+    ask, check_restarts, history, open, open_counted, open_with, options, read, send, send_beside,
+    set, shown, shows_acknowledged_alone, value, work,
 };
 use crate::double::{DoubleDisk, Fault};
+use crate::durability::history::History;
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
 use post_gres_rs::entry::Entry;
@@ -33,7 +34,7 @@ fn compact(engine: &Engine, metrics: &Metrics) {
 
 /// Works, and compacts twice meanwhile, on a disk where one call goes wrong.
 fn run(disk: &DoubleDisk, fault: Fault, at: usize) -> (History, u64) {
-    let (mut history, metrics) = (History::default(), Arc::<Metrics>::default());
+    let (mut history, metrics) = (history(), Arc::<Metrics>::default());
     disk.fail_at(at, fault);
     if let Ok(engine) = open_counted(disk, Fsync::Always, metrics.clone()) {
         work(&engine, &mut history, at as u64, &mut |round| {
@@ -41,9 +42,7 @@ fn run(disk: &DoubleDisk, fault: Fault, at: usize) -> (History, u64) {
                 compact(&engine, &metrics);
             }
         });
-        for (key, value_known) in history.acknowledged_values() {
-            assert_eq!(value(&engine, key).as_deref(), value_known, "{fault:?} at call {at}");
-        }
+        shows_acknowledged_alone(&history, &engine, &format!("{fault:?} at call {at}"));
         engine.close();
     }
     (history, metrics.compaction.done.get())
@@ -73,11 +72,11 @@ fn lose_power_at_every(step: usize) {
         }
         // The start, which deletes what is left over, loses power too.
         for again in [3, 9, 14] {
-            let mut random = Random(at as u64 * 100 + again as u64);
-            let found = disk.after_power_cut(&mut || random.below(2) == 0);
+            let mut rng = Rng::new(at as u64 * 100 + again as u64);
+            let found = disk.after_power_cut(&mut || rng.below(2) == 0);
             found.fail_at(again, Fault::PowerCut);
             drop(open(&found, Fsync::Always));
-            images += check_restarts(&found, &history, random.next());
+            images += check_restarts(&found, &history, rng.next());
         }
     }
     println!("{images} crash images started, {compactions} compactions, nothing lost");
@@ -103,7 +102,7 @@ fn a_compaction_whose_disk_fails_harms_nothing() {
 fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_take() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
     let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
-    let mut history = History::default();
+    let mut history = history();
     work(&engine, &mut history, 1, &mut |_| ());
     disk.cut_power_after_rename_to(".snapshot");
     engine.compact().expect("asked for");
@@ -122,7 +121,7 @@ fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_tak
             });
             let engine = open(&found, Fsync::Always)
                 .unwrap_or_else(|error| panic!("call {at}, survivors {survivors}: {error:#}"));
-            history.check(&engine).unwrap_or_else(|what| panic!("call {at}: {what}"));
+            shown(&history, &engine).unwrap_or_else(|what| panic!("call {at}: {what}"));
         }
         if !disk.has_failed() {
             break;
@@ -179,7 +178,7 @@ fn a_power_cut_just_after_a_snapshot_has_its_name_takes_no_part_of_a_batch() {
 fn a_snapshot_that_the_device_gives_back_otherwise_than_it_was_written_counts_for_nothing() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
     let engine = open_counted(&disk, Fsync::Always, metrics.clone()).expect("a fresh log");
-    let mut history = History::default();
+    let mut history = history();
     work(&engine, &mut history, 1, &mut |_| ());
     disk.garble(Path::new("/log/wal_file.snapshotting"));
     compact(&engine, &metrics);

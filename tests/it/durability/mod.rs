@@ -3,6 +3,7 @@
 mod compaction;
 mod failures;
 mod fuzz;
+pub mod history;
 mod kill;
 mod linearizable;
 mod log_damage;

@@ -8,11 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::Rng;
 use crate::double::clients::{
-    History, Inbox, Random, ask, check_restarts, del, is_without_room, open, open_counted,
-    open_with, options, send, send_beside, set, value, work,
+    Inbox, ask, check_restarts, del, history, is_without_room, open, open_counted, open_with,
+    options, send, send_beside, set, shown, shows_acknowledged_alone, value, work,
 };
 use crate::double::{DoubleDisk, Fault, WITNESS};
+use crate::durability::history::History;
 use parking_lot::Mutex;
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
 use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Room, Submission};
@@ -206,11 +208,11 @@ fn power_lost_at_any_call_loses_no_acknowledged_write_also_when_it_is_lost_again
             break;
         }
         for again in [2, 5, 13] {
-            let mut random = Random(at as u64 * 100 + again as u64);
-            let found = disk.after_power_cut(&mut || random.below(2) == 0);
+            let mut rng = Rng::new(at as u64 * 100 + again as u64);
+            let found = disk.after_power_cut(&mut || rng.below(2) == 0);
             found.fail_at(again, Fault::PowerCut);
             drop(open(&found, Fsync::Always));
-            images += check_restarts(&found, &history, random.next());
+            images += check_restarts(&found, &history, rng.next());
         }
     }
     println!("{images} crash images started, no acknowledged write lost");
@@ -220,12 +222,12 @@ fn power_lost_at_any_call_loses_no_acknowledged_write_also_when_it_is_lost_again
 #[test]
 fn a_disk_that_lies_about_its_syncs_is_noticed_by_these_tests() {
     let disk = DoubleDisk::default();
-    let mut history = History::default();
+    let mut history = history();
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
     disk.fail_at(1, Fault::Lie);
     work(&engine, &mut history, 1, &mut |_| ());
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
-    assert!(history.check(&found).is_err(), "the loss was not noticed");
+    assert!(shown(&history, &found).is_err(), "the loss was not noticed");
 }
 
 #[test]
@@ -269,11 +271,11 @@ fn what_a_restart_after_a_kill_shows_is_still_there_after_a_power_cut() {
 fn with_everysec_a_power_cut_tears_the_tail_and_the_start_goes_on_by_itself() {
     for seed in 0..200 {
         let disk = DoubleDisk::default();
-        let mut history = History::default();
+        let mut history = history();
         let engine = open(&disk, Fsync::EverySecond).expect("a fresh log");
         work(&engine, &mut history, seed, &mut |_| ());
-        let mut random = Random(seed);
-        let found = disk.after_power_cut(&mut || random.below(2) == 0);
+        let mut rng = Rng::new(seed);
+        let found = disk.after_power_cut(&mut || rng.below(2) == 0);
         open(&found, Fsync::EverySecond).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
     }
 }
@@ -282,14 +284,14 @@ fn with_everysec_a_power_cut_tears_the_tail_and_the_start_goes_on_by_itself() {
 /// something is missing: so what is found is what was there after some batch, whatever was cut before.
 #[test]
 fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_again() {
-    const KEYS: u64 = 4;
+    const KEYS: usize = 4;
     let state = |engine: &Engine| -> Vec<Option<String>> {
         (0..KEYS).map(|key| value(engine, &format!("key{key}"))).collect()
     };
     for seed in 0..150 {
-        let mut random = Random(seed);
+        let mut rng = Rng::new(seed);
         let mut disk = DoubleDisk::default();
-        let mut states = vec![vec![None; KEYS as usize]];
+        let mut states = vec![vec![None; KEYS]];
         for life in 0..4 {
             let fsync = [Fsync::Never, Fsync::EverySecond][(seed % 2) as usize];
             let engine = open(&disk, fsync)
@@ -297,13 +299,13 @@ fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_agai
             let found = state(&engine);
             assert!(states.contains(&found), "seed {seed}, life {life}: {found:?}");
             states = vec![found];
-            for write in 0..random.below(12) {
-                let text = format!("{life}.{write} {}", "x".repeat(random.below(5000) as usize));
-                ask(&engine, set(&format!("key{}", random.below(KEYS)), &text));
+            for write in 0..rng.below(12) {
+                let text = format!("{life}.{write} {}", "x".repeat(rng.below(5000)));
+                ask(&engine, set(&format!("key{}", rng.below(KEYS)), &text));
                 states.push(state(&engine));
             }
-            let likely = 1 + random.below(8);
-            disk = disk.after_power_cut(&mut || random.below(10) < likely);
+            let likely = 1 + rng.below(8);
+            disk = disk.after_power_cut(&mut || rng.below(10) < likely);
         }
     }
 }
@@ -499,13 +501,11 @@ fn a_read_behind_a_write_that_is_refused_does_not_see_it() {
 /// Works on a disk that fails, until the work is done; checks that nothing is acknowledged after
 /// the first refusal, and that reads go on.
 fn run_until_failure(disk: &DoubleDisk, fault: Fault, at: usize) -> History {
-    let mut history = History::default();
+    let mut history = history();
     disk.fail_at(at, fault);
     if let Ok(engine) = open(disk, Fsync::Always) {
         work(&engine, &mut history, at as u64, &mut |_| ());
-        for (key, value_known) in history.acknowledged_values() {
-            assert_eq!(value(&engine, key).as_deref(), value_known, "{fault:?} at call {at}");
-        }
+        shows_acknowledged_alone(&history, &engine, &format!("{fault:?} at call {at}"));
         engine.close();
     }
     history

@@ -1,12 +1,11 @@
 //! What two clients write to a server that is about to fail, and what must be there afterwards.
 //!
-//! Each client has keys of its own, so that the order of the writes to a key is known. What a write
-//! sets a key to follows from its number, and is made of that number all over, so that a mixture of
-//! two is the value of none.
+//! Each client has keys of its own, whose [`History`] says what may be found.
 
 use std::path::Path;
 
 use crate::common::{Client, Rng, Server};
+use crate::durability::history::{Change, History, NOW, value_in};
 
 const CLIENTS: usize = 2;
 const KEYS: usize = 6;
@@ -28,24 +27,24 @@ pub enum End {
 /// What was written, and what of it was acknowledged.
 #[derive(Clone)]
 pub struct Journal {
-    keys: Vec<Key>,
+    history: History,
     rng: Rng,
 }
 
 impl Journal {
     pub fn new(seed: u64) -> Journal {
-        let keys = (0..KEYS).map(|index| Key::new(char::from(b'a' + index as u8))).collect();
-        Journal { keys, rng: Rng::new(seed) }
+        let keys = (0..KEYS).map(|index| char::from(b'a' + index as u8).to_string());
+        Journal { history: History::of_single_keys(seed, keys), rng: Rng::new(seed) }
     }
 
     /// Puts a log of the seed's own program into `file`, with a value for each key.
     pub fn write_foreign(&mut self, file: &Path) {
         let mut text = String::new();
-        for key in &mut self.keys {
-            key.operations.push(Some(20));
-            key.acknowledged += 1;
-            let value = key.value(key.acknowledged).expect("just set");
-            text += &format!("3SET1{}{}{value}\n", key.name, value.len());
+        for register in &mut self.history.registers {
+            let number = register.send(Change::Set(20), NOW);
+            register.acknowledge(number, NOW);
+            let (key, value) = (&register.keys[0], register.value(number).expect("just set"));
+            text += &format!("3SET1{key}{}{value}\n", value.len());
         }
         std::fs::write(file, text).expect("a file");
     }
@@ -84,16 +83,17 @@ impl Journal {
             }
             for (client, sent) in clients.iter_mut().zip(sent) {
                 let mut refused = refused_before;
-                for key in sent {
+                for (index, number) in sent {
                     let line = client.try_line()?;
                     let line = String::from_utf8(line).expect("a reply in text");
                     if line == "+OK" {
                         assert!(!refused, "acknowledged after a failure: {refusal:?}");
-                        self.keys[key.0].acknowledged = key.1;
+                        self.history.registers[index].acknowledge(number, NOW);
                         continue;
                     }
                     if line.starts_with("-MISCONF ") && line.contains("no room") {
                         // Nothing of it was written, and the next one may find room.
+                        self.history.registers[index].refuse(number);
                         continue;
                     }
                     refused = true;
@@ -109,11 +109,12 @@ impl Journal {
             }
         }
         // Nothing else than what was acknowledged may be seen: a refused write never was.
-        for key in &self.keys {
-            clients[0].try_send(key.get())?;
-            let found = clients[0].try_line()?;
-            let found = String::from_utf8(found).expect("a reply in text");
-            assert!(found == key.reply_after(key.acknowledged), "seen {found:.80}, not so: {key}");
+        for register in &self.history.registers {
+            let key = &register.keys[0];
+            clients[0].try_send(format!("GET {key}\n"))?;
+            let found = String::from_utf8(clients[0].try_line()?).expect("a reply in text");
+            let expected = register.value(register.last_acknowledged(NOW));
+            assert!(value_in(&found, key) == expected, "{key}: {found:.80}, not {expected:.80?}");
         }
         let Some(refusal) = refusal else {
             return Ok(End::Done);
@@ -130,18 +131,14 @@ impl Journal {
         let mut chosen = Vec::new();
         for _ in 0..1 + self.rng.below(3) {
             let index = self.rng.below(KEYS / CLIENTS) * CLIENTS + client;
-            let length = match self.rng.below(8) {
-                0 => None,
-                1..4 => Some(self.rng.below(6000)),
-                _ => Some(self.rng.below(VALUE_BYTES)),
+            let change = match self.rng.below(8) {
+                0 => Change::Delete,
+                1..4 => Change::Set(self.rng.below(6000)),
+                _ => Change::Set(self.rng.below(VALUE_BYTES)),
             };
-            let key = &mut self.keys[index];
-            key.operations.push(length);
-            let number = key.operations.len() - 1;
-            lines += &match key.value(number) {
-                Some(value) => format!("SET {} {value}\n", key.name),
-                None => format!("DEL {}\n", key.name),
-            };
+            let register = &mut self.history.registers[index];
+            let number = register.send(change, NOW);
+            lines += &register.line(number);
             chosen.push((index, number));
         }
         (chosen, lines)
@@ -151,54 +148,7 @@ impl Journal {
     /// has to stay.
     pub fn check(&mut self, server: &Server) {
         let mut client = Client::connect(server);
-        for key in &mut self.keys {
-            let reply = client.ask(key.get().trim_end());
-            let possible = key.acknowledged..key.operations.len();
-            let found = possible.into_iter().find(|&number| key.reply_after(number) == reply);
-            key.acknowledged = found.unwrap_or_else(|| panic!("LOST: {reply:.80}, but {key}"));
-            key.operations.truncate(key.acknowledged + 1);
-        }
-    }
-}
-
-/// A key and what was done to it.
-///
-/// - `operations[n]` is the length of the value that write `n` sets, or that it deletes; the first
-///   is the beginning, without a value.
-/// - `acknowledged` is the last one that was.
-#[derive(Clone)]
-struct Key {
-    name: char,
-    operations: Vec<Option<usize>>,
-    acknowledged: usize,
-}
-
-impl Key {
-    fn new(name: char) -> Key {
-        Key { name, operations: vec![None], acknowledged: 0 }
-    }
-
-    fn value(&self, number: usize) -> Option<String> {
-        let length = self.operations[number]?;
-        let piece = format!("{}.{number};", self.name);
-        Some(piece.repeat(1 + length / piece.len()))
-    }
-
-    fn get(&self) -> String {
-        format!("GET {}\n", self.name)
-    }
-
-    fn reply_after(&self, number: usize) -> String {
-        match self.value(number) {
-            Some(value) => format!("+OK {value}"),
-            None => format!("-GET could not find {} in store", self.name),
-        }
-    }
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Key { name, operations, acknowledged } = self;
-        write!(f, "{name} was acknowledged up to write {acknowledged} of {}", operations.len() - 1)
+        let value = |key: &str| value_in(&client.ask(&format!("GET {key}")), key);
+        self.history.settle(value).unwrap_or_else(|what| panic!("{what}"));
     }
 }

@@ -1,0 +1,206 @@
+//! What clients asked of registers and were told, and whether what is found afterwards can be believed.
+//!
+//! Each register has one writer, so that the order of its operations is known. What an operation writes
+//! follows from the seed, the register's keys and the operation's number: a value that was never sent, or a
+//! mixture of two, is the value of no operation. What is found must be what some operation left that is not
+//! older than the last acknowledged one.
+//!
+//! An operation is sent at one instant and acknowledged at a later one, by any clock: the time, the length
+//! of a log of blocks, or none ([`NOW`] for all).
+
+use std::ops::RangeInclusive;
+
+use crate::common::Rng;
+
+/// The instant of those that need no clock, and the end of time for others.
+pub const NOW: u64 = u64::MAX;
+
+/// The registers of all clients.
+#[derive(Clone)]
+pub struct History {
+    pub registers: Vec<Register>,
+}
+
+/// Keys that are only ever changed together; most are alone.
+///
+/// - `operations[n]` is operation `n`; number 0 is the beginning, without a value and acknowledged.
+#[derive(Clone)]
+pub struct Register {
+    pub keys: Vec<String>,
+    seed: u64,
+    operations: Vec<Operation>,
+}
+
+#[derive(Clone, Copy)]
+struct Operation {
+    change: Change,
+    sent: u64,
+    fate: Fate,
+}
+
+/// What an operation does to each key of its register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Sets it to a value of its own, with so many random letters in it.
+    Set(usize),
+    Delete,
+    /// Adds 1 to it; a register that is counted sees nothing else.
+    Count,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Unknown,
+    Acknowledged(u64),
+    /// It was not carried out and never will be.
+    Refused,
+}
+
+impl Change {
+    /// Mostly a short value, now and then one that is longer than a few blocks of the log.
+    pub fn random(rng: &mut Rng) -> Change {
+        if rng.below(8) == 0 {
+            return Change::Delete;
+        }
+        let limit = 2 << rng.below(14);
+        Change::Set(rng.below(limit))
+    }
+}
+
+impl History {
+    pub fn new(seed: u64, keys: impl IntoIterator<Item = Vec<String>>) -> History {
+        let register = |(index, keys)| {
+            let beginning =
+                Operation { change: Change::Delete, sent: 0, fate: Fate::Acknowledged(0) };
+            let seed = Rng::new(seed.wrapping_add(index as u64)).next();
+            Register { keys, seed, operations: vec![beginning] }
+        };
+        History { registers: keys.into_iter().enumerate().map(register).collect() }
+    }
+
+    /// Registers of a key each.
+    pub fn of_single_keys(seed: u64, keys: impl IntoIterator<Item = String>) -> History {
+        History::new(seed, keys.into_iter().map(|key| vec![key]))
+    }
+
+    /// Which operation each register shows; `value` is asked for every key. Says what is lost, or was never
+    /// there.
+    pub fn shown(
+        &self,
+        at: u64,
+        mut value: impl FnMut(&str) -> Option<String>,
+    ) -> Result<Vec<usize>, String> {
+        let shown = |register: &Register| {
+            let values: Vec<_> = register.keys.iter().map(|key| value(key)).collect();
+            register.shown(&values, at)
+        };
+        self.registers.iter().map(shown).collect()
+    }
+
+    /// The same; and what was shown must stay from now on.
+    pub fn settle(&mut self, value: impl FnMut(&str) -> Option<String>) -> Result<(), String> {
+        let shown = self.shown(NOW, value)?;
+        self.registers.iter_mut().zip(shown).for_each(|(register, number)| register.settle(number));
+        Ok(())
+    }
+
+    /// How many operations had been acknowledged at this instant.
+    pub fn acknowledged(&self, at: u64) -> usize {
+        let operations = self.registers.iter().flat_map(|register| &register.operations[1..]);
+        operations.filter(|operation| operation.was_acknowledged(at)).count()
+    }
+}
+
+impl Operation {
+    fn was_acknowledged(&self, at: u64) -> bool {
+        matches!(self.fate, Fate::Acknowledged(when) if when <= at)
+    }
+}
+
+impl Register {
+    /// Notes an operation that is about to be sent, and gives it a number.
+    pub fn send(&mut self, change: Change, now: u64) -> usize {
+        let sent = if now == NOW { 0 } else { now };
+        self.operations.push(Operation { change, sent, fate: Fate::Unknown });
+        self.operations.len() - 1
+    }
+
+    pub fn acknowledge(&mut self, number: usize, now: u64) {
+        let when = if now == NOW { 0 } else { now };
+        self.operations[number].fate = Fate::Acknowledged(when);
+    }
+
+    /// Notes that an operation was not carried out.
+    pub fn refuse(&mut self, number: usize) {
+        self.operations[number].fate = Fate::Refused;
+    }
+
+    /// The last operation that was acknowledged by this instant.
+    pub fn last_acknowledged(&self, at: u64) -> usize {
+        let last = self.operations.iter().rposition(|operation| operation.was_acknowledged(at));
+        last.expect("the beginning is")
+    }
+
+    /// What an operation leaves in each key.
+    pub fn values(&self, number: usize) -> Vec<Option<String>> {
+        let mut rng = Rng::new(self.seed ^ number as u64);
+        let mut value = |key: &String| match self.operations[number].change {
+            Change::Delete => None,
+            Change::Count => Some(number.to_string()),
+            Change::Set(length) => {
+                let letters = (0..length).map(|_| char::from(b'a' + rng.below(26) as u8));
+                Some(format!("{key}:{number}:{}", letters.collect::<String>()))
+            }
+        };
+        self.keys.iter().map(&mut value).collect()
+    }
+
+    /// What an operation leaves in the only key.
+    pub fn value(&self, number: usize) -> Option<String> {
+        self.values(number).remove(0)
+    }
+
+    /// The operation as a line of the text protocol, for a register of one key.
+    pub fn line(&self, number: usize) -> String {
+        match self.value(number) {
+            Some(value) => format!("SET {} {value}\n", self.keys[0]),
+            None => format!("DEL {}\n", self.keys[0]),
+        }
+    }
+
+    /// The numbers from the last acknowledged operation to the last one that was sent by this instant.
+    fn possible(&self, at: u64) -> RangeInclusive<usize> {
+        let last = self.operations.iter().rposition(|operation| operation.sent < at);
+        let acknowledged = self.last_acknowledged(at);
+        acknowledged..=last.unwrap_or(0).max(acknowledged)
+    }
+
+    fn shown(&self, values: &[Option<String>], at: u64) -> Result<usize, String> {
+        let leaves = |number: &usize| self.values(*number) == values;
+        let was_refused = |number: &usize| self.operations[*number].fate == Fate::Refused;
+        let possible = self.possible(at);
+        let mut numbers = possible.clone().rev().filter(|number| !was_refused(number));
+        numbers.find(leaves).ok_or_else(|| {
+            let short = |value: &Option<String>| value.as_ref().map(|value| format!("{value:.40}"));
+            let shown: Vec<_> = values.iter().map(short).collect();
+            let number = (0..self.operations.len()).find(leaves);
+            let keys = &self.keys;
+            format!("LOST: {keys:?}: one of {possible:?} expected, found {number:?}: {shown:?}")
+        })
+    }
+
+    /// What was seen has to stay.
+    fn settle(&mut self, number: usize) {
+        self.operations[number].fate = Fate::Acknowledged(0);
+        self.operations[number + 1..].iter_mut().for_each(|later| later.fate = Fate::Refused);
+    }
+}
+
+/// The value in the answer to GET in the text protocol.
+pub fn value_in(reply: &str, key: &str) -> Option<String> {
+    if let Some(value) = reply.strip_prefix("+OK ") {
+        return Some(value.to_owned());
+    }
+    assert_eq!(reply, format!("-GET could not find {key} in store"));
+    None
+}
