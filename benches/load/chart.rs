@@ -1,26 +1,28 @@
 //! Bars in an SVG file: how ours compares with each peer, load by load.
 //!
 //! One horizontal bar for each ratio, with its number at its end, and a line at 1, where both are
-//! equally fast. The axis is linear and begins at 0, so that a bar twice as long is twice as fast.
-//! Only what any browser has: plain shapes and its own sans-serif.
+//! equally fast. The axis begins at 0, so that a bar twice as long is twice as fast.
 
-/// Everything is measured in this: the chart is legible where it is shown 800 pixels wide.
-const WIDTH: f64 = 800.0;
-/// Where the bars begin; to the left is room for their labels, to the right for the last number.
-const LEFT: f64 = 230.0;
-const RIGHT: f64 = 740.0;
-/// Where the first bar begins; above are the title and the name of the axis.
-const TOP: f64 = 66.0;
-const BAR: f64 = 18.0;
-const ROW: f64 = 28.0;
-/// Below the bars: the numbers of the axis.
-const BOTTOM: f64 = 36.0;
-/// The axis has about so many numbers.
-const TICKS: f64 = 6.0;
-const FASTER: &str = "#2a7f62";
-const SLOWER: &str = "#b5523b";
-/// Keeps a number legible where the line at 1 runs through it.
-const HALO: &str = "stroke=\"white\" stroke-width=\"3\" paint-order=\"stroke\"";
+use anyhow::Result;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+/// The chart is legible where it is shown this many pixels wide.
+const WIDTH: u32 = 800;
+/// Room for the labels to the left of the bars, and for the numbers of the axis below them.
+const LABELS: u32 = 230;
+const AXIS: u32 = 50;
+/// Title, axis and margins.
+const FRAME: u32 = 110;
+const ROW: u32 = 28;
+/// Between two bars, half above and half below each.
+const GAP: u32 = 10;
+/// The axis ends a tenth after the longest bar, which leaves room for its number.
+const ROOM: f64 = 1.1;
+/// Plotters' points are four fifths of a pixel.
+const TEXT: (&str, u32) = ("sans-serif", 16);
+const FASTER: RGBColor = RGBColor(42, 127, 98);
+const SLOWER: RGBColor = RGBColor(181, 82, 59);
 
 /// One bar.
 pub struct Bar {
@@ -29,66 +31,51 @@ pub struct Bar {
 }
 
 /// The whole file.
-pub fn svg(title: &str, axis: &str, bars: &[Bar]) -> String {
-    let most = bars.iter().map(|bar| bar.ratio).fold(1.0, f64::max);
-    let step = step(most / TICKS);
-    let end = (most / step).ceil() * step;
-    let x = |value: f64| LEFT + (RIGHT - LEFT) * value / end;
-    let floor = TOP + ROW * bars.len() as f64;
-    let height = floor + BOTTOM;
-
-    let mut lines = vec![
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-             width=\"{WIDTH}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"13\" \
-             role=\"img\">"
-        ),
-        format!("<title>{}</title>", escape(title)),
-        format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>"),
-        text(LEFT, 26.0, "font-size=\"17\" font-weight=\"bold\"", title),
-        text(LEFT, 48.0, "fill=\"#555\"", axis),
-    ];
-    for tick in 0..=(end / step).round() as u32 {
-        let value = f64::from(tick) * step;
-        lines.push(vertical(x(value), floor, "stroke=\"#ddd\""));
-        let number = format!("{}", (value * 100.0).round() / 100.0);
-        lines.push(text(x(value), floor + 20.0, "fill=\"#555\" text-anchor=\"middle\"", &number));
-    }
-    let mut numbers = Vec::new();
-    for (row, bar) in bars.iter().enumerate() {
-        let top = TOP + ROW * row as f64 + (ROW - BAR) / 2.0;
-        let base = top + BAR - 4.0;
-        let (width, color) = (x(bar.ratio) - LEFT, if bar.ratio < 1.0 { SLOWER } else { FASTER });
-        lines.push(text(LEFT - 8.0, base, "text-anchor=\"end\"", &bar.label));
-        lines.push(format!(
-            "<rect x=\"{LEFT}\" y=\"{top}\" width=\"{width:.1}\" height=\"{BAR}\" \
-             fill=\"{color}\"/>"
-        ));
-        numbers.push(text(x(bar.ratio) + 5.0, base, HALO, &format!("{:.2}", bar.ratio)));
-    }
-    lines.push(vertical(x(1.0), floor, "stroke=\"black\" stroke-dasharray=\"4 3\""));
-    lines.extend(numbers);
-    lines.push("</svg>\n".to_string());
-    lines.join("\n")
-}
-
-/// The next of 1, 2 and 5 times a power of ten.
-fn step(least: f64) -> f64 {
-    let power = 10_f64.powf(least.log10().floor());
-    let multiple = [1.0, 2.0, 5.0].into_iter().find(|multiple| multiple * power >= least);
-    multiple.unwrap_or(10.0) * power
-}
-
-fn vertical(x: f64, floor: f64, style: &str) -> String {
-    let top = TOP - 4.0;
-    format!("<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{floor}\" {style}/>")
-}
-
-fn text(x: f64, y: f64, style: &str, words: &str) -> String {
-    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" {style}>{}</text>", escape(words))
-}
-
-/// The names of peers come from the command line and may hold anything.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+pub fn svg(title: &str, axis: &str, bars: &[Bar]) -> Result<String> {
+    let longest = bars.iter().map(|bar| bar.ratio).fold(1.0, f64::max);
+    let rows = bars.len().max(1) as u32;
+    let row = |row: usize| SegmentValue::Exact(row as u32);
+    let mut text = String::new();
+    let page = SVGBackend::with_string(&mut text, (WIDTH, FRAME + ROW * rows)).into_drawing_area();
+    page.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&page)
+        .caption(title, ("sans-serif", 21))
+        .margin(10)
+        .x_label_area_size(AXIS)
+        .y_label_area_size(LABELS)
+        .build_cartesian_2d(0.0..longest * ROOM, (0..rows - 1).into_segmented())?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .max_light_lines(1)
+        .label_style(TEXT)
+        .axis_desc_style(TEXT)
+        .x_desc(axis)
+        .y_labels(bars.len())
+        .y_label_formatter(&|row| match row {
+            // Downward, as they were given.
+            SegmentValue::CenterOf(row) => {
+                bars.iter().rev().nth(*row as usize).map_or("", |bar| &bar.label).to_owned()
+            }
+            _ => String::new(),
+        })
+        .draw()?;
+    chart.draw_series(bars.iter().rev().enumerate().map(|(at, bar)| {
+        let colour = if bar.ratio < 1.0 { SLOWER } else { FASTER };
+        let corners = [(0.0, row(at)), (bar.ratio, row(at + 1))];
+        let mut shape = Rectangle::new(corners, colour.filled());
+        shape.set_margin(GAP / 2, GAP / 2, 0, 0);
+        shape
+    }))?;
+    chart.draw_series(bars.iter().rev().enumerate().map(|(at, bar)| {
+        let style = TEXT.into_text_style(&page).pos(Pos::new(HPos::Left, VPos::Center));
+        let place = (bar.ratio + longest / 100.0, SegmentValue::CenterOf(at as u32));
+        Text::new(format!("{:.2}", bar.ratio), place, style)
+    }))?;
+    let equal = [(1.0, row(0)), (1.0, row(bars.len()))];
+    chart.draw_series([PathElement::new(equal, BLACK)])?;
+    drop(chart);
+    page.present()?;
+    drop(page);
+    Ok(text)
 }

@@ -14,7 +14,6 @@ mod clients;
 mod compaction;
 mod disk;
 mod footprint;
-mod histogram;
 mod idle;
 mod limits;
 mod load;

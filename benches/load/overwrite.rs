@@ -80,7 +80,7 @@ fn measure(options: &Options, program: &Program, time: Duration, every: Duration
         anyhow::Ok((outcome?, rows?))
     })?;
     server.stop()?;
-    Ok(Run { ops: outcome.latencies[0].count, ops_per_second: outcome.ops_per_second(0), rows })
+    Ok(Run { ops: outcome.latencies[0].len(), ops_per_second: outcome.ops_per_second(0), rows })
 }
 
 /// Looks until the other end of the channel is gone.

@@ -1,9 +1,8 @@
 //! How the numbers of several rounds become one, and how they are shown.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::Duration;
 
-use crate::histogram::Histogram;
+use hdrhistogram::Histogram;
 
 /// A Markdown table that is aligned as it stands. A row comes as a line with commas between its
 /// cells; the first two columns are words, the rest numbers.
@@ -52,11 +51,12 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
 
 /// Cells for p50, p99, p99.9 and longest, in milliseconds: medians over the rounds, but of the
 /// longest the longest.
-pub fn latency_cells<'a>(rounds: impl Iterator<Item = &'a Histogram> + Clone) -> String {
-    let millis = |time: Duration| time.as_secs_f64() * 1e3;
-    let quantile = |share| median(rounds.clone().map(|round| millis(round.quantile(share))));
+pub fn latency_cells<'a>(rounds: impl Iterator<Item = &'a Histogram<u64>> + Clone) -> String {
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    let quantile =
+        |share| median(rounds.clone().map(|round| millis(round.value_at_quantile(share))));
     let (p50, p99, p999) = (quantile(0.5), quantile(0.99), quantile(0.999));
-    let longest = millis(rounds.clone().map(|round| round.longest).max().unwrap_or_default());
+    let longest = millis(rounds.clone().map(Histogram::max).max().unwrap_or_default());
     format!("{p50:.3},{p99:.3},{p999:.3},{longest:.3}")
 }
 

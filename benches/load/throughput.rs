@@ -66,7 +66,7 @@ pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
         let peers = programs[1..].iter().map(|program| &program.name[..]);
         let title = format!("{} beside {}", programs[0].name, peers.collect::<Vec<_>>().join(", "));
         let axis = "operations per second, ours over the peer's; to the right of 1 ours is faster";
-        fs::write(path, chart::svg(&title, axis, &bars)).context("--svg")?;
+        fs::write(path, chart::svg(&title, axis, &bars)?).context("--svg")?;
     }
     Ok(format!("{table}\nMedians over {} rounds; of the longest, the longest.\n", options.rounds))
 }
@@ -118,7 +118,7 @@ fn measure(options: &Options, load: &Load, server: &Server, number: u64) -> Resu
     let cpu = server.cpu_time()? - cpu_before;
     let log = log_before.zip(server.log_counters()?);
 
-    let counts = clients.latencies.iter().map(|latencies| latencies.count);
+    let counts = clients.latencies.iter().map(|latencies| latencies.len());
     let ops: u64 = counts.sum();
     let cpu_micros_per_op = cpu.as_secs_f64() * 1e6 / ops as f64;
     let ops_per_sync = log.and_then(|(before, after)| {
