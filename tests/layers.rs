@@ -1,6 +1,6 @@
 //! Holds the order of the modules true, and the few rules of style that a program can check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,89 @@ fn no_module_uses_one_above_it_and_the_leaves_do_not_know_each_other() {
         seen.insert(module);
     }
     assert_eq!(seen.len(), LAYERS.len(), "a layer without a file: {seen:?}");
+}
+
+/// The second shelf: what is not needed for one SET and the way back at a start. Each line is a room, a file
+/// or a directory, and its door: the core files that may name it. Every file that is not in a room is on the
+/// first shelf, the core. `main` starts everything, and may name all.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("messages", &[]),
+    ("glob", &["protocol::words"]),
+    ("decimal", &["command"]),
+    ("metrics", &["engine", "engine::watches", "server", "server::connection", "server::outbox"]),
+    ("tools", &[]),
+    ("engine::compaction", &["engine", "engine::commit_path"]),
+    ("engine::expirer", &["engine"]),
+    ("engine::info", &[]),
+    ("server::info", &[]),
+    ("server::logins", &["server"]),
+    ("server::preemption", &["server::connection"]),
+    ("wal::guard", &["wal", "wal::preparer", "wal::recovery", "wal::writer"]),
+    // All of Redis; these are to be one room, whose door the connection has.
+    ("protocol::arguments", &["protocol::resp", "protocol::text"]),
+    ("protocol::client_arguments", &["protocol", "server::clients"]),
+    ("protocol::connection_arguments", &[]),
+    ("protocol::help", &[]),
+    ("protocol::introspection", &["protocol"]),
+    ("protocol::table", &["protocol", "protocol::text", "server::connection"]),
+    ("engine::read", &["engine"]),
+    ("engine::write", &["engine::commit_path"]),
+    ("server::session", &["server::connection"]),
+];
+
+#[test]
+fn a_core_file_names_a_room_only_where_that_has_its_door() {
+    let room_of = |file: &str| {
+        let is_in = |room: &str| file == room || file.starts_with(&format!("{room}::"));
+        ROOMS.iter().find(|(room, _)| is_in(room))
+    };
+    for (file, named) in imports() {
+        if ["main", "lib"].contains(&file.as_str()) || room_of(&file).is_some() {
+            continue;
+        }
+        for (room, doors) in named.iter().filter_map(|named| room_of(named)) {
+            let may = doors.contains(&file.as_str());
+            assert!(may, "{file} is on the core shelf and names {room}, whose door is {doors:?}");
+        }
+    }
+}
+
+/// Files that use each other in a circle, by module. The first file of a module is left out: it has the
+/// words that the others share, and it starts them.
+const CIRCLES: &[&[&str]] = &[
+    &["protocol::arguments", "protocol::introspection", "protocol::table"],
+    &["server::clients", "server::flusher", "server::outbox"],
+];
+
+#[test]
+fn the_files_of_a_module_use_each_other_in_no_circle() {
+    let mut imports = imports();
+    let modules: BTreeSet<String> =
+        imports.keys().filter_map(|file| Some(file.rsplit_once("::")?.0.to_owned())).collect();
+    imports.retain(|file, _| !modules.contains(file) && !["main", "lib"].contains(&file.as_str()));
+    let reached = |from: &String| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(file) = next.pop() {
+            for named in imports.get(file).into_iter().flatten() {
+                if seen.insert(named) {
+                    next.push(named);
+                }
+            }
+        }
+        seen
+    };
+    let all: BTreeMap<&String, BTreeSet<&String>> =
+        imports.keys().map(|file| (file, reached(file))).collect();
+    for (file, reached) in &all {
+        if !reached.contains(file) {
+            continue;
+        }
+        let is_back = |other: &&&String| all.get(**other).is_some_and(|r| r.contains(file));
+        let circle: Vec<&str> = reached.iter().filter(is_back).map(|file| file.as_str()).collect();
+        let is_known = |known: &&[&str]| circle.iter().all(|file| known.contains(file));
+        assert!(CIRCLES.iter().any(is_known), "these use each other in a circle: {circle:?}");
+    }
 }
 
 #[test]
@@ -138,18 +221,119 @@ fn code(text: &str) -> String {
 
 /// The modules right below the crate that the code of a file names.
 fn used_modules(text: &str) -> BTreeSet<String> {
-    let names = |rest: &str| -> Vec<String> {
-        let ends = |char: char| !(char.is_alphanumeric() || char == '_');
-        match rest.strip_prefix('{') {
-            None => vec![rest.split(ends).next().unwrap_or_default().to_owned()],
-            Some(group) => group
-                .split('}')
-                .next()
-                .unwrap_or_default()
-                .split(',')
-                .map(|item| item.trim().split(ends).next().unwrap_or_default().to_owned())
-                .collect(),
+    let names = paths_after(&code(text), "crate::").into_iter();
+    names.filter_map(|path| path.into_iter().next()).collect()
+}
+
+/// A file's place among the modules: `wal::frame` is `src/wal/frame.rs`, `wal` is `src/wal/mod.rs`.
+fn place_of(path: &Path) -> String {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let below = path.strip_prefix(src).expect("a source file").with_extension("");
+    let names = below.iter().map(|name| name.to_string_lossy());
+    names.filter(|name| name != "mod").collect::<Vec<_>>().join("::")
+}
+
+/// The files that the code of each file names, by their places; through `pub use`, the file that is meant.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let sources = sources().into_iter().filter(|path| !path.ends_with("schedules.rs"));
+    let codes: BTreeMap<String, String> =
+        sources.map(|path| (place_of(&path), code(&read(&path)))).collect();
+    let mut handed_on = BTreeMap::new();
+    for (place, text) in &codes {
+        for named in
+            paths_after(text, "pub use ").into_iter().chain(paths_after(text, "pub(crate) use "))
+        {
+            let Some(last) = named.last().cloned() else { continue };
+            handed_on.insert(format!("{place}::{last}"), absolute(place, named));
         }
+    }
+    let file_of = |mut path: Vec<String>| {
+        for _ in 0..MOST_HANDS {
+            let length =
+                (1..=path.len()).rev().find(|&n| codes.contains_key(&path[..n].join("::")))?;
+            let next = path.get(..=length).and_then(|named| handed_on.get(&named.join("::")));
+            match next {
+                Some(next) => path = [next, &path[length + 1..]].concat(),
+                None => return Some(path[..length].join("::")),
+            }
+        }
+        panic!("{path:?} is handed on without end");
     };
-    code(text).split("crate::").skip(1).flat_map(names).filter(|name| !name.is_empty()).collect()
+    let named_in = |(place, text): (&String, &String)| {
+        let starts = ["crate::", "super::", "self::"].map(str::to_owned).into_iter();
+        // A module names the files below it without more words.
+        let below = format!("{place}::");
+        let children = codes.keys().filter_map(|other| other.strip_prefix(&below));
+        let children =
+            children.filter(|child| !child.contains("::")).map(|child| format!("{child}::"));
+        let all = starts.chain(children).flat_map(|start| {
+            let first = start.trim_end_matches(':').to_owned();
+            let paths = paths_after(text, &start).into_iter();
+            paths.map(move |rest| [vec![first.clone()], rest].concat()).collect::<Vec<_>>()
+        });
+        let files = all.filter_map(|path| file_of(absolute(place, path)));
+        (place.clone(), files.filter(|file| file != place).collect())
+    };
+    codes.iter().map(named_in).collect()
+}
+
+/// A name may be handed on by a few modules; more would be a circle.
+const MOST_HANDS: usize = 8;
+
+/// A path as it is seen from the crate, of one that is written in the file at `place`.
+fn absolute(place: &str, path: Vec<String>) -> Vec<String> {
+    let mut base: Vec<String> = place.split("::").map(str::to_owned).collect();
+    let mut rest = &path[..];
+    if rest.first().is_some_and(|first| first == "crate") {
+        return rest[1..].to_vec();
+    }
+    while let Some((first, more)) =
+        rest.split_first().filter(|(first, _)| matches!(first.as_str(), "super" | "self"))
+    {
+        if first == "super" {
+            base.pop();
+        }
+        rest = more;
+    }
+    base.extend_from_slice(rest);
+    base
+}
+
+/// Every path that follows `start` in some code, a group such as `a::{b, c::d}` as one for each name.
+fn paths_after(text: &str, start: &str) -> Vec<Vec<String>> {
+    let is_inside =
+        |before: Option<char>| before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':');
+    let places = text.match_indices(start).map(|(at, _)| at);
+    let places = places.filter(|&at| !is_inside(text[..at].chars().next_back()));
+    places.flat_map(|at| paths(&mut &text[at + start.len()..])).collect()
+}
+
+/// The paths at the beginning of `text`, which is left behind them.
+fn paths(text: &mut &str) -> Vec<Vec<String>> {
+    *text = text.trim_start();
+    if let Some(rest) = text.strip_prefix('{') {
+        let mut all = Vec::new();
+        *text = rest.trim_start();
+        while !text.is_empty() && !text.starts_with('}') {
+            all.extend(paths(text));
+            // What is in between is a comma, or a second name.
+            let end = text.find([',', '}']).unwrap_or(text.len());
+            *text = text[end..].trim_start_matches(',').trim_start();
+        }
+        *text = text.strip_prefix('}').unwrap_or(text);
+        return all;
+    }
+    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    *text = rest;
+    if name.is_empty() {
+        return vec![Vec::new()];
+    }
+    match rest.strip_prefix("::") {
+        None => vec![vec![name.to_owned()]],
+        Some(rest) => {
+            *text = rest;
+            paths(text).into_iter().map(|path| [vec![name.to_owned()], path].concat()).collect()
+        }
+    }
 }
