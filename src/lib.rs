@@ -61,7 +61,7 @@
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
-//! [`costs`] says what each command costs, and who waits for it; [`scaling`] what this would do on more cores than two, and what would have to change.
+//! [`clients`] lists what clients can ask, and [`operations`] is for the person who runs a server. [`costs`] says what each command costs, and who waits for it; [`scaling`] what this would do on more cores than two, and what would have to change.
 //!
 //! # Threads
 //!
@@ -83,6 +83,8 @@
 //! Where another thread might wait for one of these for ever, a panic in it ends the process
 //! ([`sync::spawn_vital`]); in a client's thread it closes that client.
 
+#[doc = include_str!("clients.md")]
+pub mod clients {}
 pub mod command;
 pub mod config;
 #[doc = include_str!("costs.md")]
@@ -98,6 +100,8 @@ pub mod metrics;
 pub mod protocol;
 pub mod quote;
 pub mod record;
+#[doc = include_str!("operations.md")]
+pub mod operations {}
 #[doc = include_str!("scaling.md")]
 pub mod scaling {}
 pub mod server;
