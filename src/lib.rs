@@ -86,6 +86,7 @@
 #[doc = include_str!("clients.md")]
 pub mod clients {}
 pub mod command;
+pub mod commands;
 pub mod config;
 #[doc = include_str!("costs.md")]
 pub mod costs {}

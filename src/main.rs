@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
+use post_gres_rs::commands;
 use post_gres_rs::config::Config;
 use post_gres_rs::engine::{self, Engine, NotCompacted};
 use post_gres_rs::messages;
 use post_gres_rs::metrics::Metrics;
-use post_gres_rs::protocol;
 use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
 use post_gres_rs::tools;
@@ -47,7 +47,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         log::warn!("{warning}");
     }
     let settings = config.server()?;
-    let metrics = Arc::new(Metrics::new(protocol::command_names()));
+    let metrics = Arc::new(Metrics::new(commands::command_names()));
     let (shards, capacity) = config.store();
     let store = store::new(shards, capacity);
 

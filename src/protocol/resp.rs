@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Limits, Parsed, arguments, words};
+use super::{Limits, Parsed, commands};
 use crate::command::{Dialect, Reply, RespVersion};
 
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
@@ -61,7 +61,7 @@ impl Parser {
             None => Parsed::Nothing(length),
             Some(name) if is_http(name) => Parsed::Http,
             Some(_) => {
-                let (request, spec) = arguments::request(&words, limits);
+                let (request, spec) = commands::request(&words, limits);
                 Parsed::Request(request, dialect, length, spec)
             }
         };
@@ -137,7 +137,7 @@ impl Parser {
         if received.len() < end + 2 {
             return Err(Stop::Incomplete);
         }
-        let number = words::integer(&received[from..end]);
+        let number = commands::integer(&received[from..end]);
         self.at = end + 2;
         Ok(number)
     }
@@ -232,7 +232,8 @@ fn line(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Parser, Request};
+    use crate::commands::Request;
+    use crate::protocol::Parser;
 
     fn parser() -> Parser {
         Parser::new(true, Limits { value: 1000, ..Limits::default() })

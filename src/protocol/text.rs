@@ -18,8 +18,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use super::table::spec_named;
-use super::{Limits, Parsed, Request, arguments, resp};
+use super::{Limits, Parsed, Request, commands, resp};
 use crate::command::{Command, Dialect, LineEnd, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
 use crate::quote::print;
@@ -63,10 +62,10 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, limits: &Lim
     }
     // What a person types to try the server has answers for people; the rest is Redis's.
     if let Some((name, request)) = own_request(&words, limits) {
-        return Parsed::Request(request, text, length + 1, spec_named(name));
+        return Parsed::Request(request, text, length + 1, commands::spec_named(name));
     }
     let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-    let (request, spec) = arguments::request(&words, limits);
+    let (request, spec) = commands::request(&words, limits);
     match spec {
         Some(_) => Parsed::Request(request, Dialect::Resp(version), length + 1, spec),
         None => Parsed::Request(Request::Refused(INVALID.into()), text, length + 1, None),
@@ -100,7 +99,7 @@ fn own_request(words: &[Cow<'_, [u8]>], limits: &Limits) -> Option<(&'static [u8
         _ => return None,
     };
     if words.get(1).is_some_and(|key| key.len() > limits.key) {
-        return Some((name, Request::Refused(arguments::key_too_long(limits))));
+        return Some((name, Request::Refused(commands::key_too_long(limits))));
     }
     let refused = |error: &'static str| Request::Refused(error.into());
     Some((name, request.map_or_else(refused, Request::Command)))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::outbox::{Outbox, Sending};
 use crate::command::Watcher;
-use crate::protocol::{ClientChoice, ClientType, KillFilter, USER};
+use crate::commands::{ClientChoice, ClientType, KillFilter, USER};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
 

@@ -18,9 +18,10 @@ use super::outbox::Outbox;
 use super::preemption::Preemption;
 use super::session::{Deferred, Session, Step};
 use crate::command::{Command, CommandId, Dialect, Reply};
+use crate::commands::{Request, Spec};
 use crate::engine::{self, Engine, Operation, Recipient, Submission};
 use crate::metrics::{Counter, Held};
-use crate::protocol::{self, Parsed, Parser, Request, Spec};
+use crate::protocol::{self, Parsed, Parser};
 use crate::sync::{Condvar, Mutex};
 
 /// Memory for what a new connection sends: thousands of connections may be idle.

@@ -15,12 +15,11 @@ use super::clients::Told;
 use super::logins::Verdict;
 use super::outbox::Outbox;
 use crate::command::{Command, Reply, RespVersion, Watcher};
+use crate::commands::{Hello, KillFilter, LibraryField, Request, Session as Asked, Spec, USER};
 use crate::engine::{self, NotCompacted};
 use crate::glob::Glob;
 use crate::metrics::Held;
-use crate::protocol::{
-    Hello, KillFilter, LibraryField, Parser, Request, Session as Asked, Spec, USER,
-};
+use crate::protocol::Parser;
 
 /// The most that the commands of one transaction may take up, as for a single request.
 const TRANSACTION_BYTES: usize = crate::protocol::REQUEST_BYTES;

@@ -26,9 +26,11 @@ use crate::common::{Rng, alone, seed};
 use crate::double::DoubleDisk;
 use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
+use post_gres_rs::commands::Request;
 use post_gres_rs::engine::Fsync;
-use post_gres_rs::protocol::{self, Limits, Parsed, Parser, Request};
+use post_gres_rs::protocol::{self, Limits, Parsed, Parser};
 use post_gres_rs::record::{self, Record};
+use post_gres_rs::record;
 use post_gres_rs::wal::block::BLOCK_BYTES;
 use post_gres_rs::wal::frame::{FRAME_HEADER_BYTES, MAGIC, payload_checksum};
 

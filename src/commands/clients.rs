@@ -1,6 +1,6 @@
 //! The words of CLIENT's subcommands, made sense of.
 
-use super::connection_arguments::printable;
+use super::connection::printable;
 use super::words::{Outcome, SHOWN_BYTES, SYNTAX, Words, integer, is, number, session_of, shown};
 use super::{ClientChoice, ClientType, KillFilter, LibraryField, Session};
 use std::borrow::Cow;

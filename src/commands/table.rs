@@ -6,11 +6,11 @@
 //! a row of its own after its container's, with a bar in its name, and counts words and keys from the
 //! container's name on. All of it as in Redis's own `COMMAND INFO`.
 
-use super::arguments::*;
-use super::client_arguments::*;
-use super::connection_arguments::*;
+use super::clients::*;
+use super::connection::*;
 use super::help::help;
 use super::introspection::*;
+use super::strings::*;
 use super::words::{Outcome, Words, is};
 use crate::command::CommandId;
 
@@ -277,7 +277,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Request;
+    use crate::commands::Request;
 
     #[test]
     fn keys_are_found_where_the_table_says() {
