@@ -306,6 +306,14 @@ impl Command {
         }
     }
 
+    /// The key that a GET asks for: its reply may name it.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Command::Get(key) => key,
+            _ => &[],
+        }
+    }
+
     /// Whether nothing is left to do but to answer.
     pub fn is_answered(&self) -> bool {
         matches!(self, Command::Answered(_))
@@ -356,6 +364,17 @@ impl Command {
                 Command::Count | Command::RandomKey | Command::Clear | Command::Leave(_) => 0,
             }
     }
+}
+
+/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 /// A change, in absolute terms: what is so afterwards, whatever was before.
@@ -507,4 +526,29 @@ pub enum RespVersion {
     V2,
     /// The one that HELLO 3 asks for.
     V3,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-0", None),
+            ("01", None),
+            ("+1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("", None),
+            ("-", None),
+        ] {
+            assert_eq!(integer(text.as_bytes()), number, "{text:?}");
+        }
+    }
 }

@@ -52,7 +52,8 @@
 //! | [`sync`] | the locks and threads by which threads wait for each other, and their stand-ins for a checker |
 //! | [`messages`] | what the server has to say, on its way to stderr |
 //! | [`glob`], [`decimal`], [`quote`] | patterns of keys; numbers with decimals; any bytes as one word |
-//! | [`protocol`] | bytes to commands, replies to bytes |
+//! | [`protocol`] | bytes to words, replies to bytes |
+//! | [`commands`] | words to commands |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
 //! | [`wal`] | what is on disk; knows no keys |
 //! | [`metrics`] | counters, shown as INFO |

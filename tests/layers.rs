@@ -14,7 +14,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("record", &["command", "entry"]),
     ("glob", &[]),
     ("quote", &[]),
-    ("protocol", &["command", "decimal", "entry", "glob", "quote"]),
+    ("protocol", &["command", "quote"]),
+    ("commands", &["command", "decimal", "entry", "glob", "protocol"]),
     ("store", &["command", "entry"]),
     ("wal", &["sync"]),
     ("metrics", &["command"]),
@@ -25,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wal",
         ],
     ),
-    ("server", &["command", "engine", "entry", "glob", "metrics", "protocol", "sync"]),
+    ("server", &["command", "commands", "engine", "entry", "glob", "metrics", "protocol", "sync"]),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
     ("config", &["engine", "protocol", "server", "tools", "wal"]),
 ];

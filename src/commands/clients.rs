@@ -1,8 +1,9 @@
 //! The words of CLIENT's subcommands, made sense of.
 
 use super::connection::printable;
-use super::words::{Outcome, SHOWN_BYTES, SYNTAX, Words, integer, is, number, session_of, shown};
+use super::words::{Outcome, SHOWN_BYTES, SYNTAX, Words, is, number, session_of, shown};
 use super::{ClientChoice, ClientType, KillFilter, LibraryField, Session};
+use crate::command::integer;
 use std::borrow::Cow;
 use std::collections::HashSet;
 

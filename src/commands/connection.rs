@@ -4,11 +4,11 @@
 use std::borrow::Cow;
 
 use super::words::{
-    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, database, integer, is, key_list, number,
-    pattern, session_of, shown, wrong_number,
+    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, database, is, key_list, number, pattern,
+    session_of, shown, wrong_number,
 };
 use super::{Hello, Session};
-use crate::command::{Reply, RespVersion};
+use crate::command::{Reply, RespVersion, integer};
 
 pub fn ping(words: &Words<'_>) -> Outcome {
     match &words[1..] {

@@ -14,14 +14,97 @@ mod words;
 
 pub use clients::USER;
 pub use introspection::Introspection;
-pub use strings::{key_too_long, request};
 pub use table::{Spec, command_names, spec_named};
-pub use words::integer;
 
 use std::borrow::Cow;
 
-use crate::command::{Command, Key, RespVersion};
+use crate::command::{Command, Dialect, Key, RespVersion};
 use crate::protocol::Limits;
+use words::{SHOWN_BYTES, Words, is, shown, unknown_subcommand, wrong_number};
+
+/// A request: what it asks for, the command that it names, and how it is to be answered.
+#[derive(Debug)]
+pub struct Asked {
+    /// What it asks for.
+    pub request: Request,
+    /// The command.
+    pub spec: Option<&'static Spec>,
+    /// How the reply is to be spelled.
+    pub dialect: Dialect,
+}
+
+/// SET, GET and DEL as people type them to try the server, with their number of words; they have answers for
+/// people. Everything else in a line is answered as Redis does.
+const PLAIN: [(&str, usize, &str); 3] = [
+    ("set", 3, "SET expected 2 arguments KEY and VALUE"),
+    ("get", 2, "GET expected 1 argument KEY"),
+    ("del", 2, "DEL expected 1 argument KEY"),
+];
+
+/// What the words of a request ask for. `version` is the client's.
+pub fn asked(words: &Words<'_>, dialect: Dialect, version: RespVersion, limits: &Limits) -> Asked {
+    let resp = Dialect::Resp(version);
+    if let Dialect::Resp(_) = dialect {
+        let (request, spec) = request(words, limits);
+        return Asked { request, spec, dialect: resp };
+    }
+    if let Some((name, count, expected)) = PLAIN.iter().find(|(name, ..)| is(words[0], name)) {
+        let spec = spec_named(name.as_bytes());
+        let is_too_long = words.get(1).is_some_and(|key| key.len() > limits.key);
+        let request = match words.len() == *count {
+            _ if is_too_long => Request::Refused(key_too_long(limits)),
+            true => request(words, limits).0,
+            false => Request::Refused((*expected).into()),
+        };
+        return Asked { request, spec, dialect };
+    }
+    match request(words, limits) {
+        (request, spec @ Some(_)) => Asked { request, spec, dialect: resp },
+        (_, None) => Asked { request: Request::Refused(INVALID.into()), spec: None, dialect },
+    }
+}
+
+/// What an unknown command in a line is answered.
+const INVALID: &str = "INVALID COMMAND";
+
+fn request(words: &Words<'_>, limits: &Limits) -> (Request, Option<&'static Spec>) {
+    let Some(mut spec) = spec_named(words[0]).filter(|spec| !spec.is_subcommand()) else {
+        return (Request::Refused(unknown(words)), None);
+    };
+    if let [container, name, ..] = words
+        && spec.is_container()
+    {
+        spec = match spec.subcommand(name) {
+            Some(subcommand) => subcommand,
+            None => return (Request::Refused(unknown_subcommand(container, name)), Some(spec)),
+        };
+    }
+    if !spec.takes(words.len()) {
+        return (Request::Refused(wrong_number(spec.name)), Some(spec));
+    }
+    if spec.keys_among(words).any(|key| key.len() > limits.key) {
+        return (Request::Refused(key_too_long(limits)), Some(spec));
+    }
+    ((spec.parse)(words).unwrap_or_else(Request::Mistake), Some(spec))
+}
+
+fn key_too_long(limits: &Limits) -> Cow<'static, str> {
+    format!("ERR key is too long, the limit is {} bytes", limits.key).into()
+}
+
+fn unknown(words: &Words<'_>) -> Cow<'static, str> {
+    let name = shown(words[0], SHOWN_BYTES);
+    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
+    let start = text.len();
+    for word in &words[1..] {
+        let room = SHOWN_BYTES.saturating_sub(text.len() - start);
+        if room == 0 {
+            break;
+        }
+        text += &format!("'{}' ", shown(word, room));
+    }
+    text.into()
+}
 
 /// What a client wants.
 #[derive(Debug)]
@@ -185,4 +268,21 @@ pub struct KillFilter {
     pub skips_asking: bool,
     /// Asked for in the old form, which answers OK or an error instead of a count.
     pub old_form: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_command_is_told_in_the_words_that_clients_look_for() {
+        let (request, _) = request(&[b"HELLO2", b"3", b"a\r\nb"], &Limits::default());
+        match request {
+            Request::Refused(text) => assert_eq!(
+                text,
+                "ERR unknown command 'HELLO2', with args beginning with: '3' 'a\r\nb' "
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
 }

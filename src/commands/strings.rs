@@ -6,54 +6,12 @@
 
 use std::borrow::Cow;
 
-use super::table::{Spec, spec_named};
 use super::words::*;
-use super::{Limits, Request};
 use crate::command::{
     Command, ExpireCondition, ExpiryForm, NewExpiry, SetAnswer, SetCondition, SetOptions,
 };
 use crate::decimal::Decimal;
 use crate::entry::{Entry, now_millis};
-
-/// What a request asks for, and the command that it names.
-pub fn request(words: &Words<'_>, limits: &Limits) -> (Request, Option<&'static Spec>) {
-    let Some(mut spec) = spec_named(words[0]).filter(|spec| !spec.is_subcommand()) else {
-        return (Request::Refused(unknown(words)), None);
-    };
-    if let [container, name, ..] = words
-        && spec.is_container()
-    {
-        spec = match spec.subcommand(name) {
-            Some(subcommand) => subcommand,
-            None => return (Request::Refused(unknown_subcommand(container, name)), Some(spec)),
-        };
-    }
-    if !spec.takes(words.len()) {
-        return (Request::Refused(wrong_number(spec.name)), Some(spec));
-    }
-    if spec.keys_among(words).any(|key| key.len() > limits.key) {
-        return (Request::Refused(key_too_long(limits)), Some(spec));
-    }
-    ((spec.parse)(words).unwrap_or_else(Request::Mistake), Some(spec))
-}
-
-pub fn key_too_long(limits: &Limits) -> Cow<'static, str> {
-    format!("ERR key is too long, the limit is {} bytes", limits.key).into()
-}
-
-fn unknown(words: &Words<'_>) -> Cow<'static, str> {
-    let name = shown(words[0], SHOWN_BYTES);
-    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
-    let start = text.len();
-    for word in &words[1..] {
-        let room = SHOWN_BYTES.saturating_sub(text.len() - start);
-        if room == 0 {
-            break;
-        }
-        text += &format!("'{}' ", shown(word, room));
-    }
-    text.into()
-}
 
 /// The unit of an expiry option, if the word is one: whether it is absolute, and in milliseconds.
 fn expiry_option(word: &[u8]) -> Option<ExpiryForm> {
@@ -394,41 +352,4 @@ pub fn memory_usage(words: &Words<'_>) -> Outcome {
         return Err(SYNTAX.into());
     }
     command_of(Command::MemoryUsage(words[2].into()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn integers_are_read_as_redis_reads_them() {
-        for (text, number) in [
-            ("0", Some(0)),
-            ("-1", Some(-1)),
-            ("9223372036854775807", Some(i64::MAX)),
-            ("-9223372036854775808", Some(i64::MIN)),
-            ("9223372036854775808", None),
-            ("-0", None),
-            ("01", None),
-            ("+1", None),
-            (" 1", None),
-            ("1 ", None),
-            ("", None),
-            ("-", None),
-        ] {
-            assert_eq!(integer(text.as_bytes()), number, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_command_is_told_in_the_words_that_clients_look_for() {
-        let (request, _) = request(&[b"HELLO2", b"3", b"a\r\nb"], &Limits::default());
-        match request {
-            Request::Refused(text) => assert_eq!(
-                text,
-                "ERR unknown command 'HELLO2', with args beginning with: '3' 'a\r\nb' "
-            ),
-            other => panic!("{other:?}"),
-        }
-    }
 }

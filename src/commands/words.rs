@@ -4,11 +4,9 @@
 use std::borrow::Cow;
 
 use super::{Request, Session};
-use crate::command::{Command, Key, Reply};
+use crate::command::{Command, Key, Reply, integer};
 use crate::glob::PATTERN_BYTES;
-
-/// The words of a request, the command's name first.
-pub type Words<'a> = [&'a [u8]];
+pub use crate::protocol::Words;
 
 /// A request, or what is wrong with it.
 pub type Outcome = Result<Request, Cow<'static, str>>;
@@ -31,17 +29,6 @@ pub fn unknown_subcommand(container: &[u8], name: &[u8]) -> Cow<'static, str> {
     let name = shown(name, SHOWN_BYTES);
     let container = shown(container, SHOWN_BYTES).to_uppercase();
     format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into()
-}
-
-/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
-pub fn integer(text: &[u8]) -> Option<i64> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let plain = match digits {
-        [b'0'] => digits.len() == text.len(),
-        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
 }
 
 pub fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {

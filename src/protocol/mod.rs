@@ -1,18 +1,16 @@
-//! Bytes to [`Request`], [`Reply`] to bytes. No socket, no store.
+//! Bytes to words, [`Reply`] to bytes. No socket, no store, and no command: which words ask for what is
+//! looked up elsewhere.
 //!
 //! A request whose first byte is `*` is RESP, anything else is a line of text; that is decided for
-//! each. A parser looks at what has been received so far and takes the first request off it, in
+//! each. A parser looks at what has been received so far and finds the words of the first request, in
 //! place. Its limits are checked here, before any memory is taken (promise 8).
-//!
-//! Reading order: `text` and `resp`.
 
 mod resp;
 mod text;
 
 use std::borrow::Cow;
 
-use crate::command::{Command, Dialect, Reply, RespVersion};
-use crate::commands::{self, Request, Spec};
+use crate::command::{Dialect, Reply, RespVersion};
 
 /// What a request may be like. Over a limit nothing is stored, and the client is told.
 #[derive(Clone, Copy, Debug)]
@@ -39,15 +37,20 @@ impl Default for Limits {
 /// The longest request, all its words together: Redis's `client-query-buffer-limit`.
 pub const REQUEST_BYTES: usize = 1 << 30;
 
+/// The words of a request, the command's name first.
+pub type Words<'a> = [&'a [u8]];
+
 /// What stands at the front of the received bytes.
 #[derive(Debug)]
-pub enum Parsed {
+pub enum Parsed<'a> {
     /// Not yet a whole request.
     Incomplete,
     /// This many bytes that ask for nothing: a blank line.
     Nothing(usize),
-    /// A request of this many bytes, and the command that it names if there is one.
-    Request(Request, Dialect, usize, Option<&'static Spec>),
+    /// A request: its words, how they were spelled, and its bytes.
+    Request(Vec<&'a [u8]>, Dialect, usize),
+    /// A request of this many bytes with a word that is longer than a value may be.
+    TooLong(Dialect, usize),
     /// Something after which the next request cannot be told from garbage: it is answered with
     /// this error, and the connection is closed.
     Fatal(Cow<'static, str>, Dialect),
@@ -56,7 +59,7 @@ pub enum Parsed {
     Http,
 }
 
-/// Reads one connection's requests. Remembers how far it has looked, so that a request which
+/// Finds one connection's requests. Remembers how far it has looked, so that a request which
 /// arrives in many pieces is looked through once.
 pub struct Parser {
     /// Bytes at the front that hold no line end.
@@ -64,7 +67,7 @@ pub struct Parser {
     resp: resp::Parser,
     /// The version that replies to RESP requests are in.
     pub version: RespVersion,
-    /// Who has not said the password yet may send only little.
+    /// A client that has not said the password yet may send only little.
     pub authenticated: bool,
     /// What a request may be like.
     limits: Limits,
@@ -77,20 +80,21 @@ impl Parser {
         Parser { scanned: 0, resp, version, authenticated, limits }
     }
 
-    /// Looks at the bytes received and not yet taken. The same bytes must be there again, with
-    /// more behind them, after [`Parsed::Incomplete`].
-    pub fn parse(&mut self, received: &[u8]) -> Parsed {
+    /// Looks at the bytes received and not yet taken, and takes quotes out of them in place. The same
+    /// bytes must be there again, with more after them, after [`Parsed::Incomplete`].
+    pub fn parse<'a>(&mut self, received: &'a mut [u8]) -> Parsed<'a> {
+        let length = received.len();
         let parsed = match received.first() {
             None => Parsed::Incomplete,
             Some(b'*') => self.resp.parse(received, self.version, &self.limits, self.authenticated),
-            Some(_) => text::parse(received, self.scanned, self.version, &self.limits),
+            Some(_) => text::parse(received, self.scanned, &self.limits),
         };
         let incomplete = matches!(parsed, Parsed::Incomplete);
-        if incomplete && received.len() > REQUEST_BYTES.saturating_add(self.limits.value) {
+        if incomplete && length > REQUEST_BYTES.saturating_add(self.limits.value) {
             let dialect = Dialect::Resp(self.version);
             return Parsed::Fatal("ERR Protocol error: request too large".into(), dialect);
         }
-        self.scanned = if incomplete { received.len() } else { 0 };
+        self.scanned = if incomplete { length } else { 0 };
         parsed
     }
 
@@ -100,17 +104,13 @@ impl Parser {
     }
 }
 
-/// Appends the reply to a command, in the words of its dialect.
-pub fn encode(command: &Command, dialect: Dialect, reply: &Reply<'_>, out: &mut Vec<u8>) {
+/// Appends a reply, in the words of its dialect. `key` is the one that was asked for, which the text
+/// protocol names where it is not there.
+pub fn encode(key: &[u8], dialect: Dialect, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match dialect {
-        Dialect::Text(line_end) => text::encode(command, line_end, reply, out),
+        Dialect::Text(line_end) => text::encode(key, line_end, reply, out),
         Dialect::Resp(version) => resp::encode(version, reply, out),
     }
-}
-
-/// Appends a reply as RESP has it.
-pub fn encode_reply(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
-    resp::encode(version, reply, out);
 }
 
 /// Appends the beginning of an array, which this many replies are to follow.
@@ -135,12 +135,4 @@ pub fn most_bytes(dialect: Dialect, reply: &Reply<'_>) -> usize {
 /// Makes the last `items` replies, which begin at `start`, the items of a list.
 pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
     resp::wrap(items, start, out);
-}
-
-/// Appends the error that closes a connection.
-pub fn encode_fatal(error: &str, dialect: Dialect, out: &mut Vec<u8>) {
-    match dialect {
-        Dialect::Text(line_end) => text::encode_error(error, line_end, out),
-        Dialect::Resp(version) => resp::encode(version, &Reply::Error(error.into()), out),
-    }
 }

@@ -15,21 +15,18 @@
 //! word. What GET prints can be pasted into SET: a value that is no plain word is printed in double
 //! quotes, so that no value can break a line. A reply ends as its line did.
 
-use std::borrow::Cow;
 use std::io::Write;
+use std::ops::Range;
 
-use super::{Limits, Parsed, Request, commands, resp};
-use crate::command::{Command, Dialect, LineEnd, Reply, RespVersion, SetOptions};
-use crate::entry::Entry;
+use super::{Limits, Parsed, resp};
+use crate::command::{Dialect, LineEnd, Reply, RespVersion};
 use crate::quote::print;
 
 const TOO_LONG: &str = "ERR Protocol error: too big inline request";
-const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
-const INVALID: &str = "INVALID COMMAND";
 const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 
 /// Takes the first line off `received`, the first `scanned` bytes of which hold no line end.
-pub fn parse(received: &[u8], scanned: usize, version: RespVersion, limits: &Limits) -> Parsed {
+pub fn parse<'a>(received: &'a mut [u8], scanned: usize, limits: &Limits) -> Parsed<'a> {
     let Some(found) = memchr::memchr(b'\n', &received[scanned..]) else {
         // A carriage return may turn out to be part of the line's end.
         let line = received.strip_suffix(b"\r").unwrap_or(received);
@@ -38,106 +35,62 @@ pub fn parse(received: &[u8], scanned: usize, version: RespVersion, limits: &Lim
             false => Parsed::Incomplete,
         };
     };
-    let length = scanned + found;
-    let (line, line_end) = match received[..length].strip_suffix(b"\r") {
-        Some(line) => (line, LineEnd::CrLf),
-        None => (&received[..length], LineEnd::Lf),
+    let taken = scanned + found + 1;
+    let (end, line_end) = match received[..taken] {
+        [.., b'\r', b'\n'] => (taken - 2, LineEnd::CrLf),
+        _ => (taken - 1, LineEnd::Lf),
     };
-    let text = Dialect::Text(line_end);
+    let (line, text) = (&mut received[..end], Dialect::Text(line_end));
     if line.len() > limits.line {
         return Parsed::Fatal(TOO_LONG.into(), text);
     }
-    let words: Result<Vec<_>, Unbalanced> = Words(line).collect();
-    let Ok(words) = words else {
+    let Ok(words) = split(line) else {
         return Parsed::Fatal(UNBALANCED.into(), text);
     };
-    let Some(name) = words.first() else {
-        return Parsed::Nothing(length + 1);
-    };
-    if resp::is_http(name) {
-        return Parsed::Http;
+    let words: Vec<&[u8]> = words.into_iter().map(|word| &line[word]).collect();
+    match words.first() {
+        None => Parsed::Nothing(taken),
+        Some(name) if resp::is_http(name) => Parsed::Http,
+        Some(_) if words.iter().any(|word| word.len() > limits.value) => {
+            Parsed::TooLong(text, taken)
+        }
+        Some(_) => Parsed::Request(words, text, taken),
     }
-    if words.iter().any(|word| word.len() > limits.value) {
-        return Parsed::Request(Request::Refused(TOO_LONG_VALUE.into()), text, length + 1, None);
-    }
-    // What a person types to try the server has answers for people; the rest is Redis's.
-    if let Some((name, request)) = own_request(&words, limits) {
-        return Parsed::Request(request, text, length + 1, commands::spec_named(name));
-    }
-    let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-    let (request, spec) = commands::request(&words, limits);
-    match spec {
-        Some(_) => Parsed::Request(request, Dialect::Resp(version), length + 1, spec),
-        None => Parsed::Request(Request::Refused(INVALID.into()), text, length + 1, None),
-    }
-}
-
-/// SET, GET and DEL, in the seed's form.
-fn own_request(words: &[Cow<'_, [u8]>], limits: &Limits) -> Option<(&'static [u8], Request)> {
-    let (name, request) = match words {
-        [name, rest @ ..] if name.eq_ignore_ascii_case(b"SET") => (
-            &b"set"[..],
-            match rest {
-                [key, value] => Ok(Command::Set(Entry::new(key, value), SetOptions::default())),
-                _ => Err("SET expected 2 arguments KEY and VALUE"),
-            },
-        ),
-        [name, rest @ ..] if name.eq_ignore_ascii_case(b"GET") => (
-            &b"get"[..],
-            match rest {
-                [key] => Ok(Command::Get((**key).into())),
-                _ => Err("GET expected 1 argument KEY"),
-            },
-        ),
-        [name, rest @ ..] if name.eq_ignore_ascii_case(b"DEL") => (
-            &b"del"[..],
-            match rest {
-                [key] => Ok(Command::Del(vec![(**key).into()])),
-                _ => Err("DEL expected 1 argument KEY"),
-            },
-        ),
-        _ => return None,
-    };
-    if words.get(1).is_some_and(|key| key.len() > limits.key) {
-        return Some((name, Request::Refused(commands::key_too_long(limits))));
-    }
-    let refused = |error: &'static str| Request::Refused(error.into());
-    Some((name, request.map_or_else(refused, Request::Command)))
 }
 
 /// A line whose quotes do not balance.
 #[derive(Debug, PartialEq, Eq)]
 struct Unbalanced;
 
-/// The words of a line.
-struct Words<'a>(&'a [u8]);
-
-impl<'a> Iterator for Words<'a> {
-    type Item = Result<Cow<'a, [u8]>, Unbalanced>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let start = self.0.iter().position(|&byte| !is_space(byte))?;
-        let line = &self.0[start..];
-        let quote = line[0];
-        if quote != b'"' && quote != b'\'' {
-            let end = line.iter().position(|&byte| is_space(byte)).unwrap_or(line.len());
-            self.0 = &line[end..];
-            return Some(Ok(Cow::Borrowed(&line[..end])));
-        }
-        let unquoted = unquote(&line[1..], quote);
-        self.0 = unquoted.as_ref().map_or(&[], |(_, rest)| rest);
-        Some(unquoted.map(|(word, _)| Cow::Owned(word)))
+/// Takes the quotes out of a line, and says where its words are then.
+fn split(line: &mut [u8]) -> Result<Vec<Range<usize>>, Unbalanced> {
+    let (mut words, mut at) = (Vec::new(), 0);
+    while let Some(skipped) = line[at..].iter().position(|&byte| !is_space(byte)) {
+        let start = at + skipped;
+        let quote = line[start];
+        let (word, end) = match quote {
+            b'"' | b'\'' => unquote(line, start + 1, quote)?,
+            _ => {
+                let length = line[start..].iter().position(|&byte| is_space(byte));
+                let end = length.map_or(line.len(), |length| start + length);
+                (start..end, end)
+            }
+        };
+        words.push(word);
+        at = end;
     }
+    Ok(words)
 }
 
-/// The word up to the closing quote, and what follows it.
-fn unquote(mut rest: &[u8], quote: u8) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
-    let mut word = Vec::new();
+/// Takes the escapes out of a word that begins at `start`, after its quote. Says where it is then, and
+/// where the next one may begin.
+fn unquote(line: &mut [u8], start: usize, quote: u8) -> Result<(Range<usize>, usize), Unbalanced> {
+    let (mut end, mut at) = (start, start);
     loop {
-        let (byte, taken) = match *rest {
+        let (byte, taken) = match line[at..] {
             [closing, ref rest @ ..] if closing == quote => {
                 let ends = rest.first().is_none_or(|&next| is_space(next));
-                return if ends { Ok((word, rest)) } else { Err(Unbalanced) };
+                return if ends { Ok((start..end, at + 1)) } else { Err(Unbalanced) };
             }
             [b'\\', b'\'', ..] if quote == b'\'' => (b'\'', 2),
             [b'\\', b'x', high, low, ..] if quote == b'"' => match (hex(high), hex(low)) {
@@ -148,8 +101,9 @@ fn unquote(mut rest: &[u8], quote: u8) -> Result<(Vec<u8>, &[u8]), Unbalanced> {
             [byte, ..] => (byte, 1),
             [] => return Err(Unbalanced),
         };
-        word.push(byte);
-        rest = &rest[taken..];
+        line[end] = byte;
+        end += 1;
+        at += taken;
     }
 }
 
@@ -173,42 +127,30 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Appends a reply.
-pub fn encode(command: &Command, line_end: LineEnd, reply: &Reply<'_>, out: &mut Vec<u8>) {
-    match (reply, command) {
-        (Reply::Ok, _) => out.extend_from_slice(b"+OK"),
-        (Reply::Simple(word), _) => append(out, format_args!("+{word}")),
-        (Reply::Integer(_), Command::Del(_)) => out.extend_from_slice(b"+OK"),
-        (Reply::Bulk(value), _) => {
+/// Appends the reply to SET, GET or DEL; anything else is spelled as RESP has it. `key` is the one that
+/// GET asked for.
+pub fn encode(key: &[u8], line_end: LineEnd, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    match reply {
+        // DEL says that it was done, and not how many there were.
+        Reply::Ok | Reply::Integer(_) => out.extend_from_slice(b"+OK"),
+        Reply::Simple(word) => append(out, format_args!("+{word}")),
+        Reply::Bulk(value) => {
             out.extend_from_slice(b"+OK ");
             print(value, out);
         }
-        (Reply::Null, Command::Get(key)) => {
+        Reply::Null => {
             out.extend_from_slice(b"-GET could not find ");
             print(key, out);
             out.extend_from_slice(b" in store");
         }
-        (Reply::Error(error), _) => return encode_error(error, line_end, out),
-        (Reply::NotDurable(reason), _) => {
+        Reply::Error(error) => append(out, format_args!("-{error}")),
+        Reply::NotDurable(reason) => {
             append(out, format_args!("-ERR not confirmed, the log takes no more writes: {reason}"));
         }
-        // No answer of SET, GET or DEL. Whatever it answers is spelled as what it is.
-        (
-            Reply::Null
-            | Reply::NullArray
-            | Reply::Integer(_)
-            | Reply::Verbatim(_)
-            | Reply::Array(_)
-            | Reply::Map(_),
-            _,
-        ) => return resp::encode(RespVersion::V2, reply, out),
+        Reply::NullArray | Reply::Verbatim(_) | Reply::Array(_) | Reply::Map(_) => {
+            return resp::encode(RespVersion::V2, reply, out);
+        }
     }
-    end_line(line_end, out);
-}
-
-/// Appends an error line.
-pub fn encode_error(error: &str, line_end: LineEnd, out: &mut Vec<u8>) {
-    append(out, format_args!("-{error}"));
     end_line(line_end, out);
 }
 
@@ -227,11 +169,10 @@ fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
-    const V2: RespVersion = RespVersion::V2;
-
     fn words(line: &str) -> Result<Vec<String>, Unbalanced> {
-        let text = |word: Cow<'_, [u8]>| String::from_utf8_lossy(&word).into_owned();
-        Words(line.as_bytes()).map(|word| word.map(text)).collect()
+        let mut line = line.as_bytes().to_vec();
+        let words = split(&mut line)?;
+        Ok(words.into_iter().map(|word| String::from_utf8_lossy(&line[word]).into()).collect())
     }
 
     #[test]
@@ -268,9 +209,9 @@ mod tests {
             let mut line = Vec::new();
             print(word, &mut line);
             assert!(!line.contains(&b'\n'));
-            let mut read = Words(&line);
-            assert_eq!(read.next(), Some(Ok(Cow::Borrowed(word))));
-            assert_eq!(read.next(), None);
+            let words = split(&mut line).expect("balanced");
+            let words: Vec<&[u8]> = words.into_iter().map(|word| &line[word]).collect();
+            assert_eq!(words, [word]);
         }
     }
 
@@ -278,14 +219,14 @@ mod tests {
     fn a_line_at_the_limit_is_taken_and_one_byte_more_is_fatal() {
         let limits = Limits::default();
         let mut line = vec![b'x'; limits.line];
-        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Incomplete));
+        assert!(matches!(parse(&mut line, 0, &limits), Parsed::Incomplete));
         line.push(b'\r');
-        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Incomplete));
+        assert!(matches!(parse(&mut line, 0, &limits), Parsed::Incomplete));
         line.push(b'\n');
-        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Request(..)));
+        assert!(matches!(parse(&mut line, 0, &limits), Parsed::Request(..)));
         line.insert(0, b'x');
-        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Fatal(..)));
+        assert!(matches!(parse(&mut line, 0, &limits), Parsed::Fatal(..)));
         line.pop();
-        assert!(matches!(parse(&line, 0, V2, &limits), Parsed::Fatal(..)));
+        assert!(matches!(parse(&mut line, 0, &limits), Parsed::Fatal(..)));
     }
 }

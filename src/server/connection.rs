@@ -18,7 +18,7 @@ use super::outbox::Outbox;
 use super::preemption::Preemption;
 use super::session::{Deferred, Session, Step};
 use crate::command::{Command, CommandId, Dialect, Reply};
-use crate::commands::{Request, Spec};
+use crate::commands::{self, Request, Spec};
 use crate::engine::{self, Engine, Operation, Recipient, Submission};
 use crate::metrics::{Counter, Held};
 use crate::protocol::{self, Parsed, Parser};
@@ -51,6 +51,8 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// How often to look whether such a client has closed.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 /// Serves a client until it leaves, makes a fatal mistake, or the server stops.
 pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
@@ -152,7 +154,10 @@ impl Connection<'_> {
             match self.parser.parse(received.bytes()) {
                 Parsed::Incomplete => break End::NotYet,
                 Parsed::Nothing(length) => received.consume(length),
-                Parsed::Request(request, dialect, length, spec) => {
+                Parsed::Request(words, dialect, length) => {
+                    let limits = &self.session.shared.settings.limits;
+                    let asked = commands::asked(&words, dialect, self.parser.version, limits);
+                    let commands::Asked { request, spec, dialect } = asked;
                     received.consume(length);
                     last = spec.or(last);
                     // It may ask for what is told of this client.
@@ -176,6 +181,12 @@ impl Connection<'_> {
                         break End::Closing;
                     }
                 }
+                Parsed::TooLong(dialect, length) => {
+                    received.consume(length);
+                    let too_long = Request::Refused(TOO_LONG_VALUE.into());
+                    let Step { command, .. } = self.session.step(too_long, None, &mut self.parser);
+                    self.run(command, dialect, None);
+                }
                 Parsed::Http => {
                     let complain = || format!("client {}: closed, it speaks HTTP", self.outbox.id);
                     self.session.shared.speak_http.say(log::Level::Warn, complain);
@@ -185,7 +196,8 @@ impl Connection<'_> {
                 Parsed::Fatal(error, dialect) => {
                     self.submit();
                     self.outbox.wait_until_empty();
-                    protocol::encode_fatal(&error, dialect, &mut self.replies);
+                    let error = Reply::Error(error);
+                    protocol::encode(&[], dialect, &error, &mut self.replies);
                     break End::Closing;
                 }
             }
@@ -203,7 +215,7 @@ impl Connection<'_> {
                 told.command = spec.name;
                 told.active = Some(Instant::now());
             }
-            told.query = received.bytes().len();
+            told.query = received.len();
             told.query_room = received.buffer.len() - told.query;
             told.arguments = self.parser.bytes();
             told.replies = replies;
@@ -271,7 +283,7 @@ impl Connection<'_> {
         }
         let reply = outcome.wait();
         let Reply::Array(items) = reply else {
-            protocol::encode_reply(self.parser.version, &reply, &mut self.replies);
+            protocol::encode(&[], Dialect::Resp(self.parser.version), &reply, &mut self.replies);
             return false;
         };
         let (mut close, mut bytes) = (false, 0);
@@ -288,7 +300,8 @@ impl Connection<'_> {
                 close |= closes;
             }
             // A HELLO among them holds from here on.
-            protocol::encode_reply(self.parser.version, &item, &mut self.replies);
+            let resp = Dialect::Resp(self.parser.version);
+            protocol::encode(&[], resp, &item, &mut self.replies);
             self.send_much(false);
         }
         close
@@ -363,8 +376,12 @@ impl<'a> Received<'a> {
         Received { buffer: Vec::new(), start: 0, end: 0, was_filled: false, held }
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
     }
 
     fn consume(&mut self, length: usize) {

@@ -52,7 +52,7 @@ impl<'a> Direct<'a> {
         if let Err(why) = outcome {
             self.out.truncate(self.start);
             let error = Reply::Error(why.into());
-            protocol::encode(self.command, self.dialect, &error, self.out);
+            protocol::encode(self.command.key(), self.dialect, &error, self.out);
         }
         self.admitted > FREE_BYTES
     }
@@ -71,7 +71,7 @@ impl<'a> Direct<'a> {
 impl Answer for Direct<'_> {
     fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal> {
         self.admit(protocol::most_bytes(self.dialect, reply))?;
-        protocol::encode(self.command, self.dialect, reply, self.out);
+        protocol::encode(self.command.key(), self.dialect, reply, self.out);
         self.items += 1;
         Ok(())
     }

@@ -414,7 +414,7 @@ impl Recipient for Outbox {
                 self.release(&mut state);
                 self.append(&mut state, bytes, |out| {
                     for Operation { command, dialect, reply, .. } in answered {
-                        protocol::encode(command, *dialect, reply, out);
+                        protocol::encode(command.key(), *dialect, reply, out);
                     }
                 });
             }

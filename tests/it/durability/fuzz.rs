@@ -26,11 +26,10 @@ use crate::common::{Rng, alone, seed};
 use crate::double::DoubleDisk;
 use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
-use post_gres_rs::commands::Request;
+use post_gres_rs::commands::{self, Asked, Request};
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::protocol::{self, Limits, Parsed, Parser};
 use post_gres_rs::record::{self, Record};
-use post_gres_rs::record;
 use post_gres_rs::wal::block::BLOCK_BYTES;
 use post_gres_rs::wal::frame::{FRAME_HEADER_BYTES, MAGIC, payload_checksum};
 
@@ -250,12 +249,14 @@ fn requests(
     authenticated: bool,
     next: &mut dyn FnMut(usize) -> usize,
 ) -> Vec<String> {
-    let mut parser = Parser::new(authenticated, Limits { value: VALUE_BYTES, ..Limits::default() });
+    let limits = Limits { value: VALUE_BYTES, ..Limits::default() };
+    let mut parser = Parser::new(authenticated, limits);
     let (mut taken, mut arrived) = (0, 0);
     let mut requests = Vec::new();
     loop {
-        let received = &input[taken..arrived];
-        let most = PARSER_BYTES + PARSER_BYTES_PER_BYTE * received.len();
+        let received = &mut input[taken..arrived].to_vec()[..];
+        let all = received.len();
+        let most = PARSER_BYTES + PARSER_BYTES_PER_BYTE * all;
         let length = match within(most, || parser.parse(received)) {
             Parsed::Incomplete if arrived == input.len() => break,
             Parsed::Incomplete => {
@@ -263,7 +264,9 @@ fn requests(
                 continue;
             }
             Parsed::Nothing(length) => length,
-            Parsed::Request(request, dialect, length, spec) => {
+            Parsed::Request(words, dialect, length) => {
+                let ask = || commands::asked(&words, dialect, RespVersion::V2, &limits);
+                let Asked { request, spec, dialect } = within(most, ask);
                 let name = spec.map(|spec| spec.name);
                 requests.push(format!("{request:?} {dialect:?} {name:?}"));
                 match request {
@@ -275,10 +278,12 @@ fn requests(
                 }
                 length
             }
+            Parsed::TooLong(dialect, length) => {
+                requests.push(format!("too long {dialect:?}"));
+                length
+            }
             Parsed::Fatal(error, dialect) => {
-                let mut out = Vec::new();
-                protocol::encode_fatal(&error, dialect, &mut out);
-                check_line(&out, dialect);
+                check_error(&Reply::Error(error.clone()), dialect);
                 // How a line ends that is too long depends on how much of it has come.
                 requests.push(format!("fatal: {error}"));
                 break;
@@ -288,7 +293,7 @@ fn requests(
                 break;
             }
         };
-        assert!((1..=received.len()).contains(&length), "{length} of {} bytes", received.len());
+        assert!((1..=all).contains(&length), "{length} of {all} bytes");
         taken += length;
     }
     requests
@@ -300,9 +305,8 @@ fn check_error(reply: &Reply<'_>, dialect: Dialect) {
     };
     let versions = [RespVersion::V2, RespVersion::V3].map(Dialect::Resp);
     for dialect in [dialect].into_iter().chain(versions) {
-        let command = Command::Answered(Reply::Ok);
         let mut out = Vec::new();
-        protocol::encode(&command, dialect, &Reply::Error(text.clone()), &mut out);
+        protocol::encode(&[], dialect, &Reply::Error(text.clone()), &mut out);
         check_line(&out, dialect);
     }
 }
