@@ -15,6 +15,8 @@
 //!
 //! Records are absolute: replaying one twice is harmless (promise 3).
 
+use itoa::Buffer;
+
 use crate::command::{Change, Mutation};
 use crate::entry::{Entry, Parts};
 
@@ -47,19 +49,20 @@ fn encode_fields(
     expiry: Option<i64>,
     mut write: impl FnMut(&[u8]),
 ) {
-    let expiry = expiry.map(|at| at.to_string()).unwrap_or_default();
+    let mut expiry_digits = Buffer::new();
+    let expiry = expiry.map_or("", |at| expiry_digits.format(at));
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&length(key).to_le_bytes());
     header[4..8].copy_from_slice(&length(value).to_le_bytes());
     header[8..].copy_from_slice(&length(expiry.as_bytes()).to_le_bytes());
     write(&header);
     write(op);
-    write(Decimal::new(length(key)).as_bytes());
+    write(Buffer::new().format(length(key)).as_bytes());
     write(key);
-    write(Decimal::new(length(value)).as_bytes());
+    write(Buffer::new().format(length(value)).as_bytes());
     write(value);
     if !expiry.is_empty() {
-        write(Decimal::new(length(expiry.as_bytes())).as_bytes());
+        write(Buffer::new().format(length(expiry.as_bytes())).as_bytes());
         write(expiry.as_bytes());
     }
     write(b"\n");
@@ -81,9 +84,9 @@ impl<'a> Record<'a> {
         let text = rest.0;
         let is_clear = text.first() == Some(&CLEAR[0]);
         let op = if is_clear { CLEAR.len() } else { SET.len() };
-        let field = |length: u32| Decimal::length(length) + length as usize;
+        let field = |length: u32| digits(length) + length as usize;
         let expiry = if lengths[2] > 0 { field(lengths[2]) } else { 0 };
-        rest.take(op + Decimal::length(lengths[0]))?;
+        rest.take(op + digits(lengths[0]))?;
         let key = rest.take(lengths[0] as usize)?;
         rest.take(field(lengths[1]) + expiry + b"\n".len())?;
         let text = &text[..text.len() - rest.0.len()];
@@ -188,7 +191,7 @@ impl<'a> Slices<'a> {
 
     /// A field after its length in digits.
     fn field(&mut self, length: u32) -> Option<&'a [u8]> {
-        self.expect(Decimal::new(length).as_bytes())?;
+        self.expect(Buffer::new().format(length).as_bytes())?;
         self.take(length as usize)
     }
 
@@ -199,33 +202,9 @@ impl<'a> Slices<'a> {
     }
 }
 
-/// A number in decimal digits, without an allocation: two of them are in every record.
-struct Decimal {
-    digits: [u8; 10],
-    start: usize,
-}
-
-impl Decimal {
-    fn new(mut number: u32) -> Decimal {
-        let mut decimal = Decimal { digits: [0; 10], start: 10 };
-        loop {
-            decimal.start -= 1;
-            decimal.digits[decimal.start] = b'0' + (number % 10) as u8;
-            number /= 10;
-            if number == 0 {
-                return decimal;
-            }
-        }
-    }
-
-    /// How many digits a number has.
-    fn length(number: u32) -> usize {
-        number.checked_ilog10().map_or(1, |log| log as usize + 1)
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
+/// How many decimal digits a number has.
+fn digits(number: u32) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
 #[cfg(test)]
