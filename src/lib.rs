@@ -109,5 +109,6 @@ pub mod scaling {}
 pub mod server;
 pub mod store;
 pub mod sync;
+#[cfg_attr(not(feature = "tools"), path = "tools/none.rs")]
 pub mod tools;
 pub mod wal;

@@ -15,4 +15,5 @@ mod common;
 mod double;
 mod durability;
 mod scripts;
+#[cfg(feature = "tools")]
 mod tools;
