@@ -14,6 +14,7 @@ use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
 use crate::server::{self, Settings, UnreadLimits};
 use crate::tools::Tool;
+use crate::upkeep;
 use crate::wal;
 
 /// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
@@ -71,7 +72,7 @@ pub struct Config {
     /// The log is compacted when it has grown since the last snapshot by this many times its size
     #[arg(
         long = "compact-factor",
-        default_value_t = engine::Policy::default().factor,
+        default_value_t = upkeep::Policy::default().factor,
         value_name = "1-1000",
         value_parser = number(1, 1000)
     )]
@@ -80,7 +81,7 @@ pub struct Config {
     /// But not before it has grown by so many bytes
     #[arg(
         long = "compact-least",
-        default_value_t = engine::Policy::default().least_bytes,
+        default_value_t = upkeep::Policy::default().least_bytes,
         value_name = "BYTES",
         value_parser = number(0, 1 << 40)
     )]
@@ -249,14 +250,15 @@ impl Config {
                 FsyncFlag::Everysec => Fsync::EverySecond,
                 FsyncFlag::No => Fsync::Never,
             },
-            compaction: engine::Policy {
-                factor: self.compact_factor,
-                least_bytes: self.compact_least,
-            },
             max_value: self.limits().value,
             max_reply: self.unread().one,
             max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
         }
+    }
+
+    /// When the log is compacted by itself.
+    pub fn compaction(&self) -> upkeep::Policy {
+        upkeep::Policy { factor: self.compact_factor, least_bytes: self.compact_least }
     }
 
     /// What clients may leave unread.

@@ -58,6 +58,7 @@
 //! | [`wal`] | what is on disk; knows no keys |
 //! | [`metrics`] | counters, shown as INFO |
 //! | [`engine`] | ties store and log together; the only place where threads meet |
+//! | [`upkeep`] | beside the commits: a shorter log, and no expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
@@ -72,8 +73,8 @@
 //! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits when nobody else does |
 //! | `committer` | [`engine`] | changes what is to be changed, but for a client that is alone |
 //! | `loader-<n>` | [`engine`] | at a start: stores what is in the log, each its own shards |
-//! | `expirer` | [`engine`] | finds keys that have expired |
-//! | `compactor` | [`engine`] | writes snapshots, so that the log stays short |
+//! | `expirer` | [`upkeep`] | finds keys that have expired |
+//! | `compactor` | [`upkeep`] | writes snapshots, so that the log stays short |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
 //! | `watch` | [`wal::guard::watch`] | notes elsewhere how far the log is durable; looks after the lock file |
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
@@ -111,4 +112,5 @@ pub mod store;
 pub mod sync;
 #[cfg_attr(not(feature = "tools"), path = "tools/none.rs")]
 pub mod tools;
+pub mod upkeep;
 pub mod wal;

@@ -17,6 +17,7 @@ use post_gres_rs::metrics::Metrics;
 use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
 use post_gres_rs::tools;
+use post_gres_rs::upkeep;
 use post_gres_rs::wal::disk::{Disk, SystemDisk};
 
 fn main() -> ExitCode {
@@ -79,6 +80,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         lock.keep()?;
     }
 
+    upkeep::start(&engine, config.compaction())?;
     let engine = Arc::new(engine);
     let shutdown = Shutdown::default();
     let compacting = Arc::downgrade(&engine);

@@ -26,9 +26,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "wal",
         ],
     ),
+    ("upkeep", &["command", "engine", "entry", "record", "store", "sync", "wal"]),
     ("server", &["command", "commands", "engine", "entry", "glob", "metrics", "protocol", "sync"]),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
-    ("config", &["engine", "protocol", "server", "tools", "wal"]),
+    ("config", &["engine", "protocol", "server", "tools", "upkeep", "wal"]),
 ];
 
 #[test]
@@ -61,18 +62,30 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("messages", &[]),
     ("glob", &[]),
     ("decimal", &["command"]),
-    ("metrics", &["engine", "engine::watches", "server", "server::connection", "server::outbox"]),
+    (
+        "metrics",
+        &[
+            "engine",
+            "engine::handle",
+            "engine::local_log",
+            "engine::submission",
+            "engine::watches",
+            "server",
+            "server::connection",
+            "server::outbox",
+        ],
+    ),
     ("tools", &[]),
-    ("engine::compaction", &["engine", "engine::commit_path"]),
-    ("engine::expirer", &["engine"]),
+    ("upkeep", &[]),
     ("engine::info", &[]),
+    ("engine::no_room", &[]),
     ("server::info", &[]),
     ("server::logins", &["server"]),
     ("server::preemption", &["server::connection"]),
-    ("wal::guard", &["wal", "wal::preparer", "wal::recovery", "wal::writer"]),
+    ("wal::guard", &["engine", "wal", "wal::preparer", "wal::recovery", "wal::writer"]),
     // All of Redis.
     ("commands", &["server::clients", "server::connection", "server::session"]),
-    ("engine::read", &["engine"]),
+    ("engine::read", &["engine::handle"]),
     ("engine::write", &["engine::commit_path"]),
     ("server::session", &["server::connection"]),
 ];

@@ -30,7 +30,8 @@ pub struct Batch {
     pub max_value: usize,
     /// Whether readers have to see all of it at one moment: some command changes several keys.
     pub together: bool,
-    /// Who is to learn of changes.
+    /// WATCH flags by key. Only the committing thread touches them, so that setting one cannot race with
+    /// EXEC looking at it.
     pub watches: Watches,
     /// What the entries that were kept take up.
     pub bytes: usize,
@@ -84,7 +85,7 @@ impl Batch {
         }
     }
 
-    /// Begins anew at this time, on a store that takes up and may take up so many bytes. Who watches stays.
+    /// Begins anew at this time, on a store that takes up and may take up so many bytes. Watches stay.
     pub fn begin(&mut self, now: i64, used_and_most: Option<(usize, usize)>) {
         self.clear();
         self.now = now;
@@ -95,7 +96,7 @@ impl Batch {
         });
     }
 
-    /// Forgets everything but who watches.
+    /// Forgets everything but the watches.
     pub fn clear(&mut self) {
         self.forget();
         self.kept.clear();
@@ -279,7 +280,7 @@ impl View for BatchView<'_> {
     }
 
     fn get_all(&mut self, keys: &[Key], look: &mut dyn FnMut(Option<&Entry>)) {
-        // Nobody else changes anything meanwhile, so one after the other is one moment.
+        // No other thread changes anything meanwhile, so one after the other is one moment.
         keys.iter().for_each(|key| self.get(key, look));
     }
 
@@ -291,7 +292,7 @@ impl View for BatchView<'_> {
     }
 
     /// A cursor is the store's. What the batch has changed is shown where the store will have it, so that
-    /// who goes on when that is so misses nothing. A step ends behind `count` changed keys, also in the middle
+    /// a walk that goes on then misses nothing. A step ends after `count` changed keys, also in the middle
     /// of what the store shows at a time: the rest of that comes with the next one.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let Batch { kept, running, now, .. } = &mut *self.batch;
@@ -299,9 +300,9 @@ impl View for BatchView<'_> {
         if kept.is_empty() && running.is_empty() {
             return self.below().scan(cursor, count, look);
         }
-        let of_kept = kept.cursor_behind(&mut OfStore(store), cursor, count);
+        let of_kept = kept.cursor_after(&mut OfStore(store), cursor, count);
         let mut below = OfBatch(OfStore(store), kept);
-        let of_running = running.cursor_behind(&mut below, cursor, count);
+        let of_running = running.cursor_after(&mut below, cursor, count);
         let mut next = of_kept.into_iter().chain(of_running).min().unwrap_or(end);
         if !running.hides_all() && !kept.hides_all() {
             let of_store = StoreView { store, now }.scan(cursor, count, &mut |entry| {

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use crate::command::Mutation;
 use crate::entry::Entry;
 
-/// Room for so many changes is kept from one batch to the next: a batch of small SETs that is full has
+/// Room for this many changes is kept from one batch to the next: a batch of small SETs that is full has
 /// about half as many.
 const KEPT_CHANGES: usize = 16 << 10;
 
@@ -90,7 +90,7 @@ impl Changes {
         }
     }
 
-    /// Adds all of `later` behind what is there, and empties that.
+    /// Adds all of `later` after what is there, and empties that.
     pub fn append(&mut self, later: &mut Changes) {
         if later.hides_all() {
             self.clear();
@@ -119,8 +119,8 @@ impl Changes {
         count.checked_add_signed(self.catalog.grown).expect("only what is there can go")
     }
 
-    /// The cursor behind the first `count` changed keys from `cursor` on, if there are so many.
-    pub fn cursor_behind(
+    /// The cursor after the first `count` changed keys from `cursor` on, if there are as many.
+    pub fn cursor_after(
         &mut self,
         below: &mut dyn Below,
         cursor: u64,
@@ -132,7 +132,7 @@ impl Changes {
     }
 
     /// The entries that are set from one cursor to before another. Only after
-    /// [`Changes::cursor_behind`].
+    /// [`Changes::cursor_after`].
     pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
         let places = self.catalog.places.range((from, 0)..(to, 0));
         places.filter_map(|&(_, at)| match &self.mutations[at] {
@@ -281,7 +281,7 @@ mod tests {
             let (mut cursor, mut walked) = (0, Vec::new());
             while cursor < 256 {
                 let step = 1 + random(3) as usize;
-                let next = changes.cursor_behind(&mut below, cursor, step).unwrap_or(256);
+                let next = changes.cursor_after(&mut below, cursor, step).unwrap_or(256);
                 walked.extend(changes.between(cursor, next).map(|entry| entry.key().to_vec()));
                 cursor = next;
             }

@@ -1,61 +1,59 @@
-//! The committer, who walks the commit path: its own thread, or that of a client who is alone.
+//! The committer: whichever thread walks the commit path, its own or that of a lone client.
 //!
-//! Its thread takes everything that is queued. While that sleeps, and nobody else is waiting, who
-//! submits something may commit it on the spot and spares two threads a wake-up (a leader, as in
-//! RocksDB's write groups and MySQL's binary log). What is queued meanwhile is the thread's, so a client
-//! leads one batch and no more.
-
-use std::sync::Arc;
+//! Its own thread takes everything that is queued. While that sleeps and nothing is queued, a client that
+//! submits something leads: it commits on the spot and spares two threads a wake-up (as in RocksDB's write
+//! groups and MySQL's binary log). What is queued meanwhile is for the committer's thread, so a client leads
+//! one batch and no more. The states are at the head of `queue`.
 
 use super::commit_path::CommitPath;
-use super::queue::{Pushed, Taken};
-use super::{Fsync, Shared, Submission};
+use super::queue::{CommitQueue, Pushed, Work};
+use super::{Shared, Submission};
 use crate::sync::{AbortOnPanic, Mutex};
-use crate::wal::Wal;
 
 /// Commits what is submitted.
 pub struct Committer {
-    shared: Arc<Shared>,
+    pub shared: std::sync::Arc<Shared>,
     path: Mutex<CommitPath>,
 }
 
 impl Committer {
-    /// A committer for this store and log, without its thread.
-    pub fn new(shared: Arc<Shared>, wal: Option<Wal>, fsync: Fsync) -> Committer {
-        let path = Mutex::new(CommitPath::new(shared.clone(), wal, fsync));
-        Committer { shared, path }
+    /// A committer on this path, without its thread.
+    pub fn new(path: CommitPath) -> Committer {
+        Committer { shared: path.shared.clone(), path: Mutex::new(path) }
+    }
+
+    fn queue(&self) -> &CommitQueue {
+        &self.shared.queue
     }
 
     /// What the thread does: works until the queue is closed and empty, then closes the log.
     pub fn run(&self) {
-        let mut taken = Vec::new();
-        loop {
-            let until = self.path.lock().next_duty();
-            match self.shared.queue.take(&mut taken, until) {
-                Taken::Submissions => self.path.lock().run_all(&mut taken),
-                Taken::Nothing => self.path.lock().do_duty(),
-                Taken::Closed => break,
-            }
+        let mut work = Work::default();
+        let mut next = self.path.lock().walk(&mut work);
+        while self.queue().take(&mut work, next) {
+            next = self.path.lock().walk(&mut work);
         }
         self.path.lock().close();
     }
 
-    /// Sees to it that a submission is committed and answered, or gives it back if the queue is
-    /// closed.
+    /// Has a submission committed and answered, or gives it back if the queue is closed.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
-        match self.shared.queue.push_or_lead(submission) {
+        match self.queue().push(submission) {
             Pushed::Queued => {}
             Pushed::Refused(submission) => return Err(submission),
-            Pushed::Leads(submission) => {
-                let mut path = self.path.lock();
-                // After the lock, so that a panic ends the process before anyone else has it.
-                let _guard = AbortOnPanic("committing");
-                let rest = path.run_one(submission);
-                let has_duty = path.next_duty().is_some();
-                drop(path);
-                self.shared.queue.step_down(rest, has_duty);
-            }
+            Pushed::Leads(submission) => self.lead(submission),
         }
         Ok(())
+    }
+
+    fn lead(&self, submission: Submission) {
+        let mut path = self.path.lock();
+        // After the lock, so that a panic ends the process before another thread has it.
+        let _guard = AbortOnPanic("committing");
+        path.add(submission);
+        let next = path.walk(&mut Work::default());
+        let rest = path.take_rest();
+        drop(path);
+        self.queue().step_down(rest, next);
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fmt::Display;
 
-use super::{Engine, Shared};
+use super::{Handle, Shared};
 use crate::metrics::{Counter, Info, Process};
 use crate::wal::Failure;
 use crate::wal::health::Room;
 
-impl Engine {
+impl Handle {
     /// The section `Memory`; what clients have not read is the server's to say.
     pub fn show_memory(&self, info: &mut Info<'_>, unread_bytes: usize) {
-        let Shared { store, metrics, max_memory, .. } = &*self.shared;
+        let Shared { store, metrics, max_memory, .. } = self.shared();
         let (bytes, index_bytes) = (store.bytes(), store.index_bytes());
         metrics.peak_memory.raise(bytes as u64);
         let [requests, transactions] =
@@ -38,7 +38,7 @@ impl Engine {
 
     /// The section `Persistence`.
     pub fn show_persistence(&self, info: &mut Info<'_>) {
-        let Shared { metrics, health, compaction, .. } = &*self.shared;
+        let Shared { metrics, health, compactor, files, .. } = self.shared();
         let (stats, failure, room) = (&metrics.compaction, health.failure(), health.room());
         let (room_status, no_room) = match &room {
             Room::Enough => ("ok", ""),
@@ -52,22 +52,23 @@ impl Engine {
         // As in Redis: -1 before the first.
         let is_first = stats.done.get() + stats.failed.get() == 0;
         let last_seconds = if is_first { -1 } else { (last_millis / 1000) as i64 };
-        let is_asked = compaction.as_ref().is_some_and(|compaction| compaction.is_asked());
+        let compactor = compactor.get();
+        let is_asked = compactor.is_some_and(|compactor| compactor.is_asked());
         let always: [(&str, &dyn Display); 9] = [
             ("loading", &0),
             ("async_loading", &0),
             ("rdb_bgsave_in_progress", &0),
-            ("aof_enabled", &u8::from(compaction.is_some())),
+            ("aof_enabled", &u8::from(files.is_some())),
             ("aof_rewrite_in_progress", &stats.running.get()),
             ("aof_rewrite_scheduled", &u8::from(is_asked)),
             ("aof_last_rewrite_time_sec", &last_seconds),
             ("aof_last_bgrewrite_status", &ok_unless(last_failed)),
             ("aof_last_write_status", &ok_unless(matches!(status, "err" | "full"))),
         ];
-        let Some(compaction) = compaction else {
+        let Some(compactor) = compactor else {
             return info.section("Persistence", &always);
         };
-        let (snapshot_bytes, log_bytes) = compaction.log_bytes();
+        let (snapshot_bytes, log_bytes) = compactor.log_bytes();
         let of_the_log: [(&str, &dyn Display); 21] = [
             ("aof_rewrites", &stats.done.get()),
             ("aof_current_size", &(snapshot_bytes + log_bytes)),
@@ -96,7 +97,7 @@ impl Engine {
 
     /// The section `Keyspace`, empty where there is no key, as in Redis.
     pub fn show_keyspace(&self, info: &mut Info<'_>) {
-        let store = &self.shared.store;
+        let store = &self.shared().store;
         let database = format!("keys={},expires={}", store.len(), store.expiring());
         match store.len() {
             0 => info.section("Keyspace", &[]),

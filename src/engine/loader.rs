@@ -1,13 +1,13 @@
 //! Loads the log into the store at a start, on as many threads as there are processors.
 //!
 //! ```text
-//!  whoever reads the log          loader threads
+//!  the reader of the log          loader threads
 //!  ── read, check frames ──┬──► the records of its shards ──► store
 //!                          └──► the records of its shards ──► store
 //! ```
 //!
 //! Every loader sees every record and keeps those whose keys are in its own shards. So the records of
-//! one key stay in the order of the log, nobody hands anything to anybody else, and a record that
+//! one key stay in the order of the log, no loader hands anything to another, and a record that
 //! removes every key needs no agreement: each loader removes those of its shards. To look at a key and
 //! pass it by costs a tenth of what it costs to store it.
 //!
@@ -375,7 +375,7 @@ mod tests {
             assert_eq!((damage.offset, damage.lsn), (300, 3));
             assert!(damage.to_string().starts_with("a log: damaged at offset 300, LSN 3"));
         }
-        // The first of several, whoever finds it, and also where the reading ends behind it.
+        // The first of several, whichever loader finds it, and also where the reading ends after it.
         let mut batches: Vec<_> = (0..40_u8)
             .map(|key| batch(&[Mutation::Set(Entry::new(&[key], &[key; 100]))]))
             .collect();

@@ -10,19 +10,22 @@
 //! A read goes straight to the store, which holds only what is durable, and waits for no disk. A
 //! write goes into the `queue`, and the `committer` carries everything that is queued through
 //! the log as one batch. Queue order is log order is apply order is reply order. Where nothing is queued
-//! and the committer's thread sleeps, a client's own thread goes that way, one at a time.
+//! and the committer's thread sleeps, a lone client's thread commits its own batch in the same way.
 //!
-//! The engine knows no socket: whoever submits brings a [`Recipient`] for the replies.
+//! One SET: `handle` submits it, `queue`, `committer`, `commit_path` (evaluates it into `batch`), [`log`], the
+//! store, and the [`Recipient`] that the submission brought for its replies. The engine knows no socket.
 
 mod answer;
 mod batch;
 mod changes;
 mod commit_path;
 mod committer;
-mod compaction;
-mod expirer;
+mod handle;
 mod info;
 mod loader;
+mod local_log;
+pub mod log;
+mod no_room;
 mod queue;
 mod read;
 #[cfg(all(test, shuttle))]
@@ -32,33 +35,33 @@ mod watches;
 mod window;
 mod write;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::command::{Command, CommandId, Dialect, Mutation, Reply, RespVersion, Watcher};
-use crate::entry::now_millis;
+use crate::command::{Command, CommandId, Dialect, Reply};
 use crate::metrics::Metrics;
-use crate::record;
 use crate::store::Store;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, spawn_vital};
 use crate::wal::disk::Disk;
+use crate::wal::guard::reserve::Reserve;
 use crate::wal::lock::Lock;
 use crate::wal::names::Names;
 use crate::wal::reader::Replay;
-use crate::wal::{self, Failure, SyncPolicy, Wal};
+use crate::wal::{self, SyncPolicy, Wal};
 
+use self::log::Log;
+use commit_path::CommitPath;
 use committer::Committer;
-use compaction::{Compaction, Place};
-use expirer::Expirer;
+use local_log::LocalLog;
 use queue::CommitQueue;
-use view::StoreView;
 
 pub use answer::{Allowance, Answer, Collected, Refusal, TOO_LONG};
-pub use compaction::Policy;
+pub use handle::{Handle, NotCompacted};
 pub use watches::distinct as distinct_watched_keys;
 
 pub use crate::wal::health::{Health, Room};
@@ -103,35 +106,28 @@ impl Operation {
 
 /// Where replies go.
 pub trait Recipient: Send + Sync {
-    /// Takes answered operations, in the order in which they were submitted. Called by whoever
-    /// commits: it must not wait for anyone.
+    /// Takes answered operations, in the order in which they were submitted. Called by the
+    /// thread that commits: it must not wait for anything.
     fn deliver(self: Arc<Self>, answered: &[Operation]);
 
-    /// Whether nobody is there any more who would read replies. Then reads need not be carried out.
+    /// Whether the client that would read the replies is gone. Then reads need not be carried out.
     fn is_gone(&self) -> bool {
         false
     }
 }
 
-/// Wants no replies.
-struct Nobody;
-
-impl Recipient for Nobody {
-    fn deliver(self: Arc<Self>, _answered: &[Operation]) {}
-}
-
 /// Some of one client's operations, in order. A client submits again only after all of these have
 /// been answered.
 pub struct Submission {
-    /// Who wants the replies.
+    /// Takes the replies.
     pub recipient: Arc<dyn Recipient>,
     /// What is asked.
     pub operations: Vec<Operation>,
 }
 
 impl Submission {
-    /// Whether it comes from a client, who may submit again when it is answered: not from the expirer,
-    /// not from a client that has left, and not from the compactor, who only wakes the committer.
+    /// Whether it comes from a client that may submit again when it is answered: not from the expirer, and
+    /// not from a client that has left.
     fn is_of_client(&self) -> bool {
         let is_client =
             |first: &Operation| !matches!(first.command, Command::Reclaim(_) | Command::Leave(_));
@@ -139,43 +135,11 @@ impl Submission {
     }
 }
 
-/// The store, its log, and what is between them.
-pub struct Engine {
-    shared: Arc<Shared>,
-    committer: Arc<Committer>,
-    /// The committer's thread.
-    committing: Mutex<Option<JoinHandle<()>>>,
-    expirer: Arc<Expirer>,
-    /// Threads that work beside the committer.
-    helpers: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What client threads and the committer both use.
-struct Shared {
-    store: Box<dyn Store>,
-    queue: CommitQueue,
-    /// How many had something in the last batch, or were waiting for a later one by then.
-    writers: AtomicUsize,
-    metrics: Arc<Metrics>,
-    /// Whether the log takes writes.
-    health: Arc<Health>,
-    /// Keeps the log short, if there is one.
-    compaction: Option<Arc<Compaction>>,
-    /// The longest value that a command may make.
-    max_value: usize,
-    /// The longest reply.
-    max_reply: usize,
-    /// What the store may take up; above it nothing can be added.
-    max_memory: Option<usize>,
-}
-
-/// What an engine is told by whoever starts it.
+/// What the engine is told by the thread that starts it.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// When a write is on disk.
     pub fsync: Fsync,
-    /// When the log is compacted by itself.
-    pub compaction: Policy,
     /// The longest value that a command may make.
     pub max_value: usize,
     /// The longest reply, and the most that the replies of one transaction may take up.
@@ -184,12 +148,64 @@ pub struct Options {
     pub max_memory: Option<usize>,
 }
 
-/// The log, as it was opened.
-struct Opened {
-    wal: Wal,
-    compaction: Arc<Compaction>,
-    place: Place,
+/// What client threads and the committer both use.
+struct Shared {
+    store: Box<dyn Store>,
+    queue: CommitQueue,
+    metrics: Arc<Metrics>,
+    /// Whether the log takes writes.
+    health: Arc<Health>,
+    /// Where the log is, if there is one.
+    files: Option<LogFiles>,
+    compactor: OnceLock<Arc<dyn Compactor>>,
+    /// Bytes of the log, all that was ever read and written.
+    logged: AtomicU64,
+    /// The segment that is being written.
+    segment: AtomicU64,
+    /// The clients that had something in the last batch, or were waiting for a later one by then.
+    writers: AtomicUsize,
+    max_value: usize,
+    max_reply: usize,
+    max_memory: Option<usize>,
 }
+
+/// Keeps the log short. The engine knows no more of it than this.
+pub trait Compactor: Send + Sync {
+    /// Asks for a compaction; false if one is running.
+    fn ask(&self) -> bool;
+    /// Whether one was asked for that has not begun.
+    fn is_asked(&self) -> bool;
+    /// Space may be short: whether to compact is decided at once.
+    fn look(&self);
+    /// Whether a compaction runs, or may begin at once, that makes room.
+    fn may_make_room(&self) -> bool;
+    /// Bytes of the snapshot, and of the log after it.
+    fn log_bytes(&self) -> (u64, u64);
+}
+
+/// Where the log is.
+pub struct LogFiles {
+    /// Its disk.
+    pub disk: Arc<dyn Disk>,
+    /// Its files.
+    pub names: Names,
+    /// What it leaves free.
+    pub reserve: Arc<Reserve>,
+    /// Bytes of the snapshot that the start read.
+    pub snapshot_bytes: u64,
+}
+
+/// The store, its log, and what is between them.
+pub struct Engine {
+    handle: Handle,
+    /// The committer's thread.
+    committing: Mutex<Option<JoinHandle<()>>>,
+    /// Ends the threads that work beside it.
+    upkeep: Mutex<Vec<Stop>>,
+}
+
+/// Ends a thread and waits for its end.
+pub type Stop = Box<dyn FnOnce() + Send>;
 
 impl Engine {
     /// Starts on a store that keeps nothing on disk.
@@ -201,8 +217,8 @@ impl Engine {
         Engine::start(store, None, options, metrics)
     }
 
-    /// Replays the log into the store, which is empty, and starts on both. The caller holds the
-    /// log's [`Lock`].
+    /// Replays the log into the store, which is empty, and starts on both. The caller holds the log's
+    /// [`Lock`].
     pub fn open(
         disk: Arc<dyn Disk>,
         log: wal::Options,
@@ -213,155 +229,91 @@ impl Engine {
         let log = wal::Options { sync: sync_policy(options.fsync), ..log };
         let started = Instant::now();
         let path = log.path.clone();
-        let shown = path.display();
         let read = |replay: &mut dyn Replay| Wal::open(disk.clone(), log, replay);
         let (wal, summary) = loader::load(&*store, read)?;
-        log::info!(
-            "{shown}: {} records in {} batches, {} keys, {} bytes in {} segments behind a snapshot of \
-             {}, read in {:.3} s; {}",
-            summary.records,
-            summary.batches,
-            store.len(),
-            summary.bytes,
-            summary.segments,
-            summary.snapshot_bytes,
-            started.elapsed().as_secs_f64(),
-            match (summary.cut_bytes, summary.closed) {
-                (0, true) => "closed in order".to_owned(),
-                (0, false) => "not closed in order, nothing cut".to_owned(),
-                (cut, _) => format!("not closed in order, {cut} bytes cut that nobody relied on"),
-            }
-        );
+        report_start(&path, &summary, store.len(), started);
         metrics.durable_lsn.set(wal.durable_lsn());
-        let compaction =
-            Compaction::new(options.compaction, wal.total_bytes(), summary.snapshot_bytes);
-        let place = Place { disk, names: Names::new(&path), reserve: wal.reserve() };
-        let opened = Opened { wal, compaction: Arc::new(compaction), place };
-        Engine::start(store, Some(opened), options, metrics)
+        let reserve = wal.reserve();
+        let snapshot_bytes = summary.snapshot_bytes;
+        let files = LogFiles { disk, names: Names::new(&path), reserve, snapshot_bytes };
+        Engine::start(store, Some((wal, files)), options, metrics)
     }
 
     fn start(
         store: Box<dyn Store>,
-        opened: Option<Opened>,
+        opened: Option<(Wal, LogFiles)>,
         options: &Options,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
-        let queue = CommitQueue::default();
-        let health = opened.as_ref().map(|log| log.wal.health()).unwrap_or_default();
-        let compaction = opened.as_ref().map(|log| log.compaction.clone());
-        let Options { max_value, max_reply, max_memory, .. } = *options;
+        let (wal, files) = opened.unzip();
+        let Options { fsync, max_value, max_reply, max_memory } = *options;
         let shared = Arc::new(Shared {
             store,
-            queue,
+            queue: CommitQueue::default(),
+            metrics: metrics.clone(),
+            health: wal.as_ref().map(Wal::health).unwrap_or_default(),
+            files,
+            compactor: OnceLock::new(),
+            logged: wal.as_ref().map_or(0, Wal::total_bytes).into(),
+            segment: wal.as_ref().map_or(0, |wal| wal.running().sequence).into(),
             writers: AtomicUsize::new(0),
-            metrics,
-            health,
-            compaction,
             max_value,
             max_reply,
             max_memory,
         });
-        let (wal, compactor) = match opened {
-            None => (None, None),
-            Some(Opened { wal, compaction, place }) => (Some(wal), Some((compaction, place))),
+        let queued = Arc::downgrade(&shared);
+        // An errand wakes the committer's thread, which takes notice of the sync that has ended.
+        let notice = move || {
+            queued.upgrade().inspect(|shared| shared.queue.push_errand(Box::new(|_| {})));
         };
-        let committer = Committer::new(shared.clone(), wal, options.fsync);
-        let committer = Arc::new(committer);
-        let runs = committer.clone();
-        let committing = spawn("committer", move || runs.run())?;
-        let expirer = Arc::<Expirer>::default();
-        let (for_thread, its_shared) = (expirer.clone(), shared.clone());
-        let mut helpers = vec![spawn("expirer", move || for_thread.run(&its_shared))?];
-        if let Some((compaction, place)) = compactor {
-            let its_shared = shared.clone();
-            let compact = move || compaction.run(&its_shared, &place);
-            helpers.push(spawn("compactor", compact)?);
-        }
-        let (committing, helpers) = (Mutex::new(Some(committing)), Mutex::new(helpers));
-        Ok(Engine { shared, committer, committing, expirer, helpers })
+        let log = wal.map(|wal| -> Box<dyn Log> {
+            Box::new(LocalLog::new(wal, fsync, metrics, Arc::new(notice)))
+        });
+        let committer = Arc::new(Committer::new(CommitPath::new(shared, log)));
+        let for_thread = committer.clone();
+        let committing = spawn_vital("committer", move || for_thread.run());
+        let committing = committing.context("cannot start the committer thread")?;
+        Ok(Engine {
+            handle: Handle(committer),
+            committing: Mutex::new(Some(committing)),
+            upkeep: Mutex::default(),
+        })
     }
 
-    /// Asks for a compaction of the log.
-    pub fn compact(&self) -> Result<(), NotCompacted> {
-        let Shared { compaction, health, .. } = &*self.shared;
-        let compaction = compaction.as_ref().ok_or(NotCompacted::NoLog)?;
-        match health.failure() {
-            Some(Failure(why)) => Err(NotCompacted::Closed(why.clone())),
-            None if compaction.ask() => Ok(()),
-            None => Err(NotCompacted::Running),
-        }
+    /// The engine for threads that work beside the committer.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
-    /// Answers a read from the store, on the caller's thread. The reply is put in place, so that a value
-    /// goes to the client's buffer without a copy between.
-    pub fn read(
-        &self,
-        command: &Command,
-        id: Option<CommandId>,
-        answer: &mut dyn Answer,
-    ) -> Result<(), Refusal> {
-        let Shared { store, metrics, .. } = &*self.shared;
-        let started = Instant::now();
-        let mut view = StoreView { store: &**store, now: now_millis() };
-        let outcome = read::read(&mut view, command, metrics, answer);
-        let refused = outcome.err().map(|why| Reply::Error(why.into()));
-        let reply = match (&refused, command) {
-            (Some(error), _) | (None, Command::Answered(error)) => error,
-            (None, _) => &Reply::Ok,
-        };
-        count(metrics, id, command, command.is_answered(), reply, started.elapsed());
-        metrics.answered.add(1);
-        outcome
+    /// Lets the engine know its compactor.
+    pub fn attach(&self, compactor: Arc<dyn Compactor>) {
+        let attached = self.handle.shared().compactor.set(compactor);
+        assert!(attached.is_ok(), "a log has one compactor");
     }
 
-    /// What is in memory; for readers, since only the commit path changes it.
-    pub fn store(&self) -> &dyn Store {
-        &*self.shared.store
-    }
-
-    /// Whether the log takes writes.
-    pub fn health(&self) -> &Health {
-        &self.shared.health
-    }
-
-    /// Hands operations to the committer, or commits them here if nobody else wants anything; then the
-    /// disk is waited for. They are all answered, whatever happens; only after [`Engine::close`]
-    /// they are given back.
-    pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
-        self.committer.submit(submission)
-    }
-
-    /// Forgets what a connection watches that has ended.
-    pub fn forget_watches(&self, watcher: &Arc<Watcher>) {
-        watcher.leave();
-        let leave = Command::Leave(watcher.clone());
-        let leave = Operation::new(leave, Dialect::Resp(RespVersion::V2), None);
-        let submission = Submission { recipient: Arc::new(Nobody), operations: vec![leave] };
-        // A closed engine has forgotten everything.
-        drop(self.submit(submission));
-    }
-
-    /// How many wait for the committer at a time, as of the last batch.
-    pub fn writers(&self) -> usize {
-        self.shared.writers.load(Ordering::Relaxed)
+    /// Has a thread stopped that works beside the committer, before the engine is closed.
+    pub fn stop_first(&self, stop: Stop) {
+        self.upkeep.lock().push(stop);
     }
 
     /// Answers everything that is queued, closes the log in order, and ends the committer. False
     /// if the log could not be closed.
     pub fn close(&self) -> bool {
-        self.expirer.stop();
-        if let Some(compaction) = &self.shared.compaction {
-            compaction.stop();
-        }
-        for thread in self.helpers.lock().drain(..) {
-            thread.join().expect("its panic ends the process");
-        }
-        self.shared.queue.close();
-        // Every caller waits until it has ended: the lock is held until then.
+        self.upkeep.lock().drain(..).for_each(|stop| stop());
+        self.handle.shared().queue.close();
+        // Each caller waits until it has ended: the lock is held until then.
         if let Some(thread) = self.committing.lock().take() {
             thread.join().expect("its panic ends the process");
         }
-        self.shared.health.failure().is_none()
+        self.handle.shared().health.failure().is_none()
+    }
+}
+
+impl Deref for Engine {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        &self.handle
     }
 }
 
@@ -371,22 +323,23 @@ impl Drop for Engine {
     }
 }
 
-/// Why a compaction does not begin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotCompacted {
-    /// There is no log.
-    NoLog,
-    /// One is running.
-    Running,
-    /// The log takes no more writes, for this reason.
-    Closed(Arc<str>),
-}
-
-fn spawn(
-    name: &'static str,
-    work: impl FnOnce() + Send + 'static,
-) -> anyhow::Result<JoinHandle<()>> {
-    spawn_vital(name, work).with_context(|| format!("cannot start the {name} thread"))
+fn report_start(path: &std::path::Path, summary: &wal::Summary, keys: usize, started: Instant) {
+    let shown = path.display();
+    ::log::info!(
+        "{shown}: {} records in {} batches, {keys} keys, {} bytes in {} segments behind a snapshot of \
+         {}, read in {:.3} s; {}",
+        summary.records,
+        summary.batches,
+        summary.bytes,
+        summary.segments,
+        summary.snapshot_bytes,
+        started.elapsed().as_secs_f64(),
+        match (summary.cut_bytes, summary.closed) {
+            (0, true) => "closed in order".to_owned(),
+            (0, false) => "not closed in order, nothing cut".to_owned(),
+            (cut, _) => format!("not closed in order, {cut} bytes cut that nobody relied on"),
+        }
+    );
 }
 
 /// Takes the lock of the log at `path`; its directory has to be there, or may be made.
@@ -397,8 +350,8 @@ pub fn lock(path: &std::path::Path, may_make_directory: bool) -> anyhow::Result<
     Ok(Arc::new(lock))
 }
 
-/// Counts a command and its reply. Who was answered before anything was carried out has made a
-/// mistake, or asked something of the connection.
+/// Counts a command and its reply. One that was answered before anything was carried out was a
+/// mistake, or was asked of the connection.
 fn count(
     metrics: &Metrics,
     id: Option<CommandId>,
@@ -427,9 +380,4 @@ fn sync_policy(fsync: Fsync) -> SyncPolicy {
         Fsync::Always => SyncPolicy::Always,
         Fsync::EverySecond | Fsync::Never => SyncPolicy::Later,
     }
-}
-
-/// Appends the record of a mutation to the batch that the log is building.
-fn push_record(wal: &mut Wal, mutation: &Mutation) {
-    wal.push(|frame| record::encode(mutation, |piece| frame.extend_from_slice(piece)));
 }

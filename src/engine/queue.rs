@@ -1,16 +1,23 @@
-//! Where client threads leave operations for the committer.
+//! Where client threads leave submissions for the committer, and others leave errands.
 //!
-//! One lock, held for a push or a swap, never while anyone waits for disk or network. One sleeper:
-//! the committer's thread. Who pushes wakes it only if it sleeps; or leads, if nobody else is
-//! waiting: commits in its place, while it sleeps on.
+//! One lock, held for a push or a swap, never while a thread waits for disk or network. Only the committer's
+//! thread sleeps here. Whose turn it is to commit:
+//!
+//! | turn | who commits | a push | then |
+//! |------|-------------|--------|------|
+//! | `Committer` | the committer's thread | appends | `Gathering` or `Nobody`, when the committer comes for more |
+//! | `Gathering` | nobody: the committer waits for the clients that it has just answered | appends; the last of them wakes the committer | `Committer`, then or after the deadline of the commit window |
+//! | `Nobody` | nobody: the committer sleeps until its timer | the client becomes the leader; an errand wakes the committer | `Leader` or `Committer` |
+//! | `Leader` | the client's thread, one batch | appends | `Nobody`, or `Committer` if anything has been queued |
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Submission;
+use super::log::Errand;
+use super::window::Window;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Submissions in the order in which they came.
+/// Submissions and errands, each in the order in which they came.
 #[derive(Default)]
 pub struct CommitQueue {
     state: Mutex<State>,
@@ -19,195 +26,187 @@ pub struct CommitQueue {
 
 #[derive(Default)]
 struct State {
-    waiting: Vec<Submission>,
-    round: Round,
-    sleep: Sleep,
-    /// A client commits, and the committer is to sleep.
-    led: bool,
+    work: Work,
+    turn: Turn,
+    /// When the committer's thread wakes up by itself, as far as it knew when it went to sleep.
+    timer: Option<Instant>,
+    window: Window,
     closed: bool,
 }
 
-/// What the committer's thread waits for.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Sleep {
-    /// Nothing: it works, or is about to.
-    #[default]
-    Awake,
-    /// The first submission, and its next duty if it knows of one.
-    Idle { knows_duty: bool },
-    /// The last submission of the round.
-    Gathering,
-}
-
-/// Those who were answered last, on their way back.
+/// What is to be done.
 #[derive(Default)]
-struct Round {
-    wanted: usize,
-    arrived: usize,
-    complete_at: Option<Instant>,
+pub struct Work {
+    pub submissions: Vec<Submission>,
+    pub errands: Vec<Errand>,
 }
 
-impl Round {
-    fn note_arrival(&mut self, submission: &Submission) {
-        if !submission.is_of_client() {
-            return;
-        }
-        self.arrived += 1;
-        if self.arrived == self.wanted {
-            self.complete_at = Some(Instant::now());
-        }
+impl Work {
+    fn is_empty(&self) -> bool {
+        self.submissions.is_empty() && self.errands.is_empty()
     }
+}
 
-    fn is_complete(&self) -> bool {
-        self.arrived >= self.wanted
-    }
+/// See the head of this file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Turn {
+    #[default]
+    Committer,
+    Gathering,
+    Nobody,
+    Leader,
 }
 
 /// What becomes of a submission.
 pub enum Pushed {
-    /// The committer's thread sees to it.
+    /// The committer's thread commits it.
     Queued,
-    /// The caller commits it, and then says [`CommitQueue::step_down`].
+    /// The caller commits it, and then calls [`CommitQueue::step_down`].
     Leads(Submission),
     /// The queue is closed.
     Refused(Submission),
 }
 
-/// How a wait for submissions ended.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// There are some.
-    Submissions,
-    /// There are none yet; the time is over, or there may be another duty.
-    Nothing,
-    /// There are none and will be none.
-    Closed,
+/// A batch whose replies are about to be sent.
+pub struct Replying {
+    /// The clients that may submit again after them.
+    pub answered: usize,
+    /// Those that have to wait for a later batch.
+    pub backlog: usize,
+    /// What the batch's sync took, if it was synced.
+    pub sync: Option<Duration>,
+}
+
+/// What the thread that has committed knows when it comes back.
+#[derive(Clone, Copy, Default)]
+pub struct Next {
+    /// Whether the next batch is there already.
+    pub has_backlog: bool,
+    /// When the last reply was sent, if there was a batch.
+    pub replied: Option<Instant>,
+    /// When there is something to do even if nothing is queued.
+    pub timer: Option<Instant>,
 }
 
 impl CommitQueue {
-    /// Appends a submission, or gives it back if the queue is closed.
-    pub fn push(&self, submission: Submission) -> Result<(), Submission> {
-        self.append(self.state.lock(), submission)
-    }
-
-    fn append(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        submission: Submission,
-    ) -> Result<(), Submission> {
-        if state.closed {
-            return Err(submission);
-        }
-        state.round.note_arrival(&submission);
-        state.waiting.push(submission);
-        let enough = match state.sleep {
-            Sleep::Awake => false,
-            Sleep::Idle { .. } => !state.led,
-            Sleep::Gathering => state.round.is_complete(),
-        };
-        if enough {
-            self.wake(state);
-        }
-        Ok(())
-    }
-
-    /// Appends a submission, unless the committer's thread is idle and there is no other.
-    pub fn push_or_lead(&self, submission: Submission) -> Pushed {
+    /// Appends a submission, unless the caller is to commit it or the queue is closed.
+    pub fn push(&self, submission: Submission) -> Pushed {
         let mut state = self.state.lock();
-        let is_idle = matches!(state.sleep, Sleep::Idle { .. }) && state.waiting.is_empty();
-        if is_idle && !state.led && !state.closed {
-            state.led = true;
-            state.round.note_arrival(&submission);
+        if state.closed {
+            return Pushed::Refused(submission);
+        }
+        if submission.is_of_client() {
+            state.window.note_arrival();
+        }
+        if state.turn == Turn::Nobody && state.work.is_empty() {
+            state.turn = Turn::Leader;
             return Pushed::Leads(submission);
         }
-        self.append(state, submission).map_or_else(Pushed::Refused, |()| Pushed::Queued)
+        state.work.submissions.push(submission);
+        match state.turn {
+            Turn::Gathering if state.window.is_complete() => self.wake(state),
+            Turn::Nobody => self.wake(state),
+            Turn::Gathering | Turn::Committer | Turn::Leader => {}
+        }
+        Pushed::Queued
     }
 
-    /// The caller leads no longer. What it has left is the first that the committer's thread takes;
-    /// that is woken up if there is something to take, or a duty that it may not know of.
-    pub fn step_down(&self, rest: Option<Submission>, has_duty: bool) {
+    /// Appends an errand, or drops it if the queue is closed.
+    pub fn push_errand(&self, errand: Errand) {
         let mut state = self.state.lock();
-        state.led = false;
-        state.waiting.splice(0..0, rest);
-        let news = match state.sleep {
-            Sleep::Idle { knows_duty } => has_duty && !knows_duty,
-            Sleep::Awake | Sleep::Gathering => false,
-        };
-        if news || state.closed || !state.waiting.is_empty() {
+        if state.closed {
+            return;
+        }
+        state.work.errands.push(errand);
+        if state.turn == Turn::Nobody {
+            self.wake(state);
+        }
+    }
+
+    /// The caller leads no longer. What it has left comes before everything that has been queued. The
+    /// committer's thread is woken if there is work, or a timer that it does not know of.
+    pub fn step_down(&self, rest: Option<Submission>, next: Next) {
+        let mut state = self.state.lock();
+        assert_eq!(state.turn, Turn::Leader, "only the leader steps down");
+        state.turn = Turn::Nobody;
+        state.work.submissions.splice(0..0, rest);
+        if let Some(replied) = next.replied {
+            state.window.note_replied(replied);
+        }
+        let has_news = next.timer.is_some() && state.timer.is_none();
+        if has_news || state.closed || !state.work.is_empty() {
             self.wake(state);
         }
     }
 
     fn wake(&self, mut state: MutexGuard<'_, State>) {
-        state.sleep = Sleep::Awake;
+        state.turn = Turn::Committer;
         drop(state);
         self.arrived.notify_one();
     }
 
-    /// Waits until there are submissions and nobody leads, and swaps them for `empty`.
-    pub fn take(&self, empty: &mut Vec<Submission>, until: Option<Instant>) -> Taken {
-        debug_assert!(empty.is_empty());
+    /// For the committer's thread: waits until there is work and no leader, and swaps it for `empty`. Comes
+    /// back without any if there is a backlog, or at the timer. False if nothing more will come.
+    pub fn take(&self, empty: &mut Work, next: Next) -> bool {
+        debug_assert!(empty.is_empty(), "all that was taken has been done");
         let mut state = self.state.lock();
-        let mut has_slept = false;
-        loop {
-            if !state.led && !state.waiting.is_empty() {
-                std::mem::swap(&mut state.waiting, empty);
-                return Taken::Submissions;
+        let deadline = next.replied.and_then(|replied| state.window.note_replied(replied));
+        if !next.has_backlog {
+            self.gather(&mut state, deadline);
+            if state.turn == Turn::Leader || state.work.is_empty() && !state.closed {
+                self.sleep(&mut state, next.timer);
             }
-            if !state.led && state.closed {
-                return Taken::Closed;
-            }
-            if has_slept {
-                return Taken::Nothing;
-            }
-            self.sleep(&mut state, Sleep::Idle { knows_duty: until.is_some() }, until);
-            has_slept = true;
+        }
+        if state.turn == Turn::Leader {
+            // The timer has come, or the queue was closed: the lock of the commit path is waited for.
+            return true;
+        }
+        state.turn = Turn::Committer;
+        let goes_on = next.has_backlog || !state.work.is_empty() || !state.closed;
+        std::mem::swap(&mut state.work, empty);
+        goes_on
+    }
+
+    /// Waits until all clients that were just answered have submitted again, but not after `deadline`.
+    fn gather(&self, state: &mut MutexGuard<'_, State>, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        let mut is_over = false;
+        while !state.window.is_complete() && !state.closed && !is_over {
+            state.turn = Turn::Gathering;
+            is_over = self.arrived.wait_until(state, deadline).timed_out();
         }
     }
 
-    /// From now on counts clients until as many as `wanted` have come. Says how many are there already,
-    /// and when the round before this one was complete, if it was.
-    pub fn begin_round(&self, wanted: usize) -> (usize, Option<Instant>) {
-        let mut state = self.state.lock();
-        let round = Round { wanted, ..Round::default() };
-        let before = std::mem::replace(&mut state.round, round);
-        (state.waiting.len(), before.complete_at)
-    }
-
-    /// Waits until the round is complete, but not longer than `until`.
-    pub fn gather(&self, until: Instant) {
-        let mut state = self.state.lock();
-        let mut timed_out = false;
-        while !state.round.is_complete() && !state.closed && !timed_out {
-            timed_out = self.sleep(&mut state, Sleep::Gathering, Some(until));
+    fn sleep(&self, state: &mut MutexGuard<'_, State>, timer: Option<Instant>) {
+        state.timer = timer;
+        if state.turn != Turn::Leader {
+            state.turn = Turn::Nobody;
+        }
+        match timer {
+            Some(at) => drop(self.arrived.wait_until(state, at)),
+            None => self.arrived.wait(state),
         }
     }
 
-    /// Whether the time is over.
-    fn sleep(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        sleep: Sleep,
-        until: Option<Instant>,
-    ) -> bool {
-        state.sleep = sleep;
-        let timed_out = match until {
-            Some(until) => self.arrived.wait_until(state, until).timed_out(),
-            None => {
-                self.arrived.wait(state);
-                false
-            }
-        };
-        state.sleep = Sleep::Awake;
-        timed_out
+    /// Begins the next round of the commit window. Says how many clients write: those that are answered,
+    /// and those that wait for a later batch.
+    pub fn begin_round(&self, batch: &Replying) -> usize {
+        let Replying { answered, backlog, sync } = *batch;
+        let mut state = self.state.lock();
+        if let Some(sync) = sync {
+            state.window.note_sync(sync);
+        }
+        let writers = answered + backlog + state.work.submissions.len();
+        state.window.begin_round(answered, writers);
+        writers
     }
 
-    /// Takes what is there, without waiting.
-    pub fn take_more(&self, backlog: &mut VecDeque<Submission>) {
-        backlog.extend(self.state.lock().waiting.drain(..));
+    /// Takes the errands that are there, without waiting.
+    pub fn take_errands(&self) -> Vec<Errand> {
+        std::mem::take(&mut self.state.lock().work.errands)
     }
 
-    /// Lets no more submissions in.
+    /// Takes nothing more.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.arrived.notify_one();

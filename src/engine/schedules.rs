@@ -3,17 +3,16 @@
 //! A schedule in which somebody waits for a wake-up that never comes is found as a deadlock.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::queue::{CommitQueue, Pushed, Taken};
-use super::{
-    Allowance, Collected, Engine, Fsync, Operation, Options, Policy, Recipient, Submission,
-};
+use super::queue::{CommitQueue, Next, Pushed, Replying, Work};
+use super::{Allowance, Collected, Engine, Fsync, Operation, Options, Recipient, Submission};
 use crate::command::{Command, Dialect, Reply, RespVersion, SetOptions};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store;
 use crate::sync::{Condvar, Mutex, check_schedules, thread};
+use crate::upkeep;
 
 const CLIENTS: usize = 3;
 const SUBMISSIONS: usize = 2;
@@ -121,21 +120,22 @@ fn a_stop_ends_the_expirer_whatever_it_is_doing() {
 }
 
 #[test]
-fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
-    check_schedules("queue with a limit", 8_000, || {
+fn the_queue_gives_each_submission_and_errand_once_also_where_waits_time_out() {
+    check_schedules("queue with a timer", 8_000, || {
         let (queue, client) = (Arc::<CommitQueue>::default(), Arc::<Client>::default());
         let pushers: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let (queue, client) = (queue.clone(), client.clone());
                 thread::spawn(move || {
-                    // Who leads commits nothing here, but leaves all of it, and a duty.
+                    // A leader commits nothing here, but leaves all of it, and a timer.
                     let push = |count| {
                         let operations = (0..count).map(|_| incr("")).collect();
-                        match queue.push_or_lead(submission(&client, operations)) {
+                        match queue.push(submission(&client, operations)) {
                             Pushed::Queued => true,
                             Pushed::Refused(_) => false,
                             Pushed::Leads(rest) => {
-                                queue.step_down(Some(rest), true);
+                                let timer = Some(Instant::now());
+                                queue.step_down(Some(rest), Next { timer, ..Next::default() });
                                 true
                             }
                         }
@@ -144,21 +144,19 @@ fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
                 })
             })
             .collect();
+        queue.push_errand(Box::new(|_| {}));
         let closing = queue.clone();
         let closer = thread::spawn(move || closing.close());
 
-        let (mut taken, mut batch) = (Vec::new(), Vec::new());
-        let mut limit = None;
-        loop {
-            match queue.take(&mut batch, limit) {
-                Taken::Submissions => taken.extend(batch.drain(..).map(|one| one.operations.len())),
-                // A wake-up may come late, for what has been taken already.
-                Taken::Nothing => {}
-                Taken::Closed => break,
-            }
-            limit = limit.xor(Some(Instant::now()));
+        let (mut taken, mut errands, mut work) = (Vec::new(), 0, Work::default());
+        let mut next = Next::default();
+        while queue.take(&mut work, next) {
+            taken.extend(work.submissions.drain(..).map(|one| one.operations.len()));
+            errands += work.errands.drain(..).count();
+            next.timer = next.timer.xor(Some(Instant::now()));
         }
         closer.join().expect("the closer");
+        assert_eq!(errands, 1, "what was pushed before the close");
         let pushed: Vec<usize> =
             pushers.into_iter().map(|pusher| pusher.join().expect("a pusher")).collect();
         assert_eq!(taken.len(), pushed.iter().sum::<usize>(), "each once");
@@ -170,34 +168,35 @@ fn the_queue_gives_each_submission_once_in_order_also_where_waits_time_out() {
 }
 
 #[test]
-fn who_waits_for_a_round_is_woken_by_the_last_of_it() {
+fn the_wait_for_a_round_is_ended_by_the_last_of_it() {
     check_schedules("a round", 4_000, || {
         let (queue, client) = (Arc::<CommitQueue>::default(), Arc::<Client>::default());
-        let submit = |queue: &CommitQueue, client: &Arc<Client>, operations| {
-            let pushed = queue.push(submission(client, operations));
-            assert!(pushed.is_ok(), "it is not closed");
-        };
-        let push = move |queue: &CommitQueue, client: &Arc<Client>| {
-            submit(queue, client, vec![incr("")]);
+        let push = |queue: &CommitQueue, client: &Arc<Client>| {
+            let pushed = queue.push(submission(client, vec![incr("")]));
+            assert!(matches!(pushed, Pushed::Queued), "it is the committer's turn");
         };
         push(&queue, &client);
-        assert_eq!(queue.begin_round(CLIENTS).0, 1);
+        let sync = Some(Duration::from_secs(1));
+        let batch = Replying { answered: CLIENTS, backlog: 0, sync };
+        assert_eq!(queue.begin_round(&batch), CLIENTS + 1);
         let pushers: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let (queue, client) = (queue.clone(), client.clone());
                 thread::spawn(move || push(&queue, &client))
             })
             .collect();
-        queue.gather(Instant::now());
+        let (mut work, mut taken) = (Work::default(), 0);
+        let mut next = Next { replied: Some(Instant::now()), ..Next::default() };
+        // Until the last of them, or until the time was over: then the rest comes after it.
+        while taken < CLIENTS + 1 {
+            assert!(queue.take(&mut work, next), "it is not closed");
+            taken += work.submissions.drain(..).count();
+            next = Next { has_backlog: taken < CLIENTS + 1, ..Next::default() };
+            thread::yield_now();
+        }
         pushers.into_iter().for_each(|pusher| pusher.join().expect("a pusher"));
-        let (waiting, complete_at) = queue.begin_round(2);
-        assert_eq!((waiting, complete_at.is_some()), (1 + CLIENTS, true));
-        // The expirer's and the compactor's do not count.
         let reclaim = Operation::new(Command::Reclaim(Vec::new()), RESP, None);
-        submit(&queue, &client, vec![reclaim]);
-        submit(&queue, &client, Vec::new());
-        push(&queue, &client);
-        assert_eq!(queue.begin_round(0).1, None, "one of two");
+        assert!(!submission(&client, vec![reclaim]).is_of_client(), "the expirer is in no round");
     });
 }
 
@@ -205,20 +204,11 @@ const RESP: Dialect = Dialect::Resp(RespVersion::V2);
 
 fn engine() -> Arc<Engine> {
     let metrics = Arc::new(Metrics::default());
-    Arc::new(
-        Engine::in_memory(
-            store::new(1, 0),
-            metrics,
-            &Options {
-                fsync: Fsync::Never,
-                compaction: Policy::default(),
-                max_value: 1000,
-                max_reply: 1 << 30,
-                max_memory: None,
-            },
-        )
-        .expect("nothing can fail"),
-    )
+    let options =
+        Options { fsync: Fsync::Never, max_value: 1000, max_reply: 1 << 30, max_memory: None };
+    let engine = Engine::in_memory(store::new(1, 0), metrics, &options).expect("nothing can fail");
+    upkeep::start(&engine, upkeep::Policy::default()).expect("nothing can fail");
+    Arc::new(engine)
 }
 
 fn submission(client: &Arc<Client>, operations: Vec<Operation>) -> Submission {

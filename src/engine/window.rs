@@ -1,48 +1,64 @@
-//! The commit window: on a slow disk, those who were just answered make the next sync.
+//! The commit window: on a slow disk the committer waits for the clients that it has just answered, so that
+//! they share the next sync.
 //!
-//! Without it, clients that write in step split: who is answered comes back while the next sync is
-//! running already, and waits for the one after it, so that each sync carries only half of them. So
-//! the committer waits, after the last reply, until as many have queued as it has answered. With S for
-//! a sync, A for answering everybody and W for the wait, all of them each S + A + W are more than
-//! half of them each S + A/2 as long as W is less than S. It waits only if W is expected to be short,
+//! Without it, clients that write in step split: a client that is answered comes back while the next sync is
+//! running already, and waits for the one after it, so that each sync carries only half of them. With S for
+//! a sync, A for answering all clients and W for the wait, all of them each S + A + W are more than
+//! half of them each S + A/2 as long as W is less than S. The committer waits only if W is expected to be short,
 //! and never long: a lone client and a fast disk cost nothing, clients that are slow to come back a
 //! few waits until that is known.
 //!
-//! How long they take is looked at in every round of more than one client, also where nobody waits for
-//! them: until the next replies go, all have queued again, or they were late.
+//! A *round* is the clients that one batch answers. How long they take to come back is measured in every round
+//! of more than one client, also where the committer does not wait: until the next replies are sent, all have
+//! submitted again, or they were late. All of this is under the queue's lock, where arrivals are seen.
 //!
 //! PostgreSQL's `commit_delay` is such a wait, of a fixed time, recommended to be half of a sync, and
 //! blind to how many will come; Silo's epochs (Tu et al., SOSP 2013) are one of a fixed length.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest wait, in syncs. More than one, because clients that have split keep the processors
 /// busy while the disk works, and make each sync longer. (Tried with 2 to 200 clients and syncs of 0.2,
 /// 1.2 and 5.2 ms: 1.0 is up to a tenth slower with 8 and 24 clients and 0.2 ms, 2.0 is like 1.5.)
 const LONGEST_WAIT: f64 = 1.5;
 
-/// Who was late counts as if the round had taken so many syncs; nobody knows how many it will take. A
-/// wait in vain costs 1.5 syncs and one that pays wins less than one, so waits stop when a third of
-/// them are in vain; but not at once, because clients that have all stopped together were not slow.
+/// A round still incomplete when the next one begins is recorded as this many syncs long. A wait in vain costs
+/// 1.5 syncs and one that pays wins less than one, so waits stop when a third of them are in vain; but not at
+/// once, because clients that have all stopped together were not slow.
 const LATE: f64 = 4.0;
 
-/// A sync counts for no more than so many usual ones: a disk that stands still for a second is no reason
+/// A sync is recorded as no longer than this many usual ones: a disk that stands still for a second is no reason
 /// to wait for a second.
 const LONGEST_SYNC: f64 = 4.0;
 
 /// How fast estimates follow: an eighth of the way at each look.
 const WEIGHT: f64 = 0.125;
 
-/// Estimates, in seconds.
+/// Estimates, in seconds, and the running round.
 #[derive(Default)]
 pub struct Window {
     /// What a sync takes.
     sync: f64,
-    /// How long after the last reply of a round all of it have queued again.
+    /// The time from the last reply of a round until all of its clients have submitted again.
     round: f64,
-    /// How many that are. Both are averages, so that two clients that come back as slowly as forty do
-    /// not count as twenty times as slow.
+    /// The number of clients in a round. Both are averages, so that two clients that come back as slowly as
+    /// forty do not count as twenty times as slow.
     clients: f64,
+    running: Round,
+}
+
+/// Clients that were answered, on their way back.
+///
+/// - `complete_at` is set if and only if as many have `arrived` as were `answered`, and at least one was.
+#[derive(Default)]
+struct Round {
+    answered: usize,
+    /// Those, and the ones that were waiting for the next batch by then.
+    writers: usize,
+    arrived: usize,
+    /// When the last of them was answered.
+    replied: Option<Instant>,
+    complete_at: Option<Instant>,
 }
 
 impl Window {
@@ -55,20 +71,65 @@ impl Window {
         }
     }
 
-    /// So many clients had queued again so long after the last reply, or not before the next round.
-    pub fn note_round(&mut self, clients: usize, took: Option<Duration>) {
+    /// The replies of a batch are about to be sent, after which `answered` clients may submit again. Called
+    /// before: a client that is answered may submit again before the last is, and counts once.
+    pub fn begin_round(&mut self, answered: usize, writers: usize) {
+        debug_assert!(answered <= writers, "a client that is answered is one that writes");
+        let before = std::mem::replace(&mut self.running, Round::new(answered, writers));
+        // A lone client may take its time, and says nothing about many.
+        if before.answered > 0 && before.writers > 1 {
+            self.note_round(before.answered, before.took());
+        }
+    }
+
+    /// A client submits something.
+    pub fn note_arrival(&mut self) {
+        let round = &mut self.running;
+        round.arrived += 1;
+        if round.arrived == round.answered {
+            debug_assert!(round.complete_at.is_none(), "a round is complete once");
+            round.complete_at = Some(Instant::now());
+        }
+    }
+
+    /// The last reply of the round was sent. Returns the deadline of the wait for its clients, or `None` if
+    /// waiting would not pay.
+    pub fn note_replied(&mut self, at: Instant) -> Option<Instant> {
+        self.running.replied = Some(at);
+        self.longest_wait(self.running.writers).map(|longest| at + longest)
+    }
+
+    /// Whether all clients of the round have submitted again.
+    pub fn is_complete(&self) -> bool {
+        self.running.arrived >= self.running.answered
+    }
+
+    /// This many clients had submitted again this long after the last reply, or not before the next round.
+    fn note_round(&mut self, clients: usize, took: Option<Duration>) {
         let late = self.sync * LATE;
         follow(&mut self.round, took.map_or(late, |took| took.as_secs_f64().min(late)));
         follow(&mut self.clients, clients as f64);
     }
 
-    /// How long to wait for so many clients, from the last reply on, if it pays.
-    pub fn longest_wait(&self, clients: usize) -> Option<Duration> {
+    /// The longest wait for this many clients, from the last reply on, if it pays.
+    fn longest_wait(&self, clients: usize) -> Option<Duration> {
         let longest = self.sync * LONGEST_WAIT;
         // Where nothing is synced there is nothing to share.
         let pays =
             longest > 0.0 && clients > 1 && self.round * clients as f64 <= longest * self.clients;
         pays.then(|| Duration::from_secs_f64(longest))
+    }
+}
+
+impl Round {
+    fn new(answered: usize, writers: usize) -> Round {
+        Round { answered, writers, ..Round::default() }
+    }
+
+    /// The time until it was complete, if it is.
+    fn took(&self) -> Option<Duration> {
+        let (replied, complete_at) = (self.replied?, self.complete_at?);
+        Some(complete_at.saturating_duration_since(replied))
     }
 }
 

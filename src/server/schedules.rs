@@ -15,11 +15,12 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::outbox::COMFORTABLE_BYTES;
 use super::{STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
-use crate::engine::{Engine, Fsync, Options, Policy};
+use crate::engine::{Engine, Fsync, Options};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::store;
 use crate::sync::{check_schedules, thread};
+use crate::upkeep;
 
 const CLIENTS: u64 = 2;
 
@@ -103,15 +104,11 @@ impl Running {
         let engine = Engine::in_memory(
             store::new(1, 0),
             metrics.clone(),
-            &Options {
-                fsync: Fsync::Never,
-                compaction: Policy::default(),
-                max_value: 1000,
-                max_reply: 1 << 30,
-                max_memory: None,
-            },
+            &Options { fsync: Fsync::Never, max_value: 1000, max_reply: 1 << 30, max_memory: None },
         );
-        let engine = Arc::new(engine.expect("nothing can fail"));
+        let engine = engine.expect("nothing can fail");
+        upkeep::start(&engine, upkeep::Policy::default()).expect("nothing can fail");
+        let engine = Arc::new(engine);
         let settings = Settings {
             max_clients: 10,
             limits: Limits::default(),

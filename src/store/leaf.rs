@@ -9,7 +9,7 @@
 use hashbrown::HashTable;
 
 use super::hash::KeyHasher;
-use super::pages::{Moved, PAGE_BYTES, Pages};
+use super::pages::{MovedPage, PAGE_BYTES, Pages};
 use crate::entry::{Entry, New};
 
 /// An entry with more bytes stays in its box: of these, a page holds at least four. There a pointer
@@ -41,7 +41,7 @@ pub struct Leaf {
 }
 
 /// What a leaf shares with the others of its table, when it is about to change.
-pub struct Around<'a> {
+pub struct LeafContext<'a> {
     /// Where all leaves have their pages.
     pub pages: &'a mut Pages,
     /// The number of this one, for the pages that it takes.
@@ -58,7 +58,7 @@ struct Place(u32);
 const IS_LARGE: u32 = 1 << 31;
 
 /// What is left to say of an entry that is gone.
-pub struct Gone {
+pub struct Removed {
     /// Whether it had an expiry.
     pub expires: bool,
     /// What it had in a box.
@@ -83,38 +83,48 @@ impl Leaf {
     }
 
     /// Puts an entry in, in the place of one with the same key.
-    pub fn insert(&mut self, around: &mut Around<'_>, hash: u64, new: New<'_>) -> Option<Gone> {
-        let found = self.find(around.pages, hash, new.key());
-        let gone = found.map(|place| self.gone(around.pages, place));
+    pub fn insert(
+        &mut self,
+        context: &mut LeafContext<'_>,
+        hash: u64,
+        new: New<'_>,
+    ) -> Option<Removed> {
+        let found = self.find(context.pages, hash, new.key());
+        let gone = found.map(|place| self.removed(context.pages, place));
         match found {
             // In the place of one with as many bytes.
-            Some(place) if self.entry(around.pages, place).bytes() == new.bytes() => {
+            Some(place) if self.entry(context.pages, place).bytes() == new.bytes() => {
                 match place.large() {
                     Some(number) => self.large[number] = new.into_box(),
                     None => {
                         let (page, offset) = place.small();
-                        let page = around.pages.get_mut(self.pages[page]);
+                        let page = context.pages.get_mut(self.pages[page]);
                         new.write_to(&mut page[offset..][..new.bytes()]);
                     }
                 }
             }
             Some(_) => {
-                self.remove(around, hash, new.key());
-                self.add(around, hash, new);
+                self.remove(context, hash, new.key());
+                self.add(context, hash, new);
             }
-            None => self.add(around, hash, new),
+            None => self.add(context, hash, new),
         }
         gone
     }
 
     /// Removes the entry of a key.
-    pub fn remove(&mut self, around: &mut Around<'_>, hash: u64, key: &[u8]) -> Option<Gone> {
+    pub fn remove(
+        &mut self,
+        context: &mut LeafContext<'_>,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<Removed> {
         let Leaf { index, pages, large, .. } = &mut *self;
-        let is_it = |&place: &Place| entry_at(around.pages, pages, large, place).key() == key;
+        let is_it = |&place: &Place| entry_at(context.pages, pages, large, place).key() == key;
         let (place, _) = index.find_entry(hash, is_it).ok()?.remove();
-        let gone = self.gone(around.pages, place);
+        let gone = self.removed(context.pages, place);
         if place.large().is_none() {
-            let bytes = self.entry(around.pages, place).bytes();
+            let bytes = self.entry(context.pages, place).bytes();
             self.small_bytes -= bytes;
             self.dead_bytes += bytes;
         }
@@ -122,50 +132,50 @@ impl Leaf {
             self.large.swap_remove(number);
             if let Some(moved) = self.large.get(number) {
                 let before = Place::of_large(self.large.len());
-                let hash = around.hasher.hash(moved.key());
+                let hash = context.hasher.hash(moved.key());
                 let its_place = self.index.find_mut(hash, |&it| it == before);
                 *its_place.expect("every entry has a place") = place;
             }
         }
-        self.shrink(around);
+        self.shrink(context);
         Some(gone)
     }
 
     /// Takes those entries out whose hash `goes` and makes a leaf of them, with this number.
     pub fn split_off(
         &mut self,
-        around: &mut Around<'_>,
+        context: &mut LeafContext<'_>,
         goes: impl Fn(u64) -> bool,
         number: u32,
     ) -> Leaf {
         let Leaf { index, pages, mut large, .. } = std::mem::take(self);
         // Page by page, and then in the order of the index: the other way round most looks at an entry
         // would wait for memory.
-        let small = around.copy_of(&pages);
-        pages.iter().for_each(|&page| around.pages.give_back(page));
+        let small = context.copy_of(&pages);
+        pages.iter().for_each(|&page| context.pages.give_back(page));
         let (mut going, mut staying) = (Vec::new(), Vec::new());
         for place in index {
             let entry = match place.large() {
                 Some(number) => &*large[number],
                 None => Entry::at_start_of(&small[place.0 as usize..]),
             };
-            let hash = around.hasher.hash(entry.key());
+            let hash = context.hasher.hash(entry.key());
             let half = if goes(hash) { &mut going } else { &mut staying };
             half.push((hash, place));
         }
-        *self = Leaf::from_parts(around, &staying, &small, &mut large);
-        let mut around = Around { number, pages: &mut *around.pages, ..*around };
-        Leaf::from_parts(&mut around, &going, &small, &mut large)
+        *self = Leaf::from_parts(context, &staying, &small, &mut large);
+        let mut context = LeafContext { number, pages: &mut *context.pages, ..*context };
+        Leaf::from_parts(&mut context, &going, &small, &mut large)
     }
 
     /// One of its pages has another number now.
-    pub fn page_moved(&mut self, moved: &Moved) {
+    pub fn page_moved(&mut self, moved: &MovedPage) {
         let page = self.pages.iter_mut().find(|page| **page == moved.from);
         *page.expect("a page is its owner's") = moved.to;
     }
 
     fn from_parts(
-        around: &mut Around<'_>,
+        context: &mut LeafContext<'_>,
         parts: &[(u64, Place)],
         small: &[u8],
         large: &mut [Box<Entry>],
@@ -176,21 +186,21 @@ impl Leaf {
         for &(hash, place) in parts {
             let place = match place.large() {
                 Some(number) => leaf.push_large(std::mem::take(&mut large[number])),
-                None => leaf.push_copy(around, Entry::at_start_of(&small[place.0 as usize..])),
+                None => leaf.push_copy(context, Entry::at_start_of(&small[place.0 as usize..])),
             };
             leaf.index.insert_unique(hash, place, |_| unreachable!("there is room for all"));
         }
         leaf
     }
 
-    fn add(&mut self, around: &mut Around<'_>, hash: u64, new: New<'_>) {
+    fn add(&mut self, context: &mut LeafContext<'_>, hash: u64, new: New<'_>) {
         let place = match new.bytes() > LARGEST_SMALL_BYTES {
             true => self.push_large(new.into_box()),
-            false => self.push_small(around, new.bytes(), |bytes| new.write_to(bytes)),
+            false => self.push_small(context, new.bytes(), |bytes| new.write_to(bytes)),
         };
         let Leaf { index, pages, large, .. } = self;
         index.insert_unique(hash, place, |&place| {
-            around.hasher.hash(entry_at(around.pages, pages, large, place).key())
+            context.hasher.hash(entry_at(context.pages, pages, large, place).key())
         });
     }
 
@@ -200,15 +210,15 @@ impl Leaf {
 
     /// After a large delete memory is given back, all but a page and a small index: leaves are not
     /// merged again. The factors keep a leaf from going to and fro.
-    fn shrink(&mut self, around: &mut Around<'_>) {
+    fn shrink(&mut self, context: &mut LeafContext<'_>) {
         let all_dead = self.small_bytes == 0 && self.dead_bytes > 0;
         if all_dead || self.dead_bytes > PAGE_BYTES.max(self.small_bytes / DEAD_PART) {
-            self.pack(around);
+            self.pack(context);
         }
         let Leaf { index, pages, large, .. } = self;
         if index.capacity() > 8 && index.len() < index.capacity() / 4 {
             index.shrink_to(index.len() * 2, |&place| {
-                around.hasher.hash(entry_at(around.pages, pages, large, place).key())
+                context.hasher.hash(entry_at(context.pages, pages, large, place).key())
             });
         }
         if large.len() < large.capacity() / 4 {
@@ -217,31 +227,31 @@ impl Leaf {
     }
 
     /// Moves the small entries together.
-    fn pack(&mut self, around: &mut Around<'_>) {
-        let small = around.copy_of(&self.pages);
-        self.pages.drain(..).for_each(|page| around.pages.give_back(page));
+    fn pack(&mut self, context: &mut LeafContext<'_>) {
+        let small = context.copy_of(&self.pages);
+        self.pages.drain(..).for_each(|page| context.pages.give_back(page));
         (self.small_bytes, self.dead_bytes) = (0, 0);
         let mut index = std::mem::take(&mut self.index);
         for place in index.iter_mut().filter(|place| place.large().is_none()) {
-            *place = self.push_copy(around, Entry::at_start_of(&small[place.0 as usize..]));
+            *place = self.push_copy(context, Entry::at_start_of(&small[place.0 as usize..]));
         }
         self.index = index;
     }
 
     fn push_small(
         &mut self,
-        around: &mut Around<'_>,
+        context: &mut LeafContext<'_>,
         bytes: usize,
         write: impl FnOnce(&mut [u8]),
     ) -> Place {
         if self.pages.is_empty() || PAGE_BYTES - self.filled < bytes {
             // Exactly: there are few, and leaves are many.
             self.pages.reserve_exact(1);
-            self.pages.push(around.pages.take(around.number));
+            self.pages.push(context.pages.take(context.number));
             self.filled = 0;
         }
         let last = self.pages.len() - 1;
-        let page = around.pages.get_mut(self.pages[last]);
+        let page = context.pages.get_mut(self.pages[last]);
         write(&mut page[self.filled..][..bytes]);
         let place = Place::of_small(last, self.filled);
         self.filled += bytes;
@@ -249,8 +259,8 @@ impl Leaf {
         place
     }
 
-    fn push_copy(&mut self, around: &mut Around<'_>, entry: &Entry) -> Place {
-        self.push_small(around, entry.bytes(), |bytes| bytes.copy_from_slice(entry.as_bytes()))
+    fn push_copy(&mut self, context: &mut LeafContext<'_>, entry: &Entry) -> Place {
+        self.push_small(context, entry.bytes(), |bytes| bytes.copy_from_slice(entry.as_bytes()))
     }
 
     fn push_large(&mut self, entry: Box<Entry>) -> Place {
@@ -262,9 +272,9 @@ impl Leaf {
         entry_at(pages, &self.pages, &self.large, place)
     }
 
-    fn gone(&self, pages: &Pages, place: Place) -> Gone {
+    fn removed(&self, pages: &Pages, place: Place) -> Removed {
         let entry = self.entry(pages, place);
-        Gone { expires: entry.expiry().is_some(), large_bytes: large_bytes(entry.bytes()) }
+        Removed { expires: entry.expiry().is_some(), large_bytes: large_bytes(entry.bytes()) }
     }
 }
 
@@ -273,7 +283,7 @@ pub fn large_bytes(bytes: usize) -> usize {
     if bytes > LARGEST_SMALL_BYTES { bytes + size_of::<Box<Entry>>() } else { 0 }
 }
 
-impl Around<'_> {
+impl LeafContext<'_> {
     /// What is in these pages, one behind the other: at a [`Place`] is what was there.
     fn copy_of(&self, pages: &[u32]) -> Vec<u8> {
         let mut copy = Vec::with_capacity(pages.len() * PAGE_BYTES);
@@ -331,9 +341,9 @@ mod tests {
             Alone { leaf, pages, hasher: KeyHasher::default() }
         }
 
-        fn change<T>(&mut self, change: impl FnOnce(&mut Leaf, &mut Around<'_>) -> T) -> T {
+        fn change<T>(&mut self, change: impl FnOnce(&mut Leaf, &mut LeafContext<'_>) -> T) -> T {
             let Alone { leaf, pages, hasher } = self;
-            let changed = change(leaf, &mut Around { pages, number: 0, hasher });
+            let changed = change(leaf, &mut LeafContext { pages, number: 0, hasher });
             while let Some(moved) = pages.close_hole() {
                 leaf.page_moved(&moved);
             }
@@ -342,13 +352,15 @@ mod tests {
 
         fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
             let hash = self.hasher.hash(key);
-            self.change(|leaf, around| leaf.insert(around, hash, New::Made(Entry::new(key, value))))
-                .is_some()
+            self.change(|leaf, context| {
+                leaf.insert(context, hash, New::Made(Entry::new(key, value)))
+            })
+            .is_some()
         }
 
         fn remove(&mut self, key: &[u8]) -> bool {
             let hash = self.hasher.hash(key);
-            self.change(|leaf, around| leaf.remove(around, hash, key)).is_some()
+            self.change(|leaf, context| leaf.remove(context, hash, key)).is_some()
         }
 
         fn check(&self, leaf: &Leaf, expected: &HashMap<Vec<u8>, Vec<u8>>) {
@@ -379,7 +391,7 @@ mod tests {
             }
             alone.check(&alone.leaf, &expected);
         }
-        let upper = alone.change(|leaf, around| leaf.split_off(around, |hash| hash & 1 == 1, 1));
+        let upper = alone.change(|leaf, context| leaf.split_off(context, |hash| hash & 1 == 1, 1));
         let (odd, even) =
             expected.into_iter().partition(|(key, _)| alone.hasher.hash(&key[..]) & 1 == 1);
         alone.check(&upper, &odd);

@@ -6,7 +6,7 @@
 //! buffer that grew). Here every piece is a page, and a page that becomes free is filled with the
 //! last one: what is in use lies together, and whole chunks go back to the operating system.
 //!
-//! It knows no entries. Whose a page is, it is told, and tells its owner when it has moved it.
+//! It knows no entries. It is told the owner of each page, and tells when it has moved one.
 
 use memmap2::{Advice, MmapMut};
 
@@ -15,19 +15,19 @@ use memmap2::{Advice, MmapMut};
 pub const PAGE_BYTES: usize = 2 << 10;
 
 /// Mapped at once. A process may have some 65,000 mappings, which are 64 GiB even if the kernel does
-/// not merge them; memory that nobody has written to is not there yet, so an empty store is small.
+/// not merge them; memory that was never written to is not there yet, so an empty store is small.
 const CHUNK_PAGES: usize = (1 << 20) / PAGE_BYTES;
 
-/// So many pages may be free before they are filled: a leaf that is packed takes the pages again
+/// This many pages may be free before they are filled: a leaf that is packed takes the pages again
 /// that it gave a moment ago.
 const SPARE_PAGES: usize = 8;
 
-/// The owner of a page that nobody uses.
-const NOBODY: u32 = u32::MAX;
+/// The owner of a page that is not in use.
+const FREE: u32 = u32::MAX;
 
 /// Pages, each by its number.
 ///
-/// - `owners` has one owner for each page there is; those of `NOBODY` are counted by `free`, and are
+/// - `owners` has one owner for each page there is; those of `FREE` are counted by `free`, and are
 ///   in `holes`, which may hold others, too. While [`Pages::close_hole`] is asked again and again, the
 ///   last page may be free without being there.
 #[derive(Default)]
@@ -39,7 +39,7 @@ pub struct Pages {
 }
 
 /// A page that has another number now.
-pub struct Moved {
+pub struct MovedPage {
     /// Whose it is.
     pub owner: u32,
     /// Its number before.
@@ -63,6 +63,7 @@ impl Pages {
 
     /// Gives a page to an owner. What is in it is of no meaning.
     pub fn take(&mut self, owner: u32) -> u32 {
+        debug_assert_ne!(owner, FREE, "a page that is taken has an owner");
         while let Some(page) = self.holes.pop() {
             if self.is_free(page) {
                 self.owners[page as usize] = owner;
@@ -87,15 +88,16 @@ impl Pages {
 
     /// Takes a page back.
     pub fn give_back(&mut self, page: u32) {
-        self.owners[page as usize] = NOBODY;
+        assert!(!self.is_free(page), "a page is given back once");
+        self.owners[page as usize] = FREE;
         self.holes.push(page);
         self.free += 1;
     }
 
     /// Fills one of the holes with the last page, if there are more holes than need be. To be asked
     /// again until it moves nothing any more.
-    pub fn close_hole(&mut self) -> Option<Moved> {
-        while self.owners.last() == Some(&NOBODY) {
+    pub fn close_hole(&mut self) -> Option<MovedPage> {
+        while self.owners.last() == Some(&FREE) {
             self.owners.pop();
             self.free -= 1;
         }
@@ -104,6 +106,7 @@ impl Pages {
         if self.free <= SPARE_PAGES {
             return None;
         }
+        debug_assert!(self.free < self.owners.len(), "the last page is in use");
         let to = loop {
             let page = self.holes.pop()?;
             if self.is_free(page) {
@@ -114,9 +117,9 @@ impl Pages {
         let mut moving = [0; PAGE_BYTES];
         moving.copy_from_slice(self.get(from));
         self.get_mut(to).copy_from_slice(&moving);
-        let owner = std::mem::replace(&mut self.owners[from as usize], NOBODY);
+        let owner = std::mem::replace(&mut self.owners[from as usize], FREE);
         self.owners[to as usize] = owner;
-        Some(Moved { owner, from, to })
+        Some(MovedPage { owner, from, to })
     }
 
     /// Bytes of all pages that there are.
@@ -125,7 +128,7 @@ impl Pages {
     }
 
     fn is_free(&self, page: u32) -> bool {
-        self.owners.get(page as usize) == Some(&NOBODY)
+        self.owners.get(page as usize) == Some(&FREE)
     }
 }
 
@@ -152,7 +155,7 @@ mod tests {
         // From the front, so that all that stay have to move.
         for gone in 0..1990 {
             pages.give_back(numbers[gone]);
-            while let Some(Moved { owner, from, to }) = pages.close_hole() {
+            while let Some(MovedPage { owner, from, to }) = pages.close_hole() {
                 assert_eq!(std::mem::replace(&mut numbers[owner as usize], to), from);
             }
             for (owner, page) in numbers.iter().enumerate().skip(gone + 1) {

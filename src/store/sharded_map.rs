@@ -2,7 +2,7 @@
 //! few readers waiting.
 //!
 //! A key's shard is its DJB2 hash (Bernstein's `hash * 33 + byte`, begun at 5381) modulo the
-//! number of shards. Inside a shard the table hashes again, with a key that nobody can guess: who
+//! number of shards. Inside a shard the table hashes again, with a secret: a client that
 //! chooses keys to share a shard loses the shards' help and nothing else.
 
 use std::cell::Cell;

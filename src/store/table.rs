@@ -10,7 +10,7 @@
 //! Entries hold their own key, so a key is stored once; a leaf packs them together.
 
 use super::hash::KeyHasher;
-use super::leaf::{Around, Gone, LEAF_ENTRIES, Leaf, large_bytes};
+use super::leaf::{LEAF_ENTRIES, Leaf, LeafContext, Removed, large_bytes};
 use super::pages::Pages;
 use crate::command::{Change, Mutation};
 use crate::entry::{Entry, New};
@@ -154,8 +154,8 @@ impl Table {
             let (depth, leaf) = &self.leaves[index];
             let has_room = leaf.len() < LEAF_ENTRIES || *depth == PREFIX_BITS;
             if has_room || leaf.get(&self.pages, hash, new.key()).is_some() {
-                let (leaf, mut around) = self.leaf_mut(index);
-                let gone = leaf.insert(&mut around, hash, new);
+                let (leaf, mut context) = self.leaf_mut(index);
+                let gone = leaf.insert(&mut context, hash, new);
                 return self.settle(gone);
             }
             self.split(index, prefix(hash));
@@ -163,14 +163,18 @@ impl Table {
     }
 
     fn remove(&mut self, hash: u64, key: &[u8]) {
-        let (leaf, mut around) = self.leaf_mut(self.leaf_index(prefix(hash)));
-        let gone = leaf.remove(&mut around, hash, key);
+        let (leaf, mut context) = self.leaf_mut(self.leaf_index(prefix(hash)));
+        let gone = leaf.remove(&mut context, hash, key);
         self.settle(gone);
     }
 
     /// Counts what is gone, and fills the holes that it left.
-    fn settle(&mut self, gone: Option<Gone>) {
-        if let Some(Gone { expires, large_bytes }) = gone {
+    fn settle(&mut self, gone: Option<Removed>) {
+        if let Some(Removed { expires, large_bytes }) = gone {
+            debug_assert!(
+                self.len > 0 && self.large_bytes >= large_bytes,
+                "only what is there goes"
+            );
             self.len -= 1;
             self.expiring -= usize::from(expires);
             self.large_bytes -= large_bytes;
@@ -182,6 +186,7 @@ impl Table {
 
     /// Splits the leaf that holds `prefix`.
     fn split(&mut self, index: usize, prefix: u32) {
+        assert!(self.leaves[index].0 < PREFIX_BITS, "a leaf of the last depth only grows");
         if self.leaves[index].0 == self.depth {
             self.directory = self.directory.iter().flat_map(|&leaf| [leaf, leaf]).collect();
             self.depth += 1;
@@ -190,20 +195,25 @@ impl Table {
         self.leaves[index].0 = depth;
         let bit = 1 << (PREFIX_BITS - depth);
         let new = u32::try_from(self.leaves.len()).expect("there are at most 2^24 leaves");
-        let (leaf, mut around) = self.leaf_mut(index);
+        let (leaf, mut context) = self.leaf_mut(index);
         let is_upper = |hash| self::prefix(hash) & bit != 0;
-        let upper = leaf.split_off(&mut around, is_upper, new);
+        let upper = leaf.split_off(&mut context, is_upper, new);
         self.leaves.push((depth, upper));
 
+        assert_eq!(
+            self.directory.len(),
+            1 << self.depth,
+            "the directory has a place for each prefix"
+        );
         let span = 1_usize << (self.depth - depth);
         let shift = PREFIX_BITS - self.depth;
         let first = ((prefix & !(bit - 1)) | bit) >> shift;
         self.directory[first as usize..][..span].fill(new);
     }
 
-    fn leaf_mut(&mut self, index: usize) -> (&mut Leaf, Around<'_>) {
+    fn leaf_mut(&mut self, index: usize) -> (&mut Leaf, LeafContext<'_>) {
         let Table { leaves, pages, hasher, .. } = self;
-        (&mut leaves[index].1, Around { pages, number: index as u32, hasher })
+        (&mut leaves[index].1, LeafContext { pages, number: index as u32, hasher })
     }
 
     fn leaf(&self, prefix: u32) -> &(u8, Leaf) {

@@ -187,6 +187,11 @@ impl Preparer {
         }
     }
 
+    /// There may be room for what there was none for.
+    pub fn look_again(&self) {
+        self.changed.notify_all();
+    }
+
     /// Asks for it again: the one that was taken was not used.
     pub fn again(&self, len: u64) {
         let mut state = self.state.lock();

@@ -56,6 +56,11 @@ impl Wal {
         self.preparer.iter().for_each(|preparer| preparer.wait(time));
     }
 
+    /// Space has been freed: the reserve can be made again, or a segment that had none.
+    pub fn note_freed(&self) {
+        self.preparer.iter().for_each(|preparer| preparer.look_again());
+    }
+
     /// Makes all batches durable.
     pub fn sync(&mut self) -> Result<(), Failure> {
         self.unless_failed(|wal| {

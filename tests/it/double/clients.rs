@@ -7,12 +7,13 @@ use std::thread::{self, Thread};
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
 use post_gres_rs::engine::{
-    Allowance, Collected, Engine, Fsync, Operation, Options, Policy, Recipient, Submission,
+    Allowance, Collected, Engine, Fsync, Operation, Options, Recipient, Submission,
 };
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
 use post_gres_rs::store;
 use post_gres_rs::tools;
+use post_gres_rs::upkeep::{self, Policy};
 use post_gres_rs::wal::{self, disk::Disk};
 
 use super::DoubleDisk;
@@ -55,13 +56,13 @@ pub fn open_with(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Engine> {
     let store = store::new(2, 0);
-    // The tests say themselves when the log is to be compacted.
-    let compaction = Policy { factor: 1, least_bytes: u64::MAX };
-    let engine =
-        Options { fsync, compaction, max_value: 1 << 20, max_reply: 1 << 30, max_memory: None };
+    let options = Options { fsync, max_value: 1 << 20, max_reply: 1 << 30, max_memory: None };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     tools::import::run(&disk, &log)?;
-    Engine::open(disk, log, &engine, store, metrics)
+    let engine = Engine::open(disk, log, &options, store, metrics)?;
+    // The tests say themselves when the log is to be compacted.
+    upkeep::start(&engine, Policy { factor: 1, least_bytes: u64::MAX })?;
+    Ok(engine)
 }
 
 /// Gathers replies.

@@ -1,24 +1,23 @@
 //! The `expirer` thread: finds keys that have expired and has the committer remove them.
 //!
-//! Nobody sees an expired key, whether or not it has been removed; this only gives its memory back
-//! without anyone touching it. The removal goes through the log like any other change, so that what
-//! is gone stays gone if the clock goes back.
+//! No client sees an expired key, whether or not it has been removed; this only gives its memory back.
+//! The removal goes through the log like any other change, so that what is gone stays gone if the clock
+//! goes back.
 //!
-//! It walks through the store, a millisecond at a time. The fuller of expired keys a walk comes back, the
-//! sooner is the next one; behind a full one there is no pause. Beside clients who write it takes as large
+//! It walks through the store, a millisecond at a time. The more expired keys a walk finds, the
+//! sooner is the next one; after a full one there is no pause. Beside clients who write it takes as large
 //! a share of the committer's time as expired keys are among those that can expire: a tenth if they are
 //! a tenth, all it can get if nearly all have expired, when nothing else keeps the memory bounded. A
 //! removal is small, so that a client's write waits for one of them at most.
 //!
 //! There is no index by time: it would cost each key with an expiry some 24 bytes, to find sooner what
-//! nobody can see. Without one, expired keys are a thirtieth of all keys at most before walks come back full.
+//! no client can see. Without one, expired keys are a thirtieth of all keys at most before walks come back full.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::{Operation, Recipient, Shared, Submission};
 use crate::command::{Command, Dialect, Key, Reply, RespVersion};
+use crate::engine::{Handle, Operation, Recipient, Submission};
 use crate::entry::now_millis;
 use crate::sync::{Condvar, Mutex};
 
@@ -34,9 +33,9 @@ const STEP: usize = 200;
 const RECLAIMED: usize = 1000;
 const RECLAIMED_BYTES: usize = 1 << 20;
 
-/// What the thread and those who stop it share.
-#[derive(Default)]
+/// What the thread and the one that stops it share.
 pub struct Expirer {
+    engine: Handle,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -81,40 +80,45 @@ impl Walk {
 }
 
 impl Expirer {
+    /// An expirer for this engine, without its thread.
+    pub fn new(engine: Handle) -> Expirer {
+        Expirer { engine, state: Mutex::default(), changed: Condvar::new() }
+    }
+
     /// Works until it is stopped.
-    pub(super) fn run(self: &Arc<Self>, shared: &Shared) {
+    pub fn run(self: &Arc<Self>) {
+        let engine = &self.engine;
         let (mut cursor, mut pause) = (0, INTERVAL);
         while self.pause(pause) {
             pause = INTERVAL;
-            shared.metrics.peak_memory.raise(shared.store.bytes() as u64);
-            if shared.store.expiring() == 0 || shared.health.failure().is_some() {
+            engine.metrics().peak_memory.raise(engine.store().bytes() as u64);
+            if engine.store().expiring() == 0 || engine.health().failure().is_some() {
                 continue;
             }
-            let mut walk = self.look(shared, &mut cursor);
+            let mut walk = self.look(&mut cursor);
             let expired = std::mem::take(&mut walk.expired);
             if expired.is_empty() {
                 continue;
             }
             let began = Instant::now();
-            let Some(removed) = self.remove(shared, expired) else {
+            let Some(removed) = self.remove(expired) else {
                 return;
             };
-            shared.metrics.expired.add(removed);
+            engine.metrics().expired.add(removed);
             if removed == 0 {
                 // Refused, or all set anew: the next walk would find the same.
                 continue;
             }
-            let others_write = shared.writers.load(Ordering::Relaxed) > 0;
-            pause = walk.pause(others_write.then(|| began.elapsed()));
+            pause = walk.pause((engine.writers() > 0).then(|| began.elapsed()));
         }
     }
 
     /// Has the committer remove these keys. Says how many it has removed; `None` at a stop.
-    fn remove(self: &Arc<Self>, shared: &Shared, keys: Vec<Key>) -> Option<u64> {
+    fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Option<u64> {
         let dialect = Dialect::Resp(RespVersion::V2);
         let operations = vec![Operation::new(Command::Reclaim(keys), dialect, None)];
         self.state.lock().waiting = true;
-        shared.queue.push(Submission { recipient: self.clone(), operations }).ok()?;
+        self.engine.submit(Submission { recipient: self.clone(), operations }).ok()?;
         let mut state = self.state.lock();
         while state.waiting && !state.stop {
             self.changed.wait(&mut state);
@@ -137,11 +141,11 @@ impl Expirer {
         !state.stop
     }
 
-    fn look(&self, shared: &Shared, cursor: &mut u64) -> Walk {
+    fn look(&self, cursor: &mut u64) -> Walk {
         let (started, now) = (Instant::now(), now_millis());
         let mut walk = Walk::default();
         while started.elapsed() < WORK && !walk.is_full() {
-            *cursor = shared.store.scan(*cursor, STEP, &mut |entry| {
+            *cursor = self.engine.store().scan(*cursor, STEP, &mut |entry| {
                 let Some(expiry) = entry.expiry() else { return };
                 walk.expiring += 1;
                 if expiry <= now {
@@ -179,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn the_more_has_expired_the_shorter_the_pause_and_behind_a_full_walk_there_is_none() {
+    fn the_more_has_expired_the_shorter_the_pause_and_after_a_full_walk_there_is_none() {
         assert_eq!(walk(RECLAIMED, 100_000).pause(None), Duration::ZERO);
         assert_eq!(walk(RECLAIMED / 2, 100_000).pause(None), INTERVAL / 2);
         assert_eq!(walk(1, 1).pause(None), INTERVAL.mul_f64(0.999));

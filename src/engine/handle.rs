@@ -1,0 +1,142 @@
+//! The engine's public face: reads, submissions and errands. Client threads and the threads
+//! of the upkeep use nothing else.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use super::committer::Committer;
+use super::log::Log;
+use super::view::StoreView;
+use super::{
+    Answer, Health, LogFiles, Operation, Recipient, Refusal, Shared, Submission, count, read,
+};
+use crate::command::{Command, CommandId, Dialect, Reply, RespVersion, Watcher};
+use crate::entry::now_millis;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::wal::Failure;
+
+/// See the head of this file.
+#[derive(Clone)]
+pub struct Handle(pub(super) Arc<Committer>);
+
+impl Handle {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
+    }
+
+    /// What is durable.
+    pub fn store(&self) -> &dyn Store {
+        &*self.shared().store
+    }
+
+    /// The counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared().metrics
+    }
+
+    /// Whether the log takes writes.
+    pub fn health(&self) -> &Health {
+        &self.shared().health
+    }
+
+    /// Where the log is, if there is one.
+    pub fn files(&self) -> Option<&LogFiles> {
+        self.shared().files.as_ref()
+    }
+
+    /// Bytes of the log, all that was ever read and written.
+    pub fn logged_bytes(&self) -> u64 {
+        self.shared().logged.load(Ordering::Relaxed)
+    }
+
+    /// How many clients wait for the committer at a time, as of the last batch.
+    pub fn writers(&self) -> usize {
+        self.shared().writers.load(Ordering::Relaxed)
+    }
+
+    /// Has operations committed: by the committer, or on this thread if nothing else is queued; then the
+    /// disk is waited for. They are all answered, whatever happens; only after [`super::Engine::close`]
+    /// they are given back.
+    pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
+        self.0.submit(submission)
+    }
+
+    /// Has the committer do something with the log between two batches, and waits for what it returns. `None`
+    /// if the engine is closed, or has no log.
+    pub fn errand<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce(&mut dyn Log) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, wait) = sync_channel(1);
+        self.shared().files.as_ref()?;
+        self.shared().queue.push_errand(Box::new(move |log| {
+            // The caller waits, as long as it lives.
+            let _ = done.send(errand(log));
+        }));
+        wait.recv().ok()
+    }
+
+    /// Answers a read from the store, on the caller's thread. The reply is put in place, so that a value
+    /// goes to the client's buffer without a copy between.
+    pub fn read(
+        &self,
+        command: &Command,
+        id: Option<CommandId>,
+        answer: &mut dyn Answer,
+    ) -> Result<(), Refusal> {
+        let Shared { store, metrics, .. } = self.shared();
+        let started = Instant::now();
+        let mut view = StoreView { store: &**store, now: now_millis() };
+        let outcome = read::read(&mut view, command, metrics, answer);
+        let refused = outcome.err().map(|why| Reply::Error(why.into()));
+        let reply = match (&refused, command) {
+            (Some(error), _) | (None, Command::Answered(error)) => error,
+            (None, _) => &Reply::Ok,
+        };
+        count(metrics, id, command, command.is_answered(), reply, started.elapsed());
+        metrics.answered.add(1);
+        outcome
+    }
+
+    /// Forgets what a connection watches that has ended.
+    pub fn forget_watches(&self, watcher: &Arc<Watcher>) {
+        watcher.leave();
+        let leave = Command::Leave(watcher.clone());
+        let leave = Operation::new(leave, Dialect::Resp(RespVersion::V2), None);
+        let submission = Submission { recipient: Arc::new(NoRecipient), operations: vec![leave] };
+        // A closed engine has forgotten everything.
+        drop(self.submit(submission));
+    }
+
+    /// Asks for a compaction of the log.
+    pub fn compact(&self) -> Result<(), NotCompacted> {
+        let Shared { compactor, health, .. } = self.shared();
+        let compactor = compactor.get().ok_or(NotCompacted::NoLog)?;
+        match health.failure() {
+            Some(Failure(why)) => Err(NotCompacted::Closed(why.clone())),
+            None if compactor.ask() => Ok(()),
+            None => Err(NotCompacted::Running),
+        }
+    }
+}
+
+/// Wants no replies.
+struct NoRecipient;
+
+impl Recipient for NoRecipient {
+    fn deliver(self: Arc<Self>, _answered: &[Operation]) {}
+}
+
+/// Why a compaction does not begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCompacted {
+    /// There is no log.
+    NoLog,
+    /// One is running.
+    Running,
+    /// The log takes no more writes, for this reason.
+    Closed(Arc<str>),
+}

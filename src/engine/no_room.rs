@@ -1,0 +1,101 @@
+//! A batch for which the log has no room: what it adds is refused, what only removes something is carried
+//! out, and the next batch is tried (promises 6 and 9). Nothing of a refused batch is in the log or the store.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::commit_path::CommitPath;
+use super::log::Log;
+use super::write::carry_out;
+use super::{Operation, Shared};
+use crate::command::{Command, Reply};
+use crate::wal::Refused;
+
+/// A batch without room waits this long for a compaction that runs: no longer than a disk may take
+/// without being called slow, as others wait for the batch.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it looks meanwhile whether the compaction has an errand.
+const ROOM_INTERVAL: Duration = Duration::from_millis(5);
+
+impl CommitPath {
+    /// Commits what of the batch only removes something: that may have room, and is the way out of a full disk.
+    pub(super) fn commit_without_room(
+        &mut self,
+        reason: Arc<str>,
+    ) -> Result<Option<Duration>, Refused> {
+        self.refuse(&no_room(&reason), Command::only_removes);
+        self.no_room = Some(reason);
+        self.commit()
+    }
+
+    /// Answers the batch anew, as if nothing of it had ever been: nothing has. What `is_possible` is
+    /// carried out again, the rest gets this reply.
+    pub(super) fn refuse(
+        &mut self,
+        refusal: &Reply<'static>,
+        is_possible: impl Fn(&Command) -> bool,
+    ) {
+        self.batch.clear();
+        let Shared { store, metrics, max_reply, .. } = &*self.shared;
+        for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
+        {
+            let Operation { command, dialect, reply, id, .. } = operation;
+            // A transaction that found a watched key changed has forgotten all about it.
+            if *reply == Reply::NullArray {
+                continue;
+            }
+            *reply = if is_possible(command) {
+                let mut view = self.batch.over(&**store);
+                carry_out(&mut view, command, *dialect, metrics, *max_reply)
+            } else {
+                metrics.commands.count_error(*id, refusal, true);
+                refusal.clone()
+            };
+        }
+    }
+}
+
+impl Shared {
+    /// Tries the framed batch again and again, as long as a compaction may make room, and there is patience.
+    /// The compaction's errands are done meanwhile.
+    pub(super) fn wait_for_room(
+        &self,
+        log: &mut dyn Log,
+        grows: bool,
+    ) -> Result<Option<Duration>, Refused> {
+        let until = Instant::now() + ROOM_PATIENCE;
+        let compactor = self.compactor.get();
+        compactor.inspect(|compactor| compactor.look());
+        loop {
+            // In this order: what it has freed until it was over is not missed.
+            let may_make_room = compactor.is_some_and(|compactor| compactor.may_make_room());
+            let is_hopeful = may_make_room && Instant::now() < until;
+            let committed = log.commit(grows);
+            if !(is_hopeful && matches!(committed, Err(Refused::NoRoom(_)))) {
+                return committed;
+            }
+            self.queue.take_errands().into_iter().for_each(|errand| errand(log));
+            log.wait_for_room(ROOM_INTERVAL);
+        }
+    }
+
+    /// Lets the compactor know how long the log is. With each segment there is less space.
+    pub(super) fn note_logged(&self, log: &mut dyn Log) {
+        self.logged.store(log.total_bytes(), Ordering::Relaxed);
+        let segment = log.last_seal().following.sequence;
+        if self.segment.swap(segment, Ordering::Relaxed) != segment {
+            self.compactor.get().inspect(|compactor| compactor.look());
+        }
+    }
+}
+
+/// What a command is answered for which there is no room. Redis's word is for a log that cannot be written.
+pub(super) fn no_room(reason: &str) -> Reply<'static> {
+    let text = format!(
+        "MISCONF Errors writing to the AOF file: no room, and nothing was changed; deletes and \
+         BGREWRITEAOF are possible: {reason}"
+    );
+    Reply::Error(text.into())
+}

@@ -1,0 +1,323 @@
+//! The `compactor` thread: keeps the log short, while clients read and write.
+//!
+//! It has the committer seal the log between two batches, walks the store in short steps, writes what
+//! it finds as a snapshot, and deletes what that covers. There is no fork and no second copy of the
+//! data. What changes meanwhile is in the log after the
+//! seal, and is made durable there before the snapshot counts (promise 7). A compaction that fails is
+//! reported, tried again later, and harms nothing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, ensure};
+
+use super::space::{Size, Space, Spend, is_about_space};
+use super::walk::Walk;
+use crate::engine::log::{Log, Sealed};
+use crate::engine::{Compactor, Handle};
+use crate::sync::{Condvar, Mutex};
+use crate::wal::{Refused, snapshot};
+
+/// How often it looks whether the log has become too long.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long it waits for a segment to follow where none could be made before it gave up the reserve.
+const SEAL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long it waits until the committer can seal the log without waiting itself.
+const SEAL_RETRY: Duration = Duration::from_millis(10);
+
+/// After a failure it waits this long, and twice as long after each further one, up to an hour.
+const FIRST_BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
+
+const STOPS: &str = "the server stops";
+
+/// When the log is compacted by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// When the log since the last snapshot is that many times as long as the snapshot.
+    pub factor: u64,
+    /// But not before it has that many bytes.
+    pub least_bytes: u64,
+}
+
+impl Default for Policy {
+    /// A log no longer than its snapshot, as with Redis; below 64 MiB a replay takes no time.
+    fn default() -> Policy {
+        Policy { factor: 1, least_bytes: 64 << 20 }
+    }
+}
+
+/// What the thread and all that ask it share.
+pub struct Compaction {
+    pub(super) engine: Handle,
+    policy: Policy,
+    space: Space,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Bytes of the log that the last snapshot covers.
+    covered: AtomicU64,
+    snapshot_bytes: AtomicU64,
+}
+
+/// At most one of `deciding` and `running` is set.
+#[derive(Default)]
+struct State {
+    stop: bool,
+    /// A client wants a compaction.
+    asked: bool,
+    /// Space may be short: whether to compact is to be decided at once.
+    look: bool,
+    deciding: bool,
+    running: bool,
+}
+
+/// What a compaction did.
+struct Outcome {
+    keys: u64,
+    before: u64,
+    after: u64,
+}
+
+impl Compactor for Compaction {
+    fn ask(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_new = !state.running;
+        state.asked |= is_new;
+        self.changed.notify_all();
+        is_new
+    }
+
+    fn is_asked(&self) -> bool {
+        self.state.lock().asked
+    }
+
+    fn look(&self) {
+        self.state.lock().look = true;
+        self.changed.notify_all();
+    }
+
+    fn may_make_room(&self) -> bool {
+        let state = self.state.lock();
+        !state.stop && (state.asked || state.look || state.deciding || state.running)
+    }
+
+    fn log_bytes(&self) -> (u64, u64) {
+        let covered = self.covered.load(Ordering::Relaxed);
+        let since = self.engine.logged_bytes().saturating_sub(covered);
+        (self.snapshot_bytes.load(Ordering::Relaxed), since)
+    }
+}
+
+impl Compaction {
+    /// A compaction of this engine's log, if it has one, without its thread.
+    pub fn new(engine: Handle, policy: Policy) -> Option<Compaction> {
+        let files = engine.files()?;
+        let (space, snapshot_bytes) = (Space::of(files), files.snapshot_bytes.into());
+        let (state, changed, covered) = (Mutex::default(), Condvar::new(), 0.into());
+        Some(Compaction { engine, policy, space, state, changed, covered, snapshot_bytes })
+    }
+
+    /// Ends the thread; a running compaction is given up.
+    pub fn stop(&self) {
+        self.state.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Works until it is stopped.
+    pub fn run(&self) {
+        let mut backoff = FIRST_BACKOFF;
+        let mut not_before = Instant::now();
+        while self.pause() {
+            let is_due = self.is_due() && Instant::now() >= not_before;
+            let Some(spend) = self.begin(is_due) else { continue };
+            let started = Instant::now();
+            let outcome = self.compact(spend);
+            // Before it is told that it is over, so that then another one can be asked for.
+            self.state.lock().running = false;
+            if self.go_on().is_err() && outcome.is_err() {
+                log::info!("{STOPS}, the running compaction is given up");
+            } else {
+                self.report(&outcome, started.elapsed());
+            }
+            match outcome {
+                Ok(_) => backoff = FIRST_BACKOFF,
+                Err(_) => {
+                    if let Err(error) = self.space.remove_leftovers(None) {
+                        log::warn!("an unfinished snapshot stays: {error}");
+                    }
+                    not_before = Instant::now() + backoff;
+                    backoff = (backoff * 2).min(LONGEST_BACKOFF);
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do; false if it is to end.
+    fn pause(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.stop && !state.asked && !state.look {
+            self.changed.wait_for(&mut state, INTERVAL);
+        }
+        (state.look, state.deciding) = (false, true);
+        !state.stop
+    }
+
+    fn is_due(&self) -> bool {
+        let size = self.size();
+        let Policy { factor, least_bytes } = self.policy;
+        let is_long = size.since >= least_bytes.max(size.snapshot.saturating_mul(factor));
+        is_long || self.space.is_due_early(size, &self.policy, &self.engine.health().room())
+    }
+
+    /// Whether a compaction begins now, and if so, whether it may give up the reserve.
+    fn begin(&self, is_due: bool) -> Option<Spend> {
+        let may_write = self.engine.health().failure().is_none();
+        // Looked at under the lock: it may have been asked for since the pause was over.
+        let mut state = self.state.lock();
+        let asked = std::mem::take(&mut state.asked);
+        let begins = (asked || is_due) && may_write;
+        if begins {
+            // It runs before it is no longer asked for, so that a client that waits for both sees no gap.
+            self.engine.metrics().compaction.begin();
+        }
+        (state.deciding, state.running) = (false, begins);
+        drop(state);
+        let spend = if asked { Spend::Reserve } else { self.space.frees_enough(self.size()) };
+        begins.then_some(spend)
+    }
+
+    fn size(&self) -> Size {
+        Size::of(self.engine.store(), self.log_bytes())
+    }
+
+    fn report(&self, outcome: &anyhow::Result<Outcome>, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        let metrics = &self.engine.metrics().compaction;
+        match outcome {
+            Ok(Outcome { keys, before, after }) => {
+                metrics.end(Ok((*before, *after)), elapsed);
+                log::info!(
+                    "compacted the log: {before} bytes before, {after} after, {keys} records, \
+                     {seconds:.3} s"
+                );
+            }
+            Err(error) => {
+                metrics.end(Err(format!("{error:#}")), elapsed);
+                log::error!("the log could not be compacted, and is as it was: {error:#}");
+            }
+        }
+    }
+
+    fn compact(&self, spend: Spend) -> anyhow::Result<Outcome> {
+        let Space { disk, names, reserve } = &self.space;
+        let size = self.size();
+        self.space.make_room(size.need, &self.engine.health().room(), spend)?;
+        let sealed = self.seal()?;
+        let written = match self.write(&sealed, size.need) {
+            // What is free is only what the file system says; another may have been quicker, too.
+            Err(error)
+                if is_about_space(&error)
+                    && spend == Spend::Reserve
+                    && self.space.give_up_reserve() =>
+            {
+                log::info!("the snapshot is begun anew: {error:#}");
+                self.space.remove_leftovers(None)?;
+                self.write(&sealed, size.need)
+            }
+            written => written,
+        };
+        let (writer, keys) = written?;
+        self.sync_log()?;
+        let after = writer.finish(&**disk, names, &|| self.go_on())?;
+        // From here on a start reads the snapshot; what it covers is only in the way.
+        self.space.remove_leftovers(Some(&sealed.following))?;
+        self.covered.store(sealed.logged, Ordering::Relaxed);
+        self.snapshot_bytes.store(after, Ordering::Relaxed);
+        reserve.keep(self.size().need);
+        self.engine.errand(|log| log.note_freed()).context(STOPS)?;
+        Ok(Outcome { keys, before: size.before(), after })
+    }
+
+    /// Writes what is in the store, and returns the number of keys.
+    fn write(&self, sealed: &Sealed, room: u64) -> anyhow::Result<(snapshot::Writer, u64)> {
+        let Space { disk, names, .. } = &self.space;
+        let least = self.policy.least_bytes.max(self.engine.store().bytes() as u64);
+        let mut walk = Walk {
+            compaction: self,
+            late_from: sealed.logged.saturating_add(least),
+            writer: snapshot::Writer::create(&**disk, names, &sealed.following)?,
+            keys: 0,
+            space: &self.space,
+            room,
+        };
+        walk.all(self.engine.store())?;
+        Ok((walk.writer, walk.keys))
+    }
+
+    /// Has the committer begin a new segment between two batches. Where none can be made, for want of
+    /// space, the one that is being written will do: all before it is in the store.
+    fn seal(&self) -> anyhow::Result<Sealed> {
+        let until = Instant::now() + SEAL_PATIENCE;
+        let covered = self.covered.load(Ordering::Relaxed);
+        let mut asked_in = None;
+        loop {
+            let first_asked_in = asked_in;
+            let answer = self.engine.errand(move |log| {
+                let running = log.last_seal().following.sequence;
+                let asked_in = first_asked_in.unwrap_or(running);
+                (seal(log, asked_in, covered), asked_in)
+            });
+            let (sealed, first) = answer.context(STOPS)?;
+            asked_in = Some(first);
+            match sealed {
+                Ok(Some(sealed)) => return Ok(sealed),
+                Err(Refused::NoRoom(_)) if Instant::now() < until => {}
+                Err(why) => return Err(anyhow!("no segment can follow: {why}")),
+                Ok(None) => {}
+            }
+            self.pause_for(SEAL_RETRY);
+            self.go_on()?;
+        }
+    }
+
+    /// The walk has seen what was in the store, and not all of that is durable where batches are
+    /// not synced. If the snapshot alone were, a power cut could leave it with half of a batch.
+    fn sync_log(&self) -> anyhow::Result<()> {
+        let synced = self.engine.errand(|log| log.sync()).context(STOPS)?;
+        synced.map_err(|failure| anyhow!("the log cannot be synced: {}", Refused::Closed(failure)))
+    }
+
+    /// Waits, but not at a stop.
+    pub(super) fn pause_for(&self, time: Duration) {
+        let mut state = self.state.lock();
+        if !state.stop {
+            self.changed.wait_for(&mut state, time);
+        }
+    }
+
+    /// Fails if it is to stop.
+    pub(super) fn go_on(&self) -> anyhow::Result<()> {
+        ensure!(!self.state.lock().stop, STOPS);
+        Ok(())
+    }
+}
+
+/// Begins a new segment, or takes one that has begun since this was first asked for: all before it
+/// is in the store by now. (Where the disk is so busy that each segment is only just ready when it
+/// is needed, there is no other.) On a full disk the one that is being written will do as well, if there
+/// is something before it.
+fn seal(log: &mut dyn Log, asked_in: u64, covered: u64) -> Result<Option<Sealed>, Refused> {
+    if let Some(failure) = log.health().failure() {
+        return Err(failure.clone().into());
+    }
+    let running = log.last_seal();
+    if running.following.sequence != asked_in {
+        return Ok(Some(running));
+    }
+    match log.seal() {
+        Err(Refused::NoRoom(_)) if running.logged > covered => Ok(Some(running)),
+        sealed => sealed,
+    }
+}

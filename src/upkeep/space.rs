@@ -1,0 +1,151 @@
+//! The space that a compaction needs, and when it has to begin before it is due because space is short.
+//!
+//! A compaction that a client asks for may give up the reserve (`wal::guard::reserve`); one that begins by itself only
+//! if it frees enough for the reserve to be made again. So on a full disk there is a way out for the client
+//! that has removed enough.
+
+use std::io;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+
+use super::compaction::Policy;
+use crate::engine::{LogFiles, Room};
+use crate::store::Store;
+use crate::wal::disk::Disk;
+use crate::wal::frame::SegmentHeader;
+use crate::wal::guard::reserve::Reserve;
+use crate::wal::names::Names;
+use crate::wal::snapshot;
+
+/// It begins early, where space is short, only once this much was logged: less would free little.
+const LEAST_EARLY_BYTES: u64 = 256 << 10;
+
+/// Nor before the log has grown by this part of its snapshot, lest the disk do little else.
+const EARLY_PART: u64 = 8;
+
+/// What a snapshot takes beside the entries, as they are in memory: padding of its frames (a block for
+/// each 256 KiB), numbers in its records. A part of the data, and a length.
+const SNAPSHOT_PART: u64 = 16;
+const SNAPSHOT_LEAST: u64 = 64 << 10;
+
+/// Room for a segment to follow, beside the snapshot, where there is none yet.
+const SEAL_ROOM: u64 = 512 << 10;
+
+/// A compaction that begins by itself has to free this many times the reserve to be allowed to spend it: the
+/// reserve is made again only where there is twice its length.
+const FREED_RESERVES: u64 = 2;
+
+/// Whether a compaction may give up the reserve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spend {
+    Reserve,
+    Nothing,
+}
+
+/// What a compaction works with and on.
+#[derive(Clone, Copy)]
+pub struct Size {
+    /// The most that a snapshot of what is in the store will take, about.
+    pub need: u64,
+    /// Bytes of the last snapshot.
+    pub snapshot: u64,
+    /// Bytes of the log after it.
+    pub since: u64,
+}
+
+impl Size {
+    pub fn of(store: &dyn Store, (snapshot, since): (u64, u64)) -> Size {
+        let bytes = store.bytes() as u64;
+        let need = bytes + bytes / SNAPSHOT_PART + SNAPSHOT_LEAST;
+        Size { need, snapshot, since }
+    }
+
+    pub fn before(&self) -> u64 {
+        self.snapshot + self.since
+    }
+}
+
+/// Where the log is.
+pub struct Space {
+    pub disk: Arc<dyn Disk>,
+    pub names: Names,
+    pub reserve: Arc<Reserve>,
+}
+
+impl Space {
+    pub fn of(files: &LogFiles) -> Space {
+        let LogFiles { disk, names, reserve, .. } = files;
+        Space { disk: disk.clone(), names: names.clone(), reserve: reserve.clone() }
+    }
+
+    /// Whether space is so short that the log has to become shorter before it is due: it is longer than
+    /// what a snapshot would leave free. Has that much left free from now on.
+    pub fn is_due_early(&self, size: Size, policy: &Policy, room: &Room) -> bool {
+        let Size { need, snapshot, since } = size;
+        self.reserve.keep(need);
+        let free = match self.disk.free_bytes(self.names.directory()) {
+            Ok(free) => free,
+            Err(error) => {
+                log::warn!("cannot tell how much space is free: {error}");
+                return false;
+            }
+        };
+        let least = LEAST_EARLY_BYTES.min(policy.least_bytes).max(snapshot / EARLY_PART);
+        let may_spend = matches!(room, Room::Full(_)) && self.frees_enough(size) == Spend::Reserve;
+        let is_possible = need <= free || may_spend && need <= free + self.reserve_bytes();
+        is_possible && since >= least.max(free.saturating_sub(need))
+    }
+
+    /// Whether a compaction that begins by itself may give up the reserve.
+    pub fn frees_enough(&self, size: Size) -> Spend {
+        match size.before() >= size.need + FREED_RESERVES * self.reserve.bytes() {
+            true => Spend::Reserve,
+            false => Spend::Nothing,
+        }
+    }
+
+    /// Fails if there is no room for the snapshot. Gives up the reserve where that is not enough for it, and
+    /// for a segment to follow if the log has no other; but not if even so there is no room for the snapshot.
+    pub fn make_room(&self, need: u64, room: &Room, spend: Spend) -> anyhow::Result<()> {
+        let free = || self.disk.free_bytes(self.names.directory());
+        let beside = if *room == Room::Enough { 0 } else { SEAL_ROOM };
+        let mut now = free().context("cannot tell how much space is free")?;
+        let helps = now < need + beside && need <= now + self.reserve_bytes();
+        if helps && spend == Spend::Reserve && self.give_up_reserve() {
+            now = free()?.max(self.reserve.bytes());
+        }
+        ensure!(
+            need <= now,
+            "the snapshot may need {need} bytes, and {now} are free: delete keys, or make room on the volume"
+        );
+        Ok(())
+    }
+
+    /// False if there is none.
+    pub fn give_up_reserve(&self) -> bool {
+        let given = self.reserve.give_up(&*self.disk, &self.names);
+        if given {
+            log::info!("the reserve is given up, so that the log can be compacted");
+        }
+        given
+    }
+
+    fn reserve_bytes(&self) -> u64 {
+        if self.reserve.stands() { self.reserve.bytes() } else { 0 }
+    }
+
+    /// Deletes a snapshot that was not finished, and what a finished one covers: all before `following`.
+    pub fn remove_leftovers(&self, following: Option<&SegmentHeader>) -> io::Result<()> {
+        let found = self.disk.list(self.names.directory())?;
+        let leftovers = snapshot::leftovers(&found, &self.names, following);
+        snapshot::delete(&*self.disk, &self.names, &leftovers);
+        Ok(())
+    }
+}
+
+/// Whether with more room it would not have happened.
+pub fn is_about_space(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+    io.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
+}
