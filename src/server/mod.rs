@@ -4,8 +4,10 @@
 //! finishes slow replies, `client-<id>` serves one client each. The server owns no data: what is
 //! asked goes to the engine.
 
+mod client;
 mod clients;
 mod connection;
+mod descriptors;
 mod direct;
 mod flusher;
 mod info;
@@ -17,7 +19,9 @@ mod schedules;
 mod seldom;
 mod session;
 mod shutdown;
+mod waiting;
 
+pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
 pub use shutdown::Shutdown;
 
@@ -29,13 +33,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::engine::Engine;
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::sync::{spawn_vital, thread};
+use client::Client;
 use clients::{Clients, Profile};
 use flusher::Flusher;
 use logins::Logins;
@@ -63,27 +67,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(2);
 pub struct Server {
     shared: Arc<Shared>,
     flusher: Arc<Flusher>,
-}
-
-/// Descriptors beside those of clients: log segments, lock, listener, epoll, standard streams.
-const OTHER_DESCRIPTORS: u64 = 32;
-
-/// Lets the process open a descriptor for each of `max_clients`, as far as the system allows, and
-/// says for how many clients that is enough.
-pub fn raise_descriptor_limit(max_clients: usize) -> usize {
-    let wanted = max_clients as u64 + OTHER_DESCRIPTORS;
-    let limit = getrlimit(Resource::Nofile);
-    let now = limit.current.unwrap_or(u64::MAX);
-    if now >= wanted {
-        return max_clients;
-    }
-    let raised = wanted.min(limit.maximum.unwrap_or(u64::MAX));
-    let raise = Rlimit { current: Some(raised), maximum: limit.maximum };
-    let allowed = if setrlimit(Resource::Nofile, raise).is_ok() { raised } else { now };
-    if allowed < wanted {
-        log::warn!("only {allowed} descriptors may be open: -maxclients is lowered to fit");
-    }
-    (allowed.saturating_sub(OTHER_DESCRIPTORS).max(1) as usize).min(max_clients)
 }
 
 /// What the server is told by whoever starts it.
@@ -257,47 +240,6 @@ impl Server {
         if let Err(error) = outbox::turn_away(socket, line) {
             log::debug!("cannot say so to the client: {error}");
         }
-    }
-}
-
-/// What a client's thread owns.
-struct Client {
-    outbox: Arc<Outbox>,
-    shared: Arc<Shared>,
-    stopping: Shutdown,
-}
-
-impl Client {
-    fn run(self) {
-        self.shared.metrics.connected_clients.add(1);
-        self.report("connected");
-        // Made here and not before: where no thread can be started, nobody has come and nobody
-        // leaves.
-        let Connected(client) = &Connected(self);
-        connection::serve(&client.shared, &client.outbox, client.stopping.flag());
-    }
-
-    fn report(&self, what: &str) {
-        let now = self.shared.metrics.connected_clients.get();
-        let Outbox { id, profile, .. } = &*self.outbox;
-        log::debug!("client {id} {what} from {}, {now} clients", profile.address);
-    }
-}
-
-/// A client that is counted. Also after a panic its connection is closed, and it is no longer.
-struct Connected(Client);
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        let client = &self.0;
-        let id = client.outbox.id;
-        if thread::panicking() {
-            log::error!("client {id}: its thread panicked; only this client is closed");
-        }
-        client.outbox.abandon();
-        client.shared.metrics.connected_clients.subtract(1);
-        client.report("closed");
-        client.shared.clients.leave(id);
     }
 }
 

@@ -16,9 +16,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
@@ -32,12 +30,6 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 /// With more than this unsent, the client's own thread waits for the client to read, as long as it
 /// does read.
 pub const COMFORTABLE_BYTES: usize = 1 << 20;
-
-/// A client that takes nothing for so long is probably still sending, and will read later.
-const READING_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often a client that is made to wait is looked after: it may have hung up.
-const HUNG_UP_STEP: Duration = Duration::from_millis(50);
 
 /// What is sent under one lock: a client that reads as fast as we send must not keep the committer
 /// waiting for the lock.
@@ -74,32 +66,32 @@ pub struct Outbox {
     socket: TcpStream,
     flusher: Arc<Flusher>,
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
-    changed: Condvar,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
     /// What the sum over all clients has of this one.
     accounted: AtomicUsize,
     /// As `State::broken`, for those who do not wait for the lock.
-    gone: AtomicBool,
+    pub(super) gone: AtomicBool,
 }
 
 /// - `unsent[sent..]` is still to be sent; if that is empty, so is `unsent`.
-/// - If `flushing`, the flusher has it, and nobody else may send.
+/// - If `flushing`, the flusher has it, and no other thread may send.
 #[derive(Default)]
-struct State {
-    unsent: Vec<u8>,
+pub(super) struct State {
+    pub(super) unsent: Vec<u8>,
     sent: usize,
     flushing: bool,
-    queued_operations: usize,
+    pub(super) queued_operations: usize,
     /// What they took up when they were queued.
-    queued_bytes: usize,
+    pub(super) queued_bytes: usize,
     /// Bytes of a reply that the client's thread is forming.
     reserved: usize,
     /// Bytes taken by the socket, ever.
-    total_sent: u64,
+    pub(super) total_sent: u64,
     /// `total_sent` when the client was last seen not to read.
-    stalled_at: Option<u64>,
+    pub(super) stalled_at: Option<u64>,
     /// Nothing can be sent any more.
-    broken: bool,
+    pub(super) broken: bool,
 }
 
 impl Outbox {
@@ -189,21 +181,6 @@ impl Outbox {
         self.metrics.evicted_clients.add(1);
     }
 
-    /// Whether nobody is there any more: the connection was closed here, or reset by the other side.
-    pub fn has_hung_up(&self) -> bool {
-        let mut sockets = [PollFd::new(&self.socket, PollFlags::empty())];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // A failure says nothing about the client.
-        let found = poll(&mut sockets, Some(&at_once)).is_ok_and(|count| count > 0);
-        self.gone.load(Ordering::Relaxed) || found
-    }
-
-    /// Whether operations of this client are in the queue: then the next one has to queue behind
-    /// them, a read too.
-    pub fn has_queued(&self) -> bool {
-        self.state.lock().queued_operations > 0
-    }
-
     /// Its line in CLIENT LIST.
     pub fn line(&self) -> String {
         let state = self.state.lock();
@@ -217,67 +194,12 @@ impl Outbox {
         self.profile.line(self.id, self.socket.as_raw_fd(), &sending)
     }
 
-    /// Counts operations that are about to be queued, and what they take up. Waits until those before are answered and the
-    /// client reads: so a client that sends more than it is answered is not read from, and its turn
-    /// comes between those of others.
-    pub fn queue(&self, operations: &[Operation], bytes: usize) {
-        self.wait_until_answered();
-        self.wait_for_reader();
-        let mut state = self.state.lock();
-        state.queued_operations += operations.len();
-        state.queued_bytes = bytes;
-    }
-
-    /// Waits until every queued operation is answered, or the client is gone.
-    pub fn wait_until_answered(&self) {
-        let mut state = self.state.lock();
-        while !state.broken && state.queued_operations > 0 {
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// Waits while a client that reads has much left to read. One that does not read is waited for
-    /// only once, briefly: it may be sending a long pipeline first, and if it does not come to an
-    /// end it will be closed.
-    pub fn wait_for_reader(&self) {
-        let mut state = self.state.lock();
-        while !state.broken && state.unsent_bytes() > COMFORTABLE_BYTES {
-            if state.stalled_at == Some(state.total_sent) {
-                return;
-            }
-            let before = state.total_sent;
-            let timed_out = self.changed.wait_for(&mut state, READING_PAUSE).timed_out();
-            if timed_out && state.total_sent == before {
-                state.stalled_at = Some(before);
-            }
-        }
-    }
-
-    /// Waits until every queued operation is answered and every reply sent, or the client is gone.
-    pub fn wait_until_empty(&self) {
-        let mut state = self.state.lock();
-        while !state.broken && (state.queued_operations > 0 || !state.unsent.is_empty()) {
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// Waits so long, or until the client is closed or has hung up; says whether it is still there.
-    pub fn pause(&self, time: Duration) -> bool {
-        let deadline = Instant::now() + time;
-        while !self.has_hung_up() && Instant::now() < deadline {
-            let next_look = deadline.min(Instant::now() + HUNG_UP_STEP);
-            let mut state = self.state.lock();
-            while !state.broken && !self.changed.wait_until(&mut state, next_look).timed_out() {}
-        }
-        !self.has_hung_up()
-    }
-
     /// Whether nothing can be sent any more.
     pub fn is_broken(&self) -> bool {
         self.state.lock().broken
     }
 
-    /// Stops both directions at once. Whoever waits for this client goes on.
+    /// Stops both directions at once. Every thread that waits for this client goes on.
     pub fn abandon(&self) {
         self.break_off(&mut self.state.lock());
     }
@@ -345,6 +267,7 @@ impl Outbox {
     }
 
     fn send_unsent(&self, state: &mut State) {
+        debug_assert!(state.sent <= state.unsent.len(), "no more was sent than there was");
         let before = state.total_sent;
         while state.sent < state.unsent.len() {
             if state.total_sent - before >= ROUND_BYTES {
@@ -396,7 +319,7 @@ impl State {
         }
     }
 
-    fn unsent_bytes(&self) -> usize {
+    pub(super) fn unsent_bytes(&self) -> usize {
         self.unsent.len() - self.sent
     }
 }
@@ -421,6 +344,7 @@ impl Recipient for Outbox {
             // It cannot be told what became of its writes.
             false => self.close_for_unread(&mut state),
         }
+        assert!(state.queued_operations >= answered.len(), "each operation is answered once");
         state.queued_operations -= answered.len();
         if state.queued_operations == 0 {
             state.queued_bytes = 0;

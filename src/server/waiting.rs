@@ -1,0 +1,89 @@
+//! What a client's own thread waits for: that its writes are answered, and that it reads its replies.
+//!
+//! Only that thread waits here, and only for its own client; the committer and the flusher wake it.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::outbox::{COMFORTABLE_BYTES, Outbox};
+use crate::engine::Operation;
+
+/// A client that takes nothing for so long is probably still sending, and will read later.
+const READING_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a client that is made to wait is looked after: it may have hung up.
+const HUNG_UP_STEP: Duration = Duration::from_millis(50);
+
+impl Outbox {
+    /// Whether operations of this client are in the queue: then the next one has to queue behind
+    /// them, a read too.
+    pub fn has_queued(&self) -> bool {
+        self.state.lock().queued_operations > 0
+    }
+
+    /// Counts operations that are about to be queued, and what they take up. Waits until those before are answered and the
+    /// client reads: so a client that sends more than it is answered is not read from, and its turn
+    /// comes between those of others.
+    pub fn queue(&self, operations: &[Operation], bytes: usize) {
+        self.wait_until_answered();
+        self.wait_for_reader();
+        let mut state = self.state.lock();
+        state.queued_operations += operations.len();
+        state.queued_bytes = bytes;
+    }
+
+    /// Waits until every queued operation is answered, or the client is gone.
+    pub fn wait_until_answered(&self) {
+        let mut state = self.state.lock();
+        while !state.broken && state.queued_operations > 0 {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits while a client that reads has much left to read. One that does not read is waited for
+    /// only once, briefly: it may be sending a long pipeline first, and if it does not come to an
+    /// end it will be closed.
+    pub fn wait_for_reader(&self) {
+        let mut state = self.state.lock();
+        while !state.broken && state.unsent_bytes() > COMFORTABLE_BYTES {
+            if state.stalled_at == Some(state.total_sent) {
+                return;
+            }
+            let before = state.total_sent;
+            let timed_out = self.changed.wait_for(&mut state, READING_PAUSE).timed_out();
+            if timed_out && state.total_sent == before {
+                state.stalled_at = Some(before);
+            }
+        }
+    }
+
+    /// Waits until every queued operation is answered and every reply sent, or the client is gone.
+    pub fn wait_until_empty(&self) {
+        let mut state = self.state.lock();
+        while !state.broken && (state.queued_operations > 0 || !state.unsent.is_empty()) {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits so long, or until the client is closed or has hung up; says whether it is still there.
+    pub fn pause(&self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        while !self.has_hung_up() && Instant::now() < deadline {
+            let next_look = deadline.min(Instant::now() + HUNG_UP_STEP);
+            let mut state = self.state.lock();
+            while !state.broken && !self.changed.wait_until(&mut state, next_look).timed_out() {}
+        }
+        !self.has_hung_up()
+    }
+
+    /// Whether nobody is there any more: the connection was closed here, or reset by the other side.
+    pub fn has_hung_up(&self) -> bool {
+        let mut sockets = [PollFd::new(self.socket(), PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A failure says nothing about the client.
+        let found = poll(&mut sockets, Some(&at_once)).is_ok_and(|count| count > 0);
+        self.gone.load(Ordering::Relaxed) || found
+    }
+}
