@@ -1,4 +1,4 @@
-//! Who is connected: for CLIENT LIST and KILL, for the limit, and to wait for all at the end.
+//! The connected clients: for CLIENT LIST and KILL, for the limit, and to wait for all at the end.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -40,12 +40,12 @@ pub struct Profile {
     /// What keys it watches.
     pub watcher: Arc<Watcher>,
     since: Instant,
-    told: Mutex<Told>,
+    info: Mutex<ClientInfo>,
 }
 
 /// What a client tells of itself, and what it does.
 #[derive(Clone, Default)]
-pub struct Told {
+pub struct ClientInfo {
     /// Its name.
     pub name: String,
     /// Its library.
@@ -76,32 +76,33 @@ impl Profile {
     /// The profile of a new client.
     pub fn new(id: u64, address: SocketAddr, local: Option<SocketAddr>) -> Profile {
         let watcher = Arc::new(Watcher::new(id));
-        let told = Mutex::new(Told { resp: 2, command: "NULL", ..Told::default() });
-        Profile { address, local, watcher, since: Instant::now(), told }
+        let info = ClientInfo { resp: 2, command: "NULL", ..ClientInfo::default() };
+        let info = Mutex::new(info);
+        Profile { address, local, watcher, since: Instant::now(), info }
     }
 
-    /// What it has told.
-    pub fn told(&self) -> Told {
-        self.told.lock().clone()
+    /// What is known of it now.
+    pub fn info(&self) -> ClientInfo {
+        self.info.lock().clone()
     }
 
-    /// Lets it tell something.
-    pub fn tell(&self, change: impl FnOnce(&mut Told)) {
-        change(&mut self.told.lock());
+    /// Notes something of it.
+    pub fn note(&self, change: impl FnOnce(&mut ClientInfo)) {
+        change(&mut self.info.lock());
     }
 
     /// Its line in CLIENT LIST. What is left out there, against Redis, is not known here.
     pub fn line(&self, id: u64, descriptor: RawFd, sending: &Sending) -> String {
-        let told = self.told();
+        let info = self.info();
         let age = self.since.elapsed().as_secs();
-        let idle = told.active.map_or(age, |active| active.elapsed().as_secs());
+        let idle = info.active.map_or(age, |active| active.elapsed().as_secs());
         let local = self.local.map(|local| local.to_string()).unwrap_or_default();
         let Sending { unsent_room, unsent, flushing, waiting_bytes } = *sending;
-        let buffers = told.query + told.query_room + told.arguments + told.replies + unsent_room;
-        let words = told.name.len() + told.lib_name.len() + told.lib_version.len();
+        let buffers = info.query + info.query_room + info.arguments + info.replies + unsent_room;
+        let words = info.name.len() + info.lib_name.len() + info.lib_version.len();
         let total = size_of::<Outbox>()
             + buffers
-            + told.queued_bytes
+            + info.queued_bytes
             + waiting_bytes
             + words
             + self.watcher.bytes();
@@ -111,27 +112,27 @@ impl Profile {
              oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
              lib-name={} lib-ver={}\n",
             self.address,
-            told.name,
-            self.flags(&told),
-            told.queued.map_or(-1, |queued| queued as i64),
+            info.name,
+            self.flags(&info),
+            info.queued.map_or(-1, |queued| queued as i64),
             self.watcher.keys(),
-            told.query,
-            told.query_room,
-            told.arguments,
-            told.queued_bytes,
-            told.replies,
+            info.query,
+            info.query_room,
+            info.arguments,
+            info.queued_bytes,
+            info.replies,
             usize::from(unsent > 0),
             if flushing { "rw" } else { "r" },
-            told.command,
-            told.resp,
-            told.lib_name,
-            told.lib_version,
+            info.command,
+            info.resp,
+            info.lib_name,
+            info.lib_version,
         )
     }
 
     /// Redis's letters: in a transaction, whose watched keys have changed; or nothing to say.
-    fn flags(&self, told: &Told) -> String {
-        let flags = [(told.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
+    fn flags(&self, info: &ClientInfo) -> String {
+        let flags = [(info.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
         let flags: String =
             flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
         if flags.is_empty() { "N".to_owned() } else { flags }
@@ -161,7 +162,7 @@ impl Clients {
         registry.connected.values().map(|client| client.unread_bytes()).max().unwrap_or(0)
     }
 
-    /// Adds a client whose thread `start` starts. Nobody can leave before he has come.
+    /// Adds a client whose thread `start` starts. No client can leave before it has come.
     pub fn admit<E>(
         &self,
         outbox: &Arc<Outbox>,
@@ -214,7 +215,7 @@ impl Clients {
         Some(lines)
     }
 
-    /// Closes the clients that are meant, but for `asking`, who is to get a reply first. Says how many
+    /// Closes the clients that are meant, but for `asking`, which is to get a reply first. Returns how many
     /// there were, and whether `asking` is one of them.
     pub fn kill(&self, filter: &KillFilter, asking: u64) -> (usize, bool) {
         let is_meant = |client: &Arc<Outbox>| {
@@ -237,9 +238,9 @@ impl Clients {
         clients
     }
 
-    /// No more requests are read. Who has replies coming gets them within `patience`; who does not
+    /// No more requests are read. A client that has replies coming gets them within `patience`; one that does not
     /// read them is cut off. Then every client's thread has ended, but for one that is in the middle of something
-    /// long, like KEYS over all there is: it can change nothing any more, and nobody waits for it.
+    /// long, like KEYS over all there is: it can change nothing any more, and no thread waits for it.
     pub fn stop(&self, patience: Duration) {
         let mut registry = self.registry.lock();
         log::info!("stopping with {} clients", registry.connected.len());

@@ -210,16 +210,16 @@ impl Connection<'_> {
 
     /// Says what CLIENT LIST is to have of this client.
     fn tell(&self, received: &Received, last: Option<&Spec>, replies: usize) {
-        self.outbox.profile.tell(|told| {
+        self.outbox.profile.note(|info| {
             if let Some(spec) = last {
-                told.command = spec.name;
-                told.active = Some(Instant::now());
+                info.command = spec.name;
+                info.active = Some(Instant::now());
             }
-            told.query = received.len();
-            told.query_room = received.buffer.len() - told.query;
-            told.arguments = self.parser.bytes();
-            told.replies = replies;
-            self.session.tell(told);
+            info.query = received.len();
+            info.query_room = received.buffer.len() - info.query;
+            info.arguments = self.parser.bytes();
+            info.replies = replies;
+            self.session.tell(info);
         });
     }
 

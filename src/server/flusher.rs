@@ -73,14 +73,14 @@ impl Flusher {
     }
 
     /// Closes those that leave most unread until all together are within the limit, as Redis evicts
-    /// clients. False if the next would have less than the one who asks for it. No outbox may be locked.
+    /// clients. False if the next would have less than the one that asks. No outbox may be locked.
     pub fn make_room(&self, asking: &Outbox) -> bool {
         while self.unread_bytes() > self.limits.all {
             let watched = self.watched.lock();
             let others = watched.values().filter(|other| other.id != asking.id);
             let largest = others.max_by_key(|other| other.unread_bytes()).cloned();
             drop(watched);
-            // At least one: who is closed already has nothing.
+            // At least one: a client that is closed already has nothing.
             let least = asking.unread_bytes().max(1);
             match largest.filter(|other| other.unread_bytes() >= least) {
                 Some(largest) => largest.evict(),

@@ -69,7 +69,7 @@ pub struct Server {
     flusher: Arc<Flusher>,
 }
 
-/// What the server is told by whoever starts it.
+/// What the server is told by the thread that starts it.
 pub struct Settings {
     /// Clients at the same time.
     pub max_clients: usize,

@@ -358,7 +358,7 @@ impl Recipient for Outbox {
     }
 }
 
-/// Tells a client in one line why it is turned away. Nobody waits for it: an empty socket buffer
+/// Tells a client in one line why it is turned away. No thread waits for it: an empty socket buffer
 /// takes a line at once.
 pub fn turn_away(socket: &TcpStream, line: &str) -> io::Result<()> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -2,27 +2,27 @@
 //!
 //! A thread that wakes up for a request may displace the one that runs. For a read that is right: the
 //! sooner it runs, the sooner its reply. A write among many only gets into the queue, and the batch it
-//! will be in begins when the sync before it is over; but whom it displaces, the committer between two
-//! replies or another client's thread, is held up, and two changes of threads are paid for nothing. So
+//! will be in begins when the sync before it is over; but the thread that it displaces, the committer between two
+//! replies or another client's, is held up, and two changes of threads are paid for nothing. So
 //! the thread of a client that only writes, where many write, lets others finish (`SCHED_BATCH`, sched(7)).
 //!
 //! Measured on 2 processors: 50 clients that SET get 11 to 14 % more done, 200 get 3 to 20 %, with a fifth less
 //! processor time, and the slowest of a hundred is no slower. Not for reads: 50 clients that GET got 22 % more
 //! done, but the slowest of a hundred took twice as long, and the longest of 200 clients 100 ms instead of 9,
-//! because whoever runs goes on with its next request while others wait. Not for a few: a lone client beside two
+//! because a thread that runs goes on with its next request while others wait. Not for a few: a lone client beside two
 //! programs that are always busy had a quarter of its SETs. A shorter time slice changed nothing of that.
 //!
 //! Never changes the policy of a server that was started with one of its own, and nothing but speed depends on it.
 
 use std::io;
 
-/// So many clients that write at a time are many.
+/// From this many clients that write at a time on they are many.
 const MANY: usize = 16;
 
-/// Below so many they are not any more. (Half, so that it does not change with every batch.)
+/// Below this many they are not any more. (Half, so that it does not change with every batch.)
 const FEW: usize = MANY / 2;
 
-/// A client only writes if so many times in a row it had nothing but writes to submit. A change of policy costs
+/// A client only writes if this many times in a row it had nothing but writes to submit. A change of policy costs
 /// about as much as a wake-up, so one for a client that soon reads again would not pay for itself.
 const ONLY_WRITES: u32 = 16;
 
@@ -37,7 +37,7 @@ pub struct Preemption {
 }
 
 impl Preemption {
-    /// The client submits writes, one of so many `writers`.
+    /// The client submits writes, one of this many `writers`.
     pub fn note_write(&mut self, writers: usize) {
         self.writes = self.writes.saturating_add(1);
         let enough = if self.lets_others_finish { FEW } else { MANY };
@@ -77,7 +77,7 @@ fn change_policy(from: libc::c_int, to: libc::c_int) -> io::Result<bool> {
     // Neither std nor rustix has these calls, musl's libc refuses them, and the crate `thread-priority` sets the
     // nice value along with them.
     // SAFETY: 0 stands for the calling thread. The first call takes no pointer; the second reads one
-    // integer behind its pointer, which lives until after it. No memory of ours is changed.
+    // integer at its pointer, which lives until after it. No memory of ours is changed.
     #[expect(unsafe_code, reason = "two system calls that no sound crate offers")]
     let status = unsafe {
         if libc::syscall(libc::SYS_sched_getscheduler, 0) != libc::c_long::from(from) {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_writes_among_many_lets_others_finish_and_who_reads_does_not() {
+    fn a_client_that_only_writes_among_many_lets_others_finish_and_one_that_reads_does_not() {
         on_a_thread(|| {
             let mut thread = Preemption::default();
             assert_eq!(write(&mut thread, ONLY_WRITES - 1, MANY), libc::SCHED_OTHER);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn who_writes_among_few_displaces_others_as_soon_as_they_are_few() {
+    fn a_client_that_writes_displaces_others_as_soon_as_they_are_few() {
         on_a_thread(|| {
             let mut thread = Preemption::default();
             assert_eq!(write(&mut thread, 2 * ONLY_WRITES, MANY - 1), libc::SCHED_OTHER);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use super::Shared;
-use super::clients::Told;
+use super::clients::ClientInfo;
 use super::logins::Verdict;
 use super::outbox::Outbox;
 use crate::command::{Command, Reply, RespVersion, Watcher};
@@ -112,9 +112,9 @@ impl<'a> Session<'a> {
     }
 
     /// How many commands a transaction has gathered, and what they take up, if there is one.
-    pub fn tell(&self, told: &mut Told) {
-        told.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
-        told.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
+    pub fn tell(&self, info: &mut ClientInfo) {
+        info.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
+        info.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
     }
 
     /// Decides what becomes of a request.
@@ -238,9 +238,9 @@ impl<'a> Session<'a> {
                 self.authenticated = self.shared.settings.password.is_none();
                 parser.authenticated = self.authenticated;
                 parser.version = RespVersion::V2;
-                self.outbox.profile.tell(|told| {
-                    told.name.clear();
-                    told.resp = 2;
+                self.outbox.profile.note(|info| {
+                    info.name.clear();
+                    info.resp = 2;
                 });
                 self.unwatch(Reply::Simple("RESET"))
             }
@@ -298,20 +298,20 @@ impl<'a> Session<'a> {
                 self.log_in(user, &password, parser).map_or_else(|reply| reply, |()| Reply::Ok)
             }
             Asked::ClientId => Reply::Integer(self.outbox.id as i64),
-            Asked::ClientGetName => match profile.told().name {
+            Asked::ClientGetName => match profile.info().name {
                 name if name.is_empty() => Reply::Null,
                 name => Reply::bulk(name.as_bytes()),
             },
             Asked::ClientSetName(name) => {
-                profile.tell(|told| told.name = name);
+                profile.note(|info| info.name = name);
                 Reply::Ok
             }
             Asked::ClientSetInfo(LibraryField::Name, name) => {
-                profile.tell(|told| told.lib_name = name);
+                profile.note(|info| info.lib_name = name);
                 Reply::Ok
             }
             Asked::ClientSetInfo(LibraryField::Version, version) => {
-                profile.tell(|told| told.lib_version = version);
+                profile.note(|info| info.lib_version = version);
                 Reply::Ok
             }
             Asked::ClientInfo => Reply::text(self.outbox.line()),
@@ -375,10 +375,10 @@ impl<'a> Session<'a> {
             RespVersion::V2 => 2,
             RespVersion::V3 => 3,
         };
-        self.outbox.profile.tell(|told| {
-            told.resp = proto;
+        self.outbox.profile.note(|info| {
+            info.resp = proto;
             if let Some(name) = hello.name {
-                told.name = name;
+                info.name = name;
             }
         });
         let text = |text: &str| Reply::bulk(text.as_bytes());

@@ -3,7 +3,7 @@
 //!
 //! The first SIGINT or SIGTERM stops the server in order. Another one within [`SAME_WISH`] is the same
 //! wish; a later one ends the process at once, which loses nothing that was acknowledged. Signals that end a
-//! program by default, and that a server gets without anybody wanting its end, are survived.
+//! program by default, and that a server may get for other reasons, are survived.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 const SURVIVED: &[i32] =
     &[SIGHUP, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPIPE, SIGXCPU, SIGXFSZ];
 
-/// Shared by everyone who asks or has to know.
+/// Shared by all that ask or have to know.
 #[derive(Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -48,7 +48,7 @@ impl Shutdown {
         self.0.flag.load(Ordering::Relaxed)
     }
 
-    /// The same, for those who look often.
+    /// The same, for a thread that looks often.
     pub fn flag(&self) -> &AtomicBool {
         &self.0.flag
     }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::outbox::{COMFORTABLE_BYTES, Outbox};
 use crate::engine::Operation;
 
-/// A client that takes nothing for so long is probably still sending, and will read later.
+/// A client that takes nothing for this long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a client that is made to wait is looked after: it may have hung up.
@@ -23,8 +23,8 @@ impl Outbox {
         self.state.lock().queued_operations > 0
     }
 
-    /// Counts operations that are about to be queued, and what they take up. Waits until those before are answered and the
-    /// client reads: so a client that sends more than it is answered is not read from, and its turn
+    /// Counts operations that are about to be queued, and what they take up. Waits until those before are
+    /// answered and the client reads: so a client that sends more than it is answered is not read from, and its turn
     /// comes between those of others.
     pub fn queue(&self, operations: &[Operation], bytes: usize) {
         self.wait_until_answered();
@@ -67,7 +67,7 @@ impl Outbox {
         }
     }
 
-    /// Waits so long, or until the client is closed or has hung up; says whether it is still there.
+    /// Waits for this long, or until the client is closed or has hung up. Returns whether it is still there.
     pub fn pause(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         while !self.has_hung_up() && Instant::now() < deadline {
@@ -78,7 +78,7 @@ impl Outbox {
         !self.has_hung_up()
     }
 
-    /// Whether nobody is there any more: the connection was closed here, or reset by the other side.
+    /// Whether the client is gone: the connection was closed here, or reset by the other side.
     pub fn has_hung_up(&self) -> bool {
         let mut sockets = [PollFd::new(self.socket(), PollFlags::empty())];
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
