@@ -113,9 +113,8 @@ impl Handle {
 
     /// Asks for a compaction of the log.
     pub fn compact(&self) -> Result<(), NotCompacted> {
-        let Shared { compactor, health, .. } = self.shared();
-        let compactor = compactor.get().ok_or(NotCompacted::NoLog)?;
-        match health.failure() {
+        let compactor = self.shared().compactor().ok_or(NotCompacted::NoLog)?;
+        match self.health().failure() {
             Some(Failure(why)) => Err(NotCompacted::Closed(why.clone())),
             None if compactor.ask() => Ok(()),
             None => Err(NotCompacted::Running),

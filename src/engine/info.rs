@@ -38,7 +38,7 @@ impl Handle {
 
     /// The section `Persistence`.
     pub fn show_persistence(&self, info: &mut Info<'_>) {
-        let Shared { metrics, health, compactor, files, .. } = self.shared();
+        let Shared { metrics, health, files, .. } = self.shared();
         let (stats, failure, room) = (&metrics.compaction, health.failure(), health.room());
         let (room_status, no_room) = match &room {
             Room::Enough => ("ok", ""),
@@ -52,8 +52,8 @@ impl Handle {
         // As in Redis: -1 before the first.
         let is_first = stats.done.get() + stats.failed.get() == 0;
         let last_seconds = if is_first { -1 } else { (last_millis / 1000) as i64 };
-        let compactor = compactor.get();
-        let is_asked = compactor.is_some_and(|compactor| compactor.is_asked());
+        let compactor = self.shared().compactor();
+        let is_asked = compactor.as_ref().is_some_and(|compactor| compactor.is_asked());
         let always: [(&str, &dyn Display); 9] = [
             ("loading", &0),
             ("async_loading", &0),
@@ -65,10 +65,11 @@ impl Handle {
             ("aof_last_bgrewrite_status", &ok_unless(last_failed)),
             ("aof_last_write_status", &ok_unless(matches!(status, "err" | "full"))),
         ];
-        let Some(compactor) = compactor else {
+        if files.is_none() {
             return info.section("Persistence", &always);
-        };
-        let (snapshot_bytes, log_bytes) = compactor.log_bytes();
+        }
+        let (snapshot_bytes, log_bytes) =
+            compactor.map(|compactor| compactor.log_bytes()).unwrap_or_default();
         let of_the_log: [(&str, &dyn Display); 21] = [
             ("aof_rewrites", &stats.done.get()),
             ("aof_current_size", &(snapshot_bytes + log_bytes)),

@@ -30,6 +30,7 @@ mod queue;
 mod read;
 #[cfg(all(test, shuttle))]
 mod schedules;
+mod submission;
 mod view;
 mod watches;
 mod window;
@@ -37,12 +38,11 @@ mod write;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::command::{Command, CommandId, Dialect, Reply};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::sync::thread::JoinHandle;
@@ -59,9 +59,11 @@ use commit_path::CommitPath;
 use committer::Committer;
 use local_log::LocalLog;
 use queue::CommitQueue;
+use submission::count;
 
 pub use answer::{Allowance, Answer, Collected, Refusal, TOO_LONG};
 pub use handle::{Handle, NotCompacted};
+pub use submission::{Operation, Recipient, Submission};
 pub use watches::distinct as distinct_watched_keys;
 
 pub use crate::wal::health::{Health, Room};
@@ -80,60 +82,6 @@ pub enum Fsync {
 /// How long the log must be idle before it is marked so. Long enough that a busy log never is,
 /// short enough that little can be lost to damage without being noticed.
 pub const IDLE_BEFORE_MARK: Duration = Duration::from_millis(50);
-
-/// One request on its way, and its reply on the way back.
-#[derive(Debug)]
-pub struct Operation {
-    /// What is asked. After it is answered a SET's entry is gone: it is in the store.
-    pub command: Command,
-    /// How the reply is to be spelled.
-    pub dialect: Dialect,
-    /// The answer.
-    pub reply: Reply<'static>,
-    /// Under which name it is counted.
-    pub id: Option<CommandId>,
-    /// What it took up in memory when it was asked.
-    pub bytes: usize,
-}
-
-impl Operation {
-    /// A request that is not answered yet.
-    pub fn new(command: Command, dialect: Dialect, id: Option<CommandId>) -> Operation {
-        let bytes = command.bytes();
-        Operation { command, dialect, reply: Reply::Null, id, bytes }
-    }
-}
-
-/// Where replies go.
-pub trait Recipient: Send + Sync {
-    /// Takes answered operations, in the order in which they were submitted. Called by the
-    /// thread that commits: it must not wait for anything.
-    fn deliver(self: Arc<Self>, answered: &[Operation]);
-
-    /// Whether the client that would read the replies is gone. Then reads need not be carried out.
-    fn is_gone(&self) -> bool {
-        false
-    }
-}
-
-/// Some of one client's operations, in order. A client submits again only after all of these have
-/// been answered.
-pub struct Submission {
-    /// Takes the replies.
-    pub recipient: Arc<dyn Recipient>,
-    /// What is asked.
-    pub operations: Vec<Operation>,
-}
-
-impl Submission {
-    /// Whether it comes from a client that may submit again when it is answered: not from the expirer, and
-    /// not from a client that has left.
-    fn is_of_client(&self) -> bool {
-        let is_client =
-            |first: &Operation| !matches!(first.command, Command::Reclaim(_) | Command::Leave(_));
-        self.operations.first().is_some_and(is_client)
-    }
-}
 
 /// What the engine is told by the thread that starts it.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +105,8 @@ struct Shared {
     health: Arc<Health>,
     /// Where the log is, if there is one.
     files: Option<LogFiles>,
-    compactor: OnceLock<Arc<dyn Compactor>>,
+    /// Kept alive by its thread.
+    compactor: OnceLock<Weak<dyn Compactor>>,
     /// Bytes of the log, all that was ever read and written.
     logged: AtomicU64,
     /// The segment that is being written.
@@ -167,6 +116,12 @@ struct Shared {
     max_value: usize,
     max_reply: usize,
     max_memory: Option<usize>,
+}
+
+impl Shared {
+    fn compactor(&self) -> Option<Arc<dyn Compactor>> {
+        self.compactor.get()?.upgrade()
+    }
 }
 
 /// Keeps the log short. The engine knows no more of it than this.
@@ -286,7 +241,7 @@ impl Engine {
     }
 
     /// Lets the engine know its compactor.
-    pub fn attach(&self, compactor: Arc<dyn Compactor>) {
+    pub fn attach(&self, compactor: Weak<dyn Compactor>) {
         let attached = self.handle.shared().compactor.set(compactor);
         assert!(attached.is_ok(), "a log has one compactor");
     }
@@ -348,31 +303,6 @@ pub fn lock(path: &std::path::Path, may_make_directory: bool) -> anyhow::Result<
     let lock = Lock::acquire(&names.lock(), may_make_directory)?;
     wal::disk::warn_if_in_memory(names.directory());
     Ok(Arc::new(lock))
-}
-
-/// Counts a command and its reply. One that was answered before anything was carried out was a
-/// mistake, or was asked of the connection.
-fn count(
-    metrics: &Metrics,
-    id: Option<CommandId>,
-    command: &Command,
-    answered_before: bool,
-    reply: &Reply<'_>,
-    elapsed: Duration,
-) {
-    let is_error = matches!(reply, Reply::Error(_));
-    if is_error {
-        metrics.commands.count_error(id, reply, !answered_before);
-    }
-    // Each error within a transaction is one as if it stood alone.
-    if let (Command::Transaction(commands, _), Reply::Array(items)) = (command, reply) {
-        for (command, item) in commands.iter().zip(items) {
-            metrics.commands.count_error(None, item, !command.is_answered());
-        }
-    }
-    if !(is_error && answered_before) {
-        metrics.commands.count_call(id, elapsed);
-    }
 }
 
 fn sync_policy(fsync: Fsync) -> SyncPolicy {

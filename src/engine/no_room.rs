@@ -66,11 +66,12 @@ impl Shared {
         grows: bool,
     ) -> Result<Option<Duration>, Refused> {
         let until = Instant::now() + ROOM_PATIENCE;
-        let compactor = self.compactor.get();
-        compactor.inspect(|compactor| compactor.look());
+        let compactor = self.compactor();
+        compactor.iter().for_each(|compactor| compactor.look());
         loop {
             // In this order: what it has freed until it was over is not missed.
-            let may_make_room = compactor.is_some_and(|compactor| compactor.may_make_room());
+            let may_make_room =
+                compactor.as_ref().is_some_and(|compactor| compactor.may_make_room());
             let is_hopeful = may_make_room && Instant::now() < until;
             let committed = log.commit(grows);
             if !(is_hopeful && matches!(committed, Err(Refused::NoRoom(_)))) {
@@ -86,7 +87,7 @@ impl Shared {
         self.logged.store(log.total_bytes(), Ordering::Relaxed);
         let segment = log.last_seal().following.sequence;
         if self.segment.swap(segment, Ordering::Relaxed) != segment {
-            self.compactor.get().inspect(|compactor| compactor.look());
+            self.compactor().inspect(|compactor| compactor.look());
         }
     }
 }

@@ -28,7 +28,8 @@ pub fn start(engine: &Engine, policy: Policy) -> anyhow::Result<()> {
     spawn(engine, "expirer", move || runs.run(), move || expirer.stop())?;
     if let Some(compaction) = Compaction::new(engine.handle(), policy) {
         let compaction = Arc::new(compaction);
-        engine.attach(compaction.clone());
+        let known = Arc::downgrade(&compaction);
+        engine.attach(known);
         let runs = compaction.clone();
         spawn(engine, "compactor", move || runs.run(), move || compaction.stop())?;
     }

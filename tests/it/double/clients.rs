@@ -69,7 +69,7 @@ pub fn open_with(
 #[derive(Default)]
 pub struct Inbox {
     replies: Mutex<Vec<Reply<'static>>>,
-    /// Who has brought the last one.
+    /// The thread that brought the last one.
     bringer: Mutex<Option<Thread>>,
     came: Condvar,
 }
@@ -95,11 +95,6 @@ impl Inbox {
     /// Whether the last reply was brought by the calling thread.
     pub fn is_from_here(&self) -> bool {
         self.bringer.lock().as_ref().map(Thread::id) == Some(thread::current().id())
-    }
-
-    /// Whether it was brought by the thread of this name.
-    pub fn is_from(&self, name: &str) -> bool {
-        self.bringer.lock().as_ref().and_then(Thread::name) == Some(name)
     }
 
     /// How many replies there are now.

@@ -1,0 +1,86 @@
+//! What is asked of the engine, and where the replies go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::command::{Command, CommandId, Dialect, Reply};
+use crate::metrics::Metrics;
+
+/// One request on its way, and its reply on the way back.
+#[derive(Debug)]
+pub struct Operation {
+    /// What is asked. After it is answered a SET's entry is gone: it is in the store.
+    pub command: Command,
+    /// How the reply is to be spelled.
+    pub dialect: Dialect,
+    /// The answer.
+    pub reply: Reply<'static>,
+    /// Under which name it is counted.
+    pub id: Option<CommandId>,
+    /// What it took up in memory when it was asked.
+    pub bytes: usize,
+}
+
+impl Operation {
+    /// A request that is not answered yet.
+    pub fn new(command: Command, dialect: Dialect, id: Option<CommandId>) -> Operation {
+        let bytes = command.bytes();
+        Operation { command, dialect, reply: Reply::Null, id, bytes }
+    }
+}
+
+/// Where replies go.
+pub trait Recipient: Send + Sync {
+    /// Takes answered operations, in the order in which they were submitted. Called by the
+    /// thread that commits: it must not wait for anything.
+    fn deliver(self: Arc<Self>, answered: &[Operation]);
+
+    /// Whether the client that would read the replies is gone. Then reads need not be carried out.
+    fn is_gone(&self) -> bool {
+        false
+    }
+}
+
+/// Some of one client's operations, in order. A client submits again only after all of these have
+/// been answered.
+pub struct Submission {
+    /// Takes the replies.
+    pub recipient: Arc<dyn Recipient>,
+    /// What is asked.
+    pub operations: Vec<Operation>,
+}
+
+impl Submission {
+    /// Whether it comes from a client that may submit again when it is answered: not from the expirer, and
+    /// not from a client that has left.
+    pub(super) fn is_of_client(&self) -> bool {
+        let is_client =
+            |first: &Operation| !matches!(first.command, Command::Reclaim(_) | Command::Leave(_));
+        self.operations.first().is_some_and(is_client)
+    }
+}
+
+/// Counts a command and its reply. One that was answered before anything was carried out was a
+/// mistake, or was asked of the connection.
+pub(super) fn count(
+    metrics: &Metrics,
+    id: Option<CommandId>,
+    command: &Command,
+    answered_before: bool,
+    reply: &Reply<'_>,
+    elapsed: Duration,
+) {
+    let is_error = matches!(reply, Reply::Error(_));
+    if is_error {
+        metrics.commands.count_error(id, reply, !answered_before);
+    }
+    // Each error within a transaction is one as if it stood alone.
+    if let (Command::Transaction(commands, _), Reply::Array(items)) = (command, reply) {
+        for (command, item) in commands.iter().zip(items) {
+            metrics.commands.count_error(None, item, !command.is_answered());
+        }
+    }
+    if !(is_error && answered_before) {
+        metrics.commands.count_call(id, elapsed);
+    }
+}
