@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::log::Log;
-use super::no_room::no_room;
 use super::queue::{Next, Replying, Work};
 use super::write::{carry_out, turn_down};
 use super::{Operation, Room, Shared, Submission, count};
@@ -113,7 +112,7 @@ impl CommitPath {
                 sync
             }
             Err(Refused::NoRoom(reason)) => {
-                self.refuse(&no_room(&reason), |command| !command.needs_log());
+                self.refuse(&Shared::no_room(&reason), |command| !command.needs_log());
                 None
             }
             Err(Refused::Closed(Failure(reason))) => {
@@ -166,7 +165,7 @@ impl CommitPath {
                     let mut view = self.batch.over(&**store);
                     *reply = match &self.no_room {
                         Some(reason) if !command.only_removes() => {
-                            turn_down(&mut view, command, metrics, no_room(reason))
+                            turn_down(&mut view, command, metrics, Shared::no_room(reason))
                         }
                         _ => carry_out(&mut view, command, *dialect, metrics, *max_reply),
                     };

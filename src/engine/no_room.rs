@@ -25,7 +25,7 @@ impl CommitPath {
         &mut self,
         reason: Arc<str>,
     ) -> Result<Option<Duration>, Refused> {
-        self.refuse(&no_room(&reason), Command::only_removes);
+        self.refuse(&Shared::no_room(&reason), Command::only_removes);
         self.no_room = Some(reason);
         self.commit()
     }
@@ -90,13 +90,13 @@ impl Shared {
             self.compactor().inspect(|compactor| compactor.look());
         }
     }
-}
 
-/// What a command is answered for which there is no room. Redis's word is for a log that cannot be written.
-pub(super) fn no_room(reason: &str) -> Reply<'static> {
-    let text = format!(
-        "MISCONF Errors writing to the AOF file: no room, and nothing was changed; deletes and \
-         BGREWRITEAOF are possible: {reason}"
-    );
-    Reply::Error(text.into())
+    /// What a command is answered for which there is no room. Redis's word is for a log that cannot be written.
+    pub(super) fn no_room(reason: &str) -> Reply<'static> {
+        let text = format!(
+            "MISCONF Errors writing to the AOF file: no room, and nothing was changed; deletes and \
+             BGREWRITEAOF are possible: {reason}"
+        );
+        Reply::Error(text.into())
+    }
 }

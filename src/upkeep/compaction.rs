@@ -51,7 +51,7 @@ impl Default for Policy {
 
 /// What the thread and all that ask it share.
 pub struct Compaction {
-    pub(super) engine: Handle,
+    engine: Handle,
     policy: Policy,
     space: Space,
     state: Mutex<State>,
@@ -168,7 +168,7 @@ impl Compaction {
         let size = self.size();
         let Policy { factor, least_bytes } = self.policy;
         let is_long = size.since >= least_bytes.max(size.snapshot.saturating_mul(factor));
-        is_long || self.space.is_due_early(size, &self.policy, &self.engine.health().room())
+        is_long || self.space.is_due_early(size, least_bytes, &self.engine.health().room())
     }
 
     /// Whether a compaction begins now, and if so, whether it may give up the reserve.
@@ -244,9 +244,17 @@ impl Compaction {
     fn write(&self, sealed: &Sealed, room: u64) -> anyhow::Result<(snapshot::Writer, u64)> {
         let Space { disk, names, .. } = &self.space;
         let least = self.policy.least_bytes.max(self.engine.store().bytes() as u64);
+        // It rests no more once the log after the seal is as long as the data, lest it fill the disk. (50
+        // clients with values of 64 KiB write 0.7 GB a second.)
+        let late_from = sealed.logged.saturating_add(least);
+        let pause = |time| {
+            if self.engine.logged_bytes() < late_from {
+                self.pause_for(time);
+            }
+            self.go_on()
+        };
         let mut walk = Walk {
-            compaction: self,
-            late_from: sealed.logged.saturating_add(least),
+            pause: &pause,
             writer: snapshot::Writer::create(&**disk, names, &sealed.following)?,
             keys: 0,
             space: &self.space,
@@ -290,7 +298,7 @@ impl Compaction {
     }
 
     /// Waits, but not at a stop.
-    pub(super) fn pause_for(&self, time: Duration) {
+    fn pause_for(&self, time: Duration) {
         let mut state = self.state.lock();
         if !state.stop {
             self.changed.wait_for(&mut state, time);
@@ -298,7 +306,7 @@ impl Compaction {
     }
 
     /// Fails if it is to stop.
-    pub(super) fn go_on(&self) -> anyhow::Result<()> {
+    fn go_on(&self) -> anyhow::Result<()> {
         ensure!(!self.state.lock().stop, STOPS);
         Ok(())
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 
-use super::compaction::Policy;
 use crate::engine::{LogFiles, Room};
 use crate::store::Store;
 use crate::wal::disk::Disk;
@@ -81,7 +80,7 @@ impl Space {
 
     /// Whether space is so short that the log has to become shorter before it is due: it is longer than
     /// what a snapshot would leave free. Has that much left free from now on.
-    pub fn is_due_early(&self, size: Size, policy: &Policy, room: &Room) -> bool {
+    pub fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool {
         let Size { need, snapshot, since } = size;
         self.reserve.keep(need);
         let free = match self.disk.free_bytes(self.names.directory()) {
@@ -91,7 +90,7 @@ impl Space {
                 return false;
             }
         };
-        let least = LEAST_EARLY_BYTES.min(policy.least_bytes).max(snapshot / EARLY_PART);
+        let least = LEAST_EARLY_BYTES.min(least_bytes).max(snapshot / EARLY_PART);
         let may_spend = matches!(room, Room::Full(_)) && self.frees_enough(size) == Spend::Reserve;
         let is_possible = need <= free || may_spend && need <= free + self.reserve_bytes();
         is_possible && since >= least.max(free.saturating_sub(need))

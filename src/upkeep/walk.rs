@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::compaction::Compaction;
 use super::space::Space;
 use crate::command::Key;
 use crate::entry::Entry;
@@ -29,16 +28,13 @@ const LONG_VALUE_BYTES: usize = 4 << 10;
 /// long, 1.8; three times as long, no less.)
 const RESTS: u32 = 2;
 
-/// But not longer than this, for the disk may just have been slow; and not at all once the log
-/// after the seal is as long as the data, lest it fill the disk. (50 clients with values of 64 KiB
-/// write 0.7 GB a second.)
+/// But not longer than this, for the disk may just have been slow.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// See the head of this file.
 pub struct Walk<'a> {
-    pub compaction: &'a Compaction,
-    /// With this many bytes logged it rests no more.
-    pub late_from: u64,
+    /// Waits, as long as it may; fails at a stop.
+    pub pause: &'a dyn Fn(Duration) -> anyhow::Result<()>,
     pub writer: snapshot::Writer,
     /// Keys written.
     pub keys: u64,
@@ -107,9 +103,6 @@ impl Walk<'_> {
 
     /// Lets others have the processor and the disk, [`RESTS`] times as long as the walk has had them.
     fn rest(&self, since: Instant) -> anyhow::Result<()> {
-        if self.compaction.engine.logged_bytes() < self.late_from {
-            self.compaction.pause_for((since.elapsed() * RESTS).min(LONGEST_REST));
-        }
-        self.compaction.go_on()
+        (self.pause)((since.elapsed() * RESTS).min(LONGEST_REST))
     }
 }
