@@ -1,14 +1,13 @@
 //! The command line, checked, and turned into each layer's options. Only `main` reads it.
 //!
-//! Flags are written with one dash, as the seed's users know them from Go, or with two, with the
-//! value behind `=` or a space.
+//! A flag has one dash, as in the seed's program, or two; its value follows after `=` or a space.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{ArgAction, Parser, ValueEnum};
+use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
 
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
@@ -26,14 +25,14 @@ use crate::wal;
     version,
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
-    subcommand_help_heading = "Tools, in place of serving",
+    subcommand_help_heading = "Tools, instead of serving",
     subcommand_value_name = "TOOL"
 )]
 pub struct Config {
     #[command(subcommand)]
     tool: Option<Tool>,
 
-    /// Port to listen on; 0 takes a free one, which the log names
+    /// Port to listen on; 0 takes a free one, and a message says which
     #[arg(long, default_value_t = 4242, value_name = "0-65535", value_parser = number(0, 65_535))]
     port: u64,
 
@@ -49,8 +48,8 @@ pub struct Config {
     #[arg(long, default_value_t = 0, value_name = "KEYS", value_parser = number(0, MAX_SIZE))]
     size: u64,
 
-    /// The log; its other files stand beside it, in a directory that has to be there. Without this flag
-    /// it is ./wal_files/wal_file, and that directory is made
+    /// Path of the log; its other files are beside it. The directory must exist. Without this flag the
+    /// path is ./wal_files/wal_file, and that directory is made if need be
     #[arg(long, value_name = "PATH")]
     wal: Option<PathBuf>,
 
@@ -65,7 +64,7 @@ pub struct Config {
     )]
     persist: bool,
 
-    /// When a write is on disk: before its reply, within a second of it, or at some time
+    /// When a write is on disk: before its reply, within a second after it, or when the system pleases
     #[arg(long, value_enum, default_value_t = FsyncFlag::Always, value_name = "WHEN")]
     fsync: FsyncFlag,
 
@@ -78,7 +77,7 @@ pub struct Config {
     )]
     compact_factor: u64,
 
-    /// But not before it has grown by so many bytes
+    /// The log is not compacted before it has grown by this many bytes
     #[arg(
         long = "compact-least",
         default_value_t = upkeep::Policy::default().least_bytes,
@@ -96,14 +95,14 @@ pub struct Config {
     )]
     max_clients: u64,
 
-    /// What keys and values may take up in memory, with all that is needed to find them, like 100mb: INFO's
-    /// used_memory. A write that adds more than there is room for is refused; reads and deletes go on.
-    /// Buffers of clients and of the log come on top. 0 is no limit
+    /// Limit for keys, values and their index in memory (used_memory in INFO), such as 100mb. A write that
+    /// needs more is refused; reads and deletes go on. Buffers of clients and of the log are not counted. 0
+    /// is no limit
     #[arg(long = "maxmemory", default_value = "0", value_name = "BYTES", value_parser = amount)]
     max_memory: u64,
 
-    /// The longest reply, and the most that a client may leave unread before it is closed; the longest
-    /// value fits in any case
+    /// The longest reply, and the most that a client may leave unread before it is closed. The longest
+    /// value always fits
     #[arg(
         long = "maxreply",
         default_value = "256mb",
@@ -112,7 +111,7 @@ pub struct Config {
     )]
     max_reply: u64,
 
-    /// What all clients together may leave unread; over it those with most are closed
+    /// Limit for the unread replies of all clients together; above it, the clients with the most are closed
     #[arg(
         long = "maxmemory-clients",
         default_value = "1gb",
@@ -157,8 +156,8 @@ pub struct Config {
     )]
     max_line: u64,
 
-    /// File whose first line is the password that clients must say; or the environment's
-    /// POST_GRES_RS_PASSWORD
+    /// File with the password of all clients in its first line; or set POST_GRES_RS_PASSWORD in the
+    /// environment
     #[arg(long = "requirepass-file", value_name = "PATH")]
     password_file: Option<PathBuf>,
 
@@ -167,22 +166,22 @@ pub struct Config {
     protected_mode: Switch,
 }
 
-/// What the words around the longest value may take up in a reply.
+/// Bytes of a reply beside its value, at most: a generous guess.
 const REPLY_FRAME: usize = 64 * 1024;
 
 /// The longest value that a record and a frame can hold with a key, with room to spare.
 const MAX_VALUE: u64 = 1 << 30;
 
-/// Far longer keys than make sense, and short enough for every record.
+/// Far longer than a key that makes sense, and short enough for every record.
 const MAX_KEY: u64 = 1 << 24;
 
-/// Their places take up 16 bytes each before the request has been carried out.
+/// Each word takes 16 bytes until its request is carried out: at most 256 MiB.
 const MAX_WORDS: u64 = 1 << 24;
 
-/// A line is looked through anew for its words, so it is not for the largest values.
+/// Lines are for people; a program sends its largest values in RESP.
 const MAX_LINE: u64 = 1 << 24;
 
-/// Where the password may be, if not in a file.
+/// Holds the password where no file does.
 const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -191,7 +190,7 @@ enum Switch {
     No,
 }
 
-/// The most keys to make room for: some 100 GiB of table, far more than it is meant for.
+/// Room for this many keys is some 100 GiB of table, far more than this server is meant for.
 const MAX_SIZE: u64 = 1 << 32;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -202,12 +201,15 @@ enum FsyncFlag {
 }
 
 impl Config {
-    /// The flags of this process. Prints help or what is wrong and ends the process, if need be.
+    /// The flags of this process. Ends the process after printing help, or the reason why they make no sense.
     pub fn from_args() -> Config {
-        Config::parse_from(with_two_dashes(std::env::args_os()))
+        match Config::try_parse_from(with_two_dashes(std::env::args_os())) {
+            Ok(config) => config,
+            Err(error) => end_with(&error),
+        }
     }
 
-    /// What to do in place of serving, if anything.
+    /// The tool to run instead of serving, if any.
     pub fn tool(&self) -> Option<&Tool> {
         self.tool.as_ref()
     }
@@ -236,8 +238,8 @@ impl Config {
         }))
     }
 
-    /// Whether the log's directory may be made: not where one was named. It may be on a volume that is
-    /// not mounted.
+    /// Whether the log's directory may be made: not where `-wal` names it, since that may be on a volume
+    /// that is not mounted.
     pub fn may_make_directory(&self) -> bool {
         self.wal.is_none()
     }
@@ -331,7 +333,7 @@ impl Config {
         Ok(Some(password))
     }
 
-    /// What can be lost, in a sentence, if it is not nothing.
+    /// A sentence on what a power cut can take, or `None` if that is nothing.
     pub fn what_can_be_lost(&self) -> Option<&'static str> {
         match (self.persist, self.fsync) {
             (false, _) => Some("-persist=false: nothing is kept on disk, all is lost at the end"),
@@ -355,6 +357,26 @@ fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         _ => arg,
     };
     args.map(widened).collect()
+}
+
+/// Prints help, or an error of the command line, and ends the process.
+fn end_with(error: &clap::Error) -> ! {
+    let text = with_one_dash(&error.render().to_string());
+    match error.use_stderr() {
+        true => eprint!("{text}"),
+        false => print!("{text}"),
+    }
+    std::process::exit(error.exit_code())
+}
+
+/// `--port` is shown as `-port`, as everywhere else; the flags of other programs stay as they are.
+fn with_one_dash(text: &str) -> String {
+    let mut command = Config::command();
+    command.build();
+    let commands = std::iter::once(&command).chain(command.get_subcommands());
+    let flags = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);
+    flags
+        .fold(text.to_owned(), |text, flag| text.replace(&format!("--{flag}"), &format!("-{flag}")))
 }
 
 fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync {
@@ -427,6 +449,16 @@ mod tests {
         for text in ["", "mb", "-1", "1.5gb", "1tb", "99999999999gb"] {
             assert!(amount(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn help_spells_flags_with_one_dash_and_leaves_those_of_other_programs() {
+        let help = config("-help").expect_err("help").to_string() + " redis-cli --pipe";
+        let shown = with_one_dash(&help);
+        assert!(shown.contains(" -port <0-65535>"), "{shown}");
+        let others: Vec<_> =
+            shown.split_whitespace().filter(|word| word.starts_with("--")).collect();
+        assert_eq!(others, ["--pipe"]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The server's messages on their way to stderr.
 //!
-//! Whoever has something to say leaves it here and goes on; the `messages` thread writes it. So a pipe that
-//! nobody reads, or a terminal that somebody has stopped, holds up no client, no commit and no stop. What
-//! does not fit meanwhile is dropped and counted, and the count is a message itself. What was said last is
-//! waited for at the end of the process, but not for long: an end is not to hang on a full pipe either.
+//! A thread leaves its message here and goes on; the `messages` thread writes it. So a full pipe, or a
+//! terminal that is stopped, holds up no client, no commit and no stop. A message that does not fit is
+//! dropped, and a later one says how many were. The end of the process waits for the last messages, but no
+//! longer than [`LAST_WORDS`].
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use env_logger::{Env, Logger, Target};
 use log::{Log, Metadata, Record};
 use parking_lot::{Condvar, Mutex};
 
-/// Messages that wait to be written: some two thousand, as after a burst beside a slow terminal.
+/// Bytes of messages that wait to be written: some two thousand messages, a burst on a slow terminal.
 const WAITING_BYTES: usize = 256 << 10;
 
 /// How long the end of the process waits for the last messages to be taken.
@@ -28,9 +28,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The thread has taken some and is not done with them.
+    /// Whether the thread has taken messages that it has not finished writing.
     writing: bool,
-    /// Messages that did not fit since the last report.
+    /// Messages dropped since the last report.
     dropped: u64,
 }
 
@@ -38,7 +38,7 @@ struct State {
 pub fn start(level: &str) -> io::Result<()> {
     let shared = Arc::<Shared>::default();
     let for_thread = shared.clone();
-    // Nobody waits for this thread longer than LAST_WORDS, so that it need not end the process with it.
+    // No thread waits for this one longer than LAST_WORDS, so its panic need not end the process.
     let thread = std::thread::Builder::new().name("messages".into());
     thread.spawn(move || for_thread.write_all(&mut io::stderr()))?;
 
@@ -61,7 +61,7 @@ pub fn start(level: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// What the `log` crate is given: the form of a message is env_logger's.
+/// The logger of the `log` crate; env_logger gives a message its form.
 struct Messages {
     logger: Logger,
     shared: Arc<Shared>,
@@ -88,7 +88,7 @@ impl Log for Messages {
     }
 }
 
-/// Where env_logger puts a message, whole and in one call.
+/// Takes messages from env_logger, each whole and in one call.
 struct Entrance(Arc<Shared>);
 
 impl Write for Entrance {
@@ -108,7 +108,7 @@ impl Write for Entrance {
 }
 
 impl Shared {
-    /// What the thread does, for ever.
+    /// Writes messages as they come, for ever.
     fn write_all(&self, stderr: &mut dyn Write) {
         let mut taken = Vec::new();
         loop {
@@ -124,11 +124,11 @@ impl Shared {
             let written = stderr.write_all(&taken);
             let lost = match written {
                 Ok(()) => 0,
-                // Closed, or not to be waited for. Part of it may have been taken.
+                // stderr is closed, or would block. It may have taken a part.
                 Err(_) => taken.iter().filter(|&&byte| byte == b'\n').count() as u64,
             };
             taken.clear();
-            // Those that found no room came while this was being written.
+            // Messages were dropped while these were being written.
             let dropped = lost + std::mem::take(&mut self.state.lock().dropped);
             if written.is_ok() && dropped > 0 {
                 log::warn!("{dropped} messages were dropped: stderr did not take them in time");
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_that_finds_no_room_is_dropped_and_counted_and_holds_up_nobody() {
+    fn a_message_without_room_is_dropped_and_counted_and_blocks_no_thread() {
         let shared = Arc::<Shared>::default();
         let mut entrance = Entrance(shared.clone());
         let message = vec![b'x'; WAITING_BYTES / 2];
