@@ -13,8 +13,9 @@
 //! - **One writer.** Only the committer changes the store. It takes everything that is queued as
 //!   one batch, evaluates it in order, frames the absolute records that result, writes and syncs
 //!   once, applies them in that order, and only then sends the replies. Queue order is log order
-//!   is apply order is reply order. While it sleeps, a client that is alone goes its way for one batch.
-//! - **Reads never wait for the disk.** A read runs on its own client's thread. Only a read behind
+//!   is apply order is reply order. The committer is a role: while its own thread sleeps, a lone client's
+//!   thread takes it for one batch.
+//! - **Reads never wait for the disk.** A read runs on its own client's thread. Only a read after
 //!   an unanswered write of its own connection joins the queue, so that one connection's commands
 //!   take effect in order.
 //! - **The committer never waits for a client.** It sends without blocking; what a socket does not
@@ -40,11 +41,11 @@
 //! 7. A batch is all or nothing, and so is a command that changes several keys, on disk and for
 //!    readers.
 //! 8. Every length from outside is checked against a named limit before memory is taken.
-//! 9. Everyone who waits is answered: no error, panic or shutdown leaves a client hanging.
+//! 9. Every client that waits is answered: no error, panic or shutdown leaves a client hanging.
 //!
 //! # Reading order
 //!
-//! No arrow points upward; `tests/layers.rs` holds that true.
+//! No module uses one below it in this table; `tests/layers.rs` holds that true.
 //!
 //! | module | what it is for |
 //! |--------|----------------|
@@ -70,8 +71,8 @@
 //! | name | started in | does |
 //! |------|-----------|------|
 //! | `main` | – | accepts clients |
-//! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits when nobody else does |
-//! | `committer` | [`engine`] | changes what is to be changed, but for a client that is alone |
+//! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits where it is alone |
+//! | `committer` | [`engine`] | applies every write, except those that a lone client commits itself |
 //! | `loader-<n>` | [`engine`] | at a start: stores what is in the log, each its own shards |
 //! | `expirer` | [`upkeep`] | finds keys that have expired |
 //! | `compactor` | [`upkeep`] | writes snapshots, so that the log stays short |
@@ -80,7 +81,7 @@
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
-//! | `messages` | [`messages`] | writes to stderr, so that nobody else waits for it |
+//! | `messages` | [`messages`] | writes to stderr, so that no other thread waits for it |
 //!
 //! Where another thread might wait for one of these for ever, a panic in it ends the process
 //! ([`sync::spawn_vital`]); in a client's thread it closes that client.

@@ -3,7 +3,7 @@
 //!
 //! With `--cfg shuttle` they are those of a checker that runs one thread at a time and decides at
 //! every lock, wait and wake-up which one goes on, so that `schedules.rs` in `engine` and `server`
-//! can try thousands of schedules of the same code. What nobody waits for (atomic counters, the
+//! can try thousands of schedules of the same code. What no thread waits for (atomic counters, the
 //! locks of the store) stays as it is: no thread gives way while it holds one.
 
 use std::io;
@@ -20,9 +20,9 @@ pub use checked::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub use shuttle::thread;
 
-/// Starts a thread that others wait for. If it panics the process ends, and says why: nobody is left waiting
+/// Starts a thread that others wait for. If it panics the process ends, and says why: no thread is left waiting
 /// for what will never come (promise 9), and what was acknowledged is on disk. A client's thread is no such
-/// thread; its panic takes its own client along and nobody else.
+/// thread; its panic closes its own client and no other.
 pub fn spawn_vital(
     name: &'static str,
     work: impl FnOnce() + Send + 'static,
@@ -154,13 +154,13 @@ mod checked {
         type Target = T;
 
         fn deref(&self) -> &T {
-            self.held.as_ref().expect("nobody waits and looks")
+            self.held.as_ref().expect("a thread that waits does not look")
         }
     }
 
     impl<T> DerefMut for MutexGuard<'_, T> {
         fn deref_mut(&mut self) -> &mut T {
-            self.held.as_mut().expect("nobody waits and looks")
+            self.held.as_mut().expect("a thread that waits does not look")
         }
     }
 

@@ -85,9 +85,10 @@ impl Batch {
         }
     }
 
-    /// Begins anew at this time, on a store that takes up and may take up so many bytes. Watches stay.
+    /// Begins anew at this time, on a store with these bytes in use and allowed. Watches stay.
     pub fn begin(&mut self, now: i64, used_and_most: Option<(usize, usize)>) {
         self.clear();
+        debug_assert!(self.kept.is_empty() && self.running.is_empty(), "a batch begins empty");
         self.now = now;
         let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.memory = used_and_most.map(|(used, most)| {
@@ -231,8 +232,8 @@ impl BatchView<'_> {
         }
     }
 
-    /// What the store will take up after a key has an entry of so many bytes, or none; only where memory is
-    /// limited it is looked up what goes.
+    /// What the store will take up after a key has an entry of this many bytes, or none. What goes is looked up only
+    /// where memory is limited.
     fn used_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<Option<i64>, Refusal> {
         let Some(Memory { most, used_then, .. }) = self.batch.memory else {
             return Ok(None);

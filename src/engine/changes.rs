@@ -54,6 +54,7 @@ impl Changes {
     /// Hands the changes over, to be emptied, and forgets them.
     pub fn take(&mut self, apply: impl FnOnce(&mut Vec<Mutation>)) {
         apply(&mut self.mutations);
+        assert!(self.mutations.is_empty(), "the store has taken every change");
         self.clear();
     }
 
@@ -96,6 +97,7 @@ impl Changes {
             self.clear();
         }
         self.mutations.append(&mut later.mutations);
+        debug_assert!(self.catalog.seen <= self.mutations.len(), "only what is there was seen");
         later.clear();
     }
 

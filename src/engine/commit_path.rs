@@ -99,6 +99,7 @@ impl CommitPath {
 
     /// Commits one batch. Returns when its last reply was sent.
     fn run_batch(&mut self) -> Instant {
+        debug_assert!(self.evaluated.is_empty(), "the batch before has been answered");
         let answered = self.evaluate();
         self.shared.metrics.batch_memory.set(self.batch.bytes as u64);
         let mut committed = self.commit();

@@ -99,6 +99,7 @@ impl CommitQueue {
             state.window.note_arrival();
         }
         if state.turn == Turn::Nobody && state.work.is_empty() {
+            debug_assert!(!state.closed, "nobody leads once the queue is closed");
             state.turn = Turn::Leader;
             return Pushed::Leads(submission);
         }

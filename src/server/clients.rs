@@ -170,7 +170,8 @@ impl Clients {
     ) -> Result<(), E> {
         let mut registry = self.registry.lock();
         let thread = start()?;
-        registry.connected.insert(outbox.id, outbox.clone());
+        let before = registry.connected.insert(outbox.id, outbox.clone());
+        assert!(before.is_none(), "each client has a number of its own");
         registry.threads.insert(outbox.id, thread);
         Ok(())
     }

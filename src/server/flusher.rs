@@ -66,7 +66,7 @@ impl Flusher {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// Keeps the sum over all clients: one has so much now and had so much before.
+    /// Keeps the sum over all clients: one had `before` bytes and has `now`.
     pub fn account(&self, before: usize, now: usize) {
         self.unread.fetch_add(now, Ordering::Relaxed);
         self.unread.fetch_sub(before, Ordering::Relaxed);
@@ -92,7 +92,8 @@ impl Flusher {
 
     /// Takes over an outbox until all of it is sent.
     pub fn watch(&self, outbox: &Arc<Outbox>) -> io::Result<()> {
-        self.watched.lock().insert(outbox.id, outbox.clone());
+        let before = self.watched.lock().insert(outbox.id, outbox.clone());
+        debug_assert!(before.is_none(), "an outbox is watched once at a time");
         let flags = EventFlags::OUT | EventFlags::ONESHOT;
         let data = EventData::new_u64(outbox.id);
         epoll::add(&self.epoll, outbox.socket(), data, flags).map_err(|errno| {

@@ -70,7 +70,7 @@ pub struct Outbox {
     pub(super) changed: Condvar,
     /// What the sum over all clients has of this one.
     accounted: AtomicUsize,
-    /// As `State::broken`, for those who do not wait for the lock.
+    /// As `State::broken`, for a look without the lock.
     pub(super) gone: AtomicBool,
 }
 
@@ -214,7 +214,7 @@ impl Outbox {
         state.flushing
     }
 
-    /// Takes replies of about so many bytes.
+    /// Takes replies of about `bytes` bytes.
     fn append(
         self: &Arc<Self>,
         state: &mut MutexGuard<'_, State>,

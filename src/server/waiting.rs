@@ -17,8 +17,8 @@ const READING_PAUSE: Duration = Duration::from_millis(100);
 const HUNG_UP_STEP: Duration = Duration::from_millis(50);
 
 impl Outbox {
-    /// Whether operations of this client are in the queue: then the next one has to queue behind
-    /// them, a read too.
+    /// Whether operations of this client are in the queue: then the next one has to be queued
+    /// after them, a read too.
     pub fn has_queued(&self) -> bool {
         self.state.lock().queued_operations > 0
     }

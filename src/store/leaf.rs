@@ -1,6 +1,6 @@
 //! A few hundred entries, found by their hash, in as little memory as they need.
 //!
-//! Small entries lie one behind the other in pages, and the index keeps for each of them its place
+//! Small entries lie one after the other in pages, and the index keeps for each of them its place
 //! there: four bytes, and one of hashbrown's own. An allocation for each would cost more than that,
 //! up to 15 bytes of rounding, a header and a pointer.
 //!
@@ -27,7 +27,7 @@ pub const LEAF_ENTRIES: usize = 448;
 /// Entries whose hashes begin alike.
 ///
 /// - `index` has exactly one place for each entry; no two entries have the same key.
-/// - The entries in `pages` lie one behind the other from the start of each page, and in the last
+/// - The entries in `pages` lie one after the other from the start of each page, and in the last
 ///   one up to `filled`. They have `small_bytes`; `dead_bytes` more are of entries that are gone.
 /// - Every entry in `large` has a place.
 #[derive(Default)]
@@ -278,13 +278,13 @@ impl Leaf {
     }
 }
 
-/// What an entry of so many bytes takes up outside the pages.
+/// What an entry of this many bytes takes up outside the pages.
 pub fn large_bytes(bytes: usize) -> usize {
     if bytes > LARGEST_SMALL_BYTES { bytes + size_of::<Box<Entry>>() } else { 0 }
 }
 
 impl LeafContext<'_> {
-    /// What is in these pages, one behind the other: at a [`Place`] is what was there.
+    /// What is in these pages, one after the other: at a [`Place`] is what was there.
     fn copy_of(&self, pages: &[u32]) -> Vec<u8> {
         let mut copy = Vec::with_capacity(pages.len() * PAGE_BYTES);
         pages.iter().for_each(|&page| copy.extend_from_slice(self.pages.get(page)));

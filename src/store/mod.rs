@@ -79,12 +79,12 @@ pub trait Store: Send + Sync {
 /// [`Store::bytes`], as leaves are full or have just been split.)
 const BESIDE_ENTRY: usize = 24;
 
-/// About what an entry of so many bytes adds to [`Store::bytes`], as long as it is not there.
+/// About what an entry of this many bytes adds to [`Store::bytes`], as long as it is not there.
 pub fn bytes_of_entry(bytes: usize) -> usize {
     bytes + BESIDE_ENTRY
 }
 
-/// The store for a number of shards: one `RwLock` hash map, or that many maps by DJB2.
+/// The store for a number of shards: one `RwLock` hash map, or as many maps, chosen by DJB2.
 pub fn new(shards: usize, capacity: usize) -> Box<dyn Store> {
     match shards {
         1 => Box::new(HashMapStore::new(capacity)),

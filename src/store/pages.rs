@@ -2,7 +2,7 @@
 //!
 //! A general allocator keeps a page of memory as long as one of the pieces in it is in use, so after
 //! a large delete hardly anything comes back, and pieces that grow through its size classes leave
-//! holes behind (measured: 27 to 43 percent, with glibc and with mimalloc, when each leaf had one
+//! holes (measured: 27 to 43 percent, with glibc and with mimalloc, when each leaf had one
 //! buffer that grew). Here every piece is a page, and a page that becomes free is filled with the
 //! last one: what is in use lies together, and whole chunks go back to the operating system.
 //!

@@ -36,9 +36,9 @@ const STOPS: &str = "the server stops";
 /// When the log is compacted by itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// When the log since the last snapshot is that many times as long as the snapshot.
+    /// When the log since the last snapshot is this many times as long as the snapshot.
     pub factor: u64,
-    /// But not before it has that many bytes.
+    /// But not before it has this many bytes.
     pub least_bytes: u64,
 }
 
@@ -233,7 +233,8 @@ impl Compaction {
         let after = writer.finish(&**disk, names, &|| self.go_on())?;
         // From here on a start reads the snapshot; what it covers is only in the way.
         self.space.remove_leftovers(Some(&sealed.following))?;
-        self.covered.store(sealed.logged, Ordering::Relaxed);
+        let covered_before = self.covered.swap(sealed.logged, Ordering::Relaxed);
+        assert!(covered_before <= sealed.logged, "a snapshot covers what the one before did");
         self.snapshot_bytes.store(after, Ordering::Relaxed);
         reserve.keep(self.size().need);
         self.engine.errand(|log| log.note_freed()).context(STOPS)?;

@@ -5,7 +5,7 @@
 //! goes back.
 //!
 //! It walks through the store, a millisecond at a time. The more expired keys a walk finds, the
-//! sooner is the next one; after a full one there is no pause. Beside clients who write it takes as large
+//! sooner is the next one; after a full one there is no pause. Beside clients that write it takes as large
 //! a share of the committer's time as expired keys are among those that can expire: a tenth if they are
 //! a tenth, all it can get if nearly all have expired, when nothing else keeps the memory bounded. A
 //! removal is small, so that a client's write waits for one of them at most.
@@ -65,8 +65,8 @@ impl Walk {
         self.found >= RECLAIMED || self.bytes >= RECLAIMED_BYTES
     }
 
-    /// How long to wait for the next one, if this one's removal took so long beside clients who write, or
-    /// beside nobody.
+    /// How long to wait for the next one, if this one's removal took `beside_clients` beside clients that write, or
+    /// `None` where none writes.
     fn pause(&self, beside_clients: Option<Duration>) -> Duration {
         let found = self.found;
         let unhurried = match self.is_full() {

@@ -79,7 +79,7 @@ impl Space {
     }
 
     /// Whether space is so short that the log has to become shorter before it is due: it is longer than
-    /// what a snapshot would leave free. Has that much left free from now on.
+    /// what a snapshot would leave free. Has `need` left free from now on.
     pub fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool {
         let Size { need, snapshot, since } = size;
         self.reserve.keep(need);

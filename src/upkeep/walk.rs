@@ -74,6 +74,7 @@ impl Walk<'_> {
                 false => self.push(entry),
             }
         });
+        debug_assert!(next == 0 || next > cursor, "a walk goes on, or ends");
         self.rest(began)?;
         self.write_if_full()?;
         for key in long {
