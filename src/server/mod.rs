@@ -14,6 +14,7 @@ mod info;
 mod logins;
 mod outbox;
 mod preemption;
+mod profile;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod seldom;
@@ -40,10 +41,11 @@ use crate::metrics::Metrics;
 use crate::protocol::Limits;
 use crate::sync::{spawn_vital, thread};
 use client::Client;
-use clients::{Clients, Profile};
+use clients::Clients;
 use flusher::Flusher;
 use logins::Logins;
 use outbox::Outbox;
+use profile::Profile;
 use seldom::Seldom;
 
 /// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their

@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
-use super::clients::Profile;
 use super::flusher::Flusher;
+use super::profile::{Profile, Sending};
 use crate::engine::{Operation, Recipient, Refusal, TOO_LONG};
 use crate::metrics::Metrics;
 use crate::protocol;
@@ -44,18 +44,6 @@ const LONG_BYTES: usize = 128 * 1024;
 const NO_ROOM: &str =
     "ERR clients leave more replies unread than -maxmemory-clients allows, try again later";
 const CLOSED: &str = "ERR the connection is closed";
-
-/// What CLIENT LIST has of the way of the replies.
-pub struct Sending {
-    /// Bytes that the socket has not taken.
-    pub unsent: usize,
-    /// The memory that they are in.
-    pub unsent_room: usize,
-    /// Whether the flusher has them.
-    pub flushing: bool,
-    /// What the requests take up that are not answered yet.
-    pub waiting_bytes: usize,
-}
 
 /// One client's replies, and its socket.
 pub struct Outbox {
@@ -189,6 +177,7 @@ impl Outbox {
             unsent_room: state.unsent.capacity(),
             flushing: state.flushing,
             waiting_bytes: state.queued_bytes,
+            outbox_bytes: size_of::<Outbox>(),
         };
         drop(state);
         self.profile.line(self.id, self.socket.as_raw_fd(), &sending)

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 use super::Shared;
-use super::clients::ClientInfo;
 use super::logins::Verdict;
 use super::outbox::Outbox;
+use super::profile::ClientInfo;
 use crate::command::{Command, Reply, RespVersion, Watcher};
 use crate::commands::{Hello, KillFilter, LibraryField, Request, Session as Asked, Spec, USER};
 use crate::engine::{self, NotCompacted};

@@ -1,0 +1,144 @@
+//! What is known of a client beside its replies: its line in CLIENT LIST.
+
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::command::Watcher;
+use crate::commands::{ClientType, KillFilter, USER};
+use crate::sync::Mutex;
+
+/// What is known of a client beside its replies.
+pub struct Profile {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Where it has connected to.
+    pub local: Option<SocketAddr>,
+    /// What keys it watches.
+    pub watcher: Arc<Watcher>,
+    since: Instant,
+    info: Mutex<ClientInfo>,
+}
+
+/// What a client tells of itself, and what it does.
+#[derive(Clone, Default)]
+pub struct ClientInfo {
+    /// Its name.
+    pub name: String,
+    /// Its library.
+    pub lib_name: String,
+    /// That one's version.
+    pub lib_version: String,
+    /// The version of RESP it speaks.
+    pub resp: u8,
+    /// What it asked last.
+    pub command: &'static str,
+    /// When.
+    pub active: Option<Instant>,
+    /// Bytes received that no request was made of yet.
+    pub query: usize,
+    /// Room for more of them.
+    pub query_room: usize,
+    /// What the parser keeps of a request that has not arrived as a whole.
+    pub arguments: usize,
+    /// Commands of a transaction, if it has begun one.
+    pub queued: Option<usize>,
+    /// What they take up.
+    pub queued_bytes: usize,
+    /// Replies that its thread has not handed over yet.
+    pub replies: usize,
+}
+
+impl Profile {
+    /// The profile of a new client.
+    pub fn new(id: u64, address: SocketAddr, local: Option<SocketAddr>) -> Profile {
+        let watcher = Arc::new(Watcher::new(id));
+        let info = ClientInfo { resp: 2, command: "NULL", ..ClientInfo::default() };
+        let info = Mutex::new(info);
+        Profile { address, local, watcher, since: Instant::now(), info }
+    }
+
+    /// What is known of it now.
+    pub fn info(&self) -> ClientInfo {
+        self.info.lock().clone()
+    }
+
+    /// Notes something of it.
+    pub fn note(&self, change: impl FnOnce(&mut ClientInfo)) {
+        change(&mut self.info.lock());
+    }
+
+    /// Its line in CLIENT LIST. What is left out there, against Redis, is not known here.
+    pub fn line(&self, id: u64, descriptor: RawFd, sending: &Sending) -> String {
+        let info = self.info();
+        let age = self.since.elapsed().as_secs();
+        let idle = info.active.map_or(age, |active| active.elapsed().as_secs());
+        let local = self.local.map(|local| local.to_string()).unwrap_or_default();
+        let Sending { unsent_room, unsent, flushing, waiting_bytes, outbox_bytes } = *sending;
+        let buffers = info.query + info.query_room + info.arguments + info.replies + unsent_room;
+        let words = info.name.len() + info.lib_name.len() + info.lib_version.len();
+        let total = outbox_bytes
+            + buffers
+            + info.queued_bytes
+            + waiting_bytes
+            + words
+            + self.watcher.bytes();
+        format!(
+            "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db=0 \
+             sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
+             oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
+             lib-name={} lib-ver={}\n",
+            self.address,
+            info.name,
+            self.flags(&info),
+            info.queued.map_or(-1, |queued| queued as i64),
+            self.watcher.keys(),
+            info.query,
+            info.query_room,
+            info.arguments,
+            info.queued_bytes,
+            info.replies,
+            usize::from(unsent > 0),
+            if flushing { "rw" } else { "r" },
+            info.command,
+            info.resp,
+            info.lib_name,
+            info.lib_version,
+        )
+    }
+
+    /// Redis's letters: in a transaction, whose watched keys have changed; or nothing to say.
+    fn flags(&self, info: &ClientInfo) -> String {
+        let flags = [(info.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
+        let flags: String =
+            flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
+        if flags.is_empty() { "N".to_owned() } else { flags }
+    }
+
+    /// Whether it is one of those that CLIENT KILL means.
+    pub fn fits(&self, filter: &KillFilter) -> bool {
+        let is = |address: Option<SocketAddr>, wanted: &Option<Vec<u8>>| match wanted {
+            None => true,
+            Some(wanted) => address.is_some_and(|it| it.to_string().as_bytes() == wanted),
+        };
+        is(Some(self.address), &filter.address)
+            && is(self.local, &filter.local)
+            && filter.kind.is_none_or(|kind| kind == ClientType::Normal)
+            && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)
+    }
+}
+
+/// What CLIENT LIST has of the way of the replies.
+pub struct Sending {
+    /// Bytes that the socket has not taken.
+    pub unsent: usize,
+    /// The memory that they are in.
+    pub unsent_room: usize,
+    /// Whether the flusher has them.
+    pub flushing: bool,
+    /// What the requests take up that are not answered yet.
+    pub waiting_bytes: usize,
+    /// What the outbox itself takes up.
+    pub outbox_bytes: usize,
+}
