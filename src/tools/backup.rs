@@ -24,6 +24,7 @@ use anyhow::Context;
 
 use super::check::Report;
 use super::inspect::Segment;
+use super::json::line;
 use super::progress::Progress;
 use super::{Outcome, Source, names, open};
 use crate::record;
@@ -95,7 +96,7 @@ pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 
     let report = Report::of(&ReadOnlyDisk, &copy)?;
     match backup.source.json {
-        true => writeln!(out, "{}", report.json())?,
+        true => writeln!(out, "{}", line(&report.json()))?,
         false => {
             writeln!(out, "{}: copied, and read back", copy.active().display())?;
             report.print(out)?;

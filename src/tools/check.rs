@@ -9,8 +9,10 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 
+use serde_json::{Value, json};
+
 use super::inspect::{Ending, Segment, Survey};
-use super::json::Object;
+use super::json::line;
 use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open, user};
 use crate::command::{Change, Key};
@@ -45,7 +47,7 @@ pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         report.survey.tail = Ok(Ending::Running);
     }
     match check.source.json {
-        true => writeln!(out, "{}", report.json())?,
+        true => writeln!(out, "{}", line(&report.json()))?,
         false => report.print(out)?,
     }
     Ok(report.outcome())
@@ -220,7 +222,7 @@ impl Report {
     }
 
     /// The same for scripts.
-    pub fn json(&self) -> Object {
+    pub fn json(&self) -> Value {
         let Report { survey, contents, .. } = self;
         let (records, batches, bytes) = self.sums();
         let state = match (&survey.tail, survey.damage()) {
@@ -238,56 +240,58 @@ impl Report {
             Ok(Ending::Running) => "running",
             Ok(Ending::Stopped) | Err(_) => "unknown",
         };
-        let files = survey.files().map(|segment| {
-            let covered = self.names.snapshot_of(&segment.path);
-            let first = if covered.is_some() { 1 } else { segment.tail.header.first_lsn };
-            Object::new()
-                .text("name", &file_name(&segment.path))
-                .flag("snapshot", covered.is_some())
-                .number("sequence", segment.tail.header.sequence)
-                .number("first_lsn", first)
-                .number("last_lsn", covered.unwrap_or(segment.tail.next_lsn - 1))
-                .number("batches", segment.batches)
-                .number("records", segment.records)
-                .number("bytes", segment.tail.end)
+        let mut object = json!({
+            "log": self.names.active().to_string_lossy(),
+            "state": state,
+            "files": survey.files().map(|segment| self.file_json(segment)).collect::<Vec<_>>(),
+            "keys": contents.0.len(),
+            "expiring": contents.expiring(),
+            "key_bytes": contents.key_bytes(),
+            "value_bytes": contents.value_bytes(),
+            "records": records,
+            "batches": batches,
+            "bytes": bytes,
+            "durable_lsn": survey.last_lsn(),
+            "unfinished_change_of_segment": self.is_unfinished,
+            "tail": tail,
         });
-        let object = Object::new()
-            .text("log", &self.names.active().to_string_lossy())
-            .text("state", state)
-            .list("files", files)
-            .number("keys", contents.0.len() as u64)
-            .number("expiring", contents.expiring())
-            .number("key_bytes", contents.key_bytes())
-            .number("value_bytes", contents.value_bytes())
-            .number("records", records)
-            .number("batches", batches)
-            .number("bytes", bytes)
-            .number("durable_lsn", survey.last_lsn())
-            .flag("unfinished_change_of_segment", self.is_unfinished)
-            .text("tail", tail);
-        let object = match &self.user {
-            Some(user) => object.text("in_use_by", user),
-            None => object,
-        };
+        if let Some(user) = &self.user {
+            object["in_use_by"] = json!(user);
+        }
         match (&survey.tail, survey.damage()) {
             (Ok(Ending::Torn(torn)), _) => {
-                let torn = Object::new()
-                    .text("file", &self.last_file())
-                    .number("offset", torn.offset)
-                    .number("bytes", torn.end - torn.offset)
-                    .number("lsn", torn.lsn);
-                object.object("torn", &torn)
+                object["torn"] = json!({
+                    "file": self.last_file(),
+                    "offset": torn.offset,
+                    "bytes": torn.end - torn.offset,
+                    "lsn": torn.lsn,
+                });
             }
             (Err(_), Some(damage)) => {
-                let damage = Object::new()
-                    .text("file", &file_name(&damage.path))
-                    .number("offset", damage.offset)
-                    .number("lsn", damage.lsn)
-                    .text("what", &damage.what);
-                object.object("damage", &damage)
+                object["damage"] = json!({
+                    "file": file_name(&damage.path),
+                    "offset": damage.offset,
+                    "lsn": damage.lsn,
+                    "what": damage.what,
+                });
             }
-            (Err(error), None) => object.text("error", &format!("{error:#}")),
-            (Ok(_), _) => object,
+            (Err(error), None) => object["error"] = json!(format!("{error:#}")),
+            (Ok(_), _) => {}
         }
+        object
+    }
+
+    fn file_json(&self, segment: &Segment) -> Value {
+        let covered = self.names.snapshot_of(&segment.path);
+        json!({
+            "name": file_name(&segment.path),
+            "snapshot": covered.is_some(),
+            "sequence": segment.tail.header.sequence,
+            "first_lsn": if covered.is_some() { 1 } else { segment.tail.header.first_lsn },
+            "last_lsn": covered.unwrap_or(segment.tail.next_lsn - 1),
+            "batches": segment.batches,
+            "records": segment.records,
+            "bytes": segment.tail.end,
+        })
     }
 }

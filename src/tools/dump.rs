@@ -15,9 +15,10 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
 use super::inspect::Ending;
-use super::json::Object;
+use super::json::{line, set_bytes};
 use super::salvage::{self, Piece, Take};
 use super::{Outcome, Source, file_name, names, open};
 use crate::command::{Change, Key};
@@ -158,7 +159,7 @@ impl Printer<'_> {
             }
             let written = match (dump.resp, dump.source.json) {
                 (true, _) => write_resp(dump, change, seen, *out),
-                (_, true) => writeln!(out, "{}", json(lsn, batch, change)),
+                (_, true) => writeln!(out, "{}", line(&json(lsn, batch, change))),
                 _ => write_line(lsn, batch, change, *out),
             };
             if let Err(error) = written {
@@ -211,23 +212,25 @@ fn write_line(
     out.write_all(&line)
 }
 
-fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Object {
-    let object = Object::new()
-        .number("lsn", lsn)
-        .text("file", &file_name(batch.path))
-        .number("offset", batch.offset);
+fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Value {
+    let mut object = json!({"lsn": lsn, "file": file_name(batch.path), "offset": batch.offset});
     match change {
         Change::Set(parts) => {
-            let object =
-                object.text("op", "SET").bytes("key", parts.key).bytes("value", parts.value);
-            match parts.expiry {
-                Some(at) => object.signed("expiry_millis", at).text("expires", &utc(at)),
-                None => object,
+            object["op"] = "SET".into();
+            set_bytes(&mut object, "key", parts.key);
+            set_bytes(&mut object, "value", parts.value);
+            if let Some(at) = parts.expiry {
+                object["expiry_millis"] = at.into();
+                object["expires"] = utc(at).into();
             }
         }
-        Change::Delete(key) => object.text("op", "DEL").bytes("key", key),
-        Change::Clear => object.text("op", "FLUSHALL"),
+        Change::Delete(key) => {
+            object["op"] = "DEL".into();
+            set_bytes(&mut object, "key", key);
+        }
+        Change::Clear => object["op"] = "FLUSHALL".into(),
     }
+    object
 }
 
 /// `seen` holds the keys that were written: where only some keys are asked for, FLUSHALL must take only

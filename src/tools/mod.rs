@@ -89,9 +89,9 @@ pub fn run(tool: &Tool) -> ExitCode {
         Err(error) if is_closed_pipe(&error) => Outcome::Well,
         Err(error) => {
             if source.json {
-                let object = json::Object::new().text("error", &format!("{error:#}"));
+                let line = json::line(&serde_json::json!({"error": format!("{error:#}")}));
                 // There is no other way left to tell.
-                let _ = writeln!(out, "{object}").and_then(|()| out.flush());
+                let _ = writeln!(out, "{line}").and_then(|()| out.flush());
             }
             eprintln!("post-gres-rs {name}: {error:#}");
             Outcome::Bad

@@ -11,11 +11,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::bail;
+use serde_json::{Value, json};
 
 use super::check::Report;
 use super::cut_back::{Rewind, free_name};
 use super::inspect::{Ending, Log, Segment, Survey};
-use super::json::Object;
+use super::json::line;
 use super::progress::Progress;
 use super::salvage::{self, Piece};
 use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
@@ -61,14 +62,14 @@ pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let json = repair.source.json;
     let Some(plan) = Plan::of(&ReadOnlyDisk, &names, repair.to_lsn)? else {
         match json {
-            true => writeln!(out, "{}", Object::new().text("state", "nothing to do"))?,
+            true => writeln!(out, "{}", line(&json!({"state": "nothing to do"})))?,
             false => writeln!(out, "Nothing to do: {} is whole.", names.active().display())?,
         }
         return Ok(Outcome::Well);
     };
     if !repair.yes {
         match json {
-            true => writeln!(out, "{}", plan.json("to do"))?,
+            true => writeln!(out, "{}", line(&plan.json("to do")))?,
             false => {
                 plan.print(out)?;
                 writeln!(out, "Nothing was changed. Say -yes to do it.")?;
@@ -90,7 +91,11 @@ pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     plan.rewind.carry_out(&SystemDisk, &names)?;
     let report = Report::of(&ReadOnlyDisk, &names)?;
     match json {
-        true => writeln!(out, "{}", plan.json("done").object("check", &report.json()))?,
+        true => {
+            let mut done = plan.json("done");
+            done["check"] = report.json();
+            writeln!(out, "{}", line(&done))?;
+        }
         false => {
             writeln!(out, "Done. The log is now:")?;
             report.print(out)?;
@@ -218,31 +223,29 @@ impl Plan {
         Ok(())
     }
 
-    fn json(&self, state: &str) -> Object {
+    fn json(&self, state: &str) -> Value {
         let Rewind { keep, tail, moved, .. } = &self.rewind;
-        let object = Object::new()
-            .text("state", state)
-            .text("reason", &self.reason)
-            .number("kept_lsn", self.kept_lsn())
-            .number("lost_records", self.last_seen.saturating_sub(self.kept_lsn()))
-            .flag("more_may_be_lost", self.more_may_be_lost)
-            .number("readable_batches", self.readable.0)
-            .number("readable_records", self.readable.1);
-        let object = match (keep, tail) {
-            (Some(keep), Some((tail, aside))) => {
-                let cut = Object::new()
-                    .text("file", &file_name(&keep.path))
-                    .number("offset", tail.offset)
-                    .number("bytes", tail.end - tail.offset)
-                    .text("kept_in", &file_name(aside));
-                object.object("cut", &cut)
-            }
-            _ => object,
-        };
-        let moved = moved.iter().map(|(from, to)| {
-            Object::new().text("from", &file_name(from)).text("to", &file_name(to))
+        let mut object = json!({
+            "state": state,
+            "reason": self.reason,
+            "kept_lsn": self.kept_lsn(),
+            "lost_records": self.last_seen.saturating_sub(self.kept_lsn()),
+            "more_may_be_lost": self.more_may_be_lost,
+            "readable_batches": self.readable.0,
+            "readable_records": self.readable.1,
         });
-        object.list("moved", moved)
+        if let (Some(keep), Some((tail, aside))) = (keep, tail) {
+            object["cut"] = json!({
+                "file": file_name(&keep.path),
+                "offset": tail.offset,
+                "bytes": tail.end - tail.offset,
+                "kept_in": file_name(aside),
+            });
+        }
+        let moved =
+            moved.iter().map(|(from, to)| json!({"from": file_name(from), "to": file_name(to)}));
+        object["moved"] = moved.collect();
+        object
     }
 }
 
