@@ -10,6 +10,7 @@ use post_gres_rs::command::Mutation;
 use post_gres_rs::entry::Entry;
 use post_gres_rs::record;
 use post_gres_rs::wal::disk::SystemDisk;
+use post_gres_rs::wal::frame::VERSION;
 use post_gres_rs::wal::reader::Replayed;
 use post_gres_rs::wal::{self, Wal};
 
@@ -101,8 +102,9 @@ fn a_file_of_another_program_a_newer_version_or_none_at_all_cannot_be_read() {
     fs::write(active(dir.path()), b"3SET5hello5world\n").expect("a file");
     check(dir.path(), 2, &["not a log of this program"], &["\"error\":"]);
     let dir = small_log(1);
-    overwrite(&active(dir.path()), &[2], 16);
-    check(dir.path(), 2, &["version 2", "offset 16", "newer program"], &["\"unreadable\""]);
+    overwrite(&active(dir.path()), &(VERSION + 1).to_le_bytes(), 16);
+    let newer = format!("version {}", VERSION + 1);
+    check(dir.path(), 2, &[&newer, "offset 16", "newer program"], &["\"unreadable\""]);
 }
 
 #[test]

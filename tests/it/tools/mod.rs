@@ -4,6 +4,7 @@
 mod backup;
 mod check;
 mod dump;
+mod golden;
 mod json;
 mod repair;
 mod repair_crash;
