@@ -230,7 +230,7 @@ impl Config {
             return Ok(None);
         }
         Ok(Some(wal::Options {
-            path: wal::lock::resolve(self.wal.as_deref().unwrap_or(Path::new(wal::DEFAULT_PATH)))?,
+            path: wal::place::resolve(self.wal.as_deref().unwrap_or(Path::new(wal::DEFAULT_PATH)))?,
             sync: wal::SyncPolicy::Always,
             first_segment_bytes: wal::FIRST_SEGMENT_BYTES,
             largest_segment_bytes: wal::LARGEST_SEGMENT_BYTES,

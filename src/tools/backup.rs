@@ -30,11 +30,12 @@ use super::{Outcome, Source, names, open};
 use crate::record;
 use crate::wal::block::{BLOCK_BYTES, BlockBuffer};
 use crate::wal::chain::{Tail, closing_mark};
-use crate::wal::disk::{Access, Disk, DiskFile, ReadOnlyDisk, SystemDisk};
+use crate::wal::disk::{Access, Disk, DiskFile, SystemDisk};
 use crate::wal::frame::{MAGIC, SNAPSHOT_MAGIC, SegmentHeader};
 use crate::wal::guard::witness::{Known, Witness};
-use crate::wal::lock;
 use crate::wal::names::Names;
+use crate::wal::place;
+use crate::wal::read_only::ReadOnlyDisk;
 use crate::wal::reader::Replayed;
 
 /// What `backup --help` ends with.
@@ -114,7 +115,7 @@ fn make_empty(disk: &dyn Disk, directory: &Path) -> anyhow::Result<()> {
             "{}: is not empty; nothing was copied. Name a new directory",
             directory.display()
         ),
-        Err(error) if error.kind() == ErrorKind::NotFound => lock::create_directory(directory)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => place::create_directory(directory)?,
         Err(error) => return Err(error.into()),
     }
     Ok(())

@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 use super::inspect::{Ending, Segment, Survey};
 use super::json::line;
 use super::progress::Progress;
-use super::{Outcome, Source, file_name, names, open, user};
+use super::{Outcome, Source, file_name, names, open};
 use crate::command::{Change, Key};
 use crate::entry::Parts;
 use crate::record;
 use crate::wal::chain::Tail;
-use crate::wal::disk::{Disk, ReadOnlyDisk};
+use crate::wal::disk::Disk;
 use crate::wal::names::Names;
+use crate::wal::read_only::{ReadOnlyDisk, user};
 
 /// What `check --help` ends with.
 pub const HELP: &str = "\

@@ -23,7 +23,7 @@ use super::salvage::{self, Piece, Take};
 use super::{Outcome, Source, file_name, names, open};
 use crate::command::{Change, Key};
 use crate::entry::Parts;
-use crate::wal::disk::ReadOnlyDisk;
+use crate::wal::read_only::ReadOnlyDisk;
 use crate::wal::reader::Replayed;
 use crate::{glob, quote, record};
 

@@ -1,7 +1,7 @@
 //! Reads the files of a log in order and changes nothing: the way in for the tools, which look at logs
 //! that a server may be writing, or that no server would start on.
 //!
-//! It takes no lock, syncs nothing and renames nothing; with a [`crate::wal::disk::ReadOnlyDisk`] it could
+//! It takes no lock, syncs nothing and renames nothing; with a [`crate::wal::read_only::ReadOnlyDisk`] it could
 //! not. What is a frame, and what damage, is decided as at a start, by [`crate::wal::recovery`].
 //!
 //! **Beside a running server.** All files are opened first. The list of names is taken before and after;
@@ -32,10 +32,11 @@ use crate::wal::files::{self, Last, Layout};
 use crate::wal::frame::{Kind, MAGIC, NotAHeader, SegmentHeader};
 use crate::wal::guard::witness::{self, Known};
 use crate::wal::names::Names;
+use crate::wal::read_only::has_served;
 use crate::wal::reader::{Reader, Replayed};
 use crate::wal::recovery::{self, LogReader, Recovered};
+use crate::wal::snapshot;
 use crate::wal::torn::Torn;
-use crate::wal::{lock, snapshot};
 
 /// How often to begin again where segments change while they are opened: a change takes longer than
 /// opening does, so that even twice in a row is rare.
@@ -136,7 +137,7 @@ impl Log {
     fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
         let known = witness::read(disk, names)?;
         let found = files::look(disk, names)?;
-        let evidence = found.evidence(names, lock::has_served(&names.lock())?);
+        let evidence = found.evidence(names, has_served(&names.lock())?);
         let mut paths: Vec<PathBuf> = found.archived.iter().map(|&n| names.archived(n)).collect();
         match found.last {
             Last::Active => paths.push(names.active().to_owned()),

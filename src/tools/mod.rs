@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::wal::names::Names;
-use crate::wal::{self, disk::Disk, lock};
+use crate::wal::read_only::user;
+use crate::wal::{self, disk::Disk, place};
 use inspect::{Log, Stands};
 
 /// How a tool ends.
@@ -107,7 +108,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 
 /// The names of the log's files, behind any symbolic links.
 fn names(source: &Source) -> anyhow::Result<Names> {
-    Ok(Names::new(&lock::resolve(&source.wal)?))
+    Ok(Names::new(&place::resolve(&source.wal)?))
 }
 
 /// The log itself; an error if there is none. `None` if it is empty.
@@ -122,15 +123,6 @@ fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Log>> {
              a start imports it"
         ),
     }
-}
-
-/// The process that has the log in use, if one has.
-fn user(names: &Names) -> anyhow::Result<Option<String>> {
-    if let Some(process) = lock::holder(&names.lock())? {
-        return Ok(Some(process));
-    }
-    let unknown = "unknown, which has it under another name, or whose lock file was deleted";
-    Ok(lock::is_locked(names.active())?.then(|| unknown.to_owned()))
 }
 
 /// Refuses a log that a server is using.

@@ -48,13 +48,10 @@ pub trait Disk: Send + Sync {
 }
 
 /// An open file of blocks.
+#[expect(clippy::len_without_is_empty, reason = "no caller asks")]
 pub trait DiskFile: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Whether it has no bytes.
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.len()? == 0)
-    }
     /// Reads until `blocks` is full or the file ends; says how many bytes that were.
     fn read_at(&self, blocks: &mut [Block], offset: u64) -> io::Result<usize>;
     /// Writes all of `blocks`, or fails.
@@ -81,7 +78,7 @@ pub trait DiskFile: Send + Sync {
 pub struct SystemDisk;
 
 impl SystemDisk {
-    fn open_with(
+    pub(super) fn open_with(
         &self,
         options: &mut OpenOptions,
         path: &Path,
@@ -148,47 +145,6 @@ impl Disk for SystemDisk {
         File::open(directory)
             .and_then(|open| Ok(rustix::fs::fsync(open)?))
             .map_err(named(directory))
-    }
-}
-
-/// The operating system's file system, where nothing may be changed: its files are open for reading
-/// only, and every call that would change a name is refused.
-#[derive(Debug, Default)]
-pub struct ReadOnlyDisk;
-
-impl ReadOnlyDisk {
-    fn refuse<T>(&self, path: &Path) -> io::Result<T> {
-        Err(named(path)(ErrorKind::ReadOnlyFilesystem.into()))
-    }
-}
-
-impl Disk for ReadOnlyDisk {
-    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
-        SystemDisk.open_with(OpenOptions::new().read(true), path, access)
-    }
-
-    fn create(&self, path: &Path, _: Access) -> io::Result<Box<dyn DiskFile>> {
-        self.refuse(path)
-    }
-
-    fn rename(&self, from: &Path, _: &Path) -> io::Result<()> {
-        self.refuse(from)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.refuse(path)
-    }
-
-    fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
-        SystemDisk.list(directory)
-    }
-
-    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
-        SystemDisk.free_bytes(directory)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.refuse(directory)
     }
 }
 
@@ -298,7 +254,7 @@ impl DiskFile for SystemFile {
 }
 
 /// Puts the path in front of an error's own words and keeps its kind.
-fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+pub(super) fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     let path = path.display().to_string();
     move |error| io::Error::new(error.kind(), Named { path, error })
 }

@@ -23,8 +23,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use parking_lot::Mutex;
+
+use super::place::{check_directory, create_directory, directory_of};
 
 /// The second line of a lock file whose log was never there.
 const NO_LOG_YET: &str = "no log yet";
@@ -235,7 +237,7 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// The first line of a lock file. Only for a message; whatever it says, the log is in use.
-fn owner(file: &mut File) -> String {
+pub(super) fn owner(file: &mut File) -> String {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
     read.ok().and(text.lines().next()).unwrap_or("unknown").trim().to_owned()
@@ -243,18 +245,9 @@ fn owner(file: &mut File) -> String {
 
 /// Only a number alone says so: the file is not synced, and after a power cut during a first start it may be
 /// empty, or zeros.
-fn says_that_a_log_was_there(content: &[u8]) -> bool {
+pub(super) fn says_that_a_log_was_there(content: &[u8]) -> bool {
     let number = content.trim_ascii();
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
-}
-
-/// Whether the lock file at `path` says that a server has had a log here.
-pub fn has_served(path: &Path) -> anyhow::Result<bool> {
-    match fs::read(path) {
-        Ok(content) => Ok(says_that_a_log_was_there(&content)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("{}: cannot read", path.display())),
-    }
 }
 
 /// Tries a lock until it is taken, or it is clear that somebody keeps it.
@@ -275,101 +268,4 @@ pub fn try_lock(file: &File) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
-}
-
-/// Who holds the lock at `path`, if anyone does: what the file says of that. Creates nothing, writes
-/// nothing, and keeps no lock.
-pub fn holder(path: &Path) -> anyhow::Result<Option<String>> {
-    let mut file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(error).with_context(|| format!("{}: cannot open", path.display()));
-        }
-    };
-    // Shared, so that two who only look are not in each other's way.
-    match file.try_lock_shared() {
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(owner(&mut file))),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{}: cannot try the lock", path.display()))
-        }
-    }
-}
-
-/// Whether a process has locked the segment at `path`. Keeps no lock.
-pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
-    let tried = match File::open(path) {
-        Ok(file) => file.try_lock_shared(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => Err(TryLockError::Error(error)),
-    };
-    match tried {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("{}: cannot try the lock", path.display()))
-        }
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Where a volume is not mounted its directory may be missing, and an empty store that is served in its
-/// place would look like lost data, and be missing once the volume is back.
-fn check_directory(directory: &Path) -> anyhow::Result<()> {
-    let shown = directory.display();
-    match fs::metadata(directory) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => bail!("{shown}: is not a directory, so no log can be in it"),
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "{shown}: there is no such directory, and none is made: if it is on a volume that is not \
-             mounted, an empty store would be served in place of its log. Mount the volume, or make \
-             the directory for a new log: mkdir -p {shown}"
-        ),
-        Err(error) => Err(error).with_context(|| format!("{shown}: cannot look at it")),
-    }
-}
-
-/// The file that a log's path means: behind any symbolic links, because a change of segment puts
-/// another file in place of the one of that name. Refuses what cannot be a log.
-pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
-    let shown = path.display();
-    if path.symlink_metadata().is_err() {
-        return Ok(path.to_owned());
-    }
-    // Between the two renames of a change of segment there is nothing behind a link.
-    if let Ok(target) = path.read_link()
-        && !path.exists()
-    {
-        let beside = path.parent().unwrap_or(Path::new(""));
-        return Ok(beside.join(target));
-    }
-    let resolved = path.canonicalize().with_context(|| format!("{shown}: cannot follow it"))?;
-    let kind = resolved.metadata().with_context(|| format!("{shown}: cannot look at it"))?;
-    if kind.is_dir() {
-        bail!("{shown}: is a directory; name a file in it, such as {shown}/wal_file");
-    }
-    if !kind.is_file() {
-        bail!("{shown}: not a regular file, so it cannot be a log");
-    }
-    Ok(resolved)
-}
-
-/// Creates a directory and makes every name on the way durable: a log is lost with the directory
-/// that it is in.
-pub fn create_directory(directory: &Path) -> anyhow::Result<()> {
-    if directory.exists() {
-        return Ok(());
-    }
-    let parent = directory_of(directory);
-    create_directory(parent)?;
-    fs::create_dir(directory)
-        .and_then(|()| File::open(parent)?.sync_all())
-        .with_context(|| format!("{}: cannot create the directory", directory.display()))
 }

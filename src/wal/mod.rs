@@ -19,7 +19,10 @@ pub mod guard;
 pub mod health;
 pub mod lock;
 pub mod names;
+mod options;
+pub mod place;
 pub mod preparer;
+pub mod read_only;
 pub mod reader;
 pub mod recovery;
 mod rotation;
@@ -30,12 +33,12 @@ mod writer;
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chain::{Frame, anew};
-use disk::{Access, Disk};
+use disk::Disk;
 use files::{Chain, Files};
 use frame::FIRST_FRAME;
 use guard::reserve::{self, Reserve};
@@ -43,7 +46,6 @@ use guard::syncer::Syncer;
 use guard::watch::Watch;
 use guard::witness::Known;
 use health::Health;
-use lock::Lock;
 use names::Names;
 use preparer::{Preparer, Site};
 use reader::Replay;
@@ -52,48 +54,8 @@ use segment::{LARGE_PIECE, Segment};
 use crate::sync::Worker;
 
 pub use health::Failure;
+pub use options::{DEFAULT_PATH, FIRST_SEGMENT_BYTES, LARGEST_SEGMENT_BYTES, Options, SyncPolicy};
 pub use recovery::Summary;
-
-/// Where the log is if nobody says.
-pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
-
-/// A fresh server that holds three keys should not take up much: a first segment of 1 MiB, and
-/// one of 4 MiB prepared.
-pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
-/// Segments grow fourfold up to this size: a change of segment costs four syncs, which among some
-/// ten thousand batches is nothing.
-pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
-
-/// When a batch is made durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SyncPolicy {
-    /// Before anyone is told that it is.
-    Always,
-    /// Whenever [`Wal::sync`] or [`Wal::begin_sync`] is called.
-    Later,
-}
-
-/// Where the log is and how it is kept.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The segment being written; the other files stand beside it.
-    pub path: PathBuf,
-    /// When a batch is made durable.
-    pub sync: SyncPolicy,
-    /// Length of the first segment.
-    pub first_segment_bytes: u64,
-    /// Length that no prepared segment exceeds.
-    pub largest_segment_bytes: u64,
-    /// Held by whoever opens the log, where that is a server.
-    pub lock: Option<Arc<Lock>>,
-}
-
-impl Options {
-    /// Whether the lock file says that a log was here.
-    pub fn has_served(&self) -> bool {
-        self.lock.as_ref().is_some_and(|lock| lock.has_served())
-    }
-}
 
 /// Why a batch was not written.
 #[derive(Clone, Debug)]
@@ -287,15 +249,5 @@ impl Wal {
         let health = self.health.clone();
         self.watch = Some(Watch::start(&*self.disk, &self.names, lock, health, known)?);
         Ok(())
-    }
-}
-
-impl Options {
-    /// A log that is synced on every batch gains nothing from the page cache.
-    fn access(&self) -> Access {
-        match self.sync {
-            SyncPolicy::Always => Access::Direct,
-            SyncPolicy::Later => Access::Buffered,
-        }
     }
 }

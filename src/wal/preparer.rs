@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::Options;
 use super::disk::{Access, Disk, DiskFile};
 use super::guard::reserve::Reserve;
 use super::health::Health;
 use super::names::Names;
+use super::options::Options;
 use super::segment::{LARGE_PIECE, SMALL_PIECE};
 use crate::sync::{Stop, Worker};
 

@@ -30,6 +30,7 @@ use super::frame::{
 };
 use super::guard::witness::{self, Known};
 use super::names::Names;
+use super::options::LARGEST_SEGMENT_BYTES;
 use super::reader::{Reader, Replay, Replayed, Source, read_batches};
 use super::snapshot;
 use super::torn::Torn;
@@ -306,7 +307,7 @@ pub fn find_torn(
     }
     // The file is made as long again, so nothing impossible may be believed: a segment is prepared up
     // to a limit, or filled up by less than that behind its content.
-    if now.file_bytes > end + super::LARGEST_SEGMENT_BYTES {
+    if now.file_bytes > end + LARGEST_SEGMENT_BYTES {
         let what = format!("the file cannot have been {} bytes long", now.file_bytes);
         bail!(damage(what));
     }

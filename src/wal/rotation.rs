@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::block::BLOCK_BYTES;
 use super::disk::DiskFile;
 use super::frame::{FIRST_FRAME, SegmentHeader};
+use super::options::Options;
 use super::preparer::Preparer;
 use super::segment::Segment;
-use super::{Options, Refused, Wal};
+use super::{Refused, Wal};
 
 const SEGMENT_GROWTH: u64 = 4;
 

@@ -13,7 +13,8 @@ use super::block::{BLOCK_BYTES, Block, BlockBuffer};
 use super::chain::{Frame, Tail};
 use super::disk::{Access, Disk, DiskFile};
 use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
-use super::{SyncPolicy, lock};
+use super::lock;
+use super::options::SyncPolicy;
 
 /// Zeros are written in pieces of this size where nobody waits for the disk at the same time, or where they
 /// are needed soon: large enough to be quick.

@@ -12,7 +12,8 @@ use super::block::{BLOCK_BYTES, BlockBuffer};
 use super::frame::Kind;
 use super::guard::reserve::Reserve;
 use super::health::{Failure, Health, Room};
-use super::{Committed, Refused, SyncPolicy, Wal};
+use super::options::SyncPolicy;
+use super::{Committed, Refused, Wal};
 
 /// Memory for frames that is kept from batch to batch.
 const KEPT_FRAME_BYTES: usize = 4 << 20;

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::wal::block::BLOCK_BYTES;
 use crate::wal::disk::{Access, Disk, DiskFile};
 use crate::wal::names::Names;
+use crate::wal::options::{LARGEST_SEGMENT_BYTES, Options};
 use crate::wal::segment::{LARGE_PIECE, Segment};
-use crate::wal::{LARGEST_SEGMENT_BYTES, Options};
 
 /// A segment takes at most this part of what is free: so several follow each other, and what is free is
 /// looked at between them, before it is used up.
