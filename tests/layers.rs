@@ -83,6 +83,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("server::logins", &["server"]),
     ("server::preemption", &["server::connection"]),
     ("wal::guard", &["engine", "wal", "wal::preparer", "wal::recovery", "wal::writer"]),
+    ("wal::read_only", &[]),
     // All of Redis.
     ("commands", &["server::clients", "server::connection", "server::profile", "server::session"]),
     ("engine::read", &["engine::handle"]),

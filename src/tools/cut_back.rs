@@ -1,6 +1,6 @@
 //! Takes a log back to an earlier batch, and keeps every byte that is cut beside it.
 //!
-//! It decides nothing: whoever calls says what to keep, and holds the log's lock. What it leaves is a log
+//! It decides nothing: the caller says what to keep, and holds the log's lock. What it leaves is a log
 //! that ends with a closing mark, so that a start does not miss what is gone.
 //!
 //! The order is such that a crash at any line leaves the log as it was, or one that no server starts on
@@ -35,7 +35,7 @@ pub struct Rewind {
     pub keep: Option<Segment>,
     /// What begins anew in that case.
     pub anew: SegmentHeader,
-    /// What is behind that end, and the file that it goes to; none if there are only zeros.
+    /// What is after that end, and the file that it goes to; none if there are only zeros.
     pub tail: Option<(Torn, PathBuf)>,
     /// The segments that go, the last one first, and their new names.
     pub moved: Vec<(PathBuf, PathBuf)>,
@@ -110,10 +110,10 @@ fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cuts a segment behind its last batch and says there that it was closed.
+/// Cuts a segment after its last batch and says there that it was closed.
 fn end_with_mark(disk: &dyn Disk, keep: &Segment) -> anyhow::Result<()> {
     let file = disk.open(&keep.path, Access::Direct)?;
-    // Nothing of the tail may stand behind the mark, not even for the length of a crash.
+    // Nothing of the tail may stand after the mark, not even for the length of a crash.
     file.set_len(keep.tail.end)?;
     file.sync()?;
     let (_, mut mark) = closing_mark(&keep.tail);

@@ -98,7 +98,7 @@ fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
         true => "what can be read of the rest is printed with -skip-damage",
         false => "not all of the log was printed",
     });
-    // What a server is writing just now looks the same, and neither is anybody's loss.
+    // What a server is writing just now looks the same; in both cases no acknowledged record is missing.
     if let Ending::Torn(torn) = tail? {
         eprintln!(
             "post-gres-rs dump: {} bytes at offset {}, LSN {}, are no whole batch and are not shown",
@@ -234,7 +234,7 @@ fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Value {
 }
 
 /// `seen` holds the keys that were written: where only some keys are asked for, FLUSHALL must take only
-/// those from whoever reads.
+/// those from the reader.
 fn write_resp(
     dump: &Dump,
     change: Change<'_>,

@@ -110,9 +110,9 @@ pub enum Ending {
     Open,
     /// With bytes that a start would cut.
     Torn(Torn),
-    /// A server is writing behind what was read.
+    /// A server is writing after what was read.
     Running,
-    /// Not known: whoever visited wanted no more.
+    /// Not known: the visitor wanted no more.
     Stopped,
 }
 
@@ -376,12 +376,12 @@ impl Segment {
         Segment { path: path.to_owned(), batches: 0, records: 0, tail }
     }
 
-    /// Goes on to behind a batch. If that is in the next segment, this becomes that segment.
+    /// Advances past a batch. If that is in the next segment, this becomes that segment.
     pub fn follow(&mut self, batch: &Replayed<'_>) {
         if self.tail.header.epoch != batch.segment.epoch {
             *self = Segment::begin(batch.path, Tail::of_segment(*batch.segment));
         }
-        assert_eq!(batch.offset, self.tail.end, "a batch stands behind the one before it");
+        assert_eq!(batch.offset, self.tail.end, "a batch stands where the one before it ends");
         self.batches += 1;
         self.records += u64::from(batch.records());
         self.tail.follow(&batch.frame.header);

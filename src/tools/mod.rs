@@ -86,7 +86,7 @@ pub fn run(tool: &Tool) -> ExitCode {
     });
     let outcome = match done {
         Ok(outcome) => outcome,
-        // Whoever reads has seen enough.
+        // The reader has seen enough.
         Err(error) if is_closed_pipe(&error) => Outcome::Well,
         Err(error) => {
             if source.json {
@@ -106,7 +106,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-/// The names of the log's files, behind any symbolic links.
+/// The names of the log's files, with symbolic links followed.
 fn names(source: &Source) -> anyhow::Result<Names> {
     Ok(Names::new(&place::resolve(&source.wal)?))
 }

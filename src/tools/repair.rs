@@ -2,7 +2,7 @@
 //!
 //! Without `--yes` it only says what it would do. It never touches a log that a server is using, never
 //! cuts within a batch (promise 7), and never throws bytes away: the tail of the segment that becomes the
-//! last goes to `<file>.<lsn>.cut`, whole segments behind it to `<file>.cut`. What it may lose it says
+//! last goes to `<file>.<lsn>.cut`, whole segments after it to `<file>.cut`. What it may lose it says
 //! before, by LSN. The cutting itself, and why a crash in the midst of it does no harm, is in
 //! [`super::cut_back`].
 
@@ -123,11 +123,11 @@ pub struct Plan {
     /// What is done to the files.
     pub rewind: Rewind,
     reason: String,
-    /// The last LSN that any frame behind the cut tells of.
+    /// The last LSN that any frame after the cut tells of.
     last_seen: u64,
     /// Whether there may have been later ones.
     more_may_be_lost: bool,
-    /// Whole batches behind the cut, and the records in them.
+    /// Whole batches after the cut, and the records in them.
     readable: (u64, u64),
 }
 
@@ -260,7 +260,7 @@ fn torn_text(torn: &Torn) -> String {
     )
 }
 
-/// Reads a log up to the first batch that has a record behind `to_lsn`, and says how it stood before
+/// Reads a log up to the first batch that has a record after `to_lsn`, and says how it stood before
 /// that batch; `None` if nothing was before.
 fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Survey, Option<Segment>) {
     let mut progress = Progress::new("reading", log.bytes());
@@ -313,7 +313,7 @@ fn rewind_to(
     Ok(Rewind { keep, anew, tail, moved })
 }
 
-/// How many whole batches behind `kept_lsn` there are, and the records in them.
+/// How many whole batches after `kept_lsn` there are, and the records in them.
 fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Result<(u64, u64)> {
     let (mut batches, mut all) = (0, 0);
     salvage::read_log(disk, names, &mut |piece| {
@@ -330,7 +330,7 @@ fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Resu
     Ok((batches, all))
 }
 
-/// The last LSN that anything behind `keep` tells of: batches, marks, and headers of segments.
+/// The last LSN that anything after `keep` tells of: batches, marks, and headers of segments.
 fn last_seen(disk: &dyn Disk, log: &Log, keep: Option<&Segment>) -> anyhow::Result<u64> {
     let mut seen = 0;
     for path in log.paths().rev() {

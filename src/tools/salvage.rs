@@ -1,6 +1,6 @@
 //! Reads what can be read of a log that is damaged, or of a file that was cut off one, and names each gap.
 //!
-//! It is for people who have lost something, and decides nothing: no start and no repair believes it. Every
+//! It is for a user that has lost something, and decides nothing: no start and no repair believes it. Every
 //! batch that it hands on has the checksums of its segment (see [`crate::wal::frame`]), so nothing is made up; but
 //! what came before it may be missing. After a place that is no frame it looks, block by block, for the next
 //! frame of the same epoch.

@@ -65,6 +65,7 @@ impl BlockBuffer {
     /// The bytes so far as whole blocks, the last one padded with zeros.
     pub fn padded(&mut self) -> &[Block] {
         let blocks = self.filled.div_ceil(BLOCK_BYTES);
+        assert!(blocks <= self.blocks.len(), "what is filled is in the blocks");
         let whole: &mut [u8] = bytemuck::cast_slice_mut(&mut self.blocks[..blocks]);
         whole[self.filled..].fill(0);
         &self.blocks[..blocks]

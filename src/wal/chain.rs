@@ -14,7 +14,7 @@ use super::frame::{
 
 /// Where a chain of frames ends.
 ///
-/// - `end` is a block boundary behind the header, and all frames before it are batches.
+/// - `end` is a block boundary after the header, and all frames before it are batches.
 /// - `last_checksum` is that of the batch before `end`; without one, what the header says of the segment
 ///   before.
 /// - All records before `next_lsn` are before `end`, and no others.
@@ -71,7 +71,7 @@ impl Tail {
         }
     }
 
-    /// Goes on to behind a batch that stands here. (A mark advances nothing: the next batch replaces it.)
+    /// Advances past the batch that stands here. (A mark advances nothing: the next batch replaces it.)
     pub fn follow(&mut self, batch: &FrameHeader) {
         assert_eq!(self.check(batch), Ok(()), "a frame that does not follow was to be followed");
         assert_eq!(batch.kind, Kind::Batch, "a mark does not advance the log");

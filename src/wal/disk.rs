@@ -200,13 +200,12 @@ impl DiskFile for SystemFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Not std's, which tries again when it is interrupted: what became of the sync then, nobody
-        // knows.
+        // Not std's, which tries again when it is interrupted, without knowing what became of the sync.
         rustix::fs::fsync(&self.file).map_err(|errno| self.named(errno.into()))
     }
 
     /// One system call where the kernel offers it (`RWF_DSYNC`, Linux 4.7), which costs the same
-    /// write and flush as a write with `fdatasync` behind it. A short count is no success: what
+    /// write and flush as a write followed by `fdatasync`. A short count is no success: what
     /// it covers is durable, and the rest is written by a call of its own.
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
         let bytes = bytes_of(blocks);

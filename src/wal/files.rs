@@ -43,7 +43,7 @@ pub struct Layout {
     pub snapshot: Option<PathBuf>,
     /// The sequence numbers of the full segments, in order.
     pub archived: Vec<u64>,
-    /// Where the segment behind them is.
+    /// Where the segment after them is.
     pub last: Last,
     /// Files that a snapshot has made superfluous.
     pub leftovers: Vec<PathBuf>,

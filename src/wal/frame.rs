@@ -36,11 +36,11 @@
 //! | 56 | 8 | zero |
 //! | 64 | | payload |
 //!
-//! The epoch stands in no frame, only in the checksums. So nobody who stores bytes can make a
+//! The epoch stands in no frame, only in the checksums. So no client can store a
 //! value that looks like a frame, and frames of another segment are no frames of this one.
 //! No run of zeros is a frame: magic and kind differ from zero. The length of the file is in each
 //! frame because a file that was cut at a frame's boundary would else look like a whole one; only
-//! behind a closing mark may a file be shorter.
+//! after a closing mark may a file be shorter.
 //!
 //! The log sequence number, LSN, counts records from 1.
 
@@ -92,7 +92,7 @@ pub enum NotAHeader {
 }
 
 impl SegmentHeader {
-    /// The header as the bytes of its block, behind a magic number.
+    /// The header as the bytes of its block, after a magic number.
     pub fn encode(&self, magic: &[u8; 16]) -> Vec<u8> {
         let mut block = vec![0; BLOCK_BYTES];
         block[..16].copy_from_slice(magic);
@@ -137,7 +137,7 @@ impl SegmentHeader {
         SegmentHeader::unchecked(block).ok_or(NotAHeader::Damaged)
     }
 
-    /// What a block says, which may be anything: for those who read past damage. `None` if it is too short.
+    /// What a block says, which may be anything: for reading past damage. `None` if it is too short.
     pub fn unchecked(block: &[u8]) -> Option<SegmentHeader> {
         let block = block.get(..BLOCK_BYTES)?;
         Some(SegmentHeader {

@@ -1,8 +1,8 @@
 //! How the log is: whether it takes writes, and if not, why. This is the only place where that is kept;
 //! the log and its `segments` thread write here, and the commit path, the compactor and INFO ask.
 //!
-//! Two things are kept apart (promise 6). A failed write or sync closes the log for good: nobody knows
-//! what is on disk. Where space for a batch could not be prepared, nothing of the batch was written:
+//! Two things are kept apart (promise 6). A failed write or sync closes the log for good: what is
+//! on disk is unknown. Where space for a batch could not be prepared, nothing of the batch was written:
 //! nothing is closed, and the next batch may find room.
 
 use std::sync::{Arc, OnceLock};
@@ -50,7 +50,7 @@ impl Health {
             is_first = true;
             Failure(reason.into())
         });
-        // Nobody who has read this may still write.
+        // Once this can be read, no more is written.
         if is_first {
             log::error!("the log is closed for writing until a restart: {reason}");
         }

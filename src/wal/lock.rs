@@ -31,8 +31,8 @@ use super::place::{check_directory, create_directory, directory_of};
 /// The second line of a lock file whose log was never there.
 const NO_LOG_YET: &str = "no log yet";
 
-/// How often a lock is tried before it counts as held: a tool that looks who has it holds it for an
-/// instant.
+/// How often a lock is tried before it counts as held: a tool that asks for its holder holds it for
+/// an instant.
 const ATTEMPTS: usize = 20;
 
 /// How long to wait in between.
@@ -63,7 +63,7 @@ enum Before {
     File(Vec<u8>, FileTimes),
 }
 
-/// What has become of a lock file that somebody else took away.
+/// What has become of the lock file since it was locked.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Held {
     /// It is as it was.
@@ -250,7 +250,7 @@ pub(super) fn says_that_a_log_was_there(content: &[u8]) -> bool {
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
-/// Tries a lock until it is taken, or it is clear that somebody keeps it.
+/// Tries a lock until it is taken, or it is clear that another process keeps it.
 pub fn insist(mut take: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
     for _ in 1..ATTEMPTS {
         if take()? {
@@ -261,7 +261,7 @@ pub fn insist(mut take: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
     take()
 }
 
-/// Takes the lock of a file, which ends when it is closed; false if somebody else has it.
+/// Takes the lock of a file, which ends when it is closed; false if another process has it.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),

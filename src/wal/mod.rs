@@ -3,10 +3,11 @@
 //! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
-//! Reading order: [`frame`] is the format, [`segment`] one file, [`snapshot`] what replaces older
-//! ones; [`health`] says whether writes are taken; `rotation` goes on from one segment to the next, and
-//! [`preparer`] works ahead of it. [`files`], [`reader`] and [`recovery`] are the way back, [`torn`] cuts
-//! what a crash left; [`disk`] and [`block`] are what they all stand on, [`lock`] keeps a second server
+//! Reading order: [`frame`] is the format, [`chain`] the place that a reader or a writer of frames has
+//! come to, [`segment`] one file, `writer` a batch on its way into it, `rotation` the way into the next one,
+//! which [`preparer`] makes ahead of time. [`files`], [`reader`] and [`recovery`] are the way back, and
+//! [`torn`] cuts what a crash left; [`snapshot`] replaces older segments. [`disk`], [`block`] and [`names`]
+//! are what they all stand on, [`health`] tells whether writes are taken, [`lock`] keeps a second server
 //! out, and [`guard`] is what stands beside the log.
 
 pub mod block;
@@ -104,7 +105,7 @@ pub struct Wal {
     segment: Segment,
     /// None while the log is still being made: it then grows in its one segment.
     preparer: Option<Worker<Preparer>>,
-    /// None as long.
+    /// None until then, too.
     watch: Option<Worker<Watch>>,
     /// None before the first sync beside the batches.
     syncer: Option<Worker<Syncer>>,
@@ -190,7 +191,7 @@ impl Wal {
         // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let first = options.first_segment_bytes;
         let len = (found.tail.end + first / 2).next_multiple_of(first);
-        // What is behind `file_bytes` was never filled, but for the mark of a full segment: that has to
+        // What is after `file_bytes` was never filled, but for the mark of a full segment: that has to
         // stay until a batch takes its place.
         let filled = file.len()?.min(found.file_bytes).max(found.marked_end());
         let segment = Segment::resume(file, found.tail, filled);

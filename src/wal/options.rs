@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::disk::Access;
 use super::lock::Lock;
 
-/// Where the log is if nobody says.
+/// Where the log is without a flag.
 pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
 
 /// A fresh server that holds three keys should not take up much: a first segment of 1 MiB, and
@@ -19,7 +19,7 @@ pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
 /// When a batch is made durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncPolicy {
-    /// Before anyone is told that it is.
+    /// Before the commit returns.
     Always,
     /// Whenever [`Wal::sync`] or [`Wal::begin_sync`] is called.
     Later,
@@ -36,7 +36,7 @@ pub struct Options {
     pub first_segment_bytes: u64,
     /// Length that no prepared segment exceeds.
     pub largest_segment_bytes: u64,
-    /// Held by whoever opens the log, where that is a server.
+    /// The lock that a server holds on the log; a tool has none.
     pub lock: Option<Arc<Lock>>,
 }
 

@@ -32,14 +32,14 @@ pub fn check_directory(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The file that a log's path means: behind any symbolic links, because a change of segment puts
+/// The file that a log's path means: with symbolic links followed, because a change of segment puts
 /// another file in place of the one of that name. Refuses what cannot be a log.
 pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
     if path.symlink_metadata().is_err() {
         return Ok(path.to_owned());
     }
-    // Between the two renames of a change of segment there is nothing behind a link.
+    // Between the two renames of a change of segment there is nothing at the end of a link.
     if let Ok(target) = path.read_link()
         && !path.exists()
     {

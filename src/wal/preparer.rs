@@ -26,19 +26,19 @@ use super::options::Options;
 use super::segment::{LARGE_PIECE, SMALL_PIECE};
 use crate::sync::{Stop, Worker};
 
-/// How long to wait before another attempt where the disk is full: nobody notices that it takes so long
-/// to find room, and to look four times a second is no load.
+/// How long to wait before another attempt where the disk is full: short enough that a client
+/// does not notice, and to look four times a second is no load.
 const RETRY: Duration = Duration::from_millis(250);
 
 /// How often it looks whether there is room for the reserve, where there was none or a compaction gave it up.
 const RESERVE_RETRY: Duration = Duration::from_secs(1);
 
-/// It rests, and takes small pieces, only while the next segment is that many times as full of zeros as the
+/// It rests, and takes small pieces, only while the next segment is `LEAD` times as full of zeros as the
 /// running one is of batches: so it is ready by the middle of that one's time, and a compaction need not wait
 /// until it begins.
 const LEAD: u64 = 2;
 
-/// After each piece of zeros it rests so many times as long as that took.
+/// After each piece of zeros it rests `RESTS` times as long as that took.
 const RESTS: u32 = 4;
 
 /// But not longer than this.
@@ -79,7 +79,7 @@ struct State {
     error: Option<Arc<str>>,
     /// A full segment and the length of its content.
     full: Vec<(PathBuf, u64)>,
-    /// Somebody waits for it.
+    /// The committer or the compactor waits for it.
     hurry: bool,
     /// The committer has used up the last one, and needs one for what only removes.
     needs_last: bool,
@@ -334,7 +334,7 @@ impl Preparer {
         }
     }
 
-    /// Before the next piece, behind one that took so long, when that much is filled: rests if
+    /// Called between pieces, after one that took `elapsed`, with `filled` thousandths done: rests if
     /// there is time, and says how large a piece is to be: none at a stop, which does not wait for the rest.
     fn pace(&self, elapsed: Duration, filled: u64) -> usize {
         let mut state = self.state.lock();
@@ -357,7 +357,7 @@ fn thousandths(part: u64, whole: u64) -> u64 {
     part.saturating_mul(1000) / whole.max(1)
 }
 
-/// Frees the zeros behind the content of a full segment. That saves space and nothing else: the
+/// Frees the zeros after the content of a full segment. That saves space and nothing else: the
 /// reader finds the end of a segment by its frames.
 fn cut(disk: &dyn Disk, path: &std::path::Path, content: u64) {
     let done = disk.open(path, Access::Buffered).and_then(|file| file.set_len(content));

@@ -72,7 +72,7 @@ pub fn has_served(path: &Path) -> anyhow::Result<bool> {
     }
 }
 
-/// Who holds the lock at `path`, if anyone does: what the file says of that. Creates nothing, writes
+/// The process that holds the lock at `path`, if one does, as the file names it. Creates nothing, writes
 /// nothing, and keeps no lock.
 fn holder(path: &Path) -> anyhow::Result<Option<String>> {
     let mut file = match File::open(path) {
@@ -82,7 +82,7 @@ fn holder(path: &Path) -> anyhow::Result<Option<String>> {
             return Err(error).with_context(|| format!("{}: cannot open", path.display()));
         }
     };
-    // Shared, so that two who only look are not in each other's way.
+    // Shared, so that two tools are not in each other's way.
     match file.try_lock_shared() {
         Ok(()) => Ok(None),
         Err(TryLockError::WouldBlock) => Ok(Some(owner(&mut file))),

@@ -89,7 +89,7 @@ pub enum Source {
     Snapshot,
 }
 
-/// Hands on the batches that follow `tail`, and advances it behind the last of them. Returns the mark
+/// Hands on the batches that follow `tail`, and advances it past each of them. Returns the mark
 /// that stands there, or why no frame does. A frame that does not follow is damage.
 pub fn read_batches(
     reader: &mut Reader<'_>,

@@ -2,10 +2,10 @@
 //! hand every batch on, and decide what the end of the log is.
 //!
 //! **Torn or damaged?** A batch is written only after the one before it is durable, or else says
-//! in its header how far the log was. So behind a block that is no valid frame:
+//! in its header how far the log was. So after a block that is no valid frame:
 //! - a later frame that knows the missing LSN as durable proves that it was there: this is damage,
 //!   and the start is refused;
-//! - if there is none, the block is where the crash came, nobody was told that it is safe, and it
+//! - if there is none, the crash came at this block, what it held was never acknowledged, and it
 //!   is cut: kept in a file beside the log, then overwritten with zeros.
 //!
 //! (Pebble's sync-chunk headers, 2025, carry the same knowledge.) Only the last segment may end
@@ -62,7 +62,7 @@ pub struct Recovered {
     /// Where the last segment ends.
     pub tail: Tail,
     /// How long the file has to be, if it was not closed: as long as its last batch says, or the mark
-    /// behind that.
+    /// after that.
     pub file_bytes: u64,
     /// The mark at the end.
     pub mark: Option<FrameHeader>,
@@ -306,7 +306,7 @@ pub fn find_torn(
         bail!(Damage::at(path, reader.file_bytes(), next_lsn, what));
     }
     // The file is made as long again, so nothing impossible may be believed: a segment is prepared up
-    // to a limit, or filled up by less than that behind its content.
+    // to a limit, or filled up by less than that after its content.
     if now.file_bytes > end + LARGEST_SEGMENT_BYTES {
         let what = format!("the file cannot have been {} bytes long", now.file_bytes);
         bail!(damage(what));

@@ -16,11 +16,11 @@ use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
 use super::lock;
 use super::options::SyncPolicy;
 
-/// Zeros are written in pieces of this size where nobody waits for the disk at the same time, or where they
-/// are needed soon: large enough to be quick.
+/// Blocks of zeros written at a time where no commit uses the disk at the same time, or where the zeros are
+/// needed soon: large enough to be quick.
 pub const LARGE_PIECE: usize = 64;
 
-/// Beside commits in pieces of this size: a commit's flush queues behind no more.
+/// Blocks of zeros written at a time beside commits: the most that a commit's flush has to wait for.
 pub const SMALL_PIECE: usize = 16;
 
 static ZEROS: [Block; LARGE_PIECE] = [Block::ZERO; LARGE_PIECE];
@@ -89,7 +89,7 @@ impl Segment {
     ///
     /// The next batch overwrites the mark of that stop. If it is torn, the batch before it is the last,
     /// and recovery holds the file against the `file_bytes` it had then. So it gets them back, without
-    /// a write: the part behind `len` is a hole, and no batch goes there. (After a crash it may be taken
+    /// a write: the part after `len` is a hole, and no batch goes there. (After a crash it may be taken
     /// for filled. Then the next start allocates it, which costs a journal's commit for each block of it.)
     pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
         let before = self.file.len()?;
@@ -141,9 +141,9 @@ impl Segment {
         self.tail.end + frame_bytes <= self.len
     }
 
-    /// Makes room for so many bytes: a batch larger than a segment makes its file grow, the one commit that
+    /// Makes room for `bytes` more: a batch larger than a segment makes its file grow, the one commit that
     /// pays for a journal. No byte of the log is written, and after an error the file is as it was. Only
-    /// with a sync behind it the new length may be relied on.
+    /// after a sync may the new length be relied on.
     pub fn grow(&mut self, bytes: u64) -> io::Result<()> {
         self.allocate(bytes)?;
         self.len = self.len.max(self.tail.end + bytes);
@@ -159,7 +159,7 @@ impl Segment {
         })
     }
 
-    /// Writes `frame` as the next batch. After an error nobody knows what the file holds, and the segment
+    /// Writes `frame` as the next batch. After an error the content of the file is unknown, and the segment
     /// must not be written again.
     pub fn append(
         &mut self,
@@ -185,7 +185,7 @@ impl Segment {
         self.write_mark(&mut Frame::default(), kind)
     }
 
-    /// Marks behind the last batch that another segment follows. It is written without a sync, once that
+    /// Marks after the last batch that another segment follows. It is written without a sync, once that
     /// other one has its name. So a start on this file alone, by whatever name it is reached, is refused.
     pub fn seal(&self) -> io::Result<u64> {
         self.write_mark(&mut Frame::of_sealed_segment(), Kind::Idle)
@@ -203,7 +203,7 @@ impl Segment {
         self.file.sync()
     }
 
-    /// Cuts the zeros off behind the mark that ends at `end`.
+    /// Cuts the zeros off after the mark that ends at `end`.
     pub fn cut(&self, end: u64) -> io::Result<()> {
         assert!(end > self.tail.end, "a batch would be cut off");
         self.file.set_len(end)?;

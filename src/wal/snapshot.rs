@@ -11,7 +11,7 @@
 //! any line leaves a log that starts by itself, with leftovers that the start removes.
 //!
 //! While it is written the store goes on changing, and later values slip in. That does no harm: their
-//! records are in the log behind it, and records are absolute (promise 3).
+//! records are in the log after it, and records are absolute (promise 3).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ use super::frame::{FIRST_FRAME, Kind, NotAHeader, SNAPSHOT_MAGIC, SegmentHeader,
 use super::names::Names;
 use super::reader::{Reader, Replay, Replayed, Source, read_batches};
 
-/// A frame is written when it has so many bytes: large enough to be quick, small enough that a
-/// commit's flush does not queue behind much of it.
+/// A frame is written when it has this many bytes: large enough to be quick, small enough that a
+/// commit's flush does not wait for much of it.
 pub const FRAME_BYTES: usize = 256 << 10;
 
-/// It is synced each time it has grown by so much, so that no sync takes long: a stop has to wait for one
+/// It is synced each time it has grown by this much, so that no sync takes long: a stop has to wait for one
 /// that runs. (A second's worth where a disk takes 64 MB/s through the page cache.)
 const SYNC_BYTES: u64 = 64 << 20;
 

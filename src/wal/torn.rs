@@ -1,6 +1,6 @@
 //! Cuts a torn batch off the end of the log: its bytes are kept beside it, then zeros take their place.
 //!
-//! Only bytes that nobody was told are safe come here (promise 5); recovery has decided that. A crash
+//! Only bytes that were never acknowledged come here (promise 5); recovery has decided that. A crash
 //! in between leaves a torn batch again. It needs no new space: where the bytes cannot be kept for want
 //! of it, that is reported, and they are cut all the same.
 
@@ -16,7 +16,7 @@ use super::segment::{LARGE_PIECE, fill_with_zeros};
 pub struct Torn {
     /// Where it began.
     pub offset: u64,
-    /// Where the zeros behind it begin.
+    /// Where the zeros after it begin.
     pub end: u64,
     /// The LSN its first record would have had.
     pub lsn: u64,

@@ -1,4 +1,4 @@
-//! Writing: batches, the marks behind them, and the end of the log.
+//! Writing: batches, the marks after them, and the end of the log.
 //!
 //! The first error closes the log (promise 6): everything that writes goes through
 //! `Wal::unless_failed`, which remembers it. Where there is no room nothing is written, and nothing is
@@ -117,7 +117,7 @@ impl Wal {
         self.reserve.clone()
     }
 
-    /// How it is, for everyone to ask.
+    /// Whether it takes writes, to be asked from any thread.
     pub fn health(&self) -> Arc<Health> {
         self.health.clone()
     }
@@ -127,7 +127,7 @@ impl Wal {
         self.durable_lsn
     }
 
-    /// Ends the log in order: everything durable, a mark that says so, no zeros behind it.
+    /// Ends the log in order: everything durable, a mark that says so, and no zeros after it.
     pub fn close(mut self) -> Result<(), Failure> {
         self.preparer = None;
         self.sync()?;

@@ -1,11 +1,11 @@
 //! Room on the volume: how long the next segment may be, and what the log leaves free for a way out.
 //!
-//! A volume may be small, or shared with others who fill it, so the log takes only a share of what is free
+//! A volume may be small, or shared with other programs, so the log takes only a share of what is free
 //! for a segment, and a shorter one before none. It leaves two things for the time when all is used up:
 //!
 //! - room for a snapshot of the data, as long as others do not take it: so a compaction is possible, which
 //!   gives back everything else;
-//! - the **reserve**, a file of zeros that nobody can take: a compaction gives it up. With it a client
+//! - the **reserve**, a file of zeros whose space no other program can take: a compaction gives it up. With it a client
 //!   that has removed enough gets out of a full disk.
 //!
 //! Nothing here is ever read back. A crash at any call leaves a file that the next start uses or replaces.
@@ -28,7 +28,7 @@ const SHARE: u64 = 8;
 /// other can follow: this part of the first segment's length, 256 KiB. That is room for 64 batches.
 const LEAST_PART: u64 = 4;
 
-/// There has to be that many times as much room as the reserve takes before it is made.
+/// The reserve is made only where there is `PLENTY` times as much room as it takes.
 const PLENTY: u64 = 2;
 
 /// What the log leaves free on its volume.
@@ -51,7 +51,7 @@ impl Reserve {
         self.bytes
     }
 
-    /// From now on room for so many bytes of a snapshot is left; more than the largest segment is not kept
+    /// From now on room for `snapshot_bytes` is left; more than the largest segment is not kept
     /// from use.
     pub fn keep(&self, snapshot_bytes: u64) {
         self.snapshot_bytes.store(snapshot_bytes.min(LARGEST_SEGMENT_BYTES), Ordering::Relaxed);
@@ -103,7 +103,7 @@ impl Reserve {
         Ok((disk.free_bytes(names.directory())?.saturating_sub(kept), kept))
     }
 
-    /// Creates a segment of `wanted` bytes at `path`, or of fewer if there is no room for so many, written
+    /// Creates a segment of `wanted` bytes at `path`, or of fewer if there is no room for that, written
     /// as `pace` says. Where that fails nothing is left of it, and the error says why.
     pub(in crate::wal) fn prepare_segment(
         &self,

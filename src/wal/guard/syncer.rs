@@ -1,7 +1,7 @@
 //! The `syncer` thread: makes a log durable beside the batches, where these do not wait for it (`-fsync
 //! everysec`).
 //!
-//! It is handed a file and told how far that is written, and says whether that much is durable; what is
+//! It is handed a file and the last LSN written to it, and reports whether that is durable; what is
 //! written meanwhile is for the next sync. One sync at a time. It decides nothing: a failed sync closes the
 //! log when the log takes notice of it (promise 6), and no frame says that something is durable before that.
 
@@ -80,7 +80,7 @@ impl Syncer {
             };
             drop(state);
             let synced = file.sync().map(|()| lsn);
-            // Before anyone knows: with the file goes its lock, if it is a segment that is full.
+            // Before the result is seen: with the file goes its lock, if it is a segment that is full.
             drop(file);
             self.state.lock().done = Some(synced);
             self.changed.notify_all();
@@ -139,7 +139,7 @@ impl Wal {
         self.unless_failed(Wal::finish_sync)
     }
 
-    /// Before the file is synced by anyone else: of two who sync it, the kernel tells only one of an error.
+    /// Before another thread syncs the file: of two that sync it, the kernel tells only one of an error.
     pub(in crate::wal) fn finish_sync(&mut self) -> io::Result<()> {
         match (&self.syncer, self.syncing_since) {
             (Some(syncer), Some(_)) => {

@@ -26,8 +26,8 @@ use crate::wal::health::Health;
 use crate::wal::lock::{Held, Lock};
 use crate::wal::names::Names;
 
-/// How often it looks: that many batches may be lost to zeros at the end of a log without being missed, and
-/// a sync each second is nothing beside those of the commits.
+/// How often it looks: the batches of this time may be lost to zeros at the end of a log without being
+/// missed, and a sync each second is nothing beside those of the commits.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the log and the thread share.
@@ -89,7 +89,7 @@ impl Watch {
                 }
                 looked = Instant::now();
             }
-            // After a failed write nobody knows what the file says; it is never tried again.
+            // After a failed write the content of the file is unknown; it is never tried again.
             let lsn = self.durable_lsn.load(Ordering::Relaxed);
             if let Some(open) = &mut witness
                 && open.note(lsn).map_err(report).is_err()

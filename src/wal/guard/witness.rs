@@ -83,7 +83,7 @@ impl Witness {
             witness.note(known.lsn)?;
             return Ok(witness);
         }
-        // Nobody relies on what cannot be read.
+        // What cannot be read is not relied on.
         let file = disk.create(&path, Access::Direct)?;
         let mut both = BlockBuffer::default();
         (0..BLOCKS).for_each(|_| both.extend_from_slice(&known.encode()));
