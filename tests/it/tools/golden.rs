@@ -34,6 +34,13 @@ const ALL: &[Golden] = &[
         gone: &["key2"],
     },
     Golden {
+        name: "first-snapshot",
+        tail: ("closed in order", 0),
+        dumped: "21 wal_file 4096 SET key21 value21",
+        keys: &[("key2", "value2"), ("key20", "value20"), ("key21", "value21")],
+        gone: &["key1"],
+    },
+    Golden {
         name: "snapshot",
         tail: ("closed in order", 0),
         dumped: "22 wal_file.22.snapshot 4096 SET expiring soon expires 2100-03-01T00:00:00.000Z",
