@@ -82,7 +82,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("server::info", &[]),
     ("server::logins", &["server"]),
     ("server::preemption", &["server::connection"]),
-    ("wal::guard", &["engine", "wal", "wal::preparer", "wal::recovery", "wal::writer"]),
+    (
+        "wal::guard",
+        &["engine", "wal", "wal::preparer", "wal::recovery", "wal::torn", "wal::writer"],
+    ),
     ("wal::read_only", &[]),
     // All of Redis.
     ("commands", &["server::clients", "server::connection", "server::profile", "server::session"]),

@@ -34,9 +34,9 @@ use crate::wal::guard::witness::{self, Known};
 use crate::wal::names::Names;
 use crate::wal::read_only::has_served;
 use crate::wal::reader::{Reader, Replayed};
-use crate::wal::recovery::{self, LogReader, Recovered};
+use crate::wal::recovery::{LogReader, Recovered};
 use crate::wal::snapshot;
-use crate::wal::torn::Torn;
+use crate::wal::torn::{self, Torn};
 
 /// How often to begin again where segments change while they are opened: a change takes longer than
 /// opening does, so that even twice in a row is rare.
@@ -263,7 +263,7 @@ impl Log {
                 && let Some(recovered) = &log.recovered
             {
                 segment.get_or_insert_with(|| {
-                    Segment::begin(path, Tail::of_segment(recovered.tail.header))
+                    Segment::begin(path, Tail::of_segment(recovered.end.tail.header))
                 });
             }
             survey.segments.extend(segment);
@@ -275,7 +275,7 @@ impl Log {
         let recovered = log.recovered.context("a log has at least one segment")?;
         if self.last == Last::Nowhere {
             let what = "this file is missing, though older segments of the log are there";
-            bail!(Damage::at(self.names.active(), 0, recovered.tail.next_lsn, what));
+            bail!(Damage::at(self.names.active(), 0, recovered.end.tail.next_lsn, what));
         }
         self.tail(disk, &recovered)
     }
@@ -284,8 +284,8 @@ impl Log {
         let Some((path, Some(file))) = self.files.last() else {
             bail!("a log has at least one segment, and the last one is open");
         };
-        let mut reader = Reader::new(&**file, recovered.tail.header.epoch)?;
-        let torn = match recovery::find_torn(&mut reader, path, recovered, self.known) {
+        let mut reader = Reader::new(&**file, recovered.end.tail.header.epoch)?;
+        let torn = match torn::find(&mut reader, path, &recovered.end, self.known) {
             Ok(torn) => torn,
             Err(error) if error.is::<Damage>() && goes_on(disk, path, &**file, recovered)? => {
                 return Ok(Ending::Running);
@@ -295,7 +295,7 @@ impl Log {
         if let Some(torn) = torn {
             return Ok(Ending::Torn(torn));
         }
-        Ok(match reader.frame_at(recovered.tail.end)? {
+        Ok(match reader.frame_at(recovered.end.tail.end)? {
             Ok(mark) => match mark.header.kind {
                 Kind::Closed => Ending::Closed,
                 Kind::Idle => Ending::Idle,
@@ -350,15 +350,15 @@ fn goes_on(
         Err(error) if is_not_found(&error) => return Ok(true),
         Err(error) => return Err(error),
     };
-    if header.is_ok_and(|header| header.epoch != recovered.tail.header.epoch) {
+    if header.is_ok_and(|header| header.epoch != recovered.end.tail.header.epoch) {
         return Ok(true);
     }
     // Nothing that was read before may answer this.
-    let mut reader = Reader::new(file, recovered.tail.header.epoch)?;
-    Ok(match reader.frame_at(recovered.tail.end)? {
+    let mut reader = Reader::new(file, recovered.end.tail.header.epoch)?;
+    Ok(match reader.frame_at(recovered.end.tail.end)? {
         Ok(frame) => match frame.header.kind {
-            Kind::Batch => frame.header.first_lsn == recovered.tail.next_lsn,
-            Kind::Closed => !recovered.is_closed(),
+            Kind::Batch => frame.header.first_lsn == recovered.end.tail.next_lsn,
+            Kind::Closed => !recovered.end.is_closed(),
             Kind::Idle => false,
         },
         Err(_) => false,

@@ -23,11 +23,11 @@ pub enum Files {
     /// A file that does not begin as a segment does, where no log has been.
     Foreign,
     /// A log.
-    Log(Chain),
+    Log(Existing),
 }
 
 /// The files of a log, in the order in which they are read.
-pub struct Chain {
+pub struct Existing {
     /// What takes the place of all segments before the first of these.
     pub snapshot: Option<PathBuf>,
     /// The last one is at the log's own path.
@@ -134,7 +134,7 @@ pub fn find(disk: &dyn Disk, names: &Names, has_served: bool) -> anyhow::Result<
     let mut segments: Vec<PathBuf> =
         archived.iter().map(|&number| names.archived(number)).collect();
     segments.push(names.active().to_owned());
-    Ok(Files::Log(Chain { snapshot, segments, leftovers }))
+    Ok(Files::Log(Existing { snapshot, segments, leftovers }))
 }
 
 /// The newest snapshot. It is whole, because it got its name only when it was durable and verified;

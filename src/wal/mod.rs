@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use chain::{Frame, anew};
 use disk::Disk;
-use files::{Chain, Files};
+use files::{Existing, Files};
 use frame::FIRST_FRAME;
 use guard::reserve::{self, Reserve};
 use guard::syncer::Syncer;
@@ -134,7 +134,7 @@ impl Wal {
         let names = Names::new(&options.path);
         match files::find(&*disk, &names, options.has_served())? {
             Files::Fresh => Wal::begin(disk, names, options),
-            Files::Log(chain) => Wal::resume(disk, names, options, &chain, replay),
+            Files::Log(files) => Wal::resume(disk, names, options, &files, replay),
             Files::Foreign => {
                 anyhow::bail!("{}: not a log of this program", options.path.display())
             }
@@ -174,33 +174,33 @@ impl Wal {
         disk: Arc<dyn Disk>,
         names: Names,
         options: Options,
-        chain: &Chain,
+        files: &Existing,
         replay: &mut dyn Replay,
     ) -> anyhow::Result<(Wal, Summary)> {
         // Another process may have the log under another name.
         let file = disk.open(names.active(), options.access())?;
         segment::lock_segment(&*file, names.active())?;
-        let found = recovery::read(&disk, &names, chain, replay)?;
+        let found = recovery::read(&disk, &names, files, replay)?;
         // What was prepared and not used may be what fills the disk. It goes first.
         reserve::remove(&*disk, &names, &names.next());
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
         // All of the log has been read from the device by now, the snapshot too.
-        snapshot::delete(&*disk, &names, &chain.leftovers);
+        snapshot::delete(&*disk, &names, &files.leftovers);
         // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
         let first = options.first_segment_bytes;
-        let len = (found.tail.end + first / 2).next_multiple_of(first);
+        let len = (found.end.tail.end + first / 2).next_multiple_of(first);
         // What is after `file_bytes` was never filled, but for the mark of a full segment: that has to
         // stay until a batch takes its place.
-        let filled = file.len()?.min(found.file_bytes).max(found.marked_end());
-        let segment = Segment::resume(file, found.tail, filled);
+        let filled = file.len()?.min(found.end.file_bytes).max(found.end.marked_end());
+        let segment = Segment::resume(file, found.end.tail, filled);
         let mut wal = Wal::assemble(disk, names, options, segment);
         let mut summary = found.summary;
         // Without the headers: what was logged before the running segment is more than that only if there
         // is a segment before it.
         wal.total_bytes = summary.bytes.saturating_sub(summary.segments as u64 * FIRST_FRAME);
-        if wal.unless_failed(|wal| wal.segment.fill_up(len, found.file_bytes)).is_ok() {
+        if wal.unless_failed(|wal| wal.segment.fill_up(len, found.end.file_bytes)).is_ok() {
             wal.start_preparer()?;
         }
         wal.start_watch()?;

@@ -102,11 +102,11 @@ pub fn read_batches(
         let (offset, lsn) = (tail.end, tail.next_lsn);
         let frame = match reader.frame_at(offset)? {
             Ok(frame) => frame,
-            Err(NotAFrame::Unknown(kind)) => {
-                let what = format!("the frame here is of kind {kind}, of a later program");
+            Err(why) if why.may_be_torn() => return Ok(Err(why)),
+            Err(why) => {
+                let what = format!("the frame here is whole, and not of this format: {why:?}");
                 bail!(Damage::at(path, offset, lsn, what));
             }
-            Err(torn) => return Ok(Err(torn)),
         };
         let header = frame.header;
         tail.check(&header).map_err(|why| {

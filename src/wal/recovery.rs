@@ -1,15 +1,8 @@
 //! What a start does with the files that [`super::files`] has found: sync them, read them in order,
-//! hand every batch on, and decide what the end of the log is.
+//! and hand every batch on.
 //!
-//! **Torn or damaged?** A batch is written only after the one before it is durable, or else says
-//! in its header how far the log was. So after a block that is no valid frame:
-//! - a later frame that knows the missing LSN as durable proves that it was there: this is damage,
-//!   and the start is refused;
-//! - if there is none, the crash came at this block, what it held was never acknowledged, and it
-//!   is cut: kept in a file beside the log, then overwritten with zeros.
-//!
-//! (Pebble's sync-chunk headers, 2025, carry the same knowledge.) Only the last segment may end
-//! torn: the header of each names the last batch of the one before.
+//! Only the last segment may end torn, which [`super::torn`] decides: the header of each names the last
+//! batch of the one before.
 //!
 //! Every step may be interrupted and done again. Nothing is changed before all of it has been
 //! read. What is then cut, [`super::torn`] cuts; that needs no new space to succeed.
@@ -24,16 +17,13 @@ use super::block::BLOCK_BYTES;
 use super::chain::Tail;
 use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
-use super::files::Chain;
-use super::frame::{
-    FIRST_FRAME, FrameHeader, Kind, MAGIC, NotAHeader, SEALED, SegmentHeader, VERSION,
-};
+use super::files::Existing;
+use super::frame::{FIRST_FRAME, MAGIC, NotAHeader, SegmentHeader, VERSION};
 use super::guard::witness::{self, Known};
 use super::names::Names;
-use super::options::LARGEST_SEGMENT_BYTES;
 use super::reader::{Reader, Replay, Replayed, Source, read_batches};
 use super::snapshot;
-use super::torn::Torn;
+use super::torn::{self, End, Torn};
 
 /// How long a replay is silent.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -59,34 +49,12 @@ pub struct Summary {
 
 /// How the files of a log end.
 pub struct Recovered {
-    /// Where the last segment ends.
-    pub tail: Tail,
-    /// How long the file has to be, if it was not closed: as long as its last batch says, or the mark
-    /// after that.
-    pub file_bytes: u64,
-    /// The mark at the end.
-    pub mark: Option<FrameHeader>,
+    /// The end of the last segment.
+    pub end: End,
     /// What has to be cut.
     pub torn: Option<Torn>,
     /// What was read.
     pub summary: Summary,
-}
-
-impl Recovered {
-    /// Whether the last server stopped in order.
-    pub fn is_closed(&self) -> bool {
-        self.mark.is_some_and(|mark| mark.kind == Kind::Closed)
-    }
-
-    /// Whether the segment says that another one follows.
-    fn is_sealed(&self) -> bool {
-        self.mark.is_some_and(|mark| mark.records == SEALED)
-    }
-
-    /// Where the mark ends, or else the last batch.
-    pub fn marked_end(&self) -> u64 {
-        self.tail.end + self.mark.map_or(0, |mark| mark.frame_bytes())
-    }
 }
 
 /// Reads the snapshot, if there is one, then all segments, and hands their batches on. Changes
@@ -94,14 +62,14 @@ impl Recovered {
 pub fn read(
     disk: &Arc<dyn Disk>,
     names: &Names,
-    chain: &Chain,
+    files: &Existing,
     replay: &mut dyn Replay,
 ) -> anyhow::Result<Recovered> {
     // What was written but never synced is in the page cache only. It must not be served and then
     // be gone after a power cut, so it is made durable before anything is believed.
     // One file after the other: a log may have more of them than a process may open.
     let mut bytes = 0;
-    for path in chain.snapshot.iter().chain(&chain.segments) {
+    for path in files.snapshot.iter().chain(&files.segments) {
         let file = disk.open(path, Access::Direct)?;
         file.sync()?;
         bytes += file.len()?;
@@ -109,12 +77,12 @@ pub fn read(
     disk.sync_directory(names.directory())?;
 
     let mut log = LogReader::new(bytes, witness::read(&**disk, names)?);
-    if let Some(path) = &chain.snapshot {
+    if let Some(path) = &files.snapshot {
         log.read_snapshot(path, &*disk.open(path, Access::Direct)?, replay)?;
     }
-    for (index, path) in chain.segments.iter().enumerate() {
+    for (index, path) in files.segments.iter().enumerate() {
         let file = disk.open(path, Access::Direct)?;
-        log.read_segment(path, &*file, index + 1 == chain.segments.len(), replay)?;
+        log.read_segment(path, &*file, index + 1 == files.segments.len(), replay)?;
     }
     replay.end()?;
     log.recovered.context("a log has at least one segment")
@@ -157,13 +125,9 @@ impl LogReader {
             Ok(())
         })?;
         (summary.records, summary.snapshot_bytes) = (found.records(), found.bytes);
-        self.recovered = Some(Recovered {
-            tail: Tail { end: found.bytes, ..Tail::before(&found.tail.header) },
-            file_bytes: found.bytes,
-            mark: None,
-            torn: None,
-            summary,
-        });
+        let tail = Tail { end: found.bytes, ..Tail::before(&found.tail.header) };
+        let end = End { tail, file_bytes: found.bytes, mark: None };
+        self.recovered = Some(Recovered { end, torn: None, summary });
         self.path = path.to_owned();
         Ok(())
     }
@@ -199,12 +163,13 @@ impl LogReader {
         let mark = ended.ok();
         // The next batch takes the mark's place, and may be torn; then the batch before it is the last.
         file_bytes = file_bytes.max(mark.map_or(0, |mark| mark.file_bytes));
-        let mut now = Recovered { tail, file_bytes, mark, torn: None, summary };
-        now.summary.closed = now.is_closed();
-        if is_last {
-            now.torn = find_torn(&mut reader, path, &now, self.known)?;
-        }
-        self.recovered = Some(now);
+        let end = End { tail, file_bytes, mark };
+        summary.closed = end.is_closed();
+        let torn = match is_last {
+            true => torn::find(&mut reader, path, &end, self.known)?,
+            false => None,
+        };
+        self.recovered = Some(Recovered { end, torn, summary });
         self.path = path.to_owned();
         Ok(())
     }
@@ -215,7 +180,7 @@ impl LogReader {
         let mut reader = Reader::new(file, 0)?;
         let header = SegmentHeader::decode(MAGIC, reader.bytes(0, BLOCK_BYTES)?);
         let before = self.recovered.as_ref();
-        let before = before.map(|before| &before.tail);
+        let before = before.map(|before| &before.end.tail);
         let lsn = before.map_or(1, |before| before.next_lsn);
         let damage = |what: String| Damage::at(path, 0, lsn, what);
         let header = header.map_err(|why| match why {
@@ -262,62 +227,6 @@ impl LogReader {
         }
         Ok(header)
     }
-}
-
-/// Decides what the end of the last segment is; see the head of this file.
-pub fn find_torn(
-    reader: &mut Reader<'_>,
-    path: &Path,
-    now: &Recovered,
-    known: Option<Known>,
-) -> anyhow::Result<Option<Torn>> {
-    let Tail { header, end, next_lsn, .. } = now.tail;
-    let damage = |what: String| Damage::at(path, end, next_lsn, what);
-    let mut at = end;
-    while let Some((offset, later)) = reader.header_after(at)? {
-        if later.durable_lsn >= next_lsn {
-            let what = format!(
-                "there is no valid batch here, but the frame at offset {offset} was written when \
-                 everything up to LSN {} was on disk",
-                later.durable_lsn
-            );
-            bail!(damage(what));
-        }
-        at = offset;
-    }
-    if now.is_sealed() {
-        let what = format!("segment {} has followed this one, and is missing", header.sequence + 1);
-        bail!(damage(what));
-    }
-    if let Some(known) = known.filter(|known| known.lsn >= next_lsn) {
-        let what = format!(
-            "the log ends here, but everything up to LSN {} was on disk, as the file .durable beside it \
-             says. (An older copy that was put here on purpose starts without that file)",
-            known.lsn
-        );
-        bail!(damage(what));
-    }
-    if reader.file_bytes() < now.file_bytes && !now.is_closed() {
-        let what = format!(
-            "the file was {} bytes long when it was last written, and ends here without a mark \
-             that it was closed",
-            now.file_bytes
-        );
-        bail!(Damage::at(path, reader.file_bytes(), next_lsn, what));
-    }
-    // The file is made as long again, so nothing impossible may be believed: a segment is prepared up
-    // to a limit, or filled up by less than that after its content.
-    if now.file_bytes > end + LARGEST_SEGMENT_BYTES {
-        let what = format!("the file cannot have been {} bytes long", now.file_bytes);
-        bail!(damage(what));
-    }
-    // A mark is the end of the log, not something torn.
-    let begin = match reader.frame_at(end)? {
-        Ok(mark) if mark.header.kind != Kind::Batch => end + mark.header.frame_bytes(),
-        _ => end,
-    };
-    let end = reader.content_end(begin)?;
-    Ok((end > begin).then_some(Torn { offset: begin, end, lsn: next_lsn }))
 }
 
 /// Says how far a long replay is.

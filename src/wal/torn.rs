@@ -1,14 +1,31 @@
-//! Cuts a torn batch off the end of the log: its bytes are kept beside it, then zeros take their place.
+//! The end of the last segment: what it is, and how a torn batch is cut off it.
 //!
-//! Only bytes that were never acknowledged come here (promise 5); recovery has decided that. A crash
-//! in between leaves a torn batch again. It needs no new space: where the bytes cannot be kept for want
-//! of it, that is reported, and they are cut all the same.
+//! **Torn or damaged?** A batch is written only after the one before it is durable, or else says
+//! in its header how far the log was. So after a block that is no valid frame:
+//! - a later frame that knows the missing LSN as durable proves that it was there: this is damage,
+//!   and the start is refused;
+//! - if there is none, the crash came at this block, what it held was never acknowledged, and it
+//!   is cut: kept in a file beside the log, then overwritten with zeros.
+//!
+//! (Pebble's sync-chunk headers, 2025, carry the same knowledge.)
+//!
+//! The bytes that are cut are kept beside the log, then zeros take their place. Only bytes that were never
+//! acknowledged are cut (promise 5). A crash in between leaves a torn batch again. It needs no new space:
+//! where the bytes cannot be kept for want of it, that is reported, and they are cut all the same.
 
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::block::{BLOCK_BYTES, Block, BlockBuffer};
+use super::chain::Tail;
+use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
+use super::frame::{FrameHeader, Kind, SEALED};
+use super::guard::witness::Known;
 use super::names::{Names, first_free};
+use super::options::LARGEST_SEGMENT_BYTES;
+use super::reader::Reader;
 use super::segment::{LARGE_PIECE, fill_with_zeros};
 
 /// A torn batch.
@@ -20,6 +37,91 @@ pub struct Torn {
     pub end: u64,
     /// The LSN its first record would have had.
     pub lsn: u64,
+}
+
+/// How a segment ends, as it was read.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// Where its last batch ends.
+    pub tail: Tail,
+    /// How long the file has to be, if it was not closed: as long as its last batch says, or the mark
+    /// after that.
+    pub file_bytes: u64,
+    /// The mark after that batch.
+    pub mark: Option<FrameHeader>,
+}
+
+impl End {
+    /// Whether the last server stopped in order.
+    pub fn is_closed(&self) -> bool {
+        self.mark.is_some_and(|mark| mark.kind == Kind::Closed)
+    }
+
+    /// Whether the segment says that another one follows.
+    fn is_sealed(&self) -> bool {
+        self.mark.is_some_and(|mark| mark.records == SEALED)
+    }
+
+    /// Where the mark ends, or else the last batch.
+    pub fn marked_end(&self) -> u64 {
+        self.tail.end + self.mark.map_or(0, |mark| mark.frame_bytes())
+    }
+}
+
+/// Decides what is at the end of the last segment; see the head of this file.
+pub fn find(
+    reader: &mut Reader<'_>,
+    path: &Path,
+    now: &End,
+    known: Option<Known>,
+) -> anyhow::Result<Option<Torn>> {
+    let Tail { header, end, next_lsn, .. } = now.tail;
+    let damage = |what: String| Damage::at(path, end, next_lsn, what);
+    let mut at = end;
+    while let Some((offset, later)) = reader.header_after(at)? {
+        if later.durable_lsn >= next_lsn {
+            let what = format!(
+                "there is no valid batch here, but the frame at offset {offset} was written when \
+                 everything up to LSN {} was on disk",
+                later.durable_lsn
+            );
+            bail!(damage(what));
+        }
+        at = offset;
+    }
+    if now.is_sealed() {
+        let what = format!("segment {} has followed this one, and is missing", header.sequence + 1);
+        bail!(damage(what));
+    }
+    if let Some(known) = known.filter(|known| known.lsn >= next_lsn) {
+        let what = format!(
+            "the log ends here, but everything up to LSN {} was on disk, as the file .durable beside it \
+             says. (An older copy that was put here on purpose starts without that file)",
+            known.lsn
+        );
+        bail!(damage(what));
+    }
+    if reader.file_bytes() < now.file_bytes && !now.is_closed() {
+        let what = format!(
+            "the file was {} bytes long when it was last written, and ends here without a mark \
+             that it was closed",
+            now.file_bytes
+        );
+        bail!(Damage::at(path, reader.file_bytes(), next_lsn, what));
+    }
+    // The file is made as long again, so nothing impossible may be believed: a segment is prepared up
+    // to a limit, or filled up by less than that after its content.
+    if now.file_bytes > end + LARGEST_SEGMENT_BYTES {
+        let what = format!("the file cannot have been {} bytes long", now.file_bytes);
+        bail!(damage(what));
+    }
+    // A mark is the end of the log, not something torn.
+    let begin = match reader.frame_at(end)? {
+        Ok(mark) if mark.header.kind != Kind::Batch => end + mark.header.frame_bytes(),
+        _ => end,
+    };
+    let end = reader.content_end(begin)?;
+    Ok((end > begin).then_some(Torn { offset: begin, end, lsn: next_lsn }))
 }
 
 /// Copies a torn batch to a file of its own, then overwrites it with zeros.
