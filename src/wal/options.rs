@@ -21,7 +21,7 @@ pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
 pub enum SyncPolicy {
     /// Before the commit returns.
     Always,
-    /// Whenever [`Wal::sync`] or [`Wal::begin_sync`] is called.
+    /// Whenever [`super::Wal::sync`] or [`super::Wal::begin_sync`] is called.
     Later,
 }
 

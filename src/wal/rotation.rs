@@ -68,14 +68,11 @@ impl Wal {
     /// Goes on in the next segment, unless this one will do.
     fn move_on(&mut self, preparer: &Preparer, bytes: u64, grows: bool) -> Result<(), Refused> {
         let may_stay = self.segment.has_room(bytes) || self.segment.tail().end == FIRST_FRAME;
-        if may_stay && grows {
-            return preparer.expect().map_err(Refused::NoRoom);
+        if grows {
+            preparer.expect().map_err(Refused::NoRoom)?;
         }
         if may_stay {
             return Ok(());
-        }
-        if grows {
-            preparer.expect().map_err(Refused::NoRoom)?;
         }
         // It may still be made meanwhile.
         self.unless_failed(Wal::finish_segment)?;
@@ -100,7 +97,7 @@ impl Wal {
             + self.options.tail_bytes(self.options.largest_segment_bytes)
     }
 
-    /// Whether there is so much: before a segment is begun for it.
+    /// Whether there is that room: asked before a segment is begun for it.
     fn check_larger(&mut self, bytes: u64) -> Result<(), Refused> {
         match self.reserve.spendable(&*self.disk, &self.names) {
             Ok((free, _)) if bytes <= free => Ok(()),
@@ -165,6 +162,7 @@ impl Wal {
         self.disk.rename(&self.names.next(), self.names.active())?;
         self.disk.sync_directory(self.names.directory())?;
 
+        assert_eq!(next.tail().next_lsn, old.next_lsn, "no LSN is left out between two segments");
         let full = std::mem::replace(&mut self.segment, next);
         // Its lock ends here; from now on the mark says that it is not the last one.
         let content = full.seal().unwrap_or_else(|error| {

@@ -21,7 +21,7 @@ use super::block::{BLOCK_BYTES, Block, BlockBuffer};
 use super::chain::Tail;
 use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FrameHeader, Kind, SEALED};
+use super::frame::{FIRST_FRAME, FrameHeader, Kind, SEALED};
 use super::guard::witness::Known;
 use super::names::{Names, first_free};
 use super::options::LARGEST_SEGMENT_BYTES;
@@ -126,6 +126,7 @@ pub fn find(
 
 /// Copies a torn batch to a file of its own, then overwrites it with zeros.
 pub fn cut(disk: &dyn Disk, names: &Names, torn: &Torn) -> anyhow::Result<()> {
+    assert!(torn.offset >= FIRST_FRAME && torn.offset < torn.end, "only what is torn is cut");
     let file = disk.open(names.active(), Access::Direct)?;
     // After a crash while zeroing, an earlier copy is the more complete one.
     let listed = disk.list(names.directory())?;

@@ -153,6 +153,7 @@ impl Wal {
     fn note_synced(&mut self, ended: io::Result<u64>) -> io::Result<()> {
         self.syncing_since = None;
         self.durable_lsn = self.durable_lsn.max(ended?);
+        assert!(self.durable_lsn < self.segment.tail().next_lsn, "only what is written is durable");
         Ok(())
     }
 }

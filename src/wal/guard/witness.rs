@@ -100,6 +100,7 @@ impl Witness {
         }
         let known = Known { lsn, ..self.known };
         let other = (self.newest + 1) % BLOCKS;
+        assert_ne!(other, self.newest, "the block that tells of more is never written over");
         let mut block = BlockBuffer::default();
         block.extend_from_slice(&known.encode());
         self.file.write_synced_at(block.padded(), other * BLOCK_BYTES as u64)?;
