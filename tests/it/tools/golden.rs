@@ -94,7 +94,8 @@ impl Golden {
         let server = Server::start(dir, &[]);
         let mut client = Client::connect(&server);
         for (key, value) in self.keys {
-            assert_eq!(client.ask(&format!("GET {key}")), *value, "{}: {key}", self.name);
+            let found = client.ask(&format!("GET {key}"));
+            assert_eq!(found, format!("+OK {value}"), "{}: {key}", self.name);
         }
         for key in self.gone {
             assert_eq!(client.ask(&format!("EXISTS {key}")), ":0", "{}: {key}", self.name);
