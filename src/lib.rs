@@ -52,9 +52,9 @@
 //! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
 //! | [`sync`] | the locks and threads by which threads wait for each other, and their stand-ins for a checker |
 //! | [`messages`] | what the server has to say, on its way to stderr |
-//! | [`glob`], [`decimal`], [`quote`] | patterns of keys; numbers with decimals; any bytes as one word |
+//! | [`glob`], [`quote`] | patterns of keys; any bytes as one word |
 //! | [`protocol`] | bytes to words, replies to bytes |
-//! | [`commands`] | words to commands |
+//! | [`commands`] | every command: a row of a table and a function |
 //! | [`store`] | what is in memory, behind a trait object; knows no disk |
 //! | [`wal`] | what is on disk; knows no keys |
 //! | [`metrics`] | counters, shown as INFO |
@@ -93,7 +93,6 @@ pub mod commands;
 pub mod config;
 #[doc = include_str!("costs.md")]
 pub mod costs {}
-pub mod decimal;
 pub mod engine;
 pub mod entry;
 #[doc = include_str!("failures.md")]

@@ -1,94 +1,103 @@
-//! The words of CLIENT's subcommands, made sense of.
+//! CLIENT: what a connection tells of itself, and what it may learn of the others.
 
-use super::connection::printable;
-use super::words::{Outcome, SHOWN_BYTES, SYNTAX, Words, is, number, session_of, shown};
-use super::{ClientChoice, ClientType, KillFilter, LibraryField, Session};
-use crate::command::integer;
-use std::borrow::Cow;
 use std::collections::HashSet;
 
+use super::connection::printable;
+use super::words::*;
+use crate::command::{Client, KillFilter, Label, Reply, TOO_LONG, Text, USER, Words, integer, is};
+
+type Said = Result<Reply<'static>, Text>;
+
 /// Clients that CLIENT LIST looks for by number: as many as there may be unless `-maxclients` says otherwise.
-/// They are looked for while nobody can come or leave, for a millisecond or so.
+/// They are looked for while no client can come or leave, for a millisecond or so.
 const LISTED: usize = 10_000;
 
-/// The only user there is.
-pub const USER: &str = "default";
+/// The type of all clients that there are here.
+const NORMAL: &str = "normal";
+const OTHER_TYPES: [&str; 4] = ["master", "replica", "slave", "pubsub"];
 
-pub fn client_id(_: &Words<'_>) -> Outcome {
-    session_of(Session::ClientId)
+pub fn client_id(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    Ok(Reply::Integer(client.id() as i64))
 }
 
-pub fn client_getname(_: &Words<'_>) -> Outcome {
-    session_of(Session::ClientGetName)
+pub fn client_getname(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    let name = client.name();
+    Ok(if name.is_empty() { Reply::Null } else { Reply::bulk(name.as_bytes()) })
 }
 
-pub fn client_setname(words: &Words<'_>) -> Outcome {
-    session_of(Session::ClientSetName(printable(words[2], "Client names")?))
+pub fn client_setname(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    client.set_label(Label::Name, printable(words[2], "Client names")?);
+    Ok(Reply::Ok)
 }
 
-pub fn client_setinfo(words: &Words<'_>) -> Outcome {
-    let (field, name) = match words[2] {
-        attribute if is(attribute, "lib-name") => (LibraryField::Name, "lib-name"),
-        attribute if is(attribute, "lib-ver") => (LibraryField::Version, "lib-ver"),
-        attribute => {
-            return Err(
-                format!("ERR Unrecognized option '{}'", shown(attribute, SHOWN_BYTES)).into()
-            );
-        }
+pub fn client_setinfo(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let (label, name) = match words[2] {
+        attribute if is(attribute, "lib-name") => (Label::Library, "lib-name"),
+        attribute if is(attribute, "lib-ver") => (Label::LibraryVersion, "lib-ver"),
+        attribute => return Err(format!("ERR Unrecognized option '{}'", shown(attribute)).into()),
     };
-    session_of(Session::ClientSetInfo(field, printable(words[3], name)?))
+    client.set_label(label, printable(words[3], name)?);
+    Ok(Reply::Ok)
 }
 
-pub fn client_info(_: &Words<'_>) -> Outcome {
-    session_of(Session::ClientInfo)
+pub fn client_info(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    Ok(Reply::text(client.line()))
 }
 
-pub fn client_list(words: &Words<'_>) -> Outcome {
-    session_of(Session::ClientList(match &words[2..] {
-        [] => ClientChoice::All,
-        [option, kind] if is(option, "type") => ClientChoice::Type(client_type(kind)?),
+pub fn client_list(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let lines = match &words[2..] {
+        [] => client.lines(None),
+        [option, kind] if is(option, "type") => match is_normal(kind)? {
+            true => client.lines(None),
+            false => Some(String::new()),
+        },
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
-            if ids.len() > LISTED {
-                return Err(format!("ERR at most {LISTED} clients are looked for at a time").into());
-            }
-            let id = |id: &&[u8]| integer(id).ok_or("ERR Invalid client ID");
-            let mut ids = ids.iter().map(id).collect::<Result<Vec<i64>, _>>()?;
-            // Each once, so that the answer is no longer than one about all.
-            let mut seen = HashSet::new();
-            ids.retain(|id| seen.insert(*id));
-            // No client has a number below zero.
-            ClientChoice::Ids(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect())
+            client.lines(Some(&numbers_of(ids)?))
         }
         _ => return Err(SYNTAX.into()),
-    }))
+    };
+    lines.map(Reply::text).ok_or(TOO_LONG.into())
 }
 
-pub fn client_kill(words: &Words<'_>) -> Outcome {
-    let address = |word: &[u8]| Some(word.to_vec());
-    if let [address_alone] = &words[2..] {
-        let address = address(address_alone);
-        return session_of(Session::ClientKill(KillFilter {
-            address,
-            old_form: true,
-            ..KillFilter::default()
-        }));
+/// The numbers of clients, each once, so that the answer is no longer than one about all.
+fn numbers_of(words: &Words<'_>) -> Result<Vec<u64>, Text> {
+    if words.len() > LISTED {
+        return Err(format!("ERR at most {LISTED} clients are looked for at a time").into());
     }
-    let mut filter = KillFilter { skips_asking: true, ..KillFilter::default() };
+    let id = |id: &&[u8]| integer(id).ok_or("ERR Invalid client ID");
+    let ids = words.iter().map(id).collect::<Result<Vec<i64>, _>>()?;
+    let mut seen = HashSet::new();
+    // No client has a number below zero.
+    let ids = ids.into_iter().filter_map(|id| u64::try_from(id).ok());
+    Ok(ids.filter(|id| seen.insert(*id)).collect())
+}
+
+pub fn client_kill(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let mut filter = KillFilter::default();
     let mut rest = &words[2..];
+    // The old form, which answers OK or an error instead of a count.
+    if let [address] = rest {
+        filter.address = Some(address.to_vec());
+        return match client.kill(&filter) {
+            0 => Err("ERR No such client".into()),
+            _ => Ok(Reply::Ok),
+        };
+    }
+    filter.skips_asking = true;
+    let mut may_fit = true;
     while let [option, value, after @ ..] = rest {
         rest = after;
         match () {
             () if is(option, "id") => {
-                let id = positive(value, "ERR client-id should be greater than 0")?;
-                filter.id = Some(id);
+                filter.id = Some(positive(value, "ERR client-id should be greater than 0")?);
             }
-            () if is(option, "type") => filter.kind = Some(client_type(value)?),
-            () if is(option, "addr") => filter.address = address(value),
-            () if is(option, "laddr") => filter.local = address(value),
-            // Each client is that user, so nothing has to be remembered of it.
+            () if is(option, "type") => may_fit = is_normal(value)?,
+            () if is(option, "addr") => filter.address = Some(value.to_vec()),
+            () if is(option, "laddr") => filter.local = Some(value.to_vec()),
+            // Each client is that user.
             () if is(option, "user") && *value == USER.as_bytes() => {}
             () if is(option, "user") => {
-                return Err(format!("ERR No such user '{}'", shown(value, SHOWN_BYTES)).into());
+                return Err(format!("ERR No such user '{}'", shown(value)).into());
             }
             () if is(option, "skipme") && is(value, "yes") => filter.skips_asking = true,
             () if is(option, "skipme") && is(value, "no") => filter.skips_asking = false,
@@ -99,24 +108,22 @@ pub fn client_kill(words: &Words<'_>) -> Outcome {
             () => return Err(SYNTAX.into()),
         }
     }
-    if rest.is_empty() { session_of(Session::ClientKill(filter)) } else { Err(SYNTAX.into()) }
+    match rest {
+        [] if may_fit => Ok(Reply::Integer(client.kill(&filter) as i64)),
+        [] => Ok(Reply::Integer(0)),
+        _ => Err(SYNTAX.into()),
+    }
 }
 
-fn positive(word: &[u8], error: &'static str) -> Result<u64, Cow<'static, str>> {
+fn positive(word: &[u8], error: &'static str) -> Result<u64, Text> {
     let number = integer(word).and_then(|number| u64::try_from(number).ok());
     number.filter(|number| *number > 0).ok_or(error.into())
 }
 
-fn client_type(word: &[u8]) -> Result<ClientType, Cow<'static, str>> {
-    let types = [
-        ("normal", ClientType::Normal),
-        ("master", ClientType::Master),
-        ("replica", ClientType::Replica),
-        ("slave", ClientType::Replica),
-        ("pubsub", ClientType::Pubsub),
-    ];
-    let found = types.into_iter().find(|(name, _)| is(word, name));
-    found
-        .map(|(_, kind)| kind)
-        .ok_or_else(|| format!("ERR Unknown client type '{}'", shown(word, SHOWN_BYTES)).into())
+fn is_normal(kind: &[u8]) -> Result<bool, Text> {
+    match is(kind, NORMAL) {
+        true => Ok(true),
+        false if OTHER_TYPES.iter().any(|name| is(kind, name)) => Ok(false),
+        false => Err(format!("ERR Unknown client type '{}'", shown(kind)).into()),
+    }
 }

@@ -1,128 +1,102 @@
-//! The words of a request, made sense of: one function for each command of the table that is about the
-//! connection or the server. What needs to know neither is answered here at once.
+//! Commands about the connection itself.
 
-use std::borrow::Cow;
-
-use super::words::{
-    Outcome, SHOWN_BYTES, SYNTAX, Words, answered, database, is, key_list, number, pattern,
-    session_of, shown, wrong_number,
+use super::words::*;
+use crate::command::{
+    Client, Label, REDIS_VERSION, Reply, RespVersion, Text, USER, Words, integer, is,
 };
-use super::{Hello, Session};
-use crate::command::{Reply, RespVersion, integer};
 
-pub fn ping(words: &Words<'_>) -> Outcome {
+/// A reply that needs no data.
+type Said = Result<Reply<'static>, Text>;
+
+pub fn ping(words: &Words<'_>) -> Said {
     match &words[1..] {
-        [] => answered(Reply::Simple("PONG")),
-        [message] => answered(Reply::bulk(message)),
+        [] => Ok(Reply::Simple("PONG")),
+        [message] => Ok(Reply::bulk(message)),
         _ => Err(wrong_number("ping")),
     }
 }
 
-pub fn echo(words: &Words<'_>) -> Outcome {
-    answered(Reply::bulk(words[1]))
+pub fn echo(words: &Words<'_>) -> Said {
+    Ok(Reply::bulk(words[1]))
 }
 
-pub fn select(words: &Words<'_>) -> Outcome {
-    session_of(Session::Select(database(words[1])))
-}
-
-pub fn time(_: &Words<'_>) -> Outcome {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let now = now.unwrap_or_default();
-    let part = |number: u64| Reply::bulk(number.to_string().as_bytes());
-    answered(Reply::Array(vec![part(now.as_secs()), part(now.subsec_micros().into())]))
-}
-
-/// There are no replicas to wait for: none are as many as were asked for, or it would wait for ever.
-pub fn wait(words: &Words<'_>) -> Outcome {
-    let replicas = number(words[1])?;
-    if number(words[2]).map_err(|_| "ERR timeout is not an integer or out of range")? < 0 {
-        return Err("ERR timeout is negative".into());
-    }
-    match replicas {
-        ..=0 => answered(Reply::Integer(0)),
-        _ => {
-            Err("ERR there are no replicas to wait for; every reply to a write means it is on disk"
-                .into())
+pub fn auth(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let (user, password) = match words[1..] {
+        [_] if !client.needs_password() => {
+            return Err("ERR AUTH <password> called without any password configured for the \
+                        default user. Are you sure your configuration is correct?"
+                .into());
         }
-    }
+        [password] => (USER.as_bytes(), password),
+        [user, password] => (user, password),
+        _ => return Err(SYNTAX.into()),
+    };
+    client.log_in(user, password)?;
+    Ok(Reply::Ok)
 }
 
-pub fn lastsave(_: &Words<'_>) -> Outcome {
-    session_of(Session::LastSave)
-}
-
-pub fn bgrewriteaof(_: &Words<'_>) -> Outcome {
-    session_of(Session::Compact)
-}
-
-pub fn multi(_: &Words<'_>) -> Outcome {
-    session_of(Session::Multi)
-}
-
-pub fn exec(_: &Words<'_>) -> Outcome {
-    session_of(Session::Exec)
-}
-
-pub fn discard(_: &Words<'_>) -> Outcome {
-    session_of(Session::Discard)
-}
-
-pub fn watch(words: &Words<'_>) -> Outcome {
-    session_of(Session::Watch(key_list(&words[1..])))
-}
-
-pub fn unwatch(_: &Words<'_>) -> Outcome {
-    session_of(Session::Unwatch)
-}
-
-pub fn quit(_: &Words<'_>) -> Outcome {
-    session_of(Session::Quit)
-}
-
-pub fn reset(_: &Words<'_>) -> Outcome {
-    session_of(Session::Reset)
-}
-
-pub fn auth(words: &Words<'_>) -> Outcome {
-    match words[1..] {
-        [password] => session_of(Session::Auth(None, password.to_vec())),
-        [user, password] => session_of(Session::Auth(Some(user.to_vec()), password.to_vec())),
-        _ => Err(SYNTAX.into()),
-    }
-}
-
-pub fn hello(words: &Words<'_>) -> Outcome {
-    let mut hello = Hello::default();
+pub fn hello(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let (mut version, mut login, mut name) = (None, None, None);
     let mut rest = &words[1..];
-    if let [version, after @ ..] = rest {
-        hello.version = match integer(version) {
-            Some(2) => Some(RespVersion::V2),
-            Some(3) => Some(RespVersion::V3),
+    if let [wanted, after @ ..] = rest {
+        version = Some(match integer(wanted) {
+            Some(2) => RespVersion::V2,
+            Some(3) => RespVersion::V3,
             Some(_) => return Err("NOPROTO unsupported protocol version".into()),
             None => {
                 return Err("ERR Protocol version is not an integer or out of range".into());
             }
-        };
+        });
         rest = after;
     }
     while let [option, after @ ..] = rest {
         rest = match after {
             [user, password, after @ ..] if is(option, "auth") => {
-                hello.auth = Some((user.to_vec(), password.to_vec()));
+                login = Some((*user, *password));
                 after
             }
-            [name, after @ ..] if is(option, "setname") => {
-                hello.name = Some(printable(name, "Client names")?);
+            [text, after @ ..] if is(option, "setname") => {
+                name = Some(printable(text, "Client names")?);
                 after
             }
             _ => {
-                let option = shown(option, SHOWN_BYTES);
+                let option = shown(option);
                 return Err(format!("ERR Syntax error in HELLO option '{option}'").into());
             }
         };
     }
-    session_of(Session::Hello(hello))
+    if let Some((user, password)) = login {
+        client.log_in(user, password)?;
+    }
+    if !client.is_logged_in() {
+        return Err(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise \
+                    the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
+                    client and select the RESP protocol version at the same time"
+                .into(),
+        );
+    }
+    let version = client.speak(version);
+    if let Some(name) = name {
+        client.set_label(Label::Name, name);
+    }
+    let text = |text: &str| Reply::bulk(text.as_bytes());
+    Ok(Reply::Map(vec![
+        text("server"),
+        text("redis"),
+        text("version"),
+        text(REDIS_VERSION),
+        text("proto"),
+        Reply::Integer(version.number().into()),
+        text("id"),
+        Reply::Integer(client.id() as i64),
+        text("mode"),
+        text("standalone"),
+        text("role"),
+        text("master"),
+        text("modules"),
+        Reply::Array(Vec::new()),
+    ]))
 }
 
 /// The longest name of a client or of its library. It is kept as long as the client is connected, and stands
@@ -130,7 +104,7 @@ pub fn hello(words: &Words<'_>) -> Outcome {
 const NAME_BYTES: usize = 1024;
 
 /// A word that can stand in a line of CLIENT LIST.
-pub fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
+pub fn printable(word: &[u8], what: &str) -> Result<String, Text> {
     if word.len() > NAME_BYTES {
         return Err(format!("ERR {what} cannot be longer than {NAME_BYTES} bytes").into());
     }
@@ -140,16 +114,4 @@ pub fn printable(word: &[u8], what: &str) -> Result<String, Cow<'static, str>> {
             Err(format!("ERR {what} cannot contain spaces, newlines or special characters.").into())
         }
     }
-}
-
-/// The names of settings are in lower case, and Redis looks for them in any.
-pub fn config_get(words: &Words<'_>) -> Outcome {
-    let lower = |word: &&[u8]| Ok(pattern(word)?.to_ascii_lowercase());
-    let patterns = words[2..].iter().map(lower).collect::<Result<_, Cow<'static, str>>>()?;
-    session_of(Session::ConfigGet(patterns))
-}
-
-pub fn info(words: &Words<'_>) -> Outcome {
-    let sections = words[1..].iter().map(|word| shown(word, SHOWN_BYTES).to_lowercase()).collect();
-    session_of(Session::Info(sections))
 }

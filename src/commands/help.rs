@@ -3,8 +3,7 @@
 //! Redis's form: lines, each a simple string. What stands here is there; a test holds it against the
 //! table.
 
-use super::words::{Outcome, Words, answered, is};
-use crate::command::Reply;
+use crate::command::{Reply, Text, Words, is};
 
 /// Each container, and what its subcommands do. What begins with a space goes on with the line before it.
 const HELP: &[(&str, &[&str])] = &[
@@ -82,22 +81,20 @@ const HELP: &[(&str, &[&str])] = &[
 /// The last lines of each.
 const HELP_ITSELF: [&str; 2] = ["HELP", "    Print this help."];
 
-pub fn help(words: &Words<'_>) -> Outcome {
+pub fn help(words: &Words<'_>) -> Result<Reply<'static>, Text> {
     let found = HELP.iter().find(|(container, _)| is(words[0], container));
     let lines = found.map_or(&[][..], |(_, lines)| lines);
-    answered(Reply::Array(
-        lines.iter().chain(&HELP_ITSELF).map(|line| Reply::Simple(line)).collect(),
-    ))
+    Ok(Reply::Array(lines.iter().chain(&HELP_ITSELF).map(|line| Reply::Simple(line)).collect()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::commands;
+    use super::super::table::{commands, short_name, subcommands};
     use super::*;
 
     #[test]
     fn each_container_tells_of_each_of_its_subcommands_and_of_no_other() {
-        let containers = commands().filter(|spec| spec.is_container());
+        let containers = commands().filter(|spec| spec.children > 0);
         let mut told_of = Vec::new();
         for spec in containers {
             let (_, lines) = HELP.iter().find(|(name, _)| *name == spec.name).expect(spec.name);
@@ -110,7 +107,7 @@ mod tests {
                 .chain(["help".to_owned()])
                 .collect();
             told.dedup();
-            let names: Vec<&str> = spec.subcommands().iter().map(|sub| sub.short_name()).collect();
+            let names: Vec<&str> = subcommands(spec).iter().map(short_name).collect();
             told.sort();
             assert_eq!(told, names, "{}", spec.name);
             told_of.push(spec.name);

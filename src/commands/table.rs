@@ -6,36 +6,11 @@
 //! a row of its own after its container's, with a bar in its name, and counts words and keys from the
 //! container's name on. All of it as in Redis's own `COMMAND INFO`.
 
-use super::clients::*;
-use super::connection::*;
-use super::help::help;
-use super::introspection::*;
-use super::strings::*;
-use super::words::{Outcome, Words, is};
-use crate::command::CommandId;
-
-/// A row of the table.
-#[derive(Debug)]
-pub struct Spec {
-    /// The command's name, in lower case.
-    pub name: &'static str,
-    /// Number of words.
-    pub arity: i32,
-    /// What Redis says of it.
-    pub flags: &'static [&'static str],
-    /// The categories it is in that do not follow from its flags.
-    groups: &'static [&'static str],
-    /// Where its keys stand.
-    pub keys: (i32, i32, i32),
-    /// Makes sense of its words.
-    pub parse: fn(&Words<'_>) -> Outcome,
-    /// Its place in the table.
-    pub id: CommandId,
-    /// The place of its container, if it is a subcommand.
-    parent: Option<usize>,
-    /// Its subcommands are the rows after it, this many.
-    children: usize,
-}
+use super::words::*;
+use super::{
+    clients, connection, expiry, help, introspection, keys, numbers, server, strings, walks,
+};
+use crate::command::{CommandId, Reply, Run, SessionCommand, Spec, Text, Words, is};
 
 /// The categories of commands that there are here, in Redis's order.
 pub const CATEGORIES: &[&str] = &[
@@ -59,7 +34,7 @@ const PAIRS: (i32, i32, i32) = (1, -1, 2);
 const SECOND: (i32, i32, i32) = (2, 2, 1);
 
 macro_rules! commands {
-    ($($name:literal $arity:literal [$($flag:ident)*] [$($group:ident)*] $keys:ident $parse:ident;)*) => {
+    ($($name:literal $arity:literal [$($flag:ident)*] [$($group:ident)*] $keys:ident $run:ident($function:expr);)*) => {
         /// Every command, in the order of their names.
         pub static COMMANDS: &[Spec] = &numbered([$(Spec {
             name: $name,
@@ -67,7 +42,7 @@ macro_rules! commands {
             flags: &[$(stringify!($flag)),*],
             groups: &[$(stringify!($group)),*],
             keys: $keys,
-            parse: $parse,
+            run: Run::$run($function),
             id: CommandId(0),
             parent: None,
             children: 0,
@@ -103,91 +78,91 @@ const fn has_bar(name: &str) -> bool {
 }
 
 commands! {
-    "append" 3 [write denyoom fast] [string] ONE append;
-    "auth" -2 [noscript loading stale fast no_auth allow_busy] [connection] NONE auth;
-    "bgrewriteaof" 1 [admin noscript no_async_loading] [] NONE bgrewriteaof;
-    "client" -2 [] [] NONE container;
-    "client|getname" 2 [noscript loading stale] [connection] NONE client_getname;
-    "client|help" 2 [loading stale] [connection] NONE help;
-    "client|id" 2 [noscript loading stale] [connection] NONE client_id;
-    "client|info" 2 [noscript loading stale] [connection] NONE client_info;
-    "client|kill" -3 [admin noscript loading stale] [connection] NONE client_kill;
-    "client|list" -2 [admin noscript loading stale] [connection] NONE client_list;
-    "client|setinfo" 4 [noscript loading stale] [connection] NONE client_setinfo;
-    "client|setname" 3 [noscript loading stale] [connection] NONE client_setname;
-    "command" -1 [loading stale] [connection] NONE command;
-    "command|count" 2 [loading stale] [connection] NONE command_count;
-    "command|getkeys" -4 [loading stale] [connection] NONE command_getkeys;
-    "command|help" 2 [loading stale] [connection] NONE help;
-    "command|info" -2 [loading stale] [connection] NONE command_info;
-    "command|list" -2 [loading stale] [connection] NONE command_list;
-    "config" -2 [] [] NONE container;
-    "config|get" -3 [admin noscript loading stale] [] NONE config_get;
-    "config|help" 2 [loading stale] [] NONE help;
-    "copy" -3 [write denyoom] [keyspace] TWO copy;
-    "dbsize" 1 [readonly fast] [keyspace] NONE dbsize;
-    "decr" 2 [write denyoom fast] [string] ONE decr;
-    "decrby" 3 [write denyoom fast] [string] ONE decrby;
-    "del" -2 [write] [keyspace] ALL del;
-    "discard" 1 [noscript loading stale fast allow_busy] [transaction] NONE discard;
-    "echo" 2 [loading stale fast] [connection] NONE echo;
-    "exec" 1 [noscript loading stale skip_slowlog] [transaction] NONE exec;
-    "exists" -2 [readonly fast] [keyspace] ALL exists;
-    "expire" -3 [write fast] [keyspace] ONE expire;
-    "expireat" -3 [write fast] [keyspace] ONE expireat;
-    "expiretime" 2 [readonly fast] [keyspace] ONE expiretime;
-    "flushall" -1 [write] [keyspace dangerous] NONE flush;
-    "flushdb" -1 [write] [keyspace dangerous] NONE flush;
-    "get" 2 [readonly fast] [string] ONE get;
-    "getdel" 2 [write fast] [string] ONE getdel;
-    "getex" -2 [write fast] [string] ONE getex;
-    "getrange" 4 [readonly] [string] ONE getrange;
-    "getset" 3 [write denyoom fast] [string] ONE getset;
-    "hello" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE hello;
-    "incr" 2 [write denyoom fast] [string] ONE incr;
-    "incrby" 3 [write denyoom fast] [string] ONE incrby;
-    "incrbyfloat" 3 [write denyoom fast] [string] ONE incrbyfloat;
-    "info" -1 [loading stale] [dangerous] NONE info;
-    "keys" 2 [readonly] [keyspace dangerous] NONE keys;
-    "lastsave" 1 [loading stale fast] [admin dangerous] NONE lastsave;
-    "memory" -2 [] [] NONE container;
-    "memory|help" 2 [loading stale] [] NONE help;
-    "memory|usage" -3 [readonly] [] SECOND memory_usage;
-    "mget" -2 [readonly fast] [string] ALL mget;
-    "mset" -3 [write denyoom] [string] PAIRS mset;
-    "msetnx" -3 [write denyoom] [string] PAIRS msetnx;
-    "multi" 1 [noscript loading stale fast allow_busy] [transaction] NONE multi;
-    "object" -2 [] [] NONE container;
-    "object|encoding" 3 [readonly] [keyspace] SECOND object_encoding;
-    "object|help" 2 [loading stale] [keyspace] NONE help;
-    "persist" 2 [write fast] [keyspace] ONE persist;
-    "pexpire" -3 [write fast] [keyspace] ONE pexpire;
-    "pexpireat" -3 [write fast] [keyspace] ONE pexpireat;
-    "pexpiretime" 2 [readonly fast] [keyspace] ONE pexpiretime;
-    "ping" -1 [fast] [connection] NONE ping;
-    "psetex" 4 [write denyoom] [string] ONE psetex;
-    "pttl" 2 [readonly fast] [keyspace] ONE pttl;
-    "quit" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE quit;
-    "randomkey" 1 [readonly] [keyspace] NONE randomkey;
-    "rename" 3 [write] [keyspace] TWO rename;
-    "renamenx" 3 [write fast] [keyspace] TWO renamenx;
-    "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE reset;
-    "scan" -2 [readonly] [keyspace] NONE scan;
-    "select" 2 [loading stale fast] [connection] NONE select;
-    "set" -3 [write denyoom] [string] ONE set;
-    "setex" 4 [write denyoom] [string] ONE setex;
-    "setnx" 3 [write denyoom fast] [string] ONE setnx;
-    "setrange" 4 [write denyoom] [string] ONE setrange;
-    "strlen" 2 [readonly fast] [string] ONE strlen;
-    "substr" 4 [readonly] [string] ONE getrange;
-    "time" 1 [loading stale fast] [] NONE time;
-    "touch" -2 [readonly fast] [keyspace] ALL exists;
-    "ttl" 2 [readonly fast] [keyspace] ONE ttl;
-    "type" 2 [readonly fast] [keyspace] ONE kind;
-    "unlink" -2 [write fast] [keyspace] ALL del;
-    "unwatch" 1 [noscript loading stale fast allow_busy] [transaction] NONE unwatch;
-    "wait" 3 [noscript] [connection] NONE wait;
-    "watch" -2 [noscript loading stale fast allow_busy] [transaction] ALL watch;
+    "append" 3 [write denyoom fast] [string] ONE Write(strings::append);
+    "auth" -2 [noscript loading stale fast no_auth allow_busy] [connection] NONE Ask(connection::auth);
+    "bgrewriteaof" 1 [admin noscript no_async_loading] [] NONE Ask(server::bgrewriteaof);
+    "client" -2 [] [] NONE Say(container);
+    "client|getname" 2 [noscript loading stale] [connection] NONE Ask(clients::client_getname);
+    "client|help" 2 [loading stale] [connection] NONE Say(help::help);
+    "client|id" 2 [noscript loading stale] [connection] NONE Ask(clients::client_id);
+    "client|info" 2 [noscript loading stale] [connection] NONE Ask(clients::client_info);
+    "client|kill" -3 [admin noscript loading stale] [connection] NONE Ask(clients::client_kill);
+    "client|list" -2 [admin noscript loading stale] [connection] NONE Ask(clients::client_list);
+    "client|setinfo" 4 [noscript loading stale] [connection] NONE Ask(clients::client_setinfo);
+    "client|setname" 3 [noscript loading stale] [connection] NONE Ask(clients::client_setname);
+    "command" -1 [loading stale] [connection] NONE Ask(introspection::command);
+    "command|count" 2 [loading stale] [connection] NONE Say(introspection::command_count);
+    "command|getkeys" -4 [loading stale] [connection] NONE Say(introspection::command_getkeys);
+    "command|help" 2 [loading stale] [connection] NONE Say(help::help);
+    "command|info" -2 [loading stale] [connection] NONE Ask(introspection::command_info);
+    "command|list" -2 [loading stale] [connection] NONE Ask(introspection::command_list);
+    "config" -2 [] [] NONE Say(container);
+    "config|get" -3 [admin noscript loading stale] [] NONE Ask(server::config_get);
+    "config|help" 2 [loading stale] [] NONE Say(help::help);
+    "copy" -3 [write denyoom] [keyspace] TWO Write(keys::copy);
+    "dbsize" 1 [readonly fast] [keyspace] NONE Read(keys::dbsize);
+    "decr" 2 [write denyoom fast] [string] ONE Write(numbers::decr);
+    "decrby" 3 [write denyoom fast] [string] ONE Write(numbers::decrby);
+    "del" -2 [write] [keyspace] ALL Core(keys::del);
+    "discard" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Discard);
+    "echo" 2 [loading stale fast] [connection] NONE Say(connection::echo);
+    "exec" 1 [noscript loading stale skip_slowlog] [transaction] NONE Session(SessionCommand::Exec);
+    "exists" -2 [readonly fast] [keyspace] ALL Read(keys::exists);
+    "expire" -3 [write fast] [keyspace] ONE Write(expiry::expire);
+    "expireat" -3 [write fast] [keyspace] ONE Write(expiry::expireat);
+    "expiretime" 2 [readonly fast] [keyspace] ONE Read(expiry::expiretime);
+    "flushall" -1 [write] [keyspace dangerous] NONE Write(keys::flush);
+    "flushdb" -1 [write] [keyspace dangerous] NONE Write(keys::flush);
+    "get" 2 [readonly fast] [string] ONE Core(strings::get);
+    "getdel" 2 [write fast] [string] ONE Write(strings::getdel);
+    "getex" -2 [write fast] [string] ONE Write(expiry::getex);
+    "getrange" 4 [readonly] [string] ONE Read(strings::getrange);
+    "getset" 3 [write denyoom fast] [string] ONE Core(strings::getset);
+    "hello" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Ask(connection::hello);
+    "incr" 2 [write denyoom fast] [string] ONE Write(numbers::incr);
+    "incrby" 3 [write denyoom fast] [string] ONE Write(numbers::incrby);
+    "incrbyfloat" 3 [write denyoom fast] [string] ONE Write(numbers::incrbyfloat);
+    "info" -1 [loading stale] [dangerous] NONE Ask(server::info);
+    "keys" 2 [readonly] [keyspace dangerous] NONE Walk(walks::keys);
+    "lastsave" 1 [loading stale fast] [admin dangerous] NONE Ask(server::lastsave);
+    "memory" -2 [] [] NONE Say(container);
+    "memory|help" 2 [loading stale] [] NONE Say(help::help);
+    "memory|usage" -3 [readonly] [] SECOND Read(keys::memory_usage);
+    "mget" -2 [readonly fast] [string] ALL Read(strings::mget);
+    "mset" -3 [write denyoom] [string] PAIRS Write(strings::mset);
+    "msetnx" -3 [write denyoom] [string] PAIRS Write(strings::msetnx);
+    "multi" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Multi);
+    "object" -2 [] [] NONE Say(container);
+    "object|encoding" 3 [readonly] [keyspace] SECOND Read(keys::encoding);
+    "object|help" 2 [loading stale] [keyspace] NONE Say(help::help);
+    "persist" 2 [write fast] [keyspace] ONE Write(expiry::persist);
+    "pexpire" -3 [write fast] [keyspace] ONE Write(expiry::pexpire);
+    "pexpireat" -3 [write fast] [keyspace] ONE Write(expiry::pexpireat);
+    "pexpiretime" 2 [readonly fast] [keyspace] ONE Read(expiry::pexpiretime);
+    "ping" -1 [fast] [connection] NONE Say(connection::ping);
+    "psetex" 4 [write denyoom] [string] ONE Core(strings::psetex);
+    "pttl" 2 [readonly fast] [keyspace] ONE Read(expiry::pttl);
+    "quit" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Quit);
+    "randomkey" 1 [readonly] [keyspace] NONE Walk(walks::randomkey);
+    "rename" 3 [write] [keyspace] TWO Write(keys::rename);
+    "renamenx" 3 [write fast] [keyspace] TWO Write(keys::renamenx);
+    "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Reset);
+    "scan" -2 [readonly] [keyspace] NONE Walk(walks::scan);
+    "select" 2 [loading stale fast] [connection] NONE Session(SessionCommand::Select);
+    "set" -3 [write denyoom] [string] ONE Core(strings::set);
+    "setex" 4 [write denyoom] [string] ONE Core(strings::setex);
+    "setnx" 3 [write denyoom fast] [string] ONE Core(strings::setnx);
+    "setrange" 4 [write denyoom] [string] ONE Write(strings::setrange);
+    "strlen" 2 [readonly fast] [string] ONE Read(strings::strlen);
+    "substr" 4 [readonly] [string] ONE Read(strings::getrange);
+    "time" 1 [loading stale fast] [] NONE Say(server::time);
+    "touch" -2 [readonly fast] [keyspace] ALL Read(keys::exists);
+    "ttl" 2 [readonly fast] [keyspace] ONE Read(expiry::ttl);
+    "type" 2 [readonly fast] [keyspace] ONE Read(keys::kind);
+    "unlink" -2 [write fast] [keyspace] ALL Core(keys::del);
+    "unwatch" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Unwatch);
+    "wait" 3 [noscript] [connection] NONE Say(server::wait);
+    "watch" -2 [noscript loading stale fast allow_busy] [transaction] ALL Session(SessionCommand::Watch);
 }
 
 /// The names of all commands, in the order of their [`CommandId`].
@@ -209,75 +184,52 @@ pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS.binary_search_by(order).ok().map(|place| &COMMANDS[place])
 }
 
-impl Spec {
-    /// Its subcommands.
-    pub fn subcommands(&self) -> &'static [Spec] {
-        let CommandId(place) = self.id;
-        &COMMANDS[place + 1..][..self.children]
-    }
-
-    /// Whether it has any.
-    pub fn is_container(&self) -> bool {
-        self.children > 0
-    }
-
-    /// Whether it is one of another command.
-    pub fn is_subcommand(&self) -> bool {
-        self.parent.is_some()
-    }
-
-    /// Its subcommand of a name, in any case.
-    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Spec> {
-        self.subcommands().iter().find(|spec| is(name, spec.short_name()))
-    }
-
-    /// Its name without that of its container.
-    pub fn short_name(&self) -> &'static str {
-        self.name.split_once('|').map_or(self.name, |(_, name)| name)
-    }
-
-    /// Whether it is in a category: those that its flags say, as Redis derives them, and its groups.
-    pub fn is_in(&self, category: &str) -> bool {
-        let category = category.trim_start_matches('@');
-        let has = |flag| self.flags.contains(&flag);
-        self.groups.contains(&category)
-            || match category {
-                "read" => has("readonly"),
-                "write" => has("write"),
-                "admin" | "dangerous" => has("admin"),
-                "fast" => has("fast"),
-                "slow" => !has("fast"),
-                _ => false,
-            }
-    }
-
-    /// Whether a request of so many words may be right.
-    pub fn takes(&self, words: usize) -> bool {
-        let words = words as i64;
-        match self.arity {
-            least if least < 0 => words >= i64::from(-least),
-            exact => words == i64::from(exact),
+/// The command that a request names, a container's subcommand if it names one; or else the container, if
+/// there is at least that.
+pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
+    let spec = spec_named(words[0]).filter(|spec| spec.parent.is_none()).ok_or(None)?;
+    match words {
+        [_, name, ..] if spec.children > 0 => {
+            let named = |spec: &&Spec| is(name, short_name(spec));
+            subcommands(spec).iter().find(named).ok_or(Some(spec))
         }
+        _ => Ok(spec),
     }
+}
 
-    /// Those of a request's words that are keys. The request has as many words as it takes.
-    pub fn keys_among<'a>(&self, words: &'a Words<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (first, last, step) = self.keys;
-        let last = if last < 0 { words.len() as i32 + last } else { last };
-        let places = (first.max(1)..=last).step_by(step.max(1) as usize);
-        places.filter_map(|place| words.get(place as usize).copied())
-    }
+/// The subcommands of a command.
+pub fn subcommands(spec: &Spec) -> &'static [Spec] {
+    let CommandId(place) = spec.id;
+    &COMMANDS[place + 1..][..spec.children]
+}
 
-    /// Whether it is for those who have not said the password.
-    pub fn needs_no_password(&self) -> bool {
-        self.flags.contains(&"no_auth")
-    }
+/// A command's name without that of its container.
+pub fn short_name(spec: &Spec) -> &'static str {
+    spec.name.split_once('|').map_or(spec.name, |(_, name)| name)
+}
+
+/// Whether a command is in a category: those that its flags say, as Redis derives them, and its groups.
+pub fn is_in(spec: &Spec, category: &str) -> bool {
+    let category = category.trim_start_matches('@');
+    spec.groups.contains(&category)
+        || match category {
+            "read" => spec.has("readonly"),
+            "write" => spec.has("write"),
+            "admin" | "dangerous" => spec.has("admin"),
+            "fast" => spec.has("fast"),
+            "slow" => !spec.has("fast"),
+            _ => false,
+        }
+}
+
+/// A container without a subcommand, which its arity forbids.
+fn container(words: &Words<'_>) -> Result<Reply<'static>, Text> {
+    Err(wrong_number(&shown(words[0]).to_lowercase()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::Request;
 
     #[test]
     fn keys_are_found_where_the_table_says() {
@@ -298,26 +250,17 @@ mod tests {
 
     #[test]
     fn what_changes_something_and_what_may_grow_is_what_the_table_says() {
-        let mut looked_at = 0;
         for spec in COMMANDS {
-            // The least words that it takes, all of them a key, a number and a value.
-            let count = spec.arity.unsigned_abs() as usize;
-            let words: Vec<&[u8]> = spec
-                .name
-                .split('|')
-                .map(str::as_bytes)
-                .chain(std::iter::repeat(&b"1"[..]))
-                .take(count)
-                .collect();
-            let Ok(Request::Command(command)) = (spec.parse)(&words) else {
-                continue;
+            let (is_write, is_read) = match spec.run {
+                Run::Core(_) => (spec.name != "get", spec.name == "get"),
+                Run::Read(_) | Run::Walk(_) => (false, true),
+                Run::Write(_) => (true, false),
+                Run::Say(_) | Run::Ask(_) | Run::Session(_) => (false, false),
             };
-            let has = |flag| spec.flags.contains(&flag);
-            assert_eq!(command.is_write(), has("write"), "{}", spec.name);
-            assert_eq!(command.may_grow(), has("denyoom"), "{}", spec.name);
-            looked_at += 1;
+            let said = (spec.has("write"), spec.has("readonly"));
+            assert_eq!((is_write, is_read), said, "{}", spec.name);
+            assert!(is_write || !spec.has("denyoom"), "{}", spec.name);
         }
-        assert!(looked_at > 30, "{looked_at} of {}", COMMANDS.len());
     }
 
     #[test]
@@ -329,11 +272,10 @@ mod tests {
         }
         assert!(spec_named(b"lpush").is_none());
         for (container, subcommand) in [("client", "GETNAME"), ("object", "encoding")] {
-            let container = spec_named(container.as_bytes()).expect("a container");
-            let found = container.subcommand(subcommand.as_bytes()).expect("a subcommand");
-            assert_eq!(found.short_name(), subcommand.to_lowercase());
+            let found = find(&[container.as_bytes(), subcommand.as_bytes()]);
+            assert_eq!(found.map(short_name).ok(), Some(&*subcommand.to_lowercase()));
         }
-        assert!(spec_named(b"client").is_some_and(|client| client.subcommand(b"nope").is_none()));
+        assert!(find(&[b"client", b"nope"]).is_err_and(|client| client.is_some()));
         assert!(spec_named(b"").is_none());
     }
 }

@@ -1,42 +1,36 @@
-//! What all commands need to make sense of their words: numbers, options, and the errors that Redis
-//! has for what is none. Clients match the errors' texts.
+//! What all commands need to make sense of their words and of what is there: numbers, options, values, and
+//! the errors that Redis has for them. Clients match the errors' texts.
 
-use std::borrow::Cow;
-
-use super::{Request, Session};
-use crate::command::{Command, Key, Reply, integer};
+use crate::command::{Edit, Key, Refusal, Reply, Text, Words, integer, look};
 use crate::glob::PATTERN_BYTES;
-pub use crate::protocol::Words;
 
-/// A request, or what is wrong with it.
-pub type Outcome = Result<Request, Cow<'static, str>>;
+/// Whether a read could put its reply.
+pub type Put = Result<(), Refusal>;
+
+/// The reply to a write.
+pub type Written = Result<Reply<'static>, Refusal>;
 
 pub const SYNTAX: &str = "ERR syntax error";
-const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
 /// Of an unknown command, what is shown of its name, and of its words: Redis's 128 bytes.
 pub const SHOWN_BYTES: usize = 128;
 
-pub fn shown(word: &[u8], most: usize) -> String {
-    String::from_utf8_lossy(&word[..word.len().min(most)]).replace('\0', " ")
+/// The beginning of a word, for an error.
+pub fn shown(word: &[u8]) -> String {
+    String::from_utf8_lossy(&word[..word.len().min(SHOWN_BYTES)]).replace('\0', " ")
 }
 
-pub fn wrong_number(name: &str) -> Cow<'static, str> {
+pub fn wrong_number(name: &str) -> Text {
     format!("ERR wrong number of arguments for '{name}' command").into()
 }
 
-pub fn unknown_subcommand(container: &[u8], name: &[u8]) -> Cow<'static, str> {
-    let name = shown(name, SHOWN_BYTES);
-    let container = shown(container, SHOWN_BYTES).to_uppercase();
-    format!("ERR unknown subcommand '{name}'. Try {container} HELP.").into()
-}
-
-pub fn number(text: &[u8]) -> Result<i64, Cow<'static, str>> {
+pub fn number(text: &[u8]) -> Result<i64, Text> {
     integer(text).ok_or(NOT_AN_INTEGER.into())
 }
 
-/// The number of a database, of which there is one: Redis reads it as a C int.
-pub fn database(text: &[u8]) -> Result<(), Cow<'static, str>> {
+/// Reads the number of a database, of which there is one: Redis reads it as a C int.
+pub fn database(text: &[u8]) -> Result<(), Text> {
     let index = number(text)?;
     if i32::try_from(index).is_err() {
         let (least, most) = (i32::MIN, i32::MAX);
@@ -51,25 +45,23 @@ pub fn key_list(words: &Words<'_>) -> Vec<Key> {
 }
 
 /// A pattern, if it is not too long to be held against many keys.
-pub fn pattern(word: &[u8]) -> Result<&[u8], Cow<'static, str>> {
+pub fn pattern(word: &[u8]) -> Result<&[u8], Text> {
     match word.len() {
         ..=PATTERN_BYTES => Ok(word),
         _ => Err(format!("ERR pattern is too long, the limit is {PATTERN_BYTES} bytes").into()),
     }
 }
 
-pub fn is(word: &[u8], option: &str) -> bool {
-    word.eq_ignore_ascii_case(option.as_bytes())
+pub fn value_of(view: &mut dyn Edit, key: &[u8]) -> Reply<'static> {
+    look(view, key, |entry| entry.map_or(Reply::Null, |entry| Reply::bulk(entry.value())))
 }
 
-pub fn session_of(session: Session) -> Outcome {
-    Ok(Request::Session(session))
+/// The length of a value, and when it expires; no value is an empty one.
+pub fn shape(view: &mut dyn Edit, key: &[u8]) -> (usize, Option<i64>) {
+    look(view, key, |entry| entry.map_or((0, None), |entry| (entry.value().len(), entry.expiry())))
 }
 
-pub fn command_of(command: Command) -> Outcome {
-    Ok(Request::Command(command))
-}
-
-pub fn answered(reply: Reply<'static>) -> Outcome {
-    command_of(Command::Answered(reply))
+/// Makes a value the same as the old one.
+pub fn copy_value(old: &[u8], new: &mut [u8]) {
+    new.copy_from_slice(old);
 }

@@ -5,7 +5,7 @@
 //! the reply would be too long (promise 8). The same for work: a walk through the keys asks before each step
 //! whether it may go on. A refusal is the error that is answered instead, and nothing is put after it.
 
-use crate::command::{Dialect, Reply};
+use crate::command::{Answer, Dialect, Refusal, Reply, TOO_LONG};
 use crate::quote;
 
 /// What an item of a list takes up beside its bytes; a small reply too.
@@ -15,25 +15,9 @@ pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
 /// everybody waits for it, and 10,000 take a millisecond or two; it is enough for two of the longest SCANs.
 const WALKED: usize = 10_000;
 
-/// The error in place of a reply that would be too long.
-pub const TOO_LONG: Refusal = "ERR the reply is longer than -maxreply allows";
-const TOO_FAR: Refusal =
-    "ERR a transaction may look through no more than 10000 keys; use KEYS or SCAN outside of it";
-
-/// The text of the error that is answered instead.
-pub type Refusal = &'static str;
-
-/// Takes the reply to one command.
-pub trait Answer {
-    /// Takes the reply, or the next item of one that is a list.
-    fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal>;
-
-    /// The pieces that were put are the items of a list, which is the reply.
-    fn wrap(&mut self);
-
-    /// Whether a walk that has looked at so many more entries may go on. Called without any lock.
-    fn go_on(&mut self, looked_at: usize) -> Result<(), Refusal>;
-}
+const TOO_FAR: Refusal = Refusal::Unanswerable(
+    "ERR a transaction may look through no more than 10000 keys; use KEYS or SCAN outside of it",
+);
 
 /// What the replies of a transaction, or to one command, may still take.
 pub struct Allowance {
@@ -56,7 +40,7 @@ impl Allowance {
             _ => reply.bytes(),
         };
         let left = self.bytes.checked_sub(bytes + ITEM_BYTES);
-        self.bytes = left.ok_or(TOO_LONG)?;
+        self.bytes = left.ok_or(Refusal::Unanswerable(TOO_LONG))?;
         Ok(())
     }
 }

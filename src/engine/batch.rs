@@ -10,10 +10,11 @@
 //! a whole (promise 7).
 
 use super::changes::{Below, Changes, Found};
-use super::view::{StoreView, View};
+use super::view::{StoreView, count_read};
 use super::watches::{Seen, Watches};
-use crate::command::{Key, Mutation};
+use crate::command::{Edit, Mutation, Refusal, Reply, View, look};
 use crate::entry::Entry;
+use crate::metrics::Metrics;
 use crate::store::{Store, bytes_of_entry};
 
 /// What the commands of a transaction may make out of values that are there, all values that they make
@@ -43,6 +44,8 @@ pub struct Batch {
     made_bytes: usize,
     /// Whether the running command may be refused for what it adds.
     pub may_grow: bool,
+    /// What is answered to a command that does more than remove something, while the log has no room for it.
+    pub no_room: Option<Reply<'static>>,
     memory: Option<Memory>,
 }
 
@@ -54,17 +57,6 @@ struct Memory {
     used: i64,
     /// And after those of the running command.
     used_then: i64,
-}
-
-/// Why something is not carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The store would take up more memory than it may.
-    NoMemory,
-    /// A transaction makes too much out of what is there.
-    TooMuch,
-    /// There is no room for its reply, or it looks through too much; with the text of the error.
-    Unanswerable(&'static str),
 }
 
 impl Batch {
@@ -81,6 +73,7 @@ impl Batch {
             running_bytes: 0,
             made_bytes: 0,
             may_grow: false,
+            no_room: None,
             memory: None,
         }
     }
@@ -145,8 +138,8 @@ impl Batch {
     }
 
     /// The data as it will be.
-    pub fn over<'a>(&'a mut self, store: &'a dyn Store) -> BatchView<'a> {
-        BatchView { batch: self, store }
+    pub fn over<'a>(&'a mut self, store: &'a dyn Store, metrics: &'a Metrics) -> BatchView<'a> {
+        BatchView { batch: self, store, metrics }
     }
 }
 
@@ -154,74 +147,15 @@ impl Batch {
 pub struct BatchView<'a> {
     /// The batch.
     pub batch: &'a mut Batch,
+    /// Where reads are counted.
+    pub metrics: &'a Metrics,
     store: &'a dyn Store,
 }
 
 impl BatchView<'_> {
-    /// Adds a change, unless that would take up too much.
-    pub fn push(&mut self, mutation: Mutation) -> Result<(), Refusal> {
-        let bytes = match &mutation {
-            Mutation::Set(entry) => entry.bytes(),
-            Mutation::Delete(_) | Mutation::Clear => 0,
-        };
-        let used_then = self.used_with(&mutation, bytes)?;
-        if let (Some(memory), Some(used_then)) = (&mut self.batch.memory, used_then) {
-            memory.used_then = used_then;
-        }
-        self.batch.running_bytes += bytes;
-        self.batch.running.put(mutation);
-        Ok(())
-    }
-
-    /// Sets `to` to a value that is made out of that of `from`: of `length` bytes, all zero until `fill` has
-    /// been shown the old and the new one. Nothing is made that would take up too much.
-    pub fn derive(
-        &mut self,
-        (from, to): (&[u8], &[u8]),
-        length: usize,
-        expiry: Option<i64>,
-        fill: &dyn Fn(&[u8], &mut [u8]),
-    ) -> Result<(), Refusal> {
-        let bytes = Entry::bytes_with(to.len(), length, expiry.is_some());
-        self.used_after(to, Some(bytes))?;
-        let made = self.make((from, to), length, expiry, fill)?;
-        self.push(Mutation::Set(made))
-    }
-
-    /// The entry that [`BatchView::derive`] adds.
-    pub fn make(
-        &mut self,
-        (from, to): (&[u8], &[u8]),
-        length: usize,
-        expiry: Option<i64>,
-        fill: &dyn Fn(&[u8], &mut [u8]),
-    ) -> Result<Box<Entry>, Refusal> {
-        let made_bytes = self.batch.made_bytes.saturating_add(length);
-        if self.batch.made_bytes > 0 && made_bytes > MADE_BYTES {
-            return Err(Refusal::TooMuch);
-        }
-        self.batch.made_bytes = made_bytes;
-        Ok(self.look(from, |old| {
-            let old = old.map_or(&[][..], Entry::value);
-            Entry::filled(to, length, expiry, |new| fill(old, new))
-        }))
-    }
-
-    /// Shows the entry of a key.
-    pub fn look<T>(&mut self, key: &[u8], look: impl FnOnce(Option<&Entry>) -> T) -> T {
-        let (mut look, mut seen) = (Some(look), None);
-        self.get(key, &mut |entry| seen = look.take().map(|look| look(entry)));
-        seen.expect("an entry is shown once, or that there is none")
-    }
-
-    /// Whether a key is there.
-    pub fn has(&mut self, key: &[u8]) -> bool {
-        self.look(key, |entry| entry.is_some())
-    }
-
     /// What a connection sees that begins to watch a key.
     pub fn seen(&mut self, key: &[u8]) -> Seen {
-        self.look(key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
+        look(self, key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
     }
 
     fn used_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<Option<i64>, Refusal> {
@@ -238,7 +172,7 @@ impl BatchView<'_> {
         let Some(Memory { most, used_then, .. }) = self.batch.memory else {
             return Ok(None);
         };
-        let before = self.look(key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
+        let before = look(self, key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
         let grown = bytes.map_or(0, bytes_of_entry) as i64 - before as i64;
         if self.batch.may_grow && grown > 0 && used_then + grown > most {
             return Err(Refusal::NoMemory);
@@ -262,7 +196,66 @@ impl BatchView<'_> {
     }
 
     fn below(&self) -> StoreView<'_> {
-        StoreView { store: self.store, now: self.batch.now }
+        StoreView { store: self.store, now: self.batch.now, metrics: self.metrics }
+    }
+}
+
+impl Edit for BatchView<'_> {
+    fn push(&mut self, mutation: Mutation) -> Result<(), Refusal> {
+        if self.batch.no_room.is_some() && matches!(mutation, Mutation::Set(_)) {
+            return Err(Refusal::NoRoom);
+        }
+        let bytes = match &mutation {
+            Mutation::Set(entry) => entry.bytes(),
+            Mutation::Delete(_) | Mutation::Clear => 0,
+        };
+        let used_then = self.used_with(&mutation, bytes)?;
+        if let (Some(memory), Some(used_then)) = (&mut self.batch.memory, used_then) {
+            memory.used_then = used_then;
+        }
+        self.batch.running_bytes += bytes;
+        self.batch.running.put(mutation);
+        Ok(())
+    }
+
+    fn derive(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<(), Refusal> {
+        let bytes = Entry::bytes_with(to.len(), length, expiry.is_some());
+        self.used_after(to, Some(bytes))?;
+        let made = self.make((from, to), length, expiry, fill)?;
+        self.push(Mutation::Set(made))
+    }
+
+    fn make(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<Box<Entry>, Refusal> {
+        let made_bytes = self.batch.made_bytes.saturating_add(length);
+        if self.batch.made_bytes > 0 && made_bytes > MADE_BYTES {
+            return Err(Refusal::TooMuch);
+        }
+        self.batch.made_bytes = made_bytes;
+        Ok(look(self, from, |old| {
+            let old = old.map_or(&[][..], Entry::value);
+            Entry::filled(to, length, expiry, |new| fill(old, new))
+        }))
+    }
+
+    fn max_value(&self) -> usize {
+        self.batch.max_value
+    }
+
+    fn grow(&mut self) -> Result<(), Refusal> {
+        self.batch.may_grow = true;
+        if self.batch.is_full() { Err(Refusal::NoMemory) } else { Ok(()) }
     }
 }
 
@@ -280,7 +273,7 @@ impl View for BatchView<'_> {
         }
     }
 
-    fn get_all(&mut self, keys: &[Key], look: &mut dyn FnMut(Option<&Entry>)) {
+    fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
         // No other thread changes anything meanwhile, so one after the other is one moment.
         keys.iter().for_each(|key| self.get(key, look));
     }
@@ -297,7 +290,7 @@ impl View for BatchView<'_> {
     /// of what the store shows at a time: the rest of that comes with the next one.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let Batch { kept, running, now, .. } = &mut *self.batch;
-        let (store, now, end) = (self.store, *now, self.store.cursors());
+        let (store, metrics, now, end) = (self.store, self.metrics, *now, self.store.cursors());
         if kept.is_empty() && running.is_empty() {
             return self.below().scan(cursor, count, look);
         }
@@ -306,7 +299,7 @@ impl View for BatchView<'_> {
         let of_running = running.cursor_after(&mut below, cursor, count);
         let mut next = of_kept.into_iter().chain(of_running).min().unwrap_or(end);
         if !running.hides_all() && !kept.hides_all() {
-            let of_store = StoreView { store, now }.scan(cursor, count, &mut |entry| {
+            let of_store = StoreView { store, now, metrics }.scan(cursor, count, &mut |entry| {
                 let key = entry.key();
                 if (cursor..next).contains(&store.cursor_of(key))
                     && running.find(key) == Found::Unchanged
@@ -333,6 +326,10 @@ impl View for BatchView<'_> {
 
     fn cursors(&self) -> u64 {
         self.store.cursors()
+    }
+
+    fn count_read(&mut self, found: bool) {
+        count_read(self.metrics, found);
     }
 }
 
@@ -379,20 +376,22 @@ impl Below for OfBatch<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Command, Dialect, Reply, RespVersion, SetOptions};
-    use crate::engine::write::carry_out;
-    use crate::metrics::Metrics;
+    use crate::command::{Command, Dialect, RespVersion, SetOptions};
+    use crate::commands::command;
+    use crate::engine::evaluate::carry_out;
 
     fn set(key: &[u8], value: &[u8]) -> Command {
         Command::Set(Entry::new(key, value), SetOptions::default())
     }
 
     fn ask(batch: &mut Batch, store: &dyn Store, mut command: Command) -> Reply<'static> {
-        {
-            let dialect = Dialect::Resp(RespVersion::V2);
-            let metrics = Metrics::default();
-            carry_out(&mut batch.over(store), &mut command, dialect, &metrics, usize::MAX)
-        }
+        let dialect = Dialect::Resp(RespVersion::V2);
+        let metrics = Metrics::default();
+        carry_out(&mut batch.over(store, &metrics), &mut command, dialect, usize::MAX)
+    }
+
+    fn flush() -> Command {
+        command(&[b"flushall"]).expect("it is one")
     }
 
     fn with_one_key() -> (Box<dyn Store>, Batch) {
@@ -412,7 +411,7 @@ mod tests {
         assert_eq!(ask(set(b"new", b"3")), Reply::Ok);
         assert_eq!(ask(del(b"new")), Reply::Integer(1));
         assert_eq!(ask(Command::Get(b"old"[..].into())), Reply::bulk(b"2"));
-        assert_eq!(batch.over(&*store).count(), 1);
+        assert_eq!(batch.over(&*store, &Metrics::default()).count(), 1);
         assert_eq!(batch.mutations().len(), 4);
         store.get(b"old", &mut |entry| assert_eq!(entry.map(Entry::value), Some(&b"1"[..])));
     }
@@ -421,9 +420,10 @@ mod tests {
     fn after_a_clear_the_batch_sees_nothing_of_the_store() {
         let (store, mut batch) = with_one_key();
         ask(&mut batch, &*store, set(b"before", b""));
-        ask(&mut batch, &*store, Command::Clear);
+        ask(&mut batch, &*store, flush());
         ask(&mut batch, &*store, set(b"after", b""));
-        let mut view = batch.over(&*store);
+        let metrics = Metrics::default();
+        let mut view = batch.over(&*store, &metrics);
         assert!(!view.has(b"old") && !view.has(b"before") && view.has(b"after"));
         assert_eq!(view.count(), 1);
         let mut seen = Vec::new();
@@ -454,13 +454,14 @@ mod tests {
             store.apply(&mut (0..3000).map(set_now).collect(), false);
             let mut batch = Batch::new(1000);
             if clears {
-                ask(&mut batch, &*store, Command::Clear);
+                ask(&mut batch, &*store, flush());
             }
             for number in 1000..5000 {
                 let all = [set(number), Command::Del(vec![key(number / 8)[..].into()])].into();
                 ask(&mut batch, &*store, Command::Transaction(all, None));
             }
-            let mut view = batch.over(&*store);
+            let metrics = Metrics::default();
+            let mut view = batch.over(&*store, &metrics);
             let expected = walk(&mut view, usize::MAX);
             assert!(expected.windows(2).all(|pair| pair[0] != pair[1]));
             assert_eq!(expected.len(), view.count());
@@ -486,22 +487,27 @@ mod tests {
     fn a_transaction_keeps_the_last_value_of_a_key_and_one_that_is_refused_leaves_nothing() {
         let (store, mut batch) = with_one_key();
         batch.begin(0, Some((store.bytes(), store.bytes() + 5000)));
-        let lengthen = |to| Command::SetRange(b"k"[..].into(), to, b"x"[..].into());
+        let lengthen = |to| {
+            let to: usize = to;
+            command(&[b"setrange", b"k", to.to_string().as_bytes(), b"x"]).expect("it is one")
+        };
         let transaction = Command::Transaction((0..900).map(lengthen).collect(), None);
         assert!(
             matches!(ask(&mut batch, &*store, transaction), Reply::Array(all) if all.len() == 900)
         );
         assert_eq!(batch.mutations().len(), 1);
 
-        let copies = (0..20_u8).map(|to| Command::Copy(b"k"[..].into(), [to][..].into(), true));
-        let all = [set(b"old", b"2"), Command::Clear, lengthen(999)].into_iter().chain(copies);
+        let copies =
+            (0..20_u8).map(|to| command(&[b"copy", b"k", &[to], b"replace"]).expect("it is one"));
+        let all = [set(b"old", b"2"), flush(), lengthen(999)].into_iter().chain(copies);
         let refused = ask(&mut batch, &*store, Command::Transaction(all.collect(), None));
         assert!(matches!(refused, Reply::Error(text) if text.starts_with("EXECABORT")));
         assert_eq!(batch.mutations().len(), 1);
-        let mut view = batch.over(&*store);
+        let metrics = Metrics::default();
+        let mut view = batch.over(&*store, &metrics);
         assert_eq!(view.count(), 2);
         assert_eq!(
-            view.look(b"old", |entry| entry.map(|entry| entry.value().to_vec())),
+            look(&mut view, b"old", |entry| entry.map(|entry| entry.value().to_vec())),
             Some(vec![b'1'])
         );
     }

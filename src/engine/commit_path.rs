@@ -12,9 +12,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::evaluate::carry_out;
 use super::log::Log;
 use super::queue::{Next, Replying, Work};
-use super::write::{carry_out, turn_down};
 use super::{Operation, Room, Shared, Submission, count};
 use crate::command::{Mutation, Reply};
 use crate::entry::now_millis;
@@ -148,6 +148,7 @@ impl CommitPath {
         if self.no_room.is_some() && !matches!(self.shared.health.room(), Room::Full(_)) {
             self.no_room = None;
         }
+        self.batch.no_room = self.no_room.as_deref().map(Shared::no_room);
         let mut started = Instant::now();
         let full_at = started + LONGEST_EVALUATION;
         let mut bytes = 0;
@@ -163,13 +164,8 @@ impl CommitPath {
                 let pushed = self.batch.bytes;
                 let before = command.is_answered();
                 if !is_gone || command.is_write() {
-                    let mut view = self.batch.over(&**store);
-                    *reply = match &self.no_room {
-                        Some(reason) if !command.only_removes() => {
-                            turn_down(&mut view, command, metrics, Shared::no_room(reason))
-                        }
-                        _ => carry_out(&mut view, command, *dialect, metrics, *max_reply),
-                    };
+                    let mut view = self.batch.over(&**store, metrics);
+                    *reply = carry_out(&mut view, command, *dialect, *max_reply);
                 }
                 // A COPY of a long value is short itself.
                 bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();

@@ -9,10 +9,8 @@ use std::time::Instant;
 use super::committer::Committer;
 use super::log::Log;
 use super::view::StoreView;
-use super::{
-    Answer, Health, LogFiles, Operation, Recipient, Refusal, Shared, Submission, count, read,
-};
-use crate::command::{Command, CommandId, Dialect, Reply, RespVersion, Watcher};
+use super::{Health, LogFiles, Operation, Recipient, Shared, Submission, count, evaluate};
+use crate::command::{Answer, Command, CommandId, Dialect, Refusal, Reply, RespVersion, Watcher};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -89,9 +87,9 @@ impl Handle {
     ) -> Result<(), Refusal> {
         let Shared { store, metrics, .. } = self.shared();
         let started = Instant::now();
-        let mut view = StoreView { store: &**store, now: now_millis() };
-        let outcome = read::read(&mut view, command, metrics, answer);
-        let refused = outcome.err().map(|why| Reply::Error(why.into()));
+        let mut view = StoreView { store: &**store, now: now_millis(), metrics };
+        let outcome = evaluate::read(&mut view, command, answer);
+        let refused = outcome.clone().err().map(|why| Reply::Error(why.text()));
         let reply = match (&refused, command) {
             (Some(error), _) | (None, Command::Answered(error)) => error,
             (None, _) => &Reply::Ok,

@@ -20,6 +20,7 @@ mod batch;
 mod changes;
 mod commit_path;
 mod committer;
+mod evaluate;
 mod handle;
 mod info;
 mod loader;
@@ -27,14 +28,12 @@ mod local_log;
 pub mod log;
 mod no_room;
 mod queue;
-mod read;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod submission;
 mod view;
 mod watches;
 mod window;
-mod write;
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -61,7 +60,7 @@ use local_log::LocalLog;
 use queue::CommitQueue;
 use submission::count;
 
-pub use answer::{Allowance, Answer, Collected, Refusal, TOO_LONG};
+pub use answer::{Allowance, Collected};
 pub use handle::{Handle, NotCompacted};
 pub use submission::{Operation, Recipient, Submission};
 pub use watches::distinct as distinct_watched_keys;

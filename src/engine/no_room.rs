@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::commit_path::CommitPath;
+use super::evaluate::carry_out;
 use super::log::Log;
-use super::write::carry_out;
 use super::{Operation, Shared};
 use crate::command::{Command, Reply};
 use crate::wal::Refused;
@@ -25,7 +25,9 @@ impl CommitPath {
         &mut self,
         reason: Arc<str>,
     ) -> Result<Option<Duration>, Refused> {
-        self.refuse(&Shared::no_room(&reason), Command::only_removes);
+        let refusal = Shared::no_room(&reason);
+        self.batch.no_room = Some(refusal.clone());
+        self.refuse(&refusal, Command::may_only_remove);
         self.no_room = Some(reason);
         self.commit()
     }
@@ -47,12 +49,14 @@ impl CommitPath {
                 continue;
             }
             *reply = if is_possible(command) {
-                let mut view = self.batch.over(&**store);
-                carry_out(&mut view, command, *dialect, metrics, *max_reply)
+                let mut view = self.batch.over(&**store, metrics);
+                carry_out(&mut view, command, *dialect, *max_reply)
             } else {
-                metrics.commands.count_error(*id, refusal, true);
                 refusal.clone()
             };
+            if *reply == *refusal {
+                metrics.commands.count_error(*id, refusal, true);
+            }
         }
     }
 }

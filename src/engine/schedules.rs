@@ -216,7 +216,8 @@ fn submission(client: &Arc<Client>, operations: Vec<Operation>) -> Submission {
 }
 
 fn incr(key: &str) -> Operation {
-    Operation::new(Command::Add(key.as_bytes().into(), 1), RESP, None)
+    let incr = crate::commands::command(&[b"incr", key.as_bytes()]).expect("a command");
+    Operation::new(incr, RESP, None)
 }
 
 fn get(engine: &Engine, key: &str) -> i64 {

@@ -2,25 +2,10 @@
 //!
 //! Either way a key that has expired is not there, whether or not it has been reclaimed.
 
-use crate::command::Key;
+use crate::command::View;
 use crate::entry::Entry;
+use crate::metrics::Metrics;
 use crate::store::Store;
-
-/// A state of the data at one point in time.
-pub trait View {
-    /// Milliseconds of Unix time.
-    fn now(&self) -> i64;
-    /// Shows the entry of a key.
-    fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
-    /// Shows the entries of several keys, as they are at one moment.
-    fn get_all(&mut self, keys: &[Key], look: &mut dyn FnMut(Option<&Entry>));
-    /// Number of keys.
-    fn count(&mut self) -> usize;
-    /// A step of a walk through all entries; see [`Store::scan`].
-    fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
-    /// A cursor is below this.
-    fn cursors(&self) -> u64;
-}
 
 /// The store as it is.
 pub struct StoreView<'a> {
@@ -28,6 +13,8 @@ pub struct StoreView<'a> {
     pub store: &'a dyn Store,
     /// Milliseconds of Unix time.
     pub now: i64,
+    /// Where reads are counted.
+    pub metrics: &'a Metrics,
 }
 
 impl View for StoreView<'_> {
@@ -40,7 +27,7 @@ impl View for StoreView<'_> {
         self.store.get(key, &mut |entry| look(entry.filter(|entry| !entry.is_expired(now))));
     }
 
-    fn get_all(&mut self, keys: &[Key], look: &mut dyn FnMut(Option<&Entry>)) {
+    fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
         let now = self.now;
         self.store.get_all(keys, &mut |entry| look(entry.filter(|entry| !entry.is_expired(now))));
     }
@@ -62,4 +49,13 @@ impl View for StoreView<'_> {
     fn cursors(&self) -> u64 {
         self.store.cursors()
     }
+
+    fn count_read(&mut self, found: bool) {
+        count_read(self.metrics, found);
+    }
+}
+
+/// Counts a read that has found its key, or has not.
+pub fn count_read(metrics: &Metrics, found: bool) {
+    if found { &metrics.hits } else { &metrics.misses }.add(1);
 }

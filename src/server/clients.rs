@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
-use crate::commands::{ClientChoice, ClientType, KillFilter};
+use crate::command::KillFilter;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
 
@@ -74,11 +74,10 @@ impl Clients {
 
     /// A line for each client that is meant, in the order in which they came or are asked for. One that
     /// has been closed, and whose thread has not ended yet, is none. Nothing if it would be more than `most` bytes.
-    pub fn list(&self, choice: &ClientChoice, most: usize) -> Option<String> {
-        let clients = match choice {
-            ClientChoice::Type(kind) if *kind != ClientType::Normal => Vec::new(),
-            ClientChoice::All | ClientChoice::Type(_) => self.all(),
-            ClientChoice::Ids(ids) => {
+    pub fn list(&self, ids: Option<&[u64]>, most: usize) -> Option<String> {
+        let clients = match ids {
+            None => self.all(),
+            Some(ids) => {
                 let registry = self.registry.lock();
                 ids.iter().filter_map(|id| registry.connected.get(id).cloned()).collect()
             }

@@ -17,11 +17,11 @@ use super::direct::Direct;
 use super::outbox::Outbox;
 use super::preemption::Preemption;
 use super::session::{Deferred, Session, Step};
-use crate::command::{Command, CommandId, Dialect, Reply};
-use crate::commands::{self, Request, Spec};
-use crate::engine::{self, Engine, Operation, Recipient, Submission};
+use crate::command::{Command, CommandId, Dialect, Reply, Run, Spec, TOO_LONG};
+use crate::commands;
+use crate::engine::{Engine, Operation, Recipient, Submission};
 use crate::metrics::{Counter, Held};
-use crate::protocol::{self, Parsed, Parser};
+use crate::protocol::{self, Parsed};
 use crate::sync::{Condvar, Mutex};
 
 /// Memory for what a new connection sends: thousands of connections may be idle.
@@ -61,7 +61,6 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         outbox,
         stopping,
         session: Session::new(shared, outbox),
-        parser: Parser::new(shared.settings.password.is_none(), shared.settings.limits),
         replies: Vec::new(),
         operations: Vec::new(),
         operation_bytes: 0,
@@ -71,7 +70,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     };
     let mut received = Received::new(&shared.metrics.request_memory);
     received.make_room();
-    connection.tell(&received, None, 0);
+    connection.tell((0, received.buffer.len()), None, 0);
     let mut end = End::Left;
     let mut last_read = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
@@ -128,7 +127,6 @@ struct Connection<'a> {
     outbox: &'a Arc<Outbox>,
     stopping: &'a AtomicBool,
     session: Session<'a>,
-    parser: Parser,
     /// Replies that come before all of `operations`.
     replies: Vec<u8>,
     /// To be queued.
@@ -151,40 +149,39 @@ impl Connection<'_> {
             if self.outbox.is_gone() {
                 break End::Left;
             }
-            match self.parser.parse(received.bytes()) {
+            let (unread, room) = (received.len(), received.buffer.len());
+            match self.session.parser.parse(received.bytes()) {
                 Parsed::Incomplete => break End::NotYet,
                 Parsed::Nothing(length) => received.consume(length),
                 Parsed::Request(words, dialect, length) => {
-                    let limits = &self.session.shared.settings.limits;
-                    let asked = commands::asked(&words, dialect, self.parser.version, limits);
-                    let commands::Asked { request, spec, dialect } = asked;
-                    received.consume(length);
-                    last = spec.or(last);
+                    let longest_key = self.session.shared.settings.limits.key;
+                    let version = self.session.parser.version;
+                    let asked = commands::look_up(&words, dialect, version, longest_key);
+                    let (named, mut dialect) = (asked.named, asked.dialect);
+                    last = named.or(last);
                     // It may ask for what is told of this client.
-                    if let Request::Session(_) = request {
-                        self.tell(received, last, self.replies.len());
+                    if let Ok(Spec { run: Run::Ask(_) | Run::Session(_), .. }) = asked.found {
+                        self.tell((unread - length, room), last, self.replies.len());
                     }
-                    let Step { command, deferred, mut close } =
-                        self.session.step(request, spec, &mut self.parser);
-                    let id = spec.map(|spec| spec.id);
+                    let Step { command, deferred } = self.session.step(asked, &words);
+                    received.consume(length);
+                    let id = named.map(|spec| spec.id);
                     if deferred.is_empty() {
                         // HELLO is answered in the version that it asks for.
-                        let dialect = match dialect {
-                            Dialect::Resp(_) => Dialect::Resp(self.parser.version),
-                            text => text,
-                        };
+                        if let Dialect::Resp(_) = dialect {
+                            dialect = Dialect::Resp(self.session.parser.version);
+                        }
                         self.run(command, dialect, id);
                     } else {
-                        close |= self.run_with(command, deferred, id);
+                        self.run_with(command, deferred, id);
                     }
-                    if close {
+                    if self.session.ends {
                         break End::Closing;
                     }
                 }
                 Parsed::TooLong(dialect, length) => {
                     received.consume(length);
-                    let too_long = Request::Refused(TOO_LONG_VALUE.into());
-                    let Step { command, .. } = self.session.step(too_long, None, &mut self.parser);
+                    let Step { command, .. } = self.session.refuse_words(TOO_LONG_VALUE.into());
                     self.run(command, dialect, None);
                 }
                 Parsed::Http => {
@@ -204,20 +201,19 @@ impl Connection<'_> {
         };
         received.make_room();
         // What is answered is handed over before anything is waited for.
-        self.tell(received, last, 0);
+        self.tell((received.len(), received.buffer.len()), last, 0);
         end
     }
 
     /// Says what CLIENT LIST is to have of this client.
-    fn tell(&self, received: &Received, last: Option<&Spec>, replies: usize) {
+    fn tell(&self, (unread, room): (usize, usize), last: Option<&Spec>, replies: usize) {
         self.outbox.profile.note(|info| {
             if let Some(spec) = last {
                 info.command = spec.name;
                 info.active = Some(Instant::now());
             }
-            info.query = received.len();
-            info.query_room = received.buffer.len() - info.query;
-            info.arguments = self.parser.bytes();
+            info.query = unread;
+            info.query_room = room - unread;
             info.replies = replies;
             self.session.tell(info);
         });
@@ -270,41 +266,44 @@ impl Connection<'_> {
     }
 
     /// Carries out a transaction that asks also something of its connection or of the server: that is
-    /// done here, when the data's part is done, and not at all if that is refused. Says whether it is
-    /// the last thing.
-    fn run_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) -> bool {
+    /// done here, when the data's part is done, and not at all if that is refused.
+    fn run_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) {
         self.hand_over();
         self.outbox.queue(&[], 0);
         let outcome = Arc::<Outcome>::default();
-        let operations = vec![Operation::new(data, Dialect::Resp(self.parser.version), id)];
+        let operations = vec![Operation::new(data, Dialect::Resp(self.session.parser.version), id)];
         if self.engine.submit(Submission { recipient: outcome.clone(), operations }).is_err() {
             self.outbox.abandon();
-            return true;
+            self.session.ends = true;
+            return;
         }
         let reply = outcome.wait();
         let Reply::Array(items) = reply else {
-            protocol::encode(&[], Dialect::Resp(self.parser.version), &reply, &mut self.replies);
-            return false;
+            protocol::encode(
+                &[],
+                Dialect::Resp(self.session.parser.version),
+                &reply,
+                &mut self.replies,
+            );
+            return;
         };
-        let (mut close, mut bytes) = (false, 0);
+        let mut bytes = 0;
         let mut deferred = deferred.into_iter().peekable();
         protocol::encode_array_head(items.len(), &mut self.replies);
         for (place, mut item) in items.into_iter().enumerate() {
             if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
-                let (reply, closes) = self.session.catch_up(deferred, &mut self.parser);
+                let reply = self.session.catch_up(deferred);
                 self.session.shared.metrics.commands.count_error(None, &reply, true);
                 // Those of the data had their limit before it was carried out.
                 bytes += reply.bytes();
                 let is_too_long = bytes > self.session.shared.settings.unread.one;
-                item = if is_too_long { Reply::Error(engine::TOO_LONG.into()) } else { reply };
-                close |= closes;
+                item = if is_too_long { Reply::Error(TOO_LONG.into()) } else { reply };
             }
             // A HELLO among them holds from here on.
-            let resp = Dialect::Resp(self.parser.version);
+            let resp = Dialect::Resp(self.session.parser.version);
             protocol::encode(&[], resp, &item, &mut self.replies);
             self.send_much(false);
         }
-        close
     }
 
     fn submit(&mut self) {

@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::outbox::Outbox;
-use crate::command::{Command, Dialect, Reply};
-use crate::engine::{Answer, Refusal};
+use crate::command::{Answer, Command, Dialect, Refusal, Reply};
 use crate::protocol;
 
 /// What a reply may take up before the outbox is asked for room.
@@ -51,7 +50,7 @@ impl<'a> Direct<'a> {
     pub fn end(self, outcome: Result<(), Refusal>) -> bool {
         if let Err(why) = outcome {
             self.out.truncate(self.start);
-            let error = Reply::Error(why.into());
+            let error = Reply::Error(why.text());
             protocol::encode(self.command.key(), self.dialect, &error, self.out);
         }
         self.admitted > FREE_BYTES
@@ -61,7 +60,7 @@ impl<'a> Direct<'a> {
         self.bytes += more;
         if self.bytes > self.admitted {
             let more = (self.bytes - self.admitted).max(FREE_BYTES);
-            self.outbox.reserve(more)?;
+            self.outbox.reserve(more).map_err(Refusal::Unanswerable)?;
             self.admitted += more;
         }
         Ok(())
@@ -82,10 +81,10 @@ impl Answer for Direct<'_> {
 
     fn go_on(&mut self, _looked_at: usize) -> Result<(), Refusal> {
         if self.stopping.load(Ordering::Relaxed) {
-            return Err(STOPPING);
+            return Err(Refusal::Unanswerable(STOPPING));
         }
         if self.outbox.has_hung_up() {
-            return Err(GONE);
+            return Err(Refusal::Unanswerable(GONE));
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Shared, session};
+use super::Shared;
+use crate::command::REDIS_VERSION;
 use crate::metrics::Info;
 
 impl Shared {
@@ -31,7 +32,7 @@ impl Shared {
         info.section(
             "Server",
             &[
-                ("redis_version", &session::REDIS_VERSION),
+                ("redis_version", &REDIS_VERSION),
                 ("server_name", &env!("CARGO_PKG_NAME")),
                 ("server_version", &env!("CARGO_PKG_VERSION")),
                 ("redis_mode", &"standalone"),

@@ -22,7 +22,8 @@ use rustix::net::SendFlags;
 
 use super::flusher::Flusher;
 use super::profile::{Profile, Sending};
-use crate::engine::{Operation, Recipient, Refusal, TOO_LONG};
+use crate::command::TOO_LONG;
+use crate::engine::{Operation, Recipient};
 use crate::metrics::Metrics;
 use crate::protocol;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -123,13 +124,17 @@ impl Outbox {
 
     /// Takes room for a reply that the client's thread is about to form, until it is sent. It is refused
     /// if the reply would be too long, or if there is no room that another client could be made to give.
-    pub fn reserve(&self, bytes: usize) -> Result<(), Refusal> {
+    pub fn reserve(&self, bytes: usize) -> Result<(), &'static str> {
         let state = self.state.lock();
         let is_too_long = state.reserved + bytes > self.flusher.limits.one;
         if is_too_long { Err(TOO_LONG) } else { self.reserve_any(state, bytes) }
     }
 
-    fn reserve_any(&self, mut state: MutexGuard<'_, State>, bytes: usize) -> Result<(), Refusal> {
+    fn reserve_any(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        bytes: usize,
+    ) -> Result<(), &'static str> {
         if state.broken || self.is_too_much(&state, bytes) {
             self.close_for_unread(&mut state);
             return Err(CLOSED);

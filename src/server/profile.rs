@@ -5,8 +5,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::command::Watcher;
-use crate::commands::{ClientType, KillFilter, USER};
+use crate::command::{KillFilter, USER, Watcher};
 use crate::sync::Mutex;
 
 /// What is known of a client beside its replies.
@@ -124,7 +123,6 @@ impl Profile {
         };
         is(Some(self.address), &filter.address)
             && is(self.local, &filter.local)
-            && filter.kind.is_none_or(|kind| kind == ClientType::Normal)
             && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)
     }
 }

@@ -1,11 +1,10 @@
 //! What a connection remembers between requests: its password, its version of RESP, its
-//! transaction. Turns what a client asks of its connection or of the server into an answer.
+//! transaction. Decides what becomes of a request.
 //!
 //! It touches no data: a transaction is gathered here and carried out by the engine as one command. What
 //! it asks of the connection or the server is done by this client's thread, once the data's part has
 //! been: so none of that is done if a watched key has changed, and the committer does none of it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
@@ -14,23 +13,21 @@ use super::Shared;
 use super::logins::Verdict;
 use super::outbox::Outbox;
 use super::profile::ClientInfo;
-use crate::command::{Command, Reply, RespVersion, Watcher};
-use crate::commands::{Hello, KillFilter, LibraryField, Request, Session as Asked, Spec, USER};
+use crate::command::{
+    AskFn, Client, Command, KillFilter, Label, Packed, Reply, RespVersion, Run, SessionCommand,
+    Spec, Text, USER, Watcher, Words,
+};
+use crate::commands;
 use crate::engine::{self, NotCompacted};
-use crate::glob::Glob;
 use crate::metrics::Held;
-use crate::protocol::Parser;
+use crate::protocol::{Parser, REQUEST_BYTES};
 
 /// The most that the commands of one transaction may take up, as for a single request.
-const TRANSACTION_BYTES: usize = crate::protocol::REQUEST_BYTES;
+const TRANSACTION_BYTES: usize = REQUEST_BYTES;
 
 /// Failed logins after which a connection is closed: a person's typing errors are fewer, and a pipeline of
 /// guesses does not keep its place for longer.
 const FAILED_LOGINS: u32 = 10;
-
-/// The version of Redis whose commands and texts these are. Clients look at it to decide what they
-/// may use; with 7.2 they ask for nothing that is missing here.
-pub const REDIS_VERSION: &str = "7.2.4";
 
 /// One connection's state.
 ///
@@ -39,25 +36,27 @@ pub const REDIS_VERSION: &str = "7.2.4";
 pub struct Session<'a> {
     pub(super) shared: &'a Shared,
     outbox: &'a Arc<Outbox>,
-    authenticated: bool,
+    pub(super) parser: Parser,
     failed_logins: u32,
+    /// The reply that is being made is the last one.
+    pub(super) ends: bool,
     transaction: Option<Transaction<'a>>,
     watcher: Arc<Watcher>,
     /// It may watch something: then the engine is to hear of the end.
     watches: bool,
-    no_database: Option<Cow<'static, str>>,
+    no_database: Option<Text>,
 }
 
 /// What is gathered between MULTI and EXEC.
 struct Transaction<'a> {
     commands: Vec<Command>,
-    asked: Vec<Deferred>,
+    deferred: Vec<Deferred>,
     held: Held<'a>,
     bytes: usize,
     /// One of its commands was none, so none is carried out.
     aborted: bool,
-    /// As for the session, once it has come so far.
-    no_database: Option<Cow<'static, str>>,
+    /// As for the session, once it has come to this place.
+    no_database: Option<Text>,
 }
 
 /// What a transaction asks of its connection or of the server, and its place among the commands, where
@@ -65,21 +64,47 @@ struct Transaction<'a> {
 pub struct Deferred {
     /// The place.
     pub place: usize,
-    asked: Asked,
+    what: Later,
+}
+
+enum Later {
+    Ask(AskFn, Packed),
+    /// SELECT of the database that there is.
+    Select,
 }
 
 impl<'a> Transaction<'a> {
-    fn new(shared: &'a Shared, no_database: Option<Cow<'static, str>>) -> Transaction<'a> {
+    fn new(shared: &'a Shared, no_database: Option<Text>) -> Transaction<'a> {
         let held = Held::new(&shared.metrics.transaction_memory);
-        let (commands, asked) = (Vec::new(), Vec::new());
-        Transaction { commands, asked, held, bytes: 0, aborted: false, no_database }
+        let (commands, deferred) = (Vec::new(), Vec::new());
+        Transaction { commands, deferred, held, bytes: 0, aborted: false, no_database }
     }
 
     fn abort(&mut self) {
         self.aborted = true;
-        self.commands = Vec::new();
-        self.asked = Vec::new();
+        (self.commands, self.deferred) = (Vec::new(), Vec::new());
         self.held.set(0);
+    }
+
+    /// Gathers a command, or what is asked at its place.
+    fn gather(&mut self, command: Command, later: Option<Later>) -> Reply<'static> {
+        let later_bytes = match &later {
+            None => 0,
+            Some(Later::Select) => size_of::<Deferred>(),
+            Some(Later::Ask(_, words)) => size_of::<Deferred>() + words.bytes(),
+        };
+        self.bytes += command.bytes() + later_bytes;
+        if self.bytes > TRANSACTION_BYTES {
+            self.abort();
+            return Reply::Error("ERR the transaction is too large".into());
+        }
+        if !self.aborted {
+            let place = self.commands.len();
+            self.deferred.extend(later.map(|what| Deferred { place, what }));
+            self.commands.push(command);
+            self.held.set(self.bytes);
+        }
+        Reply::Simple("QUEUED")
     }
 }
 
@@ -89,25 +114,36 @@ pub struct Step {
     pub command: Command,
     /// What is to be done after it, with its answer.
     pub deferred: Vec<Deferred>,
-    /// Whether that is the last thing.
-    pub close: bool,
+}
+
+impl From<Command> for Step {
+    fn from(command: Command) -> Step {
+        Step { command, deferred: Vec::new() }
+    }
+}
+
+impl From<Reply<'static>> for Step {
+    fn from(reply: Reply<'static>) -> Step {
+        Command::Answered(reply).into()
+    }
 }
 
 impl<'a> Session<'a> {
     /// A new connection's.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
-        let authenticated = shared.settings.password.is_none();
-        let (transaction, watches, no_database, failed_logins) = (None, false, None, 0);
+        let settings = &shared.settings;
+        let parser = Parser::new(settings.password.is_none(), settings.limits);
         let watcher = outbox.profile.watcher.clone();
         Session {
             shared,
             outbox,
-            authenticated,
-            failed_logins,
-            transaction,
+            parser,
+            failed_logins: 0,
+            ends: false,
+            transaction: None,
             watcher,
-            watches,
-            no_database,
+            watches: false,
+            no_database: None,
         }
     }
 
@@ -115,41 +151,82 @@ impl<'a> Session<'a> {
     pub fn tell(&self, info: &mut ClientInfo) {
         info.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
         info.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
+        info.arguments = self.parser.bytes();
     }
 
     /// Decides what becomes of a request.
-    pub fn step(&mut self, request: Request, spec: Option<&Spec>, parser: &mut Parser) -> Step {
-        if !self.authenticated && !spec.is_some_and(Spec::needs_no_password) {
+    pub fn step(&mut self, asked: commands::Asked, words: &Words<'_>) -> Step {
+        let commands::Asked { named, found, .. } = asked;
+        if !self.parser.authenticated && !named.is_some_and(|spec| spec.has("no_auth")) {
             return self.refuse("NOAUTH Authentication required.".into());
         }
+        let spec = match found {
+            Ok(spec) => spec,
+            Err(text) if named.is_some_and(|spec| spec.name == "exec") => {
+                return self.refuse_exec(&text);
+            }
+            Err(text) => return self.refuse(text),
+        };
         let no_database = match &self.transaction {
             None => &self.no_database,
             Some(transaction) => &transaction.no_database,
         };
-        if let Some(text) = no_database
-            && is_about_data(&request)
-        {
-            return self.refuse(text.clone());
+        if let Some(text) = no_database.clone().filter(|_| spec.is_about_data()) {
+            return self.refuse(text);
         }
-        match request {
-            Request::Command(command) if self.transaction.is_none() => carry_out(command),
-            Request::Command(command) => answer(self.gather(command)),
-            Request::Mistake(text) if self.transaction.is_none() => answer(Reply::Error(text)),
-            Request::Mistake(text) => answer(self.gather(Command::Answered(Reply::Error(text)))),
-            Request::Refused(text) if spec.is_some_and(|spec| spec.name == "exec") => {
-                self.refuse_exec(&text)
+        self.begin(spec, words)
+    }
+
+    fn begin(&mut self, spec: &'static Spec, words: &Words<'_>) -> Step {
+        let mistake = |text| Command::Answered(Reply::Error(text));
+        let command = match spec.run {
+            Run::Core(make) => make(words).unwrap_or_else(mistake),
+            Run::Read(_) | Run::Walk(_) | Run::Write(_) => Command::Call(spec, Packed::new(words)),
+            Run::Say(say) => say(words).map_or_else(mistake, Command::Answered),
+            Run::Ask(ask) => return self.ask(ask, words),
+            Run::Session(command) => return self.obey(command, words),
+        };
+        match &mut self.transaction {
+            None => command.into(),
+            Some(transaction) => transaction.gather(command, None).into(),
+        }
+    }
+
+    fn ask(&mut self, ask: AskFn, words: &Words<'_>) -> Step {
+        match &mut self.transaction {
+            None => ask(self, words).unwrap_or_else(Reply::Error).into(),
+            Some(transaction) => {
+                let later = Later::Ask(ask, Packed::new(words));
+                transaction.gather(Command::Answered(Reply::Null), Some(later)).into()
             }
-            Request::Refused(text) => self.refuse(text),
-            Request::Session(asked) => self.asked(asked, parser),
+        }
+    }
+
+    /// Does at EXEC what had to wait for it.
+    pub fn catch_up(&mut self, deferred: Deferred) -> Reply<'static> {
+        match deferred.what {
+            Later::Ask(ask, words) => ask(self, &words.list()).unwrap_or_else(Reply::Error),
+            Later::Select => {
+                self.no_database = None;
+                Reply::Ok
+            }
+        }
+    }
+
+    /// Answers a request that there cannot be: one too long for any command.
+    pub fn refuse_words(&mut self, text: Text) -> Step {
+        match self.parser.authenticated {
+            true => self.refuse(text),
+            false => self.refuse("NOAUTH Authentication required.".into()),
         }
     }
 
     /// Answers an error that a transaction does not survive.
-    fn refuse(&mut self, text: Cow<'static, str>) -> Step {
+    fn refuse(&mut self, text: Text) -> Step {
         if let Some(transaction) = &mut self.transaction {
             transaction.abort();
         }
-        answer(Reply::Error(text))
+        Reply::Error(text).into()
     }
 
     /// An EXEC that is none ends the transaction all the same.
@@ -160,296 +237,202 @@ impl<'a> Session<'a> {
         self.unwatch(Reply::Error(text.into()))
     }
 
-    fn gather(&mut self, command: Command) -> Reply<'static> {
-        let bytes = command.bytes();
-        self.gather_with(command, bytes)
-    }
-
-    /// Gathers a command, with which the transaction takes up this many bytes more.
-    fn gather_with(&mut self, command: Command, bytes: usize) -> Reply<'static> {
-        let Some(transaction) = &mut self.transaction else {
-            unreachable!("only within a transaction");
-        };
-        transaction.bytes += bytes;
-        if transaction.bytes > TRANSACTION_BYTES {
-            transaction.abort();
-            return error("ERR the transaction is too large");
-        }
-        if !transaction.aborted {
-            transaction.commands.push(command);
-            transaction.held.set(transaction.bytes);
-        }
-        Reply::Simple("QUEUED")
-    }
-
-    /// Gathers what is no command on data.
-    fn defer(&mut self, asked: Asked) -> Reply<'static> {
-        let command = Command::Answered(Reply::Null);
-        let bytes = command.bytes() + size_of::<Deferred>() + asked.bytes();
-        let reply = self.gather_with(command, bytes);
-        if let Some(transaction) = &mut self.transaction
-            && !transaction.aborted
-        {
-            let place = transaction.commands.len() - 1;
-            transaction.asked.push(Deferred { place, asked });
-        }
-        reply
-    }
-
-    fn asked(&mut self, asked: Asked, parser: &mut Parser) -> Step {
-        match asked {
-            Asked::Multi if self.transaction.is_some() => {
-                answer(error("ERR MULTI calls can not be nested"))
+    fn obey(&mut self, command: SessionCommand, words: &Words<'_>) -> Step {
+        match command {
+            SessionCommand::Multi if self.transaction.is_some() => {
+                error("ERR MULTI calls can not be nested")
             }
-            Asked::Multi => {
-                let transaction = Transaction::new(self.shared, self.no_database.clone());
-                self.transaction = Some(transaction);
-                answer(Reply::Ok)
+            SessionCommand::Multi => {
+                self.transaction = Some(Transaction::new(self.shared, self.no_database.clone()));
+                Reply::Ok.into()
             }
-            Asked::Exec => match self.transaction.take() {
-                None => answer(error("ERR EXEC without MULTI")),
-                Some(Transaction { aborted: true, .. }) => self
-                    .unwatch(error("EXECABORT Transaction discarded because of previous errors.")),
-                Some(Transaction { commands, asked, .. }) => {
-                    let watches = std::mem::take(&mut self.watches);
-                    let watcher = watches.then(|| self.watcher.clone());
-                    let command = Command::Transaction(commands, watcher);
-                    Step { deferred: asked, ..carry_out(command) }
-                }
-            },
-            Asked::Discard => match self.transaction.take() {
-                None => answer(error("ERR DISCARD without MULTI")),
+            SessionCommand::Exec => self.exec(),
+            SessionCommand::Discard => match self.transaction.take() {
+                None => error("ERR DISCARD without MULTI"),
                 Some(_) => self.unwatch(Reply::Ok),
             },
-            Asked::Watch(_) if self.transaction.is_some() => {
-                answer(error("ERR WATCH inside MULTI is not allowed"))
-            }
-            Asked::Watch(keys) => match engine::distinct_watched_keys(keys) {
-                Ok(keys) => {
-                    self.watches = true;
-                    carry_out(Command::Watch(keys, self.watcher.clone()))
-                }
-                Err(too_many) => answer(too_many),
+            SessionCommand::Watch => self.watch(words),
+            SessionCommand::Unwatch => match &mut self.transaction {
+                None => self.unwatch(Reply::Ok),
+                // EXEC ends all watching anyway, and until then a transaction does nothing.
+                Some(transaction) => transaction.gather(Command::Answered(Reply::Ok), None).into(),
             },
-            Asked::Quit => Step { close: true, ..answer(Reply::Ok) },
-            Asked::Reset => {
-                self.transaction = None;
+            SessionCommand::Select => self.select(words),
+            SessionCommand::Reset => self.reset(),
+            SessionCommand::Quit => {
+                self.ends = true;
+                Reply::Ok.into()
+            }
+        }
+    }
+
+    fn exec(&mut self) -> Step {
+        match self.transaction.take() {
+            None => error("ERR EXEC without MULTI"),
+            Some(Transaction { aborted: true, .. }) => self.unwatch(Reply::Error(
+                "EXECABORT Transaction discarded because of previous errors.".into(),
+            )),
+            Some(Transaction { commands, deferred, .. }) => {
+                let watcher = std::mem::take(&mut self.watches).then(|| self.watcher.clone());
+                Step { command: Command::Transaction(commands, watcher), deferred }
+            }
+        }
+    }
+
+    fn watch(&mut self, words: &Words<'_>) -> Step {
+        if self.transaction.is_some() {
+            return error("ERR WATCH inside MULTI is not allowed");
+        }
+        match engine::distinct_watched_keys(&words[1..]) {
+            Ok(keys) => {
+                self.watches = true;
+                Command::Watch(keys, self.watcher.clone()).into()
+            }
+            Err(too_many) => too_many.into(),
+        }
+    }
+
+    /// Ends all watching, and is answered with this.
+    fn unwatch(&mut self, reply: Reply<'static>) -> Step {
+        match std::mem::take(&mut self.watches) {
+            false => reply.into(),
+            true => Command::Unwatch(self.watcher.clone(), reply).into(),
+        }
+    }
+
+    /// A wrong one holds at once, also within a transaction, for the next command may not be queued either.
+    fn select(&mut self, words: &Words<'_>) -> Step {
+        let selected = commands::database(words[1]).err();
+        let transaction = self.transaction.as_mut();
+        if let Some(text) = selected {
+            transaction.into_iter().for_each(|all| all.no_database = Some(text.clone()));
+            self.no_database = Some(text.clone());
+            return self.refuse(text);
+        }
+        match transaction {
+            None => {
                 self.no_database = None;
-                self.authenticated = self.shared.settings.password.is_none();
-                parser.authenticated = self.authenticated;
-                parser.version = RespVersion::V2;
-                self.outbox.profile.note(|info| {
-                    info.name.clear();
-                    info.resp = 2;
-                });
-                self.unwatch(Reply::Simple("RESET"))
+                Reply::Ok.into()
             }
-            // EXEC ends all watching anyway, and until then a transaction does nothing.
-            Asked::Unwatch if self.transaction.is_some() => {
-                answer(self.gather(Command::Answered(Reply::Ok)))
-            }
-            Asked::Unwatch => self.unwatch(Reply::Ok),
-            // At once, for what comes next may not be queued either.
-            Asked::Select(Err(text)) => {
-                self.no_database = Some(text.clone());
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.no_database = Some(text.clone());
-                }
-                self.refuse(text)
-            }
-            asked => {
-                let Some(transaction) = &mut self.transaction else {
-                    let (reply, close) = self.perform(asked, parser);
-                    return Step { close, ..answer(reply) };
-                };
-                if let Asked::Select(Ok(())) = asked {
-                    transaction.no_database = None;
-                }
-                answer(self.defer(asked))
+            Some(transaction) => {
+                transaction.no_database = None;
+                transaction.gather(Command::Answered(Reply::Null), Some(Later::Select)).into()
             }
         }
     }
 
-    /// Does at EXEC what had to wait for it; says also whether it is the last thing.
-    pub fn catch_up(&mut self, deferred: Deferred, parser: &mut Parser) -> (Reply<'static>, bool) {
-        self.perform(deferred.asked, parser)
+    fn reset(&mut self) -> Step {
+        self.transaction = None;
+        self.no_database = None;
+        self.parser.authenticated = !self.needs_password();
+        self.speak(Some(RespVersion::V2));
+        self.set_label(Label::Name, String::new());
+        self.unwatch(Reply::Simple("RESET"))
+    }
+}
+
+impl Client for Session<'_> {
+    fn id(&self) -> u64 {
+        self.outbox.id
     }
 
-    fn perform(&mut self, asked: Asked, parser: &mut Parser) -> (Reply<'static>, bool) {
-        match asked {
-            Asked::ClientKill(filter) => self.kill(&filter),
-            asked => {
-                let reply = self.about(asked, parser);
-                (reply, self.failed_logins >= FAILED_LOGINS)
-            }
-        }
+    fn needs_password(&self) -> bool {
+        self.shared.settings.password.is_some()
     }
 
-    fn about(&mut self, asked: Asked, parser: &mut Parser) -> Reply<'static> {
-        let profile = &self.outbox.profile;
-        match asked {
-            Asked::Hello(hello) => self.hello(hello, parser),
-            Asked::Auth(None, _) if self.shared.settings.password.is_none() => error(
-                "ERR AUTH <password> called without any password configured for the default \
-                 user. Are you sure your configuration is correct?",
-            ),
-            Asked::Auth(user, password) => {
-                let user = user.as_deref().unwrap_or(USER.as_bytes());
-                self.log_in(user, &password, parser).map_or_else(|reply| reply, |()| Reply::Ok)
-            }
-            Asked::ClientId => Reply::Integer(self.outbox.id as i64),
-            Asked::ClientGetName => match profile.info().name {
-                name if name.is_empty() => Reply::Null,
-                name => Reply::bulk(name.as_bytes()),
-            },
-            Asked::ClientSetName(name) => {
-                profile.note(|info| info.name = name);
-                Reply::Ok
-            }
-            Asked::ClientSetInfo(LibraryField::Name, name) => {
-                profile.note(|info| info.lib_name = name);
-                Reply::Ok
-            }
-            Asked::ClientSetInfo(LibraryField::Version, version) => {
-                profile.note(|info| info.lib_version = version);
-                Reply::Ok
-            }
-            Asked::ClientInfo => Reply::text(self.outbox.line()),
-            Asked::ClientList(choice) => {
-                let list = self.shared.clients.list(&choice, self.shared.settings.unread.one);
-                list.map_or(error(engine::TOO_LONG), Reply::text)
-            }
-            Asked::Command(what) => what.reply(),
-            Asked::Info(sections) => Reply::text(self.shared.info(&sections)),
-            Asked::ConfigGet(patterns) => {
-                let settings = self.shared.shown_settings();
-                let mut wanted = vec![false; settings.len()];
-                for mut glob in patterns.iter().map(|pattern| Glob::new(pattern)) {
-                    for ((name, _), wanted) in settings.iter().zip(&mut wanted) {
-                        *wanted |= glob.matches(name.as_bytes());
-                    }
-                }
-                let found = settings.into_iter().zip(wanted);
-                let found = found.filter_map(|(setting, wanted)| wanted.then_some(setting));
-                let pair = |(name, value): (&str, String)| {
-                    [Reply::bulk(name.as_bytes()), Reply::bulk(value.as_bytes())]
-                };
-                Reply::Map(found.flat_map(pair).collect())
-            }
-            Asked::Compact => match self.shared.engine.compact() {
-                Ok(()) => Reply::Simple("Background append only file rewriting started"),
-                Err(NotCompacted::Running) => {
-                    error("ERR Background append only file rewriting already in progress")
-                }
-                Err(NotCompacted::NoLog) => {
-                    error("ERR nothing is kept on disk, so there is nothing to compact")
-                }
-                Err(NotCompacted::Closed(why)) => Reply::Error(
-                    format!("ERR Can't execute an AOF background rewriting: {why}").into(),
-                ),
-            },
-            Asked::LastSave => Reply::Integer(self.shared.saved_at()),
-            Asked::Select(Ok(())) => {
-                self.no_database = None;
-                Reply::Ok
-            }
-            other => unreachable!("{other:?} is decided before"),
-        }
-    }
-
-    fn hello(&mut self, hello: Hello, parser: &mut Parser) -> Reply<'static> {
-        if let Some((user, password)) = &hello.auth
-            && let Err(reply) = self.log_in(user, password, parser)
-        {
-            return reply;
-        }
-        if !self.authenticated {
-            return error(
-                "NOAUTH HELLO must be called with the client already authenticated, otherwise \
-                 the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the \
-                 client and select the RESP protocol version at the same time",
-            );
-        }
-        parser.version = hello.version.unwrap_or(parser.version);
-        let proto = match parser.version {
-            RespVersion::V2 => 2,
-            RespVersion::V3 => 3,
-        };
-        self.outbox.profile.note(|info| {
-            info.resp = proto;
-            if let Some(name) = hello.name {
-                info.name = name;
-            }
-        });
-        let text = |text: &str| Reply::bulk(text.as_bytes());
-        Reply::Map(vec![
-            text("server"),
-            text("redis"),
-            text("version"),
-            text(REDIS_VERSION),
-            text("proto"),
-            Reply::Integer(proto.into()),
-            text("id"),
-            Reply::Integer(self.outbox.id as i64),
-            text("mode"),
-            text("standalone"),
-            text("role"),
-            text("master"),
-            text("modules"),
-            Reply::Array(Vec::new()),
-        ])
+    fn is_logged_in(&self) -> bool {
+        self.parser.authenticated
     }
 
     /// Without a password configured any will do, as in Redis: some clients send one always. The
     /// comparison takes as long for a password that is nearly right as for any other of its length.
-    fn log_in(
-        &mut self,
-        user: &[u8],
-        password: &[u8],
-        parser: &mut Parser,
-    ) -> Result<(), Reply<'static>> {
+    fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text> {
         let expected = self.shared.settings.password.as_deref();
         let is_right = || {
             let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
             user == USER.as_bytes() && fits
         };
         let address = self.outbox.profile.address;
-        match self.shared.logins.judge(address, is_right, |time| self.outbox.pause(time)) {
-            Verdict::Right => {}
+        let error = match self
+            .shared
+            .logins
+            .judge(address, is_right, |time| self.outbox.pause(time))
+        {
+            Verdict::Right => {
+                self.failed_logins = 0;
+                self.parser.authenticated = true;
+                return Ok(());
+            }
             Verdict::Wrong => {
                 self.shared.metrics.failed_logins.add(1);
-                self.failed_logins += 1;
-                return Err(error("WRONGPASS invalid username-password pair or user is disabled."));
+                "WRONGPASS invalid username-password pair or user is disabled."
             }
             Verdict::NotLookedAt => {
-                self.failed_logins += 1;
-                return Err(error(
-                    "ERR too many logins from this address fail, this one was not looked at, try again later",
-                ));
+                "ERR too many logins from this address fail, this one was not looked at, try again later"
             }
-        }
-        self.failed_logins = 0;
-        self.authenticated = true;
-        parser.authenticated = true;
-        Ok(())
-    }
-
-    /// Ends all watching, and is answered with this.
-    fn unwatch(&mut self, reply: Reply<'static>) -> Step {
-        match std::mem::take(&mut self.watches) {
-            false => answer(reply),
-            true => carry_out(Command::Unwatch(self.watcher.clone(), reply)),
-        }
-    }
-
-    fn kill(&mut self, filter: &KillFilter) -> (Reply<'static>, bool) {
-        let (killed, is_asking) = self.shared.clients.kill(filter, self.outbox.id);
-        let reply = match (filter.old_form, killed) {
-            (true, 0) => error("ERR No such client"),
-            (true, _) => Reply::Ok,
-            (false, killed) => Reply::Integer(killed as i64),
         };
-        (reply, is_asking)
+        self.failed_logins += 1;
+        self.ends |= self.failed_logins >= FAILED_LOGINS;
+        Err(error.into())
+    }
+
+    fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion {
+        let version = wanted.unwrap_or(self.parser.version);
+        self.parser.version = version;
+        self.outbox.profile.note(|info| info.resp = version.number());
+        version
+    }
+
+    fn name(&self) -> String {
+        self.outbox.profile.info().name
+    }
+
+    fn set_label(&self, label: Label, text: String) {
+        self.outbox.profile.note(|info| match label {
+            Label::Name => info.name = text,
+            Label::Library => info.lib_name = text,
+            Label::LibraryVersion => info.lib_version = text,
+        });
+    }
+
+    fn line(&self) -> String {
+        self.outbox.line()
+    }
+
+    fn lines(&self, ids: Option<&[u64]>) -> Option<String> {
+        self.shared.clients.list(ids, self.shared.settings.unread.one)
+    }
+
+    fn kill(&mut self, filter: &KillFilter) -> usize {
+        let (killed, is_asking) = self.shared.clients.kill(filter, self.outbox.id);
+        self.ends |= is_asking;
+        killed
+    }
+
+    fn info(&self, sections: &[String]) -> String {
+        self.shared.info(sections)
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        self.shared.shown_settings()
+    }
+
+    fn compact(&self) -> Result<(), Text> {
+        self.shared.engine.compact().map_err(|why| match why {
+            NotCompacted::Running => {
+                "ERR Background append only file rewriting already in progress".into()
+            }
+            NotCompacted::NoLog => {
+                "ERR nothing is kept on disk, so there is nothing to compact".into()
+            }
+            NotCompacted::Closed(why) => {
+                format!("ERR Can't execute an AOF background rewriting: {why}").into()
+            }
+        })
+    }
+
+    fn saved_at(&self) -> i64 {
+        self.shared.saved_at()
     }
 }
 
@@ -462,23 +445,6 @@ impl Drop for Session<'_> {
     }
 }
 
-/// Whether it matters in which database it happens.
-fn is_about_data(request: &Request) -> bool {
-    match request {
-        Request::Command(command) => !command.is_answered(),
-        Request::Session(asked) => matches!(asked, Asked::Watch(_)),
-        Request::Mistake(_) | Request::Refused(_) => false,
-    }
-}
-
-fn carry_out(command: Command) -> Step {
-    Step { command, deferred: Vec::new(), close: false }
-}
-
-fn answer(reply: Reply<'static>) -> Step {
-    carry_out(Command::Answered(reply))
-}
-
-fn error(text: &'static str) -> Reply<'static> {
-    Reply::Error(text.into())
+fn error(text: &'static str) -> Step {
+    Reply::Error(text.into()).into()
 }

@@ -29,7 +29,7 @@ impl Store for HashMapStore {
         look(self.table.read().get(key));
     }
 
-    fn get_all(&self, keys: &[Box<[u8]>], look: &mut dyn FnMut(Option<&Entry>)) {
+    fn get_all(&self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
         let table = self.table.read();
         keys.iter().for_each(|key| look(table.get(key)));
     }

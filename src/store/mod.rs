@@ -27,7 +27,7 @@ pub trait Store: Send + Sync {
     fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
 
     /// Shows `look` the entries of several keys, in their order, as they are at one moment.
-    fn get_all(&self, keys: &[Box<[u8]>], look: &mut dyn FnMut(Option<&Entry>));
+    fn get_all(&self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
 
     /// Makes changes visible, in order; if `together`, all at one moment.
     fn apply(&self, mutations: &mut Vec<Mutation>, together: bool);
@@ -127,7 +127,7 @@ mod tests {
             assert_eq!(value(&*store, b"3"), None);
             assert_eq!(value(&*store, b"4"), Some(b"last".to_vec()));
             let mut values = Vec::new();
-            let keys = [b"4"[..].into(), b"3"[..].into(), b"4"[..].into()];
+            let keys = [&b"4"[..], b"3", b"4"];
             store.get_all(&keys, &mut |entry| values.push(entry.map(|e| e.value().to_vec())));
             assert_eq!(values, [Some(b"last".to_vec()), None, Some(b"last".to_vec())]);
 

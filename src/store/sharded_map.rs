@@ -53,8 +53,8 @@ impl Store for ShardedMapStore {
         look(self.shard(key).read().get(key));
     }
 
-    fn get_all(&self, keys: &[Box<[u8]>], look: &mut dyn FnMut(Option<&Entry>)) {
-        let indices = self.shard_indices(keys.iter().map(|key| &**key));
+    fn get_all(&self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
+        let indices = self.shard_indices(keys.iter().copied());
         let guards: Vec<_> = indices.iter().map(|&index| self.shards[index].0.read()).collect();
         for key in keys {
             let place = indices.binary_search(&self.shard_of(key)).expect("it was locked");

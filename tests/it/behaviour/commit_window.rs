@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::common::{StopOnDrop, eventually};
 use crate::double::DoubleDisk;
-use crate::double::clients::{open, open_counted, send, value};
-use post_gres_rs::command::{Command, Reply};
+use crate::double::clients::{command, open, open_counted, send, value};
+use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::metrics::Metrics;
 
@@ -36,7 +36,7 @@ fn on_a_slow_disk_all_clients_share_each_sync() {
                 while !stop.load(Relaxed) {
                     count += 1;
                     std::thread::sleep(THINKS);
-                    let incr = Command::Add(key(id).as_bytes().into(), 1);
+                    let incr = command(&["incr", &key(id)]);
                     let inbox = send(engine, vec![incr]);
                     assert_eq!(inbox.wait_for(1), [Reply::Integer(count)]);
                 }
@@ -54,7 +54,7 @@ fn on_a_slow_disk_all_clients_share_each_sync() {
     });
 
     // What is sent when it closes is answered, too.
-    let last = Command::Add(key(0).as_bytes().into(), 1);
+    let last = command(&["incr", &key(0)]);
     let inbox = send(&engine, vec![last]);
     assert!(engine.close());
     assert_eq!(inbox.count(), 1);

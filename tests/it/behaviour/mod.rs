@@ -2,6 +2,7 @@
 
 mod commit_window;
 mod costs;
+mod every_command;
 mod info;
 mod limits;
 mod long_reads;

@@ -6,6 +6,7 @@ use std::thread::{self, Thread};
 
 use parking_lot::{Condvar, Mutex};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
+use post_gres_rs::commands;
 use post_gres_rs::engine::{
     Allowance, Collected, Engine, Fsync, Operation, Options, Recipient, Submission,
 };
@@ -150,6 +151,12 @@ pub fn value(engine: &Engine, key: &str) -> Option<String> {
 
 pub fn set(key: &str, value: &str) -> Command {
     Command::Set(Entry::new(key.as_bytes(), value.as_bytes()), SetOptions::default())
+}
+
+/// A command on data, as its words are.
+pub fn command(words: &[&str]) -> Command {
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    commands::command(&words).expect("a command on data")
 }
 
 pub fn del(key: &str) -> Command {

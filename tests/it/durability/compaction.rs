@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::common::{Client, Rng, Server, StopOnDrop, contents, eventually, seed};
 use crate::double::clients::{
-    ask, check_restarts, history, open, open_counted, open_with, options, read, send, send_beside,
-    set, shown, shows_acknowledged_alone, value, work,
+    ask, check_restarts, command, history, open, open_counted, open_with, options, read, send,
+    send_beside, set, shown, shows_acknowledged_alone, value, work,
 };
 use crate::double::{DoubleDisk, Fault};
 use crate::durability::history::History;
 use post_gres_rs::command::{Command, Reply};
 use post_gres_rs::engine::{Engine, Fsync};
-use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::{Info, Metrics};
 use post_gres_rs::wal;
 use rustix::process::Signal;
@@ -241,19 +240,19 @@ fn a_start_without_a_snapshot_hashes_as_nobody_can_know() {
 
 /// The steps of a walk through all keys: each shows those of one leaf, which the hash chooses.
 fn walk(engine: &Engine) -> Vec<BTreeSet<Vec<u8>>> {
-    let (mut cursor, mut steps) = (0, Vec::new());
+    let (mut cursor, mut steps) = ("0".to_owned(), Vec::new());
     loop {
-        let step = Command::Scan { cursor, count: 1, pattern: None, of_strings: true };
+        let step = command(&["scan", &cursor, "count", "1"]);
         let reply = read(engine, &step);
         let Reply::Array(parts) = reply else { panic!("SCAN answered {reply:?}") };
         let [Reply::Bulk(next), Reply::Array(keys)] = &parts[..] else { panic!("{parts:?}") };
-        cursor = String::from_utf8_lossy(next).parse().expect("a cursor");
+        cursor = String::from_utf8_lossy(next).into_owned();
         let key = |key: &Reply<'_>| match key {
             Reply::Bulk(key) => key.to_vec(),
             other => panic!("a key is {other:?}"),
         };
         steps.push(keys.iter().map(key).collect());
-        if cursor == 0 {
+        if cursor == "0" {
             return steps;
         }
     }
@@ -408,8 +407,9 @@ fn a_snapshot_has_no_part_of_a_batch_that_a_power_cut_takes() {
                     round += 1;
                     // One command: several may be split among batches.
                     let value = round.to_string();
-                    let all = keys.map(|key| Entry::new(key.as_bytes(), value.as_bytes()));
-                    ask(&engine, Command::SetAll(all.into(), false));
+                    let pairs = keys.iter().flat_map(|key| [*key, &*value]);
+                    let mset: Vec<&str> = ["mset"].into_iter().chain(pairs).collect();
+                    ask(&engine, command(&mset));
                 }
             });
             let _stop = StopOnDrop(&stop);

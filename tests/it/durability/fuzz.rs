@@ -26,7 +26,7 @@ use crate::common::{Rng, alone, seed};
 use crate::double::DoubleDisk;
 use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
-use post_gres_rs::commands::{self, Asked, Request};
+use post_gres_rs::commands::{self, Asked};
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::protocol::{self, Limits, Parsed, Parser};
 use post_gres_rs::record::{self, Record};
@@ -265,16 +265,16 @@ fn requests(
             }
             Parsed::Nothing(length) => length,
             Parsed::Request(words, dialect, length) => {
-                let ask = || commands::asked(&words, dialect, RespVersion::V2, &limits);
-                let Asked { request, spec, dialect } = within(most, ask);
-                let name = spec.map(|spec| spec.name);
-                requests.push(format!("{request:?} {dialect:?} {name:?}"));
-                match request {
-                    Request::Mistake(text) | Request::Refused(text) => {
-                        check_error(&Reply::Error(text), dialect);
-                    }
-                    Request::Command(Command::Answered(reply)) => check_error(&reply, dialect),
-                    _ => {}
+                let look_up =
+                    || commands::look_up(&words, dialect, RespVersion::V2, Limits::default().key);
+                let Asked { named, found, dialect } = within(most, look_up);
+                let name = named.map(|spec| spec.name);
+                let command = found.map(|_| within(most, || commands::command(&words)));
+                requests.push(format!("{command:?} {dialect:?} {name:?}"));
+                match command {
+                    Err(text) | Ok(Err(text)) => check_error(&Reply::Error(text), dialect),
+                    Ok(Ok(Command::Answered(reply))) => check_error(&reply, dialect),
+                    Ok(Ok(_)) => {}
                 }
                 length
             }

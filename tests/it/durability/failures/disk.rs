@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::common::Rng;
 use crate::double::clients::{
-    Inbox, ask, check_restarts, del, history, is_without_room, open, open_counted, open_with,
-    options, send, send_beside, set, shown, shows_acknowledged_alone, value, work,
+    Inbox, ask, check_restarts, command, del, history, is_without_room, open, open_counted,
+    open_with, options, send, send_beside, set, shown, shows_acknowledged_alone, value, work,
 };
 use crate::double::{DoubleDisk, Fault, WITNESS};
 use crate::durability::history::History;
@@ -551,7 +551,7 @@ fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of
     assert!(is_without_room(&both[0]), "{both:?}");
     assert_eq!(both[1], Reply::Integer(1));
     assert_eq!(value(&engine, "other"), None);
-    assert_eq!(ask(&engine, Command::Clear), Reply::Ok);
+    assert_eq!(ask(&engine, command(&["flushall"])), Reply::Ok);
     while is_without_room(&ask(&engine, set("other", "value"))) {
         // It may run by itself.
         let _ = engine.compact();
@@ -625,14 +625,14 @@ fn what_has_expired_is_removed_on_a_full_disk() {
     for number in 0..4 {
         ask(&engine, set(&format!("expiring{number}"), "value"));
         let key = format!("expiring{number}");
-        let expire = Command::Expire(key.as_bytes().into(), at, Default::default());
+        let expire = command(&["pexpireat", &key, &at.to_string()]);
         assert_eq!(ask(&engine, expire), Reply::Integer(1));
     }
     let mut number = 0;
     while !is_without_room(&ask(&engine, set(&format!("key{number}"), &"x".repeat(3000)))) {
         number += 1;
     }
-    let expire = Command::Expire(b"key0"[..].into(), 1, Default::default());
+    let expire = command(&["pexpireat", "key0", "1"]);
     assert_eq!(ask(&engine, expire), Reply::Integer(1), "a time that is over removes");
     while engine.store().len() != number - 1 {
         std::thread::yield_now();
@@ -679,7 +679,7 @@ fn what_removes_goes_on_in_a_segment_made_of_the_reserve() {
         let reply = ask(&engine, del(&format!("key{removed}")));
         assert_eq!(reply, Reply::Integer(1), "DEL number {removed} of {number}");
     }
-    assert_eq!(ask(&engine, Command::Clear), Reply::Ok);
+    assert_eq!(ask(&engine, command(&["flushall"])), Reply::Ok);
 }
 
 /// Seen: ENOSPC for a directory's next block closed the log, though nothing had changed.

@@ -78,14 +78,6 @@ impl Decimal {
         let sum = (a + b).with_scale_round(DECIMALS, RoundingMode::HalfEven);
         (!is_too_large(&sum)).then_some(Decimal::Finite(sum))
     }
-
-    /// Roughly what it takes up in memory beside the enum itself: a digit is less than four bits.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Decimal::Finite(value) => value.digits() as usize / 2,
-            Decimal::Infinite => 0,
-        }
-    }
 }
 
 /// `digits[.digits][e[+-]digits]`, with digits before or after the point.

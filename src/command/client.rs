@@ -1,0 +1,69 @@
+//! What a command may ask of its connection and of the server.
+
+use super::reply::RespVersion;
+use super::view::Text;
+
+/// The version of Redis whose commands and texts these are. Clients look at it to decide what they
+/// may use; with 7.2 they ask for nothing that is missing here.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+/// The only user there is.
+pub const USER: &str = "default";
+
+/// A connection, and by way of it the server.
+pub trait Client {
+    /// Its number.
+    fn id(&self) -> u64;
+    /// Whether there is a password to say.
+    fn needs_password(&self) -> bool;
+    /// Whether it was said.
+    fn is_logged_in(&self) -> bool;
+    /// Lets the client in, or says why not.
+    fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text>;
+    /// The version of RESP for its replies, from now on `wanted` if that is one.
+    fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion;
+    /// Its name, empty if it has none.
+    fn name(&self) -> String;
+    /// Gives it a label.
+    fn set_label(&self, label: Label, text: String);
+    /// Its line in CLIENT LIST.
+    fn line(&self) -> String;
+    /// The lines of all clients, or of those with these numbers; nothing if that is too long.
+    fn lines(&self, ids: Option<&[u64]>) -> Option<String>;
+    /// Closes the clients that fit, and says how many these were.
+    fn kill(&mut self, filter: &KillFilter) -> usize;
+    /// The counters, of these sections.
+    fn info(&self, sections: &[String]) -> String;
+    /// The settings with their values, in the order of their names.
+    fn settings(&self) -> Vec<(&'static str, String)>;
+    /// Begins a compaction of the log.
+    fn compact(&self) -> Result<(), Text>;
+    /// When everything was last known to be on disk, in seconds of Unix time.
+    fn saved_at(&self) -> i64;
+}
+
+/// What a client may tell of itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Label {
+    /// Its name.
+    Name,
+    /// The name of its library.
+    Library,
+    /// That one's version.
+    LibraryVersion,
+}
+
+/// Which clients CLIENT KILL closes: those that fit everything that is said.
+#[derive(Debug, Default)]
+pub struct KillFilter {
+    /// The number.
+    pub id: Option<u64>,
+    /// `address:port` of the client.
+    pub address: Option<Vec<u8>>,
+    /// `address:port` that it has connected to.
+    pub local: Option<Vec<u8>>,
+    /// Connected for at least this many seconds.
+    pub age: Option<u64>,
+    /// Not the one that asks.
+    pub skips_asking: bool,
+}

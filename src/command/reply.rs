@@ -1,0 +1,112 @@
+//! What is answered, and how it is to be spelled.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// An answer, before a protocol spells it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply<'a> {
+    /// It was done, and is on disk.
+    Ok,
+    /// There is no such thing.
+    Null,
+    /// There is no such array: what EXEC answers when a watched key has changed.
+    NullArray,
+    /// A word of the protocol.
+    Simple(&'static str),
+    /// A number.
+    Integer(i64),
+    /// A value.
+    Bulk(Cow<'a, [u8]>),
+    /// Lines of text for people, which RESP3 tells from a value.
+    Verbatim(Cow<'a, [u8]>),
+    /// A list.
+    Array(Vec<Reply<'a>>),
+    /// Names and values; the list has both in turn.
+    Map(Vec<Reply<'a>>),
+    /// It was not done; the text says why, and begins with an error code.
+    Error(Cow<'a, str>),
+    /// It was not done, because the log takes no more writes, for this reason.
+    NotDurable(Arc<str>),
+}
+
+impl Reply<'_> {
+    /// A value.
+    pub fn bulk(bytes: &[u8]) -> Reply<'static> {
+        Reply::Bulk(bytes.to_vec().into())
+    }
+
+    /// Lines of text.
+    pub fn text(text: String) -> Reply<'static> {
+        Reply::Verbatim(text.into_bytes().into())
+    }
+
+    /// A copy that borrows nothing.
+    pub fn to_owned_reply(&self) -> Reply<'static> {
+        let all = |items: &[Reply<'_>]| items.iter().map(Reply::to_owned_reply).collect();
+        match self {
+            Reply::Ok => Reply::Ok,
+            Reply::Null => Reply::Null,
+            Reply::NullArray => Reply::NullArray,
+            Reply::Simple(word) => Reply::Simple(word),
+            Reply::Integer(number) => Reply::Integer(*number),
+            Reply::Bulk(bytes) => Reply::bulk(bytes),
+            Reply::Verbatim(bytes) => Reply::Verbatim(bytes.to_vec().into()),
+            Reply::Array(items) => Reply::Array(all(items)),
+            Reply::Map(items) => Reply::Map(all(items)),
+            Reply::Error(text) => Reply::Error(text.clone().into_owned().into()),
+            Reply::NotDurable(reason) => Reply::NotDurable(reason.clone()),
+        }
+    }
+
+    /// Roughly what it takes up beside the enum itself.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
+            Reply::Array(items) | Reply::Map(items) => {
+                items.iter().map(|item| size_of::<Reply<'_>>() + item.bytes()).sum()
+            }
+            Reply::Error(text) => text.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// How a client spelled a command and wants the reply spelled. Of interest to the protocols only;
+/// the others carry it along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A line typed by a person or a script; the reply ends as it did.
+    Text(LineEnd),
+    /// The Redis serialization protocol.
+    Resp(RespVersion),
+}
+
+/// What ended a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineEnd {
+    /// `\n`, as `nc` sends it.
+    Lf,
+    /// `\r\n`, as telnet and network protocols have it.
+    CrLf,
+}
+
+/// Which words of the Redis protocol the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RespVersion {
+    /// The one that all clients begin with.
+    #[default]
+    V2,
+    /// The one that HELLO 3 asks for.
+    V3,
+}
+
+impl RespVersion {
+    /// Its number.
+    pub fn number(self) -> u8 {
+        match self {
+            RespVersion::V2 => 2,
+            RespVersion::V3 => 3,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a command sees of the data, what it may change, and where its reply goes.
+
+use std::borrow::Cow;
+
+use super::change::{Key, Mutation};
+use super::reply::Reply;
+use crate::entry::Entry;
+
+/// The text of an error, which begins with its code.
+pub type Text = Cow<'static, str>;
+
+/// The error in place of a reply that would be too long.
+pub const TOO_LONG: &str = "ERR the reply is longer than -maxreply allows";
+
+/// Why a command is not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its words make no sense, or what is there does not fit. A transaction goes on with the next one.
+    Error(Text),
+    /// The store would take up more memory than it may.
+    NoMemory,
+    /// A transaction makes too much out of what is there.
+    TooMuch,
+    /// The log has no room for what it adds.
+    NoRoom,
+    /// There is no room for its reply, or it looks through too much; with the text of the error.
+    Unanswerable(&'static str),
+}
+
+impl From<&'static str> for Refusal {
+    fn from(text: &'static str) -> Refusal {
+        Refusal::Error(text.into())
+    }
+}
+
+impl From<Text> for Refusal {
+    fn from(text: Text) -> Refusal {
+        Refusal::Error(text)
+    }
+}
+
+impl Refusal {
+    /// The text of the error that is answered.
+    pub fn text(self) -> Text {
+        match self {
+            Refusal::Error(text) => text,
+            Refusal::NoMemory => "OOM command not allowed when used memory > 'maxmemory'.".into(),
+            Refusal::TooMuch => "its commands make too much out of what is there.".into(),
+            Refusal::NoRoom => "MISCONF there is no room for it in the log".into(),
+            Refusal::Unanswerable(text) => text.into(),
+        }
+    }
+}
+
+/// A state of the data at one point in time. A key that has expired is not there.
+pub trait View {
+    /// Milliseconds of Unix time.
+    fn now(&self) -> i64;
+    /// Shows the entry of a key.
+    fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
+    /// Shows the entries of several keys, as they are at one moment.
+    fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
+    /// Number of keys.
+    fn count(&mut self) -> usize;
+    /// A step of a walk through all entries, with at least `count` of them, or all of a stretch in which
+    /// there are few. Answers the cursor to go on with; 0 begins and ends.
+    fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
+    /// A cursor is below this.
+    fn cursors(&self) -> u64;
+    /// Counts a read that has found its key, or has not.
+    fn count_read(&mut self, found: bool);
+
+    /// Whether a key is there.
+    fn has(&mut self, key: &[u8]) -> bool {
+        let mut has = false;
+        self.get(key, &mut |entry| has = entry.is_some());
+        has
+    }
+}
+
+/// Answers something about the entry of a key.
+pub fn look<T>(view: &mut dyn View, key: &[u8], look: impl FnOnce(Option<&Entry>) -> T) -> T {
+    let (mut look, mut seen) = (Some(look), None);
+    view.get(key, &mut |entry| seen = look.take().map(|look| look(entry)));
+    seen.expect("an entry is shown once, or that there is none")
+}
+
+/// The data as it will be, for a command that changes something.
+pub trait Edit: View {
+    /// Adds a change, unless that would take up too much.
+    fn push(&mut self, mutation: Mutation) -> Result<(), Refusal>;
+
+    /// Sets `to` to a value that is made out of that of `from`: of `length` bytes, all zero until `fill` has
+    /// been shown the old and the new one. Nothing is made that would take up too much.
+    fn derive(
+        &mut self,
+        from_to: (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<(), Refusal>;
+
+    /// The entry that [`Edit::derive`] adds.
+    fn make(
+        &mut self,
+        from_to: (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<Box<Entry>, Refusal>;
+
+    /// The longest value.
+    fn max_value(&self) -> usize;
+
+    /// What follows may leave more in the store than there is: refused where that is full.
+    fn grow(&mut self) -> Result<(), Refusal>;
+
+    /// Removes a key, and says whether it was there.
+    fn remove(&mut self, key: &[u8]) -> Result<bool, Refusal> {
+        let is_there = self.has(key);
+        if is_there {
+            self.push(Mutation::Delete(Key::from(key)))?;
+        }
+        Ok(is_there)
+    }
+}
+
+/// Takes the reply to a read, piece by piece, so that one that would be too long is refused before it is
+/// formed.
+pub trait Answer {
+    /// Takes the reply, or the next item of one that is a list.
+    fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal>;
+
+    /// The pieces that were put are the items of a list, which is the reply.
+    fn wrap(&mut self);
+
+    /// Whether a walk that has looked at this many more entries may go on. Called without any lock.
+    fn go_on(&mut self, looked_at: usize) -> Result<(), Refusal>;
+}

@@ -1,0 +1,110 @@
+//! The words of a request: where they lie in the receive buffer, or kept for later.
+
+/// The words of a request, the command's name first.
+pub type Words<'a> = [&'a [u8]];
+
+/// What stands before the words of a [`Packed`] for each of them: where it ends.
+const END_BYTES: usize = size_of::<u32>();
+
+/// The words of a request that is carried out later, in one run of bytes: how many there are, where each
+/// ends, and then all of them.
+#[derive(Debug, Clone)]
+pub struct Packed(Box<[u8]>);
+
+impl Packed {
+    /// Copies the words, which together are shorter than 4 GiB: the protocol's limits see to that.
+    pub fn new(words: &Words<'_>) -> Packed {
+        let length = words.iter().map(|word| END_BYTES + word.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(END_BYTES + length);
+        let number =
+            |number: usize| u32::try_from(number).expect("words are limited").to_le_bytes();
+        bytes.extend_from_slice(&number(words.len()));
+        let mut end = 0;
+        for word in words {
+            end += word.len();
+            bytes.extend_from_slice(&number(end));
+        }
+        words.iter().for_each(|word| bytes.extend_from_slice(word));
+        debug_assert_eq!(bytes.len(), END_BYTES + length, "the words fill what was taken for them");
+        Packed(bytes.into_boxed_slice())
+    }
+
+    /// The words.
+    pub fn list(&self) -> Vec<&[u8]> {
+        let (count, ends_and_words) = self.0.split_at(END_BYTES);
+        let (ends, words) = ends_and_words.split_at(number_in(count) * END_BYTES);
+        let mut start = 0;
+        let word = |end| {
+            let word = &words[start..number_in(end)];
+            start += word.len();
+            word
+        };
+        ends.chunks_exact(END_BYTES).map(word).collect()
+    }
+
+    /// How many words there are.
+    pub fn count(&self) -> usize {
+        number_in(&self.0[..END_BYTES])
+    }
+
+    /// What it takes up in memory.
+    pub fn bytes(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn number_in(bytes: &[u8]) -> usize {
+    let mut four = [0; END_BYTES];
+    four.copy_from_slice(bytes);
+    u32::from_le_bytes(four) as usize
+}
+
+/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
+pub fn integer(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = match digits {
+        [b'0'] => digits.len() == text.len(),
+        [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+/// Whether a word is this option, in any case.
+pub fn is(word: &[u8], option: &str) -> bool {
+    word.eq_ignore_ascii_case(option.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_as_redis_reads_them() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("-1", Some(-1)),
+            ("9223372036854775807", Some(i64::MAX)),
+            ("-9223372036854775808", Some(i64::MIN)),
+            ("9223372036854775808", None),
+            ("-0", None),
+            ("01", None),
+            ("+1", None),
+            (" 1", None),
+            ("1 ", None),
+            ("", None),
+            ("-", None),
+        ] {
+            assert_eq!(integer(text.as_bytes()), number, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn packed_words_are_the_same_words() {
+        for words in [&[][..], &[b"".as_slice()], &[b"set", b"", b"a\0b", &[7; 1000]]] {
+            let packed = Packed::new(words);
+            assert_eq!(packed.list(), words);
+            assert_eq!(packed.count(), words.len());
+        }
+    }
+}

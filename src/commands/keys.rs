@@ -1,0 +1,122 @@
+//! Commands about keys, whatever their values are.
+
+use super::words::*;
+use crate::command::{
+    Answer, Command, Edit, Key, Mutation, Reply, Text, View, Words, integer, is, look,
+};
+use crate::entry::Entry;
+
+/// What Redis keeps in the object itself (OBJ_ENCODING_EMBSTR_SIZE_LIMIT).
+const EMBEDDED_BYTES: usize = 44;
+
+pub fn del(words: &Words<'_>) -> Result<Command, Text> {
+    Ok(Command::Del(key_list(&words[1..])))
+}
+
+pub fn exists(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    let mut found = Vec::with_capacity(words.len());
+    view.get_all(&words[1..], &mut |entry| found.push(entry.is_some()));
+    found.iter().for_each(|found| view.count_read(*found));
+    answer.put(&Reply::Integer(found.iter().filter(|found| **found).count() as i64))
+}
+
+pub fn kind(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    answer.put(&Reply::Simple(if view.has(words[1]) { "string" } else { "none" }))
+}
+
+pub fn encoding(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    let name = |entry: &Entry| Reply::Bulk(encoding_of(entry.value()).as_bytes().into());
+    let reply = look(view, words[2], |entry| entry.map(name));
+    answer.put(&reply.unwrap_or(Reply::Null))
+}
+
+fn encoding_of(value: &[u8]) -> &'static str {
+    match value.len() {
+        _ if integer(value).is_some() => "int",
+        0..=EMBEDDED_BYTES => "embstr",
+        _ => "raw",
+    }
+}
+
+/// A string is measured as a whole, however many samples are asked for.
+pub fn memory_usage(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    for option in words[3..].chunks(2) {
+        match option {
+            [name, count] if is(name, "samples") && number(count)? >= 0 => {}
+            _ => return Err(SYNTAX.into()),
+        }
+    }
+    let bytes = look(view, words[2], |entry| entry.map(|entry| entry.bytes() as i64));
+    answer.put(&bytes.map_or(Reply::Null, Reply::Integer))
+}
+
+pub fn dbsize(view: &mut dyn View, _: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    answer.put(&Reply::Integer(view.count() as i64))
+}
+
+pub fn rename(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    move_value(view, words[1], words[2])?;
+    Ok(Reply::Ok)
+}
+
+pub fn renamenx(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    let is_free = !view.has(words[2]);
+    match view.has(words[1]) {
+        true if !is_free => Ok(Reply::Integer(0)),
+        _ => move_value(view, words[1], words[2]).map(|()| Reply::Integer(1)),
+    }
+}
+
+/// Gives a value another key.
+fn move_value(view: &mut dyn Edit, from: &[u8], to: &[u8]) -> Put {
+    if to.len() > from.len() {
+        // Redis lets it go on where memory is full; here keys may be long.
+        view.grow()?;
+    }
+    if !view.has(from) {
+        return Err("ERR no such key".into());
+    }
+    if from == to {
+        return Ok(());
+    }
+    let (length, expiry) = shape(view, from);
+    let renamed = view.make((from, to), length, expiry, &copy_value)?;
+    view.push(Mutation::Delete(Key::from(from)))?;
+    view.push(Mutation::Set(renamed))
+}
+
+pub fn copy(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    let (from, to) = (words[1], words[2]);
+    let mut replaces = false;
+    let mut rest = &words[3..];
+    while let [option, after @ ..] = rest {
+        rest = after;
+        match after {
+            _ if is(option, "replace") => replaces = true,
+            [index, after @ ..] if is(option, "db") => {
+                database(index)?;
+                rest = after;
+            }
+            _ => return Err(SYNTAX.into()),
+        }
+    }
+    if from == to {
+        return Err("ERR source and destination objects are the same".into());
+    }
+    let copies = view.has(from) && (replaces || !view.has(to));
+    if copies {
+        let (length, expiry) = shape(view, from);
+        view.derive((from, to), length, expiry, &copy_value)?;
+    }
+    Ok(Reply::Integer(copies.into()))
+}
+
+pub fn flush(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    match &words[1..] {
+        [] => {}
+        [option] if is(option, "async") || is(option, "sync") => {}
+        _ => return Err(SYNTAX.into()),
+    }
+    view.push(Mutation::Clear)?;
+    Ok(Reply::Ok)
+}

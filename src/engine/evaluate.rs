@@ -1,0 +1,217 @@
+//! Commands evaluated on a batch: what they add to it, and what they answer once that is durable.
+//!
+//! GET, SET and DEL are carried out here; any other command is the function in its row. A refused command, or
+//! the transaction that it is in, leaves nothing in the batch.
+
+use super::answer::{Allowance, Collected};
+use super::batch::BatchView;
+use crate::command::{
+    Answer, Command, Dialect, Edit, Key, Mutation, Refusal, Reply, Run, SetAnswer, SetCondition,
+    SetOptions, View, look,
+};
+use crate::entry::Entry;
+
+/// A command came where it has no place. None does: connections and transactions see to it.
+const MISPLACED: &str = "ERR the command cannot be carried out here";
+
+/// A reply, or why the command, and the transaction that it is in, are not carried out.
+type Outcome = Result<Reply<'static>, Refusal>;
+
+/// Answers a command that changes nothing. What is put may borrow from the store, whose lock is held
+/// meanwhile.
+pub fn read(
+    view: &mut dyn View,
+    command: &Command,
+    answer: &mut dyn Answer,
+) -> Result<(), Refusal> {
+    match command {
+        Command::Get(key) => {
+            let (found, outcome) = look(view, key, |entry| {
+                let value = entry.map(|entry| Reply::Bulk(entry.value().into()));
+                (entry.is_some(), answer.put(&value.unwrap_or(Reply::Null)))
+            });
+            view.count_read(found);
+            outcome
+        }
+        Command::Call(spec, words) => match spec.run {
+            Run::Read(read) | Run::Walk(read) => read(view, &words.list(), answer),
+            Run::Say(say) => answer.put(&say(&words.list())?),
+            Run::Core(_) | Run::Write(_) | Run::Ask(_) | Run::Session(_) => Err(MISPLACED.into()),
+        },
+        Command::Answered(reply) => answer.put(reply),
+        Command::Set(..)
+        | Command::Del(_)
+        | Command::Reclaim(_)
+        | Command::Transaction(..)
+        | Command::Watch(..)
+        | Command::Unwatch(..)
+        | Command::Leave(_) => Err(MISPLACED.into()),
+    }
+}
+
+/// Carries out any command, also a transaction, unless it would add too much or be answered by more than
+/// `max_reply`, as the dialect spells it. Then nothing of it is done.
+pub fn carry_out(
+    view: &mut BatchView<'_>,
+    command: &mut Command,
+    dialect: Dialect,
+    max_reply: usize,
+) -> Reply<'static> {
+    if let Some(reply) = watch(view, command) {
+        return reply;
+    }
+    let room = &mut Allowance::new(max_reply, dialect);
+    let has_no_room = view.batch.no_room.is_some() && !command.may_only_remove();
+    // Redis looks only here, and a transaction that then removes more than it adds is refused as well.
+    let has_no_memory = view.batch.is_full() && command.may_grow();
+    let outcome = match &mut *command {
+        _ if has_no_room => Err(Refusal::NoRoom),
+        _ if has_no_memory => Err(Refusal::NoMemory),
+        Command::Transaction(commands, _) => {
+            let perform = |command| perform(view, command, room);
+            commands.iter_mut().map(perform).collect::<Result<_, _>>().map(Reply::Array)
+        }
+        command => perform(view, command, room),
+    };
+    match outcome {
+        Ok(reply) => {
+            view.batch.keep();
+            reply
+        }
+        Err(refusal) => {
+            view.batch.forget();
+            match (refusal, command, &view.batch.no_room) {
+                (Refusal::NoRoom, _, Some(reply)) => reply.clone(),
+                (refusal, Command::Transaction(..), _) => {
+                    let why = refusal.text();
+                    let text = format!("EXECABORT Transaction discarded because of: {why}");
+                    Reply::Error(text.into())
+                }
+                (refusal, _, _) => Reply::Error(refusal.text()),
+            }
+        }
+    }
+}
+
+/// Carries out what is about watched keys. A transaction goes on only if none of them has changed.
+fn watch(view: &mut BatchView<'_>, command: &mut Command) -> Option<Reply<'static>> {
+    let now = view.now();
+    let reply = match command {
+        Command::Watch(keys, watcher) => {
+            // Out of the batch, which is looked at meanwhile.
+            let mut watches = std::mem::take(&mut view.batch.watches);
+            let reply = watches.add(watcher, keys, |key| view.seen(key));
+            view.batch.watches = watches;
+            Some(reply)
+        }
+        Command::Unwatch(watcher, reply) => {
+            view.batch.watches.end(watcher.id, now);
+            Some(reply.clone())
+        }
+        Command::Leave(watcher) => {
+            view.batch.watches.end(watcher.id, now);
+            Some(Reply::Null)
+        }
+        Command::Transaction(_, Some(watcher)) => {
+            view.batch.watches.end(watcher.id, now).then_some(Reply::NullArray)
+        }
+        _ => return None,
+    };
+    view.batch.watches.count(view.metrics);
+    reply
+}
+
+/// Carries out a command that is no transaction. Its own mistake is its reply.
+fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
+    if command.is_write() {
+        view.batch.may_grow = command.may_grow();
+        let reply = write(view, command).or_else(mistake)?;
+        room.take(&reply)?;
+        return Ok(reply);
+    }
+    let mut collected = Collected::new(room);
+    match read(view, command, &mut collected) {
+        Ok(()) => Ok(collected.into_reply()),
+        Err(refusal) => mistake(refusal),
+    }
+}
+
+fn mistake(refusal: Refusal) -> Outcome {
+    match refusal {
+        Refusal::Error(text) => Ok(Reply::Error(text)),
+        other => Err(other),
+    }
+}
+
+/// Carries out one command that changes something. A SET's entry is taken out of it.
+fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
+    match command {
+        Command::Set(entry, options) => set(view, std::mem::take(entry), *options),
+        Command::Del(keys) => {
+            let mut removed = 0;
+            for key in keys {
+                removed += i64::from(view.remove(key)?);
+            }
+            Ok(Reply::Integer(removed))
+        }
+        Command::Reclaim(keys) => reclaim(view, keys),
+        Command::Call(spec, words) => match spec.run {
+            Run::Write(write) => write(view, &words.list()),
+            Run::Core(_)
+            | Run::Read(_)
+            | Run::Walk(_)
+            | Run::Say(_)
+            | Run::Ask(_)
+            | Run::Session(_) => Err(MISPLACED.into()),
+        },
+        Command::Get(_)
+        | Command::Answered(_)
+        | Command::Transaction(..)
+        | Command::Watch(..)
+        | Command::Unwatch(..)
+        | Command::Leave(_) => Err(MISPLACED.into()),
+    }
+}
+
+/// Removes those of these keys that have expired. They are looked at again: since they were found, they may
+/// have been set anew, or removed. The list stays as it is, for a batch that is carried out again.
+fn reclaim(view: &mut BatchView<'_>, keys: &[Key]) -> Outcome {
+    let mut removed = 0;
+    for key in keys {
+        if view.has_expired(key) {
+            view.push(Mutation::Delete(key.clone()))?;
+            removed += 1;
+        }
+    }
+    Ok(Reply::Integer(removed))
+}
+
+fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Outcome {
+    if options == SetOptions::default() {
+        view.push(Mutation::Set(new))?;
+        return Ok(Reply::Ok);
+    }
+    let old = look(view, new.key(), |entry| entry.map(Entry::expiry));
+    let sets = match options.condition {
+        SetCondition::Always => true,
+        SetCondition::New => old.is_none(),
+        SetCondition::Existing => old.is_some(),
+    };
+    let reply = match (options.answer, sets) {
+        (SetAnswer::Ok, true) => Reply::Ok,
+        (SetAnswer::Ok, false) => Reply::Null,
+        (SetAnswer::OldValue, _) => look(view, new.key(), |entry| {
+            entry.map_or(Reply::Null, |entry| Reply::bulk(entry.value()))
+        }),
+        (SetAnswer::Number, _) => Reply::Integer(sets.into()),
+    };
+    if sets {
+        let kept = old.flatten().filter(|_| options.keep_expiry);
+        let new = match kept {
+            Some(at) => Entry::expiring(new.key(), new.value(), Some(at)),
+            None => new,
+        };
+        view.push(Mutation::Set(new))?;
+    }
+    Ok(reply)
+}
