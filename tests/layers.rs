@@ -190,12 +190,36 @@ fn every_thread_but_a_clients_ends_the_process_by_its_panic() {
     }
 }
 
+/// Each row of failures.md names the tests that fail when it does not hold, some only by their first words.
+#[test]
+fn each_test_that_is_named_among_the_failures_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = sources();
+    files.extend(files_in(&root.join("tests")));
+    let texts: String = files.iter().map(|path| read(path)).collect();
+    let said = read(&root.join("src/failures.md"));
+    let names = said.split('`').skip(1).step_by(2).filter(|name| name.matches('_').count() > 2);
+    let gone: Vec<&str> = names
+        .filter(|name| match name.strip_suffix('…') {
+            Some(start) => !texts.contains(&format!("fn {start}")),
+            None => !texts.contains(&format!("fn {name}(")),
+        })
+        .collect();
+    assert!(gone.is_empty(), "no test has one of these names: {gone:#?}");
+}
+
 fn sources() -> Vec<PathBuf> {
+    let found = files_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(found.len() > 20, "the sources are there");
+    found
+}
+
+fn files_in(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut directories = vec![directory.to_owned()];
     while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(&directory).expect("src can be listed") {
-            let path = entry.expect("src can be listed").path();
+        for entry in fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
             match path.is_dir() {
                 true => directories.push(path),
                 false if path.extension().is_some_and(|kind| kind == "rs") => found.push(path),
@@ -203,7 +227,6 @@ fn sources() -> Vec<PathBuf> {
             }
         }
     }
-    assert!(found.len() > 20, "the sources are there");
     found
 }
 

@@ -85,7 +85,7 @@ fn a_pipeline_longer_than_a_read_pays_few_syncs() {
 fn used_memory_is_what_maxmemory_limits_and_the_rest_has_its_own_rows() {
     const MOST: u64 = 2 << 20;
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(dir.path(), &["-maxmemory", &MOST.to_string()]);
+    let server = Server::start(dir.path(), &["-maxmemory", &MOST.to_string(), "-fsync", "no"]);
     let mut client = Client::connect(&server);
     assert_eq!(client.counter("maxmemory"), MOST);
     let value = "x".repeat(1000);

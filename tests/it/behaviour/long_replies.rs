@@ -24,7 +24,8 @@ const MEMORY_BYTES: u64 = 64 << 20;
 fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_take_no_memory() {
     let dir = tempfile::tempdir().expect("a directory");
     let value = VALUE_BYTES.to_string();
-    let server = Server::start(dir.path(), &["-maxvalue", &value, "-maxreply", "10mb"]);
+    let server =
+        Server::start(dir.path(), &["-maxvalue", &value, "-maxreply", "10mb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     let end = (VALUE_BYTES - 1).to_string();
     assert_eq!(ask(&mut client, ["SETRANGE", "k", &end, "x"]), Value::Integer(VALUE_BYTES as i64));
@@ -156,7 +157,7 @@ fn a_client_over_its_own_limit_is_closed_and_the_others_are_not() {
     stalled.send(request(["GET", "k"]).repeat(300));
     eventually("it is closed", || closed_for_unread(&mut good) == 1);
     assert_eq!(good.counter("evicted_clients"), 0);
-    assert_eq!(good.counter("mem_client_replies"), 0);
+    eventually("and given back", || good.counter("mem_client_replies") == 0);
     server.stop();
 }
 

@@ -9,7 +9,7 @@ const OOM: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 #[test]
 fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(dir.path(), &["-maxmemory", "1mb"]);
+    let server = Server::start(dir.path(), &["-maxmemory", "1mb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     let value = "x".repeat(1000);
     let mut stored = 0;
@@ -66,14 +66,14 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
     server.stop();
 
     // Over the limit nothing that can add is carried out, whatever it would add.
-    let server = Server::start(dir.path(), &["-maxmemory", "500kb"]);
+    let server = Server::start(dir.path(), &["-maxmemory", "500kb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     assert_eq!(ask(&mut client, ["SET", "key0", "shorter"]), Value::error(OOM));
     assert_eq!(ask(&mut client, ["APPEND", "key0", "x"]), Value::error(OOM));
     server.stop();
 
     // What is in the log is served, whatever the limit.
-    let server = Server::start(dir.path(), &["-maxmemory", "500kb"]);
+    let server = Server::start(dir.path(), &["-maxmemory", "500kb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     full(&mut client);
     for key in 0..stored * 3 / 4 {
@@ -87,7 +87,7 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
 #[test]
 fn a_pipeline_does_not_get_past_the_limit() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(dir.path(), &["-maxmemory", "5mb"]);
+    let server = Server::start(dir.path(), &["-maxmemory", "5mb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     ask(&mut client, ["SET", "a", &"x".repeat(1_000_000)]);
     let mut copies = Vec::new();
@@ -115,7 +115,7 @@ fn a_pipeline_does_not_get_past_the_limit() {
 #[test]
 fn no_command_and_no_transaction_adds_more_than_there_is_room_for() {
     let dir = tempfile::tempdir().expect("a directory");
-    let server = Server::start(dir.path(), &["-maxmemory", "1mb"]);
+    let server = Server::start(dir.path(), &["-maxmemory", "1mb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     assert_eq!(ask(&mut client, ["SET", "a", "1"]), Value::ok());
     let long = "x".repeat(10_000);

@@ -7,7 +7,7 @@ const FLAGS: &[&str] =
     &["-maxkey", "16", "-maxvalue", "1024", "-maxwords", "16", "-maxline", "2000"];
 
 #[test]
-fn what_is_at_a_limit_is_stored_and_what_is_over_it_is_not() {
+fn a_request_at_a_limit_is_stored_and_one_over_it_is_not() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), FLAGS);
     let mut client = Client::connect(&server);

@@ -73,7 +73,7 @@ fn counts_of_nothing_ask_for_nothing() {
 }
 
 #[test]
-fn a_protocol_error_is_told_and_nothing_behind_it_is_carried_out() {
+fn a_protocol_error_is_reported_and_nothing_after_it_is_carried_out() {
     let digits = "1".repeat(70_000);
     let letters = "x".repeat(70_000);
     for (bad, expected) in [
@@ -117,7 +117,7 @@ fn a_protocol_error_is_told_and_nothing_behind_it_is_carried_out() {
 }
 
 #[test]
-fn what_is_pipelined_behind_quit_is_not_carried_out() {
+fn commands_pipelined_after_quit_are_not_carried_out() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let many = spaced("SET after 1").repeat(20_000);
@@ -139,7 +139,7 @@ fn what_is_pipelined_behind_quit_is_not_carried_out() {
 }
 
 #[test]
-fn what_a_browser_sends_is_dropped_without_a_word() {
+fn a_request_of_a_browser_is_dropped_without_a_word() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     for first in [
@@ -242,7 +242,7 @@ fn nothing_is_done_before_the_password_is_said() {
 }
 
 #[test]
-fn who_has_not_said_the_password_can_send_little() {
+fn a_client_that_has_not_logged_in_can_send_little() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("password");
     fs::write(&file, "secret").expect("a file");
@@ -419,7 +419,7 @@ fn a_scan_shows_every_key_that_is_there_all_the_time() {
 }
 
 #[test]
-fn nobody_sees_half_of_what_is_written_together() {
+fn no_client_sees_half_of_a_transaction() {
     const ROUNDS: usize = 10_000;
     let dir = tempfile::tempdir().expect("a directory");
     // The keys fall into two shards: "a" and "b" have neighbouring hashes.
@@ -543,7 +543,7 @@ fn field(line: &str, name: &str) -> i64 {
 }
 
 #[test]
-fn what_is_listed_of_a_client_is_so() {
+fn client_list_shows_each_client_as_it_is() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let (mut client, mut asking) = (Client::connect(&server), Client::connect(&server));

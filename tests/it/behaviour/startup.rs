@@ -153,7 +153,7 @@ fn change_segment(client: &mut Client, dir: &Path) {
 /// Seen: two servers ran on one log through a hard link, each with a lock file of its own, and wrote over
 /// each other's batches. Now the segment is locked as well, and says so once another follows it.
 #[test]
-fn a_second_server_on_a_hard_link_to_the_log_is_refused_also_after_a_change_of_segment() {
+fn a_second_server_on_a_hard_link_to_the_log_is_refused_also_after_a_rotation() {
     let (dir, other) =
         (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("one"));
     let server = Server::start(dir.path(), &[]);

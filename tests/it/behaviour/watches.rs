@@ -45,7 +45,7 @@ fn a_watched_key_that_expires_before_exec_has_changed_whether_or_not_it_is_recla
 /// Seen: the keys of a connection stayed in memory after it had left, and there was no limit to them; because
 /// they were only forgotten when others watched many more. Now each way to end gives them back.
 #[test]
-fn what_a_connection_watches_is_counted_and_given_back_however_it_ends() {
+fn watched_keys_are_counted_and_given_back_however_the_watching_ends() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let mut witness = Client::connect(&server);

@@ -247,7 +247,13 @@ impl DoubleDisk {
                 change.apply(&mut names);
             }
         }
-        let inodes = state.inodes.iter().map(|inode| inode.after_power_cut(survives)).collect();
+        let named: BTreeSet<usize> = names.values().copied().collect();
+        let found = |(number, inode): (usize, &Inode)| match named.contains(&number) {
+            true => inode.after_power_cut(survives),
+            // Without a name there is no way to it.
+            false => Inode::default(),
+        };
+        let inodes = state.inodes.iter().enumerate().map(found).collect();
         DoubleDisk::found(inodes, names)
     }
 

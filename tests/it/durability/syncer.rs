@@ -35,7 +35,7 @@ fn a_writer_goes_on_while_a_sync_hangs_and_nothing_is_called_durable_before_it_e
 }
 
 #[test]
-fn a_change_of_segment_and_a_stop_wait_for_the_running_sync_and_lose_nothing() {
+fn a_rotation_and_a_stop_wait_for_the_running_sync_and_lose_nothing() {
     let disk = DoubleDisk::default();
     let engine = Arc::new(open(&disk, Fsync::EverySecond).expect("it starts"));
     disk.hold_syncer(true);
@@ -59,7 +59,7 @@ fn a_change_of_segment_and_a_stop_wait_for_the_running_sync_and_lose_nothing() {
 }
 
 #[test]
-fn a_sync_that_fails_beside_the_batches_closes_the_log_also_where_nobody_writes() {
+fn a_sync_that_fails_beside_the_batches_closes_the_log_also_without_writers() {
     let disk = DoubleDisk::default();
     let engine = open(&disk, Fsync::EverySecond).expect("it starts");
     assert_eq!(ask(&engine, set("a", "1")), Reply::Ok);

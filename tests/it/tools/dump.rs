@@ -66,7 +66,7 @@ fn records_are_chosen_by_key_and_lsn() {
 }
 
 #[test]
-fn what_is_dumped_as_commands_makes_the_same_keys_in_another_server() {
+fn a_dump_as_commands_makes_the_same_keys_in_another_server() {
     let dir = log_of_all_kinds();
     let output = Command::new(PROGRAM)
         .args(["dump", "-resp", "-wal"])
@@ -117,7 +117,7 @@ fn lsns(out: &str) -> Vec<u64> {
 
 /// Seen: one flipped byte in batch 3 of 7 kept batches 3 to 7 from every tool.
 #[test]
-fn what_is_whole_behind_damage_is_dumped_and_each_gap_is_named() {
+fn whole_records_after_damage_are_dumped_and_each_gap_is_named() {
     type Damage<'a> = (&'a dyn Fn(&std::path::Path), &'a [u64], &'a [&'a str]);
     let damages: [Damage<'_>; 6] = [
         (&|path| flip(path, 3 * 4096 + 70), &[1, 2, 4, 5, 6, 7], &["12288 to 16384, LSN 3 to 3"]),

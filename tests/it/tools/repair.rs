@@ -7,6 +7,7 @@ use super::{
     active, flip, json, keys_of, large_log, overwrite, shorten, small_log, state, tear, tool,
 };
 use crate::common::{Client, Server};
+use post_gres_rs::wal::frame::VERSION;
 
 /// Repairs, first without `-yes`, which changes nothing; the log is clean then.
 fn repair(dir: &Path, flags: &[&str], parts: &[&str]) {
@@ -43,7 +44,7 @@ fn a_torn_batch_is_cut_and_kept() {
 }
 
 #[test]
-fn damage_and_all_behind_it_is_cut_and_kept() {
+fn damage_and_everything_after_it_is_cut_and_kept() {
     let dir = small_log(5);
     let path = active(dir.path());
     flip(&path, 3 * 4096 + 70);
@@ -104,7 +105,7 @@ fn later_segments_are_moved_away_and_the_damaged_one_becomes_the_last() {
 }
 
 #[test]
-fn a_missing_segment_costs_only_what_was_behind_it() {
+fn a_missing_segment_costs_only_the_records_after_it() {
     for (missing, least) in
         [("wal_file", 4), ("wal_file.0000000002.log", 2), ("wal_file.0000000001.log", 0)]
     {
@@ -121,7 +122,7 @@ fn a_missing_segment_costs_only_what_was_behind_it() {
 /// Seen: what a repair cut was lost to every tool; and a repair that took the log back was undone by what was
 /// known elsewhere of how far it had been.
 #[test]
-fn what_was_cut_is_dumped_and_the_log_goes_on_from_where_it_was_taken_back_to() {
+fn cut_records_are_dumped_and_the_log_goes_on_from_the_cut() {
     let dir = small_log(7);
     flip(&active(dir.path()), 3 * 4096 + 70);
     tool("repair", dir.path(), &["-yes"]).expect(0, &["Done"]);
@@ -169,9 +170,9 @@ fn a_log_is_taken_back_to_any_record() {
 }
 
 #[test]
-fn what_is_no_damaged_log_is_not_repaired() {
+fn other_files_than_a_damaged_log_are_not_repaired() {
     let dir = small_log(1);
-    overwrite(&active(dir.path()), &[2], 16);
+    overwrite(&active(dir.path()), &(VERSION + 1).to_le_bytes(), 16);
     let before = state(dir.path());
     tool("repair", dir.path(), &["-yes"]).expect(2, &["newer program"]);
     let dir_of_foreign = super::new_dir();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::common::Rng;
+use crate::common::{Rng, eventually, seed};
 use crate::double::clients::{
     Inbox, ask, check_restarts, command, del, history, is_without_room, open, open_counted,
     open_with, options, send, send_beside, set, shown, shows_acknowledged_alone, value, work,
@@ -44,16 +44,16 @@ fn nothing_is_visible_or_acknowledged_before_its_sync() {
 }
 
 #[test]
-fn who_is_alone_commits_and_the_committer_takes_over_what_comes_meanwhile() {
+fn a_lone_client_commits_itself_and_the_committer_takes_over_later_writes() {
     let disk = DoubleDisk::default();
     let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
-    let is_led_here = |_| {
+    let is_led_here = || {
         let inbox = send(&engine, vec![set("key", "value")]);
         inbox.wait_for(1);
         inbox.is_from_here()
     };
     // The committer's thread may not have come to rest yet.
-    assert!((0..1000).any(is_led_here), "nobody led");
+    eventually("this thread leads", is_led_here);
 
     disk.close_gate();
     let first = send_beside(&engine, vec![set("first", "1")]);
@@ -68,7 +68,7 @@ fn who_is_alone_commits_and_the_committer_takes_over_what_comes_meanwhile() {
 }
 
 #[test]
-fn who_leads_leaves_a_sync_that_is_due_to_the_committer() {
+fn a_leader_leaves_a_due_sync_to_the_committer() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
     let engine = open_counted(&disk, Fsync::EverySecond, metrics.clone()).expect("a fresh log");
     // What is tested is that the last sync is more than its second ago.
@@ -76,14 +76,12 @@ fn who_leads_leaves_a_sync_that_is_due_to_the_committer() {
     let before = disk.syncs_from_here();
     let inbox = send(&engine, vec![set("key", "value")]);
     assert_eq!(inbox.wait_for(1), [Reply::Ok]);
-    while metrics.syncs.get() == 0 {
-        std::thread::yield_now();
-    }
+    eventually("the committer syncs", || metrics.syncs.get() > 0);
     assert_eq!(disk.syncs_from_here(), before, "a read would have waited for it");
 }
 
 #[test]
-fn a_read_behind_a_write_of_its_own_connection_sees_it_and_waits_for_it() {
+fn a_read_after_a_write_of_its_own_connection_sees_it_and_waits_for_it() {
     let disk = DoubleDisk::default();
     let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
     disk.close_gate();
@@ -169,22 +167,37 @@ fn a_restart_after_a_failed_sync_serves_only_what_the_device_has() {
 /// The `segments` thread works beside the test; its calls would be counted among those that fail.
 fn wait_until_prepared(disk: &DoubleDisk) {
     let is_made = |name: &str| disk.has_durable(name, 32 << 10);
-    while !(is_made("/log/wal_file.next") && is_made("/log/wal_file.reserve")) {
-        std::thread::yield_now();
-    }
+    eventually("both files are made", || {
+        is_made("/log/wal_file.next") && is_made("/log/wal_file.reserve")
+    });
 }
 
 #[test]
+fn after_failing_calls_no_acknowledged_write_is_lost_and_none_is_acknowledged_falsely() {
+    fail_at_every(SAMPLED);
+}
+
+#[test]
+#[ignore = "ten thousand starts; the gate runs it"]
 fn after_any_failing_call_no_acknowledged_write_is_lost_and_none_is_acknowledged_falsely() {
+    fail_at_every(1);
+}
+
+/// The tests that every run has take one call of so many, and the first of them at random.
+const SAMPLED: usize = 4;
+
+/// Lets one call fail, and then another one so many calls later, until none did.
+fn fail_at_every(step: usize) {
     let faults = [
         Fault::Error(ErrorKind::StorageFull),
         Fault::Error(ErrorKind::Other),
         Fault::Short,
         Fault::LostSync,
     ];
+    let mut rng = Rng::new(seed());
     let mut tried = 0;
     for fault in faults {
-        for at in 1.. {
+        for at in (1 + rng.below(step)..).step_by(step) {
             let disk = DoubleDisk::default();
             let history = run_until_failure(&disk, fault, at);
             check_restarts(&disk, &history, at as u64);
@@ -198,9 +211,20 @@ fn after_any_failing_call_no_acknowledged_write_is_lost_and_none_is_acknowledged
 }
 
 #[test]
+fn power_lost_at_calls_loses_no_acknowledged_write_also_when_it_is_lost_again_in_recovery() {
+    lose_power_at_every(SAMPLED);
+}
+
+#[test]
+#[ignore = "thousands of starts; the gate runs it"]
 fn power_lost_at_any_call_loses_no_acknowledged_write_also_when_it_is_lost_again_in_recovery() {
+    lose_power_at_every(1);
+}
+
+fn lose_power_at_every(step: usize) {
+    let first = 1 + Rng::new(seed()).below(step);
     let mut images = 0;
-    for at in 1.. {
+    for at in (first..).step_by(step) {
         let disk = DoubleDisk::default();
         let history = run_until_failure(&disk, Fault::PowerCut, at);
         images += check_restarts(&disk, &history, at as u64);
@@ -256,7 +280,7 @@ fn after_the_first_failure_all_writes_are_refused_with_its_reason_and_reads_go_o
 /// Seen with other servers: killed before a sync, they replay what only the page cache holds, serve
 /// it, and lose it to a power cut after all. Here a start makes it durable before it believes it.
 #[test]
-fn what_a_restart_after_a_kill_shows_is_still_there_after_a_power_cut() {
+fn data_shown_by_a_restart_after_a_kill_survives_a_power_cut() {
     let disk = DoubleDisk::default();
     let engine = open(&disk, Fsync::Never).expect("a fresh log");
     assert_eq!(ask(&engine, set("key", "never synced")), Reply::Ok);
@@ -313,7 +337,7 @@ fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_agai
 /// What a start cuts is cut for good before anything is written in its place: else half of it may come
 /// back after the next power cut, behind what was written there.
 #[test]
-fn what_a_start_has_cut_does_not_come_back_behind_the_batches_that_take_its_place() {
+fn a_cut_batch_does_not_come_back_after_the_batches_that_replace_it() {
     let files = two_batches_without_the_first();
     for lost in 0.. {
         let disk = DoubleDisk::with_files(&files);
@@ -408,9 +432,7 @@ fn with_everysec_damage_to_a_batch_that_was_synced_and_left_alone_is_refused() {
     assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
     let marked =
         |disk: &DoubleDisk| disk.files()[Path::new(ACTIVE)][8192..].iter().any(|&b| b != 0);
-    while !marked(&disk) {
-        std::thread::yield_now();
-    }
+    eventually("the log is marked", || marked(&disk));
     refuses_damage_to(&disk, 4096);
     // A stop syncs before it marks.
     assert_eq!(ask(&engine, set("key", "other")), Reply::Ok);
@@ -455,9 +477,7 @@ fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
 fn a_failure_that_no_client_is_told_of_is_known_all_the_same() {
     let knows = |engine: &Engine| engine.health().failure().is_some();
     let wait_until_known = |engine: &Engine| {
-        while !knows(engine) {
-            std::thread::yield_now();
-        }
+        eventually("the failure is known", || knows(engine));
         assert!(matches!(ask(engine, set("key", "refused")), Reply::NotDurable(_)));
         assert!(!engine.close(), "a failed log is not closed in order");
     };
@@ -480,7 +500,7 @@ fn a_failure_that_no_client_is_told_of_is_known_all_the_same() {
 }
 
 #[test]
-fn a_read_behind_a_write_that_is_refused_does_not_see_it() {
+fn a_read_after_a_refused_write_does_not_see_it() {
     let disk = DoubleDisk::default();
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
     assert_eq!(ask(&engine, set("key", "durable")), Reply::Ok);
@@ -562,9 +582,7 @@ fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of
         // A busy machine may be slower to make a segment than to fill one.
         while is_without_room(&ask(&engine, set("other", &"y".repeat(3000)))) {}
     }
-    while engine.health().room() != Room::Enough {
-        std::thread::yield_now();
-    }
+    eventually("there is room again", || engine.health().room() == Room::Enough);
     assert!(engine.close());
     let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("restart");
     assert_eq!((again.store().len(), value(&again, &format!("key{refused}"))), (1, None));
@@ -602,9 +620,9 @@ fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_
     assert!(is_without_room(&ask(&engine, set("large", &"x".repeat(300 << 10)))));
     assert_eq!(value(&engine, "large"), None);
     disk.limit(None);
-    while is_without_room(&ask(&engine, set("large", &"x".repeat(300 << 10)))) {
-        std::thread::yield_now();
-    }
+    eventually("there is room again", || {
+        !is_without_room(&ask(&engine, set("large", &"x".repeat(300 << 10))))
+    });
     assert_eq!(ask(&engine, set("key", "value")), Reply::Ok);
     assert!(engine.close());
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
@@ -614,7 +632,7 @@ fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_
 /// Seen: what had expired could not be removed where nothing could be added, and the expirer tried it
 /// without a pause; no key of the batch was left to try when there was no room for all of it.
 #[test]
-fn what_has_expired_is_removed_on_a_full_disk() {
+fn expired_keys_are_removed_on_a_full_disk() {
     let disk = DoubleDisk::default();
     disk.limit(Some(1 << 20));
     let bytes = 128 << 10;
@@ -634,9 +652,7 @@ fn what_has_expired_is_removed_on_a_full_disk() {
     }
     let expire = command(&["pexpireat", "key0", "1"]);
     assert_eq!(ask(&engine, expire), Reply::Integer(1), "a time that is over removes");
-    while engine.store().len() != number - 1 {
-        std::thread::yield_now();
-    }
+    eventually("what has expired is gone", || engine.store().len() == number - 1);
 }
 
 /// Seen: each batch that was too large for the disk left a segment, and INFO said that all was well.
@@ -659,16 +675,14 @@ fn a_batch_that_is_too_large_for_the_disk_begins_no_segment_and_is_known_until_o
 
 /// Seen: the end of the last segment was used up, and FLUSHALL was refused, though the reserve stood.
 #[test]
-fn what_removes_goes_on_in_a_segment_made_of_the_reserve() {
+fn removals_go_on_in_a_segment_made_of_the_reserve() {
     let disk = DoubleDisk::default();
     disk.limit(Some(1 << 20));
     let bytes = 128 << 10;
     let log =
         wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
     let engine = open_with(&disk, log, Fsync::Always, Arc::default()).expect("a fresh log");
-    while !disk.has_durable("/log/wal_file.reserve", bytes as usize) {
-        std::thread::yield_now();
-    }
+    eventually("the reserve is made", || disk.has_durable("/log/wal_file.reserve", bytes as usize));
     let mut number = 0;
     while !is_without_room(&ask(&engine, set(&format!("key{number}"), &"x".repeat(3000)))) {
         number += 1;
@@ -695,9 +709,7 @@ fn a_name_for_which_the_directory_has_no_room_closes_nothing() {
     }
     assert!(!disk.refuses_rename(), "there was a rotation");
     assert!(engine.health().failure().is_none());
-    while ask(&engine, set("last", "value")) != Reply::Ok {
-        std::thread::yield_now();
-    }
+    eventually("writing goes on", || ask(&engine, set("last", "value")) == Reply::Ok);
     assert!(engine.close());
     let again = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
     assert_eq!(value(&again, "last").as_deref(), Some("value"));

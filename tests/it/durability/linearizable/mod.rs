@@ -32,13 +32,13 @@ const PAIR: usize = 3;
 const SHOWN: usize = 30;
 
 #[test]
-fn what_concurrent_clients_see_is_linearizable_over_kills() {
+fn concurrent_clients_see_a_linearizable_history_over_kills() {
     explain(4, 2_000);
 }
 
 #[test]
 #[ignore = "takes most of a minute; for CI"]
-fn what_concurrent_clients_see_is_linearizable_over_many_kills() {
+fn concurrent_clients_see_a_linearizable_history_over_many_kills() {
     explain(90, 3_000);
 }
 
