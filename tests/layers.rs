@@ -337,7 +337,7 @@ fn paths_after(text: &str, start: &str) -> Vec<Vec<String>> {
     places.flat_map(|at| paths(&mut &text[at + start.len()..])).collect()
 }
 
-/// The paths at the beginning of `text`, which is left behind them.
+/// The paths at the beginning of `text`, which begins after them from then on.
 fn paths(text: &mut &str) -> Vec<Vec<String>> {
     *text = text.trim_start();
     if let Some(rest) = text.strip_prefix('{') {

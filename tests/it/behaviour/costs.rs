@@ -41,7 +41,7 @@ fn pairs(count: usize, second: &[&str]) -> Vec<u8> {
     (0..count).flat_map(pair).collect()
 }
 
-/// Seen: each DBSIZE and SCAN behind writes walked all of the batch's changes, and 30,000 of them held
+/// Seen: each DBSIZE and SCAN after writes walked all of the batch's changes, and 30,000 of them held
 /// everybody up for 25 seconds. Now a batch keeps count, and knows its keys in the order of a walk.
 #[test]
 fn a_command_after_writes_in_a_batch_costs_the_same_however_many_they_are() {

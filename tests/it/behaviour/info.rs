@@ -65,7 +65,7 @@ fn a_pipeline_longer_than_a_read_pays_few_syncs() {
     }
     let syncs = client.counter("wal_syncs");
     assert!(syncs <= 25, "{syncs} syncs for a pipeline of 200 requests");
-    // A pipeline without end is answered while it comes: what fills the buffer is not waited behind.
+    // A pipeline without end is answered while it comes: a full buffer is no reason to wait.
     let more = request.repeat(5000);
     std::thread::scope(|scope| {
         let mut writer = client.stream().try_clone().expect("a second handle");

@@ -1,5 +1,5 @@
-//! Clients that are slow, stuck, too many, or gone, and the order to stop among them: nobody else
-//! is disturbed, and nothing half-sent is done.
+//! Clients that are slow, stuck, too many, or gone, and the order to stop among them: the others
+//! are not disturbed, and nothing half-sent is done.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -330,7 +330,7 @@ fn a_client_that_guesses_passwords_is_slowed_down_and_reported_and_others_are_no
     };
     eventually("it is reported", || !warnings(&server.log()).is_empty());
     assert!(warnings(&server.log())[0].contains("127.0.0.1"), "{}", server.log());
-    // Who is killed during the pause does nothing more.
+    // A client that is killed during the pause does nothing more.
     let mut killed = Client::connect(&server);
     assert_eq!(killed.ask("AUTH secret").trim_end(), "+OK");
     let id = killed.ask("CLIENT ID").trim_end().trim_start_matches(':').to_owned();
@@ -357,8 +357,8 @@ fn a_client_that_guesses_passwords_is_slowed_down_and_reported_and_others_are_no
     assert!(warnings(&log).len() < 7, "{log}");
 }
 
-/// What was seen: with a stderr that nobody reads, the thread that accepts waited to say who had come, and
-/// nobody came any more. Now a message that finds no room is dropped, and counted.
+/// What was seen: with a stderr that nobody reads, the accepting thread waited to log each connection, and
+/// accepted no more. Now a message that finds no room is dropped, and counted.
 #[test]
 fn an_unread_stderr_holds_up_neither_clients_nor_the_stop() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -407,7 +407,7 @@ fn an_unread_stderr_holds_up_neither_clients_nor_the_stop() {
     assert!(rest.trim_end().ends_with("stopped"), "the last message is not lost: {rest}");
 }
 
-/// A segment is prepared up to 64 MiB; a batch that is larger makes it grow, and a start fills it up behind
+/// A segment is prepared up to 64 MiB; a batch that is larger makes it grow, and a start fills it up after
 /// that.
 #[test]
 fn a_value_larger_than_any_prepared_segment_survives_restarts() {

@@ -1,4 +1,4 @@
-//! Reads that take long: they keep nobody waiting but those who ask for them, and end when the server stops.
+//! Reads that take long: only the client that asks for one waits for it, and they end when the server stops.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,7 +11,7 @@ const LONG_KEYS: usize = 60;
 const LONG_KEY_BYTES: usize = 60_000;
 const PATTERN_BYTES: usize = 1024;
 
-/// Seen: KEYS behind a write was carried out on the commit path, where everybody waits, and held each key
+/// Seen: KEYS after a write was carried out on the commit path, where everybody waits, and held each key
 /// against the pattern under a shard's lock. Now the client's own thread does it, once its writes are
 /// answered, and without a lock.
 #[test]

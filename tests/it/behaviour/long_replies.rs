@@ -1,8 +1,6 @@
 //! Replies that are longer than a server's memory should be: refused before memory is taken for
 //! them, counted until they are read, and given back.
 
-use std::fs;
-
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use crate::common::wire::{Value, ask, reply, request, say};
@@ -33,7 +31,7 @@ fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_tak
     for number in 0..400 {
         ask(&mut client, ["SET", &format!("long:{number}{key}"), ""]);
     }
-    let before = peak_memory(&server);
+    let before = server.peak_memory();
 
     assert_eq!(length(&ask(&mut client, ["GET", "k"])), VALUE_BYTES, "one always fits");
     // In a line of text each of its bytes is four.
@@ -84,7 +82,7 @@ fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_tak
         assert_eq!(say(&mut client, "STRLEN k"), Value::Integer(VALUE_BYTES as i64));
     }
     assert_eq!(say(&mut client, "DBSIZE"), Value::Integer(402));
-    let grown = peak_memory(&server) - before;
+    let grown = server.peak_memory() - before;
     assert!(grown < MEMORY_BYTES, "{grown} bytes for replies of which none is longer than 10 MB");
 
     // And what is there after a restart is what was answered.
@@ -124,7 +122,7 @@ fn all_clients_that_do_not_read_have_no_more_than_their_limit_together() {
     drop(stalled);
     eventually("and given back", || good.counter("mem_client_replies") < 100_000);
 
-    // Replies to reads, and to reads behind writes, which another thread sends.
+    // Replies to reads, and to reads after writes, which another thread sends.
     let behind_writes = [request(["SET", "n", "1"]), request(["GET", "k"])].concat().repeat(250);
     let mut clients = Vec::new();
     let mut most = 0;
@@ -132,7 +130,7 @@ fn all_clients_that_do_not_read_have_no_more_than_their_limit_together() {
         let mut client = stalled_client(&server);
         client.send(if number % 2 == 0 { &pipeline } else { &behind_writes });
         clients.push(client);
-        // Who reads has room, whatever the others do.
+        // A client that reads has room, whatever the others do.
         assert_eq!(length(&ask(&mut good, ["GET", "long"])), 2_000_000);
         most = most.max(good.counter("mem_client_replies"));
     }
@@ -177,12 +175,4 @@ fn length(value: &Value) -> usize {
         Value::Bulk(bytes) => bytes.len(),
         other => panic!("no value: {other:?}"),
     }
-}
-
-/// The most that the process has ever had in memory.
-fn peak_memory(server: &Server) -> u64 {
-    let path = format!("/proc/{}/status", server.pid().as_raw_nonzero());
-    let status = fs::read_to_string(path).expect("a running process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
 }

@@ -169,7 +169,7 @@ fn no_command_and_no_transaction_adds_more_than_there_is_room_for() {
     assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1));
     assert!(client.counter("used_memory_dataset") < 1 << 20);
     // Nothing that was refused took memory: all of it is some 35 MB of requests, and 200 MB of values.
-    assert!(peak_memory(&server) < 150 << 20, "{} bytes", peak_memory(&server));
+    assert!(server.peak_memory() < 150 << 20, "{} bytes", server.peak_memory());
     server.stop();
 }
 
@@ -189,15 +189,6 @@ fn a_short_transaction_makes_no_more_than_a_long_one_may_send() {
         assert_eq!(ask(&mut client, ["TTL", "a"]), Value::Integer(-1), "{what}");
     }
     // Here a value is not needed twice.
-    assert!(peak_memory(&server) < 1700 << 20, "{} bytes", peak_memory(&server));
+    assert!(server.peak_memory() < 1700 << 20, "{} bytes", server.peak_memory());
     server.stop();
-}
-
-/// The most memory that the server has had.
-fn peak_memory(server: &Server) -> u64 {
-    let path = format!("/proc/{}/status", server.pid().as_raw_nonzero());
-    let status = std::fs::read_to_string(path).expect("a running process");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
-    let kibibytes: u64 = peak.trim_end_matches("kB").trim().parse().expect("a number");
-    kibibytes << 10
 }

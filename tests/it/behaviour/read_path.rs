@@ -1,8 +1,8 @@
-//! On a slow log: reads do not wait for the syncs of others, nobody sees what is not yet on disk,
+//! On a slow log: reads do not wait for the syncs of others, no client sees what is not yet on disk,
 //! and writers share a sync.
 //!
 //! A log on a quick disk is slowed without any help from the system: writes to one file take
-//! turns, so threads that write to the same file, far behind what the server uses of it, make each
+//! turns, so threads that write to the same file, far after what the server uses of it, make each
 //! commit wait for its turn. What is asserted are numbers of events, not times.
 
 use std::fs::{self, OpenOptions};

@@ -1,4 +1,4 @@
-//! A client that nobody here wrote, the `redis` crate, against the real server: whatever it sends
+//! A client from elsewhere, the `redis` crate, against the real server: whatever it sends
 //! on connecting, and however it reads replies, is not ours to choose.
 
 use std::collections::BTreeSet;

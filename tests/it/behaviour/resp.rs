@@ -101,7 +101,7 @@ fn a_protocol_error_is_reported_and_nothing_after_it_is_carried_out() {
         let server = Server::start(dir.path(), &["-persist=false"]);
         let mut client = Client::connect(&server);
         let after = spaced("SET after 1");
-        // Where the error is that a line does not end, nothing may stand behind it.
+        // Where the error is that a line does not end, nothing may stand after it.
         let after = if bad.ends_with('\n') { &after[..] } else { b"" };
         client.send([&spaced("SET before 1")[..], bad.as_bytes(), after].concat());
         assert_eq!(reply(&mut client), Ok(Value::ok()), "{bad:.40}");
@@ -549,7 +549,7 @@ fn client_list_shows_each_client_as_it_is() {
     let (mut client, mut asking) = (Client::connect(&server), Client::connect(&server));
     let (shown, own) = (id(&mut client), id(&mut asking));
 
-    // Each as often as there is one, in the order in which they are asked for; and nobody else.
+    // Each as often as there is one, in the order in which they are asked for; and no other.
     let both = say(&mut asking, &format!("CLIENT LIST ID {own} {shown} {own} 999"));
     let Value::Bulk(both) = both else { panic!("lines, not {both:?}") };
     let both = String::from_utf8(both).expect("text");

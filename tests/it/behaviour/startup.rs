@@ -93,7 +93,7 @@ fn a_server_that_is_left_alone_sleeps() {
         let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
         let sleeps = |task: std::io::Result<fs::DirEntry>| {
             let stat = fs::read_to_string(task.expect("a thread").path().join("stat"));
-            // The state stands behind the name; a thread that has ended needs no processor.
+            // The state stands after the name; a thread that has ended needs no processor.
             stat.map_or(true, |stat| stat.contains(") S "))
         };
         // A thread may be woken up for good reason, and one that never rests is never seen asleep. Long
@@ -172,7 +172,7 @@ fn a_second_server_on_a_hard_link_to_the_log_is_refused_also_after_a_rotation() 
         }
         assert_eq!(client.ask("SET a 1"), "+OK", "the first goes on");
         change_segment(&mut client, dir.path());
-        // The link is to a full segment now, which nobody holds a lock of.
+        // The link is to a full segment now, of which no process holds a lock.
         let refusal = Server::refusal(other.path(), &[]);
         assert_refused(&refusal, 1, &["wal_file", "Nothing was changed", "missing"]);
         assert_eq!(

@@ -132,6 +132,14 @@ impl Server {
         Client::connect(self).counter(name)
     }
 
+    /// The most memory that it has ever had, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(path).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// CPU time it has used, in clock ticks (1/100 s on every Linux there is).
     pub fn cpu_ticks(&self) -> u64 {
         let path = format!("/proc/{}/stat", self.child.id());

@@ -6,8 +6,6 @@
 //! write durable. A failed sync loses the bytes for good while the cache goes on showing them, as
 //! ext4 does.
 
-#![allow(dead_code, reason = "each test file uses its part")]
-
 pub mod clients;
 
 use std::collections::{BTreeSet, HashMap};

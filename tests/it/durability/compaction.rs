@@ -279,7 +279,7 @@ fn a_damaged_or_missing_snapshot_is_refused_with_its_name_and_nothing_is_changed
         match rng.below(4) {
             0 => bytes.truncate(rng.below(whole.len())),
             1 => bytes.extend_from_slice(&[0; 4096]),
-            // The rest of a block is padding; its content is nobody's data.
+            // The rest of a block is padding, and holds no data.
             _ => bytes[rng.below(4) * 1024] ^= 1 << rng.below(8),
         }
         let padding = bytes.len() == whole.len() && open_is_same(&whole, &bytes);
@@ -304,7 +304,7 @@ fn a_damaged_or_missing_snapshot_is_refused_with_its_name_and_nothing_is_changed
     server.stop();
 }
 
-/// Whether a change is behind the payload of a frame, where zeros fill the block up.
+/// Whether a change is after the payload of a frame, where zeros fill the block up.
 fn open_is_same(whole: &[u8], changed: &[u8]) -> bool {
     let at = whole.iter().zip(changed).position(|(a, b)| a != b);
     at.is_none_or(|at| at >= 4096 && whole[at] == 0)

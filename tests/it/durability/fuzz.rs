@@ -1,4 +1,4 @@
-//! Requests and logs that nobody would write: seeds from `fuzz/corpus`, changed at random.
+//! Requests and logs that no program would write: seeds from `fuzz/corpus`, changed at random.
 //!
 //! Three targets, all through public functions: the protocol parser, which must find the same
 //! requests however its input is cut; `record`, which must give back what it read; and the
@@ -207,7 +207,7 @@ const NUMBERS: &[i128] = &[
     u64::MAX as i128 + 1,
 ];
 
-/// Puts such a number where the first digits behind `from` stand.
+/// Puts such a number where the first digits after `from` stand.
 fn replace_number(input: &mut Vec<u8>, from: usize, rng: &mut Rng) {
     let Some(first) = input[from..].iter().position(u8::is_ascii_digit) else {
         return;
@@ -366,11 +366,11 @@ fn try_log(input: &[u8], _: &mut Rng) {
     }
 }
 
-/// The segments of a log, one behind the other.
+/// The segments of a log, one after the other.
 fn as_input(mut files: Files) -> Vec<u8> {
     files.remove(Path::new("/log/wal_file.next"));
     let mut paths: Vec<PathBuf> = files.keys().cloned().collect();
-    // The archived ones, by number, and the active one behind them.
+    // The archived ones, by number, and the active one after them.
     paths.sort_by_key(|path| (path == Path::new(ACTIVE), path.clone()));
     paths.into_iter().flat_map(|path| files.remove(&path).expect("just seen")).collect()
 }

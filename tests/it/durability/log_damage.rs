@@ -3,7 +3,7 @@
 //!
 //! Two logs are tried: one whose server stopped in order, which has a closing mark, and one whose
 //! server was killed just after a batch. In the second, damage to the last batch cannot be told
-//! from a torn write, by nobody: there that batch, and only that, may be missing.
+//! from a torn write: there that batch, and only that, may be missing.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -190,7 +190,7 @@ fn check_refused(files: &Files, what: &str) {
     assert!(error.contains("Nothing was changed"), "{what}: {error}");
 }
 
-/// Seen: zeros over the last batches of a log that was not closed took them away, and nobody missed them. Now
+/// Seen: zeros over the last batches of a log that was not closed took them away unnoticed. Now
 /// how far the log was durable stands in a second place, too.
 #[test]
 fn zeros_over_the_end_of_a_log_are_noticed_as_soon_as_it_was_idle() {
@@ -341,7 +341,7 @@ fn an_import_that_loses_power_at_any_call_loses_nothing() {
 }
 
 /// Without a sync for each batch, a power cut can leave a later batch and take an earlier one. Both
-/// are cut, and the later one must not be found again behind what is written in their place.
+/// are cut, and the later one must not be found again after what is written in their place.
 #[test]
 fn a_batch_after_a_lost_one_is_cut_with_it_and_never_comes_back() {
     let disk = DoubleDisk::default();
@@ -486,7 +486,7 @@ fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was(
 
         let active = files.get_mut(Path::new(ACTIVE)).expect("a segment");
         let place = active.windows(TORN.len()).position(|bytes| bytes == TORN.as_bytes());
-        // One block, so that it fits behind the others; the second half of it did not reach the disk.
+        // One block, so that it fits after the others; the second half of it did not reach the disk.
         let block = place.expect("the batch is in it") / BLOCK * BLOCK;
         active[block + BLOCK / 2..block + BLOCK].fill(0);
         let missing = start(&files).unwrap_or_else(|error| panic!("{batches} batches: {error}"));
@@ -494,7 +494,7 @@ fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was(
     }
 }
 
-/// The mark of a stop stands behind a segment that is full to its end. It is what tells that the last
+/// The mark of a stop stands after a segment that is full to its end. It is what tells that the last
 /// batch was acknowledged, so a start must leave it alone until another batch is there.
 #[test]
 fn a_start_keeps_the_mark_after_a_full_segment() {

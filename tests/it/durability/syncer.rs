@@ -102,7 +102,7 @@ fn ends_by_a_panic() {
     let engine = Arc::new(open(&disk, fsync).expect("it starts"));
     disk.panic_in(&thread);
     engine.compact().ok();
-    // Those who wait for the thread would wait for ever.
+    // The clients that wait for the thread would wait for ever.
     let deadline = std::time::Instant::now() + PATIENCE;
     while std::time::Instant::now() < deadline {
         let sets = || (0..20).map(|key| set(&format!("key{key}"), &"x".repeat(4000))).collect();

@@ -157,7 +157,7 @@ fn a_segment_that_is_missing_or_has_no_header_costs_only_what_was_in_it() {
     let alone = Command::new(PROGRAM).arg("dump").arg(&second).output().expect("it can be run");
     let inside = lsns(&String::from_utf8(alone.stdout).expect("text"));
     assert!(whole.len() == 14 && !inside.is_empty(), "{inside:?}");
-    // Its epoch stands in the header of the one behind it, too.
+    // Its epoch stands in the header of the one after it, too.
     overwrite(&second, &[0; 4096], 0);
     let said = tool("dump", dir.path(), &["-skip-damage"]).expect(1, &["0000000002.log: offset 0"]);
     assert_eq!(lsns(&said.out), whole);

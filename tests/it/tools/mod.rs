@@ -99,7 +99,7 @@ pub(crate) fn flip(path: &Path, offset: u64) {
 }
 
 /// Makes a closed log one whose server was killed in the middle of a batch: bytes that are no frame stand
-/// where the mark stood, and zeros again behind them.
+/// where the mark stood, and zeros again after them.
 pub(crate) fn tear(dir: &Path) -> u64 {
     let path = active(dir);
     let len = fs::metadata(&path).expect("the log").len();

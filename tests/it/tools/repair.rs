@@ -138,7 +138,7 @@ fn cut_records_are_dumped_and_the_log_goes_on_from_the_cut() {
     assert_eq!((code, &lsns[..]), (Some(1), &["4", "5", "6", "7"][..]), "{err}");
     assert!(err.contains("wal_file.3.cut: offset 0 to 4096"), "{err}");
 
-    // A torn batch that a start has cut, with a whole one behind it that was never acknowledged.
+    // A torn batch that a start has cut, with a whole one after it that was never acknowledged.
     let server = Server::start(dir.path(), &[]);
     assert_eq!(Client::connect(&server).ask("SET key3 again"), "+OK");
     server.stop();

@@ -22,7 +22,7 @@ use crate::common::{Client, Refusal, Rng, Server, command, eventually, seed};
 
 use Way::{Error, Kill, Returns};
 
-/// So many occurrences are tried one after the other, those behind them in growing random steps: a
+/// So many occurrences are tried one after the other, those after them in growing random steps: a
 /// segment is filled with zeros by up to 64 calls that are all alike.
 const IN_SEQUENCE: usize = 5;
 

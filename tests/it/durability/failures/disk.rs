@@ -335,7 +335,7 @@ fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_agai
 }
 
 /// What a start cuts is cut for good before anything is written in its place: else half of it may come
-/// back after the next power cut, behind what was written there.
+/// back after the next power cut, after what was written there.
 #[test]
 fn a_cut_batch_does_not_come_back_after_the_batches_that_replace_it() {
     let files = two_batches_without_the_first();
@@ -471,8 +471,8 @@ fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
     }
 }
 
-/// Whoever asks is told, whichever call was the first that failed: a commit, a mark that nobody waits for,
-/// a sync that nobody waits for, the end.
+/// The engine tells of its failure, whichever call was the first that failed: a commit, an idle mark or a
+/// sync, for which no client waits, the end.
 #[test]
 fn a_failure_that_no_client_is_told_of_is_known_all_the_same() {
     let knows = |engine: &Engine| engine.health().failure().is_some();
@@ -610,7 +610,7 @@ fn one_key_that_is_overwritten_lives_on_a_small_disk() {
     assert!(engine.close());
 }
 
-/// Seen: an idle mark behind a full segment, or a batch larger than one, closed the log of a full disk.
+/// Seen: an idle mark after a full segment, or a batch larger than one, closed the log of a full disk.
 #[test]
 fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_is_taken() {
     let disk = DoubleDisk::default();

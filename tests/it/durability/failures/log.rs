@@ -35,7 +35,7 @@ fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     let line = server.wait_for_log("File too large");
     assert!(line.contains("ERROR") && line.contains("wal_file"), "{line}");
 
-    // It is never tried again: nobody knows what of the failed write is on disk.
+    // It is never tried again: how much of the failed write is on disk is not known.
     limit_file_size(&server, None);
     assert_eq!(clients[0].ask("SET a 4"), refusal);
     assert_eq!(Client::connect(&server).ask("SET d 5"), refusal);

@@ -68,7 +68,7 @@ fn check(device: &Device, flags: &[&str]) {
     let held = start_and_count(&dir, flags, acknowledged);
     println!("{flags:?}: a restart showed {cached}, the device holds {held}");
     assert_eq!(cached, held, "a restart showed what the device does not hold");
-    // Without a sync behind each write, nothing more is promised.
+    // Without a sync after each write, nothing more is promised.
     assert!(!flags.is_empty() || held >= acknowledged, "{held} of {acknowledged} are left");
 }
 

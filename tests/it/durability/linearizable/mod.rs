@@ -152,7 +152,7 @@ impl Load<'_> {
     }
 }
 
-/// Half of them read. What is written is written by nobody else: it holds the instant of the call.
+/// Half of them read. Each value is written once: it holds the instant of the call.
 fn random_call(rng: &mut Rng, object: usize, now: u64) -> Call {
     let key = rng.below(OBJECTS[object].len());
     if rng.below(2) == 0 {

@@ -121,7 +121,7 @@ impl BlockLog {
         self.entries.get(position).map_or(self.bytes.len(), |entry| entry.start) as u64
     }
 
-    /// Where to cut: just before and just behind every flush, which makes a change of segment a
+    /// Where to cut: just before and just after every flush, which makes a change of segment a
     /// dense row, then others at random, in order. If there are no others left, those before a
     /// flush are taken again: what survives there is decided anew.
     pub fn cuts(&self, count: usize, rng: &mut Rng) -> Vec<usize> {
@@ -172,7 +172,7 @@ impl<'a> Cutter<'a> {
         Cutter { log, disk, applied: 0 }
     }
 
-    /// Makes an image of the disk after a cut behind the first `position` entries. Positions may
+    /// Makes an image of the disk after a cut after the first `position` entries. Positions may
     /// not go back.
     pub fn cut(&mut self, position: usize, rng: &mut Rng, image: &Path) {
         let done = &self.log.entries[self.applied..position];
