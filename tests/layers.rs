@@ -67,6 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server",
             "server::connection",
             "server::outbox",
+            "server::received",
         ],
     ),
     ("tools", &[]),
@@ -83,7 +84,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wal::read_only", &[]),
     // All of Redis.
     ("commands", &["server::connection", "server::session"]),
+    ("server::asked", &[]),
     ("server::session", &["server::connection"]),
+    ("server::transaction", &["server::connection"]),
 ];
 
 #[test]

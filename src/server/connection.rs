@@ -4,32 +4,23 @@
 //! still in the queue; then it queues behind it, so that one connection's commands take effect in
 //! order and a mixed pipeline pays one sync. Nothing here waits for another client.
 
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-use rustix::net::RecvFlags;
 
 use super::Shared;
 use super::direct::Direct;
 use super::outbox::Outbox;
 use super::preemption::Preemption;
-use super::session::{Deferred, Session, Step};
+use super::received::{LINGER, Received, drain};
+use super::session::{Session, Step};
+use super::transaction::Deferred;
 use crate::command::{Command, CommandId, Dialect, Reply, Run, Spec, TOO_LONG};
 use crate::commands;
 use crate::engine::{Engine, Operation, Recipient, Submission};
-use crate::metrics::{Counter, Held};
 use crate::protocol::{self, Parsed};
 use crate::sync::{Condvar, Mutex};
-
-/// Memory for what a new connection sends: thousands of connections may be idle.
-const FIRST_READ_BYTES: usize = 2 * 1024;
-
-/// It doubles whenever a read fills it, up to this, so that a pipeline is read at once and pays one
-/// sync; and beyond it for a request that is longer. A connection keeps no more than this.
-const KEPT_READ_BYTES: usize = 64 * 1024;
 
 /// Behind a read that filled the buffer there is probably more of the pipeline, which is read before
 /// anything is queued, as long as what is to be queued takes up less than this.
@@ -42,15 +33,8 @@ const QUEUED_READS: usize = 1024;
 /// Replies that are gathered before they are sent.
 const SEND_BYTES: usize = 64 * 1024;
 
-/// How long a client that is told of its fatal mistake has to read that before the connection is
-/// reset by the input it still sends.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// When the server stops, a client that has sent nothing for so long is not going to.
 const QUIET: Duration = Duration::from_millis(100);
-
-/// How often to look whether such a client has closed.
-const DRAIN_STEP: Duration = Duration::from_millis(5);
 
 const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
@@ -70,7 +54,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     };
     let mut received = Received::new(&shared.metrics.request_memory);
     received.make_room();
-    connection.tell((0, received.buffer.len()), None, 0);
+    connection.tell(received.told(), None, 0);
     let mut end = End::Left;
     let mut last_read = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
@@ -149,7 +133,7 @@ impl Connection<'_> {
             if self.outbox.is_gone() {
                 break End::Left;
             }
-            let (unread, room) = (received.len(), received.buffer.len());
+            let (unread, room) = received.told();
             match self.session.parser.parse(received.bytes()) {
                 Parsed::Incomplete => break End::NotYet,
                 Parsed::Nothing(length) => received.consume(length),
@@ -201,7 +185,7 @@ impl Connection<'_> {
         };
         received.make_room();
         // What is answered is handed over before anything is waited for.
-        self.tell((received.len(), received.buffer.len()), last, 0);
+        self.tell(received.told(), last, 0);
         end
     }
 
@@ -353,93 +337,5 @@ impl Recipient for Outcome {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
         *self.reply.lock() = answered.first().map(|operation| operation.reply.clone());
         self.arrived.notify_all();
-    }
-}
-
-/// Bytes read from the socket and not yet taken.
-///
-/// - `buffer[start..end]` are those bytes.
-/// - `was_filled` says that the last read had no room for more.
-/// - `held` is what `buffer` takes up.
-struct Received<'a> {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    was_filled: bool,
-    held: Held<'a>,
-}
-
-impl<'a> Received<'a> {
-    fn new(memory: &'a Counter) -> Received<'a> {
-        let held = Held::new(memory);
-        Received { buffer: Vec::new(), start: 0, end: 0, was_filled: false, held }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.start..self.end]
-    }
-
-    fn len(&self) -> usize {
-        self.end - self.start
-    }
-
-    fn consume(&mut self, length: usize) {
-        self.start += length;
-        assert!(self.start <= self.end, "a request is no longer than what was received");
-    }
-
-    /// Makes room for the next read. Memory grows with what was received, never with what was
-    /// announced; the parser's limits bound it.
-    fn make_room(&mut self) {
-        // Not for each piece of a long request, which stands at the start already.
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end == 0 && self.buffer.len() > KEPT_READ_BYTES {
-            self.buffer = Vec::new();
-        }
-        let grows = self.was_filled && self.buffer.len() < KEPT_READ_BYTES;
-        if grows || self.end == self.buffer.len() {
-            self.buffer.resize((self.buffer.len() * 2).max(FIRST_READ_BYTES), 0);
-        }
-        self.held.set(self.buffer.capacity());
-    }
-
-    /// Reads bytes, or waits for some; 0 says that there will be none.
-    fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
-        self.was_filled = false;
-        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let (count, _) = rustix::net::recv(outbox.socket(), &mut self.buffer[self.end..], flags)?;
-        self.end += count;
-        self.was_filled = self.end == self.buffer.len();
-        Ok(count)
-    }
-}
-
-/// Lets the last replies arrive: a close with unread input resets the connection, and what is still
-/// on the way is lost with it. So the input is read and thrown away until the client has closed its
-/// side too, has been quiet for so long, or has had its time.
-fn drain(outbox: &Outbox, quiet: Duration) {
-    let mut socket = outbox.socket();
-    let deadline = Instant::now() + LINGER;
-    let mut last_input = Instant::now();
-    let prepared =
-        socket.shutdown(Shutdown::Write).and_then(|()| socket.set_read_timeout(Some(DRAIN_STEP)));
-    let mut rest = [0; 4096];
-    // A connection that both sides have closed has no peer any more.
-    let goes_on = |last_input: Instant| {
-        let now = Instant::now();
-        now < deadline && now - last_input < quiet && socket.peer_addr().is_ok()
-    };
-    while prepared.is_ok() && goes_on(last_input) {
-        match socket.read(&mut rest) {
-            // Closed by the client, or to reading by ourselves, when nothing is to be read now.
-            Ok(0) => std::thread::sleep(DRAIN_STEP),
-            Ok(_) => last_input = Instant::now(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => return,
-        }
     }
 }

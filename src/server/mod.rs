@@ -4,6 +4,7 @@
 //! finishes slow replies, `client-<id>` serves one client each. The server owns no data: what is
 //! asked goes to the engine.
 
+mod asked;
 mod client;
 mod clients;
 mod connection;
@@ -15,11 +16,13 @@ mod logins;
 mod outbox;
 mod preemption;
 mod profile;
+mod received;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod seldom;
 mod session;
 mod shutdown;
+mod transaction;
 mod waiting;
 
 pub use descriptors::raise_descriptor_limit;

@@ -7,27 +7,17 @@
 
 use std::sync::Arc;
 
-use subtle::ConstantTimeEq;
-
 use super::Shared;
-use super::logins::Verdict;
 use super::outbox::Outbox;
 use super::profile::ClientInfo;
+use super::transaction::{Deferred, Later, Transaction};
 use crate::command::{
-    AskFn, Client, Command, KillFilter, Label, Packed, Reply, RespVersion, Run, SessionCommand,
-    Spec, Text, USER, Watcher, Words,
+    AskFn, Client, Command, Label, Packed, Reply, RespVersion, Run, SessionCommand, Spec, Text,
+    Watcher, Words,
 };
 use crate::commands;
-use crate::engine::{self, NotCompacted};
-use crate::metrics::Held;
-use crate::protocol::{Parser, REQUEST_BYTES};
-
-/// The most that the commands of one transaction may take up, as for a single request.
-const TRANSACTION_BYTES: usize = REQUEST_BYTES;
-
-/// Failed logins after which a connection is closed: a person's typing errors are fewer, and a pipeline of
-/// guesses does not keep its place for longer.
-const FAILED_LOGINS: u32 = 10;
+use crate::engine;
+use crate::protocol::Parser;
 
 /// One connection's state.
 ///
@@ -35,9 +25,9 @@ const FAILED_LOGINS: u32 = 10;
 ///   about data is answered with this error, lest it happen in database 0.
 pub struct Session<'a> {
     pub(super) shared: &'a Shared,
-    outbox: &'a Arc<Outbox>,
+    pub(super) outbox: &'a Arc<Outbox>,
     pub(super) parser: Parser,
-    failed_logins: u32,
+    pub(super) failed_logins: u32,
     /// The reply that is being made is the last one.
     pub(super) ends: bool,
     transaction: Option<Transaction<'a>>,
@@ -45,67 +35,6 @@ pub struct Session<'a> {
     /// It may watch something: then the engine is to hear of the end.
     watches: bool,
     no_database: Option<Text>,
-}
-
-/// What is gathered between MULTI and EXEC.
-struct Transaction<'a> {
-    commands: Vec<Command>,
-    deferred: Vec<Deferred>,
-    held: Held<'a>,
-    bytes: usize,
-    /// One of its commands was none, so none is carried out.
-    aborted: bool,
-    /// As for the session, once it has come to this place.
-    no_database: Option<Text>,
-}
-
-/// What a transaction asks of its connection or of the server, and its place among the commands, where
-/// an empty answer stands for it. It is done after the data's part, and only if that was carried out.
-pub struct Deferred {
-    /// The place.
-    pub place: usize,
-    what: Later,
-}
-
-enum Later {
-    Ask(AskFn, Packed),
-    /// SELECT of the database that there is.
-    Select,
-}
-
-impl<'a> Transaction<'a> {
-    fn new(shared: &'a Shared, no_database: Option<Text>) -> Transaction<'a> {
-        let held = Held::new(&shared.metrics.transaction_memory);
-        let (commands, deferred) = (Vec::new(), Vec::new());
-        Transaction { commands, deferred, held, bytes: 0, aborted: false, no_database }
-    }
-
-    fn abort(&mut self) {
-        self.aborted = true;
-        (self.commands, self.deferred) = (Vec::new(), Vec::new());
-        self.held.set(0);
-    }
-
-    /// Gathers a command, or what is asked at its place.
-    fn gather(&mut self, command: Command, later: Option<Later>) -> Reply<'static> {
-        let later_bytes = match &later {
-            None => 0,
-            Some(Later::Select) => size_of::<Deferred>(),
-            Some(Later::Ask(_, words)) => size_of::<Deferred>() + words.bytes(),
-        };
-        self.bytes += command.bytes() + later_bytes;
-        if self.bytes > TRANSACTION_BYTES {
-            self.abort();
-            return Reply::Error("ERR the transaction is too large".into());
-        }
-        if !self.aborted {
-            let place = self.commands.len();
-            self.deferred.extend(later.map(|what| Deferred { place, what }));
-            self.commands.push(command);
-            self.held.set(self.bytes);
-        }
-        Reply::Simple("QUEUED")
-    }
 }
 
 /// What to do with a request.
@@ -328,111 +257,6 @@ impl<'a> Session<'a> {
         self.speak(Some(RespVersion::V2));
         self.set_label(Label::Name, String::new());
         self.unwatch(Reply::Simple("RESET"))
-    }
-}
-
-impl Client for Session<'_> {
-    fn id(&self) -> u64 {
-        self.outbox.id
-    }
-
-    fn needs_password(&self) -> bool {
-        self.shared.settings.password.is_some()
-    }
-
-    fn is_logged_in(&self) -> bool {
-        self.parser.authenticated
-    }
-
-    /// Without a password configured any will do, as in Redis: some clients send one always. The
-    /// comparison takes as long for a password that is nearly right as for any other of its length.
-    fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text> {
-        let expected = self.shared.settings.password.as_deref();
-        let is_right = || {
-            let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
-            user == USER.as_bytes() && fits
-        };
-        let address = self.outbox.profile.address;
-        let error = match self
-            .shared
-            .logins
-            .judge(address, is_right, |time| self.outbox.pause(time))
-        {
-            Verdict::Right => {
-                self.failed_logins = 0;
-                self.parser.authenticated = true;
-                return Ok(());
-            }
-            Verdict::Wrong => {
-                self.shared.metrics.failed_logins.add(1);
-                "WRONGPASS invalid username-password pair or user is disabled."
-            }
-            Verdict::NotLookedAt => {
-                "ERR too many logins from this address fail, this one was not looked at, try again later"
-            }
-        };
-        self.failed_logins += 1;
-        self.ends |= self.failed_logins >= FAILED_LOGINS;
-        Err(error.into())
-    }
-
-    fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion {
-        let version = wanted.unwrap_or(self.parser.version);
-        self.parser.version = version;
-        self.outbox.profile.note(|info| info.resp = version.number());
-        version
-    }
-
-    fn name(&self) -> String {
-        self.outbox.profile.info().name
-    }
-
-    fn set_label(&self, label: Label, text: String) {
-        self.outbox.profile.note(|info| match label {
-            Label::Name => info.name = text,
-            Label::Library => info.lib_name = text,
-            Label::LibraryVersion => info.lib_version = text,
-        });
-    }
-
-    fn line(&self) -> String {
-        self.outbox.line()
-    }
-
-    fn lines(&self, ids: Option<&[u64]>) -> Option<String> {
-        self.shared.clients.list(ids, self.shared.settings.unread.one)
-    }
-
-    fn kill(&mut self, filter: &KillFilter) -> usize {
-        let (killed, is_asking) = self.shared.clients.kill(filter, self.outbox.id);
-        self.ends |= is_asking;
-        killed
-    }
-
-    fn info(&self, sections: &[String]) -> String {
-        self.shared.info(sections)
-    }
-
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        self.shared.shown_settings()
-    }
-
-    fn compact(&self) -> Result<(), Text> {
-        self.shared.engine.compact().map_err(|why| match why {
-            NotCompacted::Running => {
-                "ERR Background append only file rewriting already in progress".into()
-            }
-            NotCompacted::NoLog => {
-                "ERR nothing is kept on disk, so there is nothing to compact".into()
-            }
-            NotCompacted::Closed(why) => {
-                format!("ERR Can't execute an AOF background rewriting: {why}").into()
-            }
-        })
-    }
-
-    fn saved_at(&self) -> i64 {
-        self.shared.saved_at()
     }
 }
 

@@ -1,0 +1,117 @@
+//! What commands may ask of their connection, and by way of it of the server.
+
+use subtle::ConstantTimeEq;
+
+use super::logins::Verdict;
+use super::session::Session;
+use crate::command::{Client, KillFilter, Label, RespVersion, Text, USER};
+use crate::engine::NotCompacted;
+
+/// Failed logins after which a connection is closed: a person's typing errors are fewer, and a pipeline of
+/// guesses does not keep its place for longer.
+const FAILED_LOGINS: u32 = 10;
+
+impl Client for Session<'_> {
+    fn id(&self) -> u64 {
+        self.outbox.id
+    }
+
+    fn needs_password(&self) -> bool {
+        self.shared.settings.password.is_some()
+    }
+
+    fn is_logged_in(&self) -> bool {
+        self.parser.authenticated
+    }
+
+    /// Without a password configured any will do, as in Redis: some clients send one always. The
+    /// comparison takes as long for a password that is nearly right as for any other of its length.
+    fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text> {
+        let expected = self.shared.settings.password.as_deref();
+        let is_right = || {
+            let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
+            user == USER.as_bytes() && fits
+        };
+        let address = self.outbox.profile.address;
+        let error = match self
+            .shared
+            .logins
+            .judge(address, is_right, |time| self.outbox.pause(time))
+        {
+            Verdict::Right => {
+                self.failed_logins = 0;
+                self.parser.authenticated = true;
+                return Ok(());
+            }
+            Verdict::Wrong => {
+                self.shared.metrics.failed_logins.add(1);
+                "WRONGPASS invalid username-password pair or user is disabled."
+            }
+            Verdict::NotLookedAt => {
+                "ERR too many logins from this address fail, this one was not looked at, try again later"
+            }
+        };
+        self.failed_logins += 1;
+        self.ends |= self.failed_logins >= FAILED_LOGINS;
+        Err(error.into())
+    }
+
+    fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion {
+        let version = wanted.unwrap_or(self.parser.version);
+        self.parser.version = version;
+        self.outbox.profile.note(|info| info.resp = version.number());
+        version
+    }
+
+    fn name(&self) -> String {
+        self.outbox.profile.info().name
+    }
+
+    fn set_label(&self, label: Label, text: String) {
+        self.outbox.profile.note(|info| match label {
+            Label::Name => info.name = text,
+            Label::Library => info.lib_name = text,
+            Label::LibraryVersion => info.lib_version = text,
+        });
+    }
+
+    fn line(&self) -> String {
+        self.outbox.line()
+    }
+
+    fn lines(&self, ids: Option<&[u64]>) -> Option<String> {
+        self.shared.clients.list(ids, self.shared.settings.unread.one)
+    }
+
+    fn kill(&mut self, filter: &KillFilter) -> usize {
+        let (killed, is_asking) = self.shared.clients.kill(filter, self.outbox.id);
+        self.ends |= is_asking;
+        killed
+    }
+
+    fn info(&self, sections: &[String]) -> String {
+        self.shared.info(sections)
+    }
+
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        self.shared.shown_settings()
+    }
+
+    fn compact(&self) -> Result<(), Text> {
+        self.shared.engine.compact().map_err(|why| match why {
+            NotCompacted::Running => {
+                "ERR Background append only file rewriting already in progress".into()
+            }
+            NotCompacted::NoLog => {
+                "ERR nothing is kept on disk, so there is nothing to compact".into()
+            }
+            NotCompacted::Closed(why) => {
+                format!("ERR Can't execute an AOF background rewriting: {why}").into()
+            }
+        })
+    }
+
+    fn saved_at(&self) -> i64 {
+        self.shared.saved_at()
+    }
+}

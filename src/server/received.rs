@@ -1,0 +1,120 @@
+//! What a client has sent and its thread has not yet taken: the buffer that requests are found in.
+//!
+//! It grows with what was received, never with what was announced (promise 8), and shrinks again when it is
+//! empty.
+
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use rustix::net::RecvFlags;
+
+use super::outbox::Outbox;
+use crate::metrics::{Counter, Held};
+
+/// Memory for what a new connection sends: thousands of connections may be idle.
+const FIRST_READ_BYTES: usize = 2 * 1024;
+
+/// It doubles whenever a read fills it, up to this, so that a pipeline is read at once and pays one
+/// sync; and beyond it for a request that is longer. A connection keeps no more than this.
+const KEPT_READ_BYTES: usize = 64 * 1024;
+
+/// How long a client that is told of its fatal mistake has to read that before the connection is
+/// reset by the input it still sends.
+pub const LINGER: Duration = Duration::from_secs(1);
+
+/// How often to look whether a client whose input is thrown away has closed.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+/// Bytes read from the socket and not yet taken.
+///
+/// - `buffer[start..end]` are those bytes.
+/// - `was_filled` says that the last read had no room for more.
+/// - `held` is what `buffer` takes up.
+pub struct Received<'a> {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Whether the last read had no room for more.
+    pub was_filled: bool,
+    held: Held<'a>,
+}
+
+impl<'a> Received<'a> {
+    /// An empty one, whose memory counts here.
+    pub fn new(memory: &'a Counter) -> Received<'a> {
+        let held = Held::new(memory);
+        Received { buffer: Vec::new(), start: 0, end: 0, was_filled: false, held }
+    }
+
+    /// The bytes that are not yet taken.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..self.end]
+    }
+
+    /// How many bytes are not yet taken, and what the buffer has room for with them.
+    pub fn told(&self) -> (usize, usize) {
+        (self.end - self.start, self.buffer.len())
+    }
+
+    /// Takes a request of this length.
+    pub fn consume(&mut self, length: usize) {
+        self.start += length;
+        assert!(self.start <= self.end, "a request is no longer than what was received");
+    }
+
+    /// Makes room for the next read. Memory grows with what was received, never with what was
+    /// announced; the parser's limits bound it.
+    pub fn make_room(&mut self) {
+        // Not for each piece of a long request, which stands at the start already.
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == 0 && self.buffer.len() > KEPT_READ_BYTES {
+            self.buffer = Vec::new();
+        }
+        let grows = self.was_filled && self.buffer.len() < KEPT_READ_BYTES;
+        if grows || self.end == self.buffer.len() {
+            self.buffer.resize((self.buffer.len() * 2).max(FIRST_READ_BYTES), 0);
+        }
+        self.held.set(self.buffer.capacity());
+    }
+
+    /// Reads bytes, or waits for some; 0 says that there will be none.
+    pub fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
+        self.was_filled = false;
+        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
+        let (count, _) = rustix::net::recv(outbox.socket(), &mut self.buffer[self.end..], flags)?;
+        self.end += count;
+        self.was_filled = self.end == self.buffer.len();
+        Ok(count)
+    }
+}
+
+/// Lets the last replies arrive: a close with unread input resets the connection, and what is still
+/// on the way is lost with it. So the input is read and thrown away until the client has closed its
+/// side too, has been quiet for so long, or has had its time.
+pub fn drain(outbox: &Outbox, quiet: Duration) {
+    let mut socket = outbox.socket();
+    let deadline = Instant::now() + LINGER;
+    let mut last_input = Instant::now();
+    let prepared =
+        socket.shutdown(Shutdown::Write).and_then(|()| socket.set_read_timeout(Some(DRAIN_STEP)));
+    let mut rest = [0; 4096];
+    // A connection that both sides have closed has no peer any more.
+    let goes_on = |last_input: Instant| {
+        let now = Instant::now();
+        now < deadline && now - last_input < quiet && socket.peer_addr().is_ok()
+    };
+    while prepared.is_ok() && goes_on(last_input) {
+        match socket.read(&mut rest) {
+            // Closed by the client, or to reading by ourselves, when nothing is to be read now.
+            Ok(0) => std::thread::sleep(DRAIN_STEP),
+            Ok(_) => last_input = Instant::now(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A transaction while it is gathered, between MULTI and EXEC. It is bounded like a single request.
+
+use super::Shared;
+use crate::command::{AskFn, Command, Packed, Reply, Text};
+use crate::metrics::Held;
+use crate::protocol::REQUEST_BYTES;
+
+/// The most that the commands of one transaction may take up, as for a single request.
+const TRANSACTION_BYTES: usize = REQUEST_BYTES;
+
+/// What is gathered between MULTI and EXEC.
+pub struct Transaction<'a> {
+    /// In their order.
+    pub commands: Vec<Command>,
+    /// What is to be done after them.
+    pub deferred: Vec<Deferred>,
+    held: Held<'a>,
+    /// What they take up.
+    pub bytes: usize,
+    /// One of its commands was none, so none is carried out.
+    pub aborted: bool,
+    /// As for the session, once it has come to this place.
+    pub no_database: Option<Text>,
+}
+
+/// What a transaction asks of its connection or of the server, and its place among the commands, where
+/// an empty answer stands for it. It is done after the data's part, and only if that was carried out.
+pub struct Deferred {
+    /// The place.
+    pub place: usize,
+    /// What is asked.
+    pub what: Later,
+}
+
+/// What is asked when the data's part has been done.
+pub enum Later {
+    /// To carry out a row's function on these words.
+    Ask(AskFn, Packed),
+    /// SELECT of the database that there is.
+    Select,
+}
+
+impl<'a> Transaction<'a> {
+    /// An empty one.
+    pub fn new(shared: &'a Shared, no_database: Option<Text>) -> Transaction<'a> {
+        let held = Held::new(&shared.metrics.transaction_memory);
+        let (commands, deferred) = (Vec::new(), Vec::new());
+        Transaction { commands, deferred, held, bytes: 0, aborted: false, no_database }
+    }
+
+    /// None of its commands will be carried out.
+    pub fn abort(&mut self) {
+        self.aborted = true;
+        (self.commands, self.deferred) = (Vec::new(), Vec::new());
+        self.held.set(0);
+    }
+
+    /// Gathers a command, or what is asked at its place.
+    pub fn gather(&mut self, command: Command, later: Option<Later>) -> Reply<'static> {
+        let later_bytes = match &later {
+            None => 0,
+            Some(Later::Select) => size_of::<Deferred>(),
+            Some(Later::Ask(_, words)) => size_of::<Deferred>() + words.bytes(),
+        };
+        self.bytes += command.bytes() + later_bytes;
+        if self.bytes > TRANSACTION_BYTES {
+            self.abort();
+            return Reply::Error("ERR the transaction is too large".into());
+        }
+        if !self.aborted {
+            let place = self.commands.len();
+            self.deferred.extend(later.map(|what| Deferred { place, what }));
+            self.commands.push(command);
+            self.held.set(self.bytes);
+        }
+        Reply::Simple("QUEUED")
+    }
+}
