@@ -64,7 +64,7 @@
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
-//! [`clients`] lists what clients can ask, and [`operations`] is for the person who runs a server. [`costs`] says what each command costs, and who waits for it; [`scaling`] what this would do on more cores than two, and what would have to change.
+//! [`clients`] lists what clients can ask, and [`operations`] is for the person who runs a server; [`tour`] follows one SET through its files. [`costs`] says what each command costs, and who waits for it; [`scaling`] what this would do on more cores than two, and what would have to change.
 //!
 //! # Threads
 //!
@@ -112,5 +112,7 @@ pub mod store;
 pub mod sync;
 #[cfg_attr(not(feature = "tools"), path = "tools/none.rs")]
 pub mod tools;
+#[doc = include_str!("tour.md")]
+pub mod tour {}
 pub mod upkeep;
 pub mod wal;
