@@ -65,7 +65,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine::view",
             "engine::watches",
             "server",
-            "server::connection",
             "server::outbox",
             "server::received",
         ],
@@ -83,7 +82,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("wal::read_only", &[]),
     // All of Redis.
-    ("commands", &["server::connection", "server::session"]),
+    ("commands", &["server::connection"]),
     ("server::asked", &[]),
     ("server::session", &["server::connection"]),
     ("server::transaction", &["server::connection"]),
@@ -110,7 +109,7 @@ fn a_core_file_names_a_room_only_where_that_has_its_door() {
 /// words that the others share, and it starts them.
 const CIRCLES: &[&[&str]] = &[
     // A row of the table names its function, and what is said of the table reads its rows.
-    &["commands::help", "commands::introspection", "commands::table"],
+    &["commands::introspection", "commands::table"],
     &["server::flusher", "server::outbox"],
 ];
 
