@@ -7,6 +7,7 @@
 mod hash;
 mod hash_map;
 mod leaf;
+mod leaves;
 mod pages;
 mod sharded_map;
 mod table;

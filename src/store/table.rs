@@ -10,8 +10,8 @@
 //! Entries hold their own key, so a key is stored once; a leaf packs them together.
 
 use super::hash::KeyHasher;
-use super::leaf::{LEAF_ENTRIES, Leaf, LeafContext, Removed, large_bytes};
-use super::pages::Pages;
+use super::leaf::{LEAF_ENTRIES, Removed, large_bytes};
+use super::leaves::Leaves;
 use crate::command::{Change, Mutation};
 use crate::entry::{Entry, New};
 
@@ -37,9 +37,9 @@ pub const SCAN_END: u32 = 1 << PREFIX_BITS;
 pub struct Table {
     directory: Vec<u32>,
     depth: u8,
-    /// Each with its depth.
-    leaves: Vec<(u8, Leaf)>,
-    pages: Pages,
+    leaves: Leaves,
+    /// That of each leaf.
+    depths: Vec<u8>,
     len: usize,
     expiring: usize,
     large_bytes: usize,
@@ -52,12 +52,11 @@ impl Table {
         // Half full, as leaves are after a split.
         let leaves = (capacity / (LEAF_ENTRIES / 2)).next_power_of_two();
         let depth = (leaves.ilog2() as u8).min(PREFIX_BITS);
-        let leaf = |_| (depth, Leaf::default());
         Table {
             directory: (0..1 << depth).collect(),
             depth,
-            leaves: (0..1 << depth).map(leaf).collect(),
-            pages: Pages::default(),
+            leaves: Leaves::new(1 << depth, hasher.clone()),
+            depths: vec![depth; 1 << depth],
             len: 0,
             expiring: 0,
             large_bytes: 0,
@@ -68,7 +67,7 @@ impl Table {
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
         let hash = self.hasher.hash(key);
-        self.leaf(prefix(hash)).1.get(&self.pages, hash, key)
+        self.leaves.get(self.leaf_index(prefix(hash)), hash, key)
     }
 
     /// Makes a change.
@@ -120,13 +119,14 @@ impl Table {
 
     /// Bytes of everything in it.
     pub fn bytes(&self) -> usize {
-        self.pages.bytes() + self.large_bytes + self.index_bytes()
+        self.leaves.bytes().0 + self.large_bytes + self.index_bytes()
     }
 
     /// Of those, the bytes that are needed to find an entry.
     pub fn index_bytes(&self) -> usize {
         self.len * INDEX_BYTES
-            + self.leaves.len() * size_of::<(u8, Leaf)>()
+            + self.leaves.bytes().1
+            + self.depths.len()
             + self.directory.len() * size_of::<u32>()
     }
 
@@ -136,10 +136,10 @@ impl Table {
         let (mut at, mut seen, mut leaves) = (from, 0, 0);
         while at < SCAN_END && seen < count && leaves < SCANNED_LEAVES {
             leaves += 1;
-            let (depth, leaf) = self.leaf(at);
-            leaf.iter(&self.pages).for_each(&mut *look);
-            seen += leaf.len();
-            let span = 1 << (PREFIX_BITS - depth);
+            let leaf = self.leaf_index(at);
+            self.leaves.entries(leaf).for_each(&mut *look);
+            seen += self.leaves.len(leaf);
+            let span = 1 << (PREFIX_BITS - self.depths[leaf]);
             at = (at / span + 1) * span;
         }
         at
@@ -151,26 +151,23 @@ impl Table {
         self.large_bytes += large_bytes(new.bytes());
         loop {
             let index = self.leaf_index(prefix(hash));
-            let (depth, leaf) = &self.leaves[index];
-            let has_room = leaf.len() < LEAF_ENTRIES || *depth == PREFIX_BITS;
-            if has_room || leaf.get(&self.pages, hash, new.key()).is_some() {
-                let (leaf, mut context) = self.leaf_mut(index);
-                let gone = leaf.insert(&mut context, hash, new);
-                return self.settle(gone);
+            let is_full = self.leaves.len(index) >= LEAF_ENTRIES;
+            let may_split = is_full && self.depths[index] < PREFIX_BITS;
+            if !may_split || self.leaves.get(index, hash, new.key()).is_some() {
+                let removed = self.leaves.insert(index, hash, new);
+                return self.count_removed(removed);
             }
             self.split(index, prefix(hash));
         }
     }
 
     fn remove(&mut self, hash: u64, key: &[u8]) {
-        let (leaf, mut context) = self.leaf_mut(self.leaf_index(prefix(hash)));
-        let gone = leaf.remove(&mut context, hash, key);
-        self.settle(gone);
+        let removed = self.leaves.remove(self.leaf_index(prefix(hash)), hash, key);
+        self.count_removed(removed);
     }
 
-    /// Counts what is gone, and fills the holes that it left.
-    fn settle(&mut self, gone: Option<Removed>) {
-        if let Some(Removed { expires, large_bytes }) = gone {
+    fn count_removed(&mut self, removed: Option<Removed>) {
+        if let Some(Removed { expires, large_bytes }) = removed {
             debug_assert!(
                 self.len > 0 && self.large_bytes >= large_bytes,
                 "only what is there goes"
@@ -179,26 +176,21 @@ impl Table {
             self.expiring -= usize::from(expires);
             self.large_bytes -= large_bytes;
         }
-        while let Some(moved) = self.pages.close_hole() {
-            self.leaves[moved.owner as usize].1.page_moved(&moved);
-        }
     }
 
     /// Splits the leaf that holds `prefix`.
     fn split(&mut self, index: usize, prefix: u32) {
-        assert!(self.leaves[index].0 < PREFIX_BITS, "a leaf of the last depth only grows");
-        if self.leaves[index].0 == self.depth {
+        assert!(self.depths[index] < PREFIX_BITS, "a leaf of the last depth only grows");
+        if self.depths[index] == self.depth {
             self.directory = self.directory.iter().flat_map(|&leaf| [leaf, leaf]).collect();
             self.depth += 1;
         }
-        let depth = self.leaves[index].0 + 1;
-        self.leaves[index].0 = depth;
+        let depth = self.depths[index] + 1;
+        self.depths[index] = depth;
         let bit = 1 << (PREFIX_BITS - depth);
-        let new = u32::try_from(self.leaves.len()).expect("there are at most 2^24 leaves");
-        let (leaf, mut context) = self.leaf_mut(index);
-        let is_upper = |hash| self::prefix(hash) & bit != 0;
-        let upper = leaf.split_off(&mut context, is_upper, new);
-        self.leaves.push((depth, upper));
+        let new = self.leaves.split(index, |hash| self::prefix(hash) & bit != 0);
+        self.depths.push(depth);
+        assert_eq!(self.depths.len(), self.leaves.count(), "each leaf has a depth");
 
         assert_eq!(
             self.directory.len(),
@@ -209,15 +201,6 @@ impl Table {
         let shift = PREFIX_BITS - self.depth;
         let first = ((prefix & !(bit - 1)) | bit) >> shift;
         self.directory[first as usize..][..span].fill(new);
-    }
-
-    fn leaf_mut(&mut self, index: usize) -> (&mut Leaf, LeafContext<'_>) {
-        let Table { leaves, pages, hasher, .. } = self;
-        (&mut leaves[index].1, LeafContext { pages, number: index as u32, hasher })
-    }
-
-    fn leaf(&self, prefix: u32) -> &(u8, Leaf) {
-        &self.leaves[self.leaf_index(prefix)]
     }
 
     fn leaf_index(&self, prefix: u32) -> usize {
@@ -247,7 +230,7 @@ mod tests {
             table.apply(set(key));
         }
         assert_eq!(table.len(), 20_000);
-        assert!(table.leaves.len() > 20_000 / LEAF_ENTRIES);
+        assert!(table.leaves.count() > 20_000 / LEAF_ENTRIES);
         assert!((0..20_000_u32).all(|key| table.get(&key.to_le_bytes()).is_some()));
         for key in 100..20_000_u32 {
             table.apply(Mutation::Delete(key.to_le_bytes().into()));
