@@ -7,14 +7,15 @@
 use std::io;
 use std::path::Path;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use super::block::{BLOCK_BYTES, BlockBuffer};
 use super::chain::{NotNext, Tail};
 use super::damage::Damage;
 use super::disk::DiskFile;
 use super::frame::{
-    FRAME_HEADER_BYTES, FrameHeader, Kind, NotAFrame, SegmentHeader, payload_checksum,
+    FRAME_HEADER_BYTES, FrameHeader, Kind, MAGIC, NotAFrame, NotAHeader, SNAPSHOT_MAGIC,
+    SegmentHeader, VERSION, payload_checksum,
 };
 
 /// One read from the disk: large enough that its latency does not matter.
@@ -87,6 +88,36 @@ pub enum Source {
     Segment,
     /// One that stands for the records before a segment.
     Snapshot,
+}
+
+/// What the file says of itself. `lsn` is the first record that is missing if it says nothing.
+pub fn read_header(
+    path: &Path,
+    file: &dyn DiskFile,
+    source: Source,
+    lsn: u64,
+) -> anyhow::Result<SegmentHeader> {
+    let (magic, kind) = match source {
+        Source::Segment => (MAGIC, "log"),
+        Source::Snapshot => (SNAPSHOT_MAGIC, "snapshot"),
+    };
+    let mut reader = Reader::new(file, 0)?;
+    let header = SegmentHeader::decode(magic, reader.bytes(0, BLOCK_BYTES)?);
+    header.map_err(|why| {
+        let what = match (source, why) {
+            (_, NotAHeader::Newer(version)) => {
+                return anyhow!(
+                    "{}: this {kind} has format version {version} (at offset 16), and this program reads \
+                     versions up to {VERSION}. Nothing was changed. Use the newer program",
+                    path.display()
+                );
+            }
+            (Source::Segment, NotAHeader::Foreign) => "this is no segment of a log",
+            (Source::Segment, NotAHeader::Damaged) => "the segment's header is wrong",
+            (Source::Snapshot, _) => "the snapshot's header is wrong",
+        };
+        Damage::at(path, 0, lsn, what).into()
+    })
 }
 
 /// Hands on the batches that follow `tail`, and advances it past each of them. Returns the mark

@@ -13,15 +13,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
-use super::block::BLOCK_BYTES;
 use super::chain::Tail;
 use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
 use super::files::Existing;
-use super::frame::{FIRST_FRAME, MAGIC, NotAHeader, SegmentHeader, VERSION};
+use super::frame::{FIRST_FRAME, SegmentHeader};
 use super::guard::witness::{self, Known};
 use super::names::Names;
-use super::reader::{Reader, Replay, Replayed, Source, read_batches};
+use super::reader::{Reader, Replay, Replayed, Source, read_batches, read_header};
 use super::snapshot;
 use super::torn::{self, End, Torn};
 
@@ -176,21 +175,10 @@ impl LogReader {
 
     /// Reads the header and checks that the segment is the one that has to follow.
     fn header(&self, path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader> {
-        let shown = path.display();
-        let mut reader = Reader::new(file, 0)?;
-        let header = SegmentHeader::decode(MAGIC, reader.bytes(0, BLOCK_BYTES)?);
-        let before = self.recovered.as_ref();
-        let before = before.map(|before| &before.end.tail);
+        let before = self.recovered.as_ref().map(|before| &before.end.tail);
         let lsn = before.map_or(1, |before| before.next_lsn);
         let damage = |what: String| Damage::at(path, 0, lsn, what);
-        let header = header.map_err(|why| match why {
-            NotAHeader::Newer(version) => anyhow::anyhow!(
-                "{shown}: this log has format version {version} (at offset 16), and this program reads \
-                 versions up to {VERSION}. Nothing was changed. Use the newer program"
-            ),
-            NotAHeader::Foreign => damage("this is no segment of a log".to_owned()).into(),
-            NotAHeader::Damaged => damage("the segment's header is wrong".to_owned()).into(),
-        })?;
+        let header = read_header(path, file, Source::Segment, lsn)?;
 
         let sequence = before.map_or(1, |before| before.header.sequence.saturating_add(1));
         if header.sequence != sequence {
@@ -219,8 +207,9 @@ impl LogReader {
             || header.first_lsn != before.next_lsn
         {
             let what = format!(
-                "the log ends here with LSN {}, but the segment after it, {shown}, goes on with {}",
+                "the log ends here with LSN {}, but the segment after it, {}, goes on with {}",
                 before.next_lsn - 1,
+                path.display(),
                 header.first_lsn
             );
             bail!(Damage::at(&self.path, before.end, lsn, what));

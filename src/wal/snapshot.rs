@@ -22,9 +22,9 @@ use super::block::{BLOCK_BYTES, BlockBuffer};
 use super::chain::{Frame, Tail, random};
 use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, Kind, NotAHeader, SNAPSHOT_MAGIC, SegmentHeader, VERSION};
+use super::frame::{Kind, SNAPSHOT_MAGIC, SegmentHeader};
 use super::names::Names;
-use super::reader::{Reader, Replay, Replayed, Source, read_batches};
+use super::reader::{Reader, Replay, Replayed, Source, read_batches, read_header};
 
 /// A frame is written when it has this many bytes: large enough to be quick, small enough that a
 /// commit's flush does not wait for much of it.
@@ -131,18 +131,7 @@ impl Writer {
 
 /// The header of the snapshot at `path`.
 pub fn header(path: &Path, file: &dyn DiskFile) -> anyhow::Result<SegmentHeader> {
-    let mut reader = Reader::new(file, 0)?;
-    let block = reader.bytes(0, FIRST_FRAME as usize)?;
-    SegmentHeader::decode(SNAPSHOT_MAGIC, block).map_err(|why| match why {
-        NotAHeader::Newer(version) => anyhow::anyhow!(
-            "{}: this snapshot has format version {version} (at offset 16), and this program reads \
-             versions up to {VERSION}. Nothing was changed. Use the newer program",
-            path.display()
-        ),
-        NotAHeader::Foreign | NotAHeader::Damaged => {
-            Damage::at(path, 0, 1, "the snapshot's header is wrong").into()
-        }
-    })
+    read_header(path, file, Source::Snapshot, 1)
 }
 
 /// Hands on all records of the snapshot at `path`. It is whole, or this fails: there is no torn
