@@ -151,7 +151,7 @@ pub enum Command {
     Watch(Vec<Key>, Arc<Watcher>),
     /// Ends all watching of a connection, and is answered with this.
     Unwatch(Arc<Watcher>, Reply<'static>),
-    /// The same for a connection that has ended: nobody waits for an answer.
+    /// The same for a connection that has ended, and waits for no answer.
     Leave(Arc<Watcher>),
     /// Removes those of these keys that have expired; only the server itself asks for it.
     Reclaim(Vec<Key>),

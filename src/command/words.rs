@@ -39,7 +39,9 @@ impl Packed {
             start += word.len();
             word
         };
-        ends.chunks_exact(END_BYTES).map(word).collect()
+        let list = ends.chunks_exact(END_BYTES).map(word).collect();
+        debug_assert_eq!(start, words.len(), "the last word ends where all do");
+        list
     }
 
     /// How many words there are.

@@ -12,7 +12,7 @@ use crate::quote;
 pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
 
 /// Entries that the walks of one transaction may look at. They are looked at on the commit path, where
-/// everybody waits for it, and 10,000 take a millisecond or two; it is enough for two of the longest SCANs.
+/// all other writes wait for it, and 10,000 take a millisecond or two; it is enough for two of the longest SCANs.
 const WALKED: usize = 10_000;
 
 const TOO_FAR: Refusal = Refusal::Unanswerable(

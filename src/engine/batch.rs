@@ -132,6 +132,11 @@ impl Batch {
         (self.running_bytes, self.made_bytes) = (0, 0);
     }
 
+    /// How many changes the running command has.
+    pub fn running_changes(&self) -> usize {
+        self.running.mutations().len()
+    }
+
     /// Whether nothing may be added.
     pub fn is_full(&self) -> bool {
         self.memory.is_some_and(|memory| memory.used_then > memory.most)

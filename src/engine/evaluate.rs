@@ -125,7 +125,13 @@ fn watch(view: &mut BatchView<'_>, command: &mut Command) -> Option<Reply<'stati
 fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
     if command.is_write() {
         view.batch.may_grow = command.may_grow();
-        let reply = write(view, command).or_else(mistake)?;
+        let before = view.batch.running_changes();
+        let written = write(view, command);
+        debug_assert!(
+            !matches!(written, Err(Refusal::Error(_))) || view.batch.running_changes() == before,
+            "a mistake is found before anything is changed"
+        );
+        let reply = written.or_else(mistake)?;
         room.take(&reply)?;
         return Ok(reply);
     }

@@ -16,17 +16,17 @@ use crate::command::{Key, Mutation, Reply, Watcher};
 use crate::metrics::Metrics;
 
 /// What the keys that one connection watches may take up. Applications watch a handful; these are some
-/// 3,000, and to take that many in or out takes about two milliseconds, in which nobody else can commit.
+/// 3,000, and to take that many in or out takes about two milliseconds, in which no other thread can commit.
 pub const WATCHED_BYTES: usize = 512 << 10;
 
 /// The same for all connections together: 128 that use all they may.
 const ALL_WATCHED_BYTES: usize = 64 << 20;
 
 /// What a watched key takes up beside its bytes: counts of the `Arc`, a bucket of the table at least half
-/// full, a list of those who watch it, and its place in the connection's own list.
+/// full, a list of the connections that watch it, and its place in the connection's own list.
 const KEY_BYTES: usize = 160;
 
-/// Who watches what.
+/// Which connection watches which keys.
 ///
 /// - A connection is in the list of each of its keys, unless that key has changed since: then all who
 ///   were in its list are `changed`.
@@ -35,7 +35,7 @@ const KEY_BYTES: usize = 160;
 pub struct Watches {
     by_key: HashMap<Arc<[u8]>, Vec<Watch>>,
     by_connection: HashMap<u64, Watching>,
-    /// Those who have seen one of their keys, and would see it go.
+    /// The connections that have seen one of their keys, and would see it go.
     seeing: HashSet<u64>,
     keys: usize,
     bytes: usize,
@@ -69,7 +69,7 @@ pub enum Seen {
 }
 
 /// Each of these keys once, or why no connection can watch all of them. For the connection's own thread:
-/// nobody waits while it sorts.
+/// no other thread waits while it sorts.
 pub fn distinct(words: &[&[u8]]) -> Result<Vec<Key>, Reply<'static>> {
     let mut words = words.to_vec();
     words.sort_unstable();
@@ -163,6 +163,8 @@ impl Watches {
                 }
             }
         }
+        assert!(watching.bytes <= WATCHED_BYTES, "more is refused before it is watched");
+        assert!(self.bytes <= ALL_WATCHED_BYTES, "more is refused before it is watched");
         watcher.watches(watching.keys.len(), watching.bytes);
         Reply::Ok
     }
@@ -184,6 +186,8 @@ impl Watches {
                 slot.remove();
             }
         }
+        let counted = watching.bytes <= self.bytes && watching.keys.len() <= self.keys;
+        assert!(counted, "what a connection watches is counted among what all do");
         self.bytes -= watching.bytes;
         self.keys -= watching.keys.len();
         if self.by_key.len() < self.by_key.capacity() / 4 {
@@ -194,7 +198,7 @@ impl Watches {
         watching.changed || watching.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// Tells those who watch what these change.
+    /// Notes the changes at the connections that watch these keys.
     pub fn touch(&mut self, mutations: &[Mutation]) {
         if self.by_connection.is_empty() {
             return;

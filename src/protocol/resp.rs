@@ -119,7 +119,7 @@ impl Parser {
         Ok(())
     }
 
-    /// The number between the type byte and the line end, and the place moved behind it. `None` is
+    /// The number between the type byte and the line end, after which the place is then. `None` is
     /// no number.
     fn number(&mut self, received: &[u8], too_big: &str) -> Result<Option<i64>, Stop> {
         let from = self.at + 1;

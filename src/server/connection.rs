@@ -1,7 +1,7 @@
 //! One client: its thread reads requests and answers them or submits them to the engine, in order.
 //!
 //! A read is answered here, from the store, unless an earlier operation of this connection is
-//! still in the queue; then it queues behind it, so that one connection's commands take effect in
+//! still in the queue; then it is queued after it, so that one connection's commands take effect in
 //! order and a mixed pipeline pays one sync. Nothing here waits for another client.
 
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ use crate::sync::{Condvar, Mutex};
 /// anything is queued, as long as what is to be queued takes up less than this.
 const PIPELINE_BYTES: usize = 1 << 20;
 
-/// Reads that are queued at a time behind a write: their replies may be long, and the client has to
+/// Reads that are queued at a time after a write: their replies may be long, and the client has to
 /// take them before there are more.
 const QUEUED_READS: usize = 1024;
 
@@ -215,7 +215,7 @@ impl Connection<'_> {
     /// Answers a read if nothing is before it in the queue, else queues.
     fn run(&mut self, command: Command, dialect: Dialect, id: Option<CommandId>) {
         if command.is_long_read() {
-            // Here it keeps nobody waiting but this client, who has all earlier replies meanwhile.
+            // Here only this client waits for it, and has all earlier replies meanwhile.
             self.hand_over();
             self.outbox.wait_until_answered();
         }

@@ -33,7 +33,7 @@ pub struct Direct<'a> {
 }
 
 impl<'a> Direct<'a> {
-    /// The reply to this command, behind what is in `out`.
+    /// The reply to this command, after what is in `out`.
     pub fn new(
         outbox: &'a Arc<Outbox>,
         stopping: &'a AtomicBool,

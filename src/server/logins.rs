@@ -1,14 +1,14 @@
-//! Slows down whoever guesses passwords.
+//! Slows the guessing of passwords down.
 //!
 //! Failed logins are counted for each address, so that a new connection for each guess does not help. After
 //! [`FREE`] of them the next login from there is looked at only after a pause, which doubles with each failure
 //! up to [`LONGEST_PAUSE`]; the pause is before the look, so that it cannot be escaped by leaving early either.
-//! The client's own thread waits, nobody else does. The logins of such an address take turns, each its own
+//! Only the client's own thread waits. The logins of such an address take turns, each its own
 //! pause after the one before: a hundred connections guess no faster than one.
 //!
 //! One whose turn is further off than [`LONGEST_WAIT`] is not looked at, and told to try again. So a right
 //! password from an address from which many guess at once may need several tries, and has the same chance as
-//! each of them; a wrong one locks nobody out, and other addresses notice nothing. The record is bounded, and
+//! each of them; a wrong one locks no client out, and other addresses notice nothing. The record is bounded, and
 //! forgets an address that has been quiet.
 
 use std::collections::HashMap;
@@ -144,7 +144,7 @@ fn note(failed: &mut HashMap<IpAddr, Failed>, source: IpAddr) {
     entry.last = now;
 }
 
-/// Who has one IPv6 address has 2^64 of them (RFC 4291: a network has 64 bits for its hosts).
+/// The network of an IPv6 address: its owner has 2^64 of them (RFC 4291: a network has 64 bits for its hosts).
 fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -69,6 +69,8 @@ impl<'a> Transaction<'a> {
         }
         if !self.aborted {
             let place = self.commands.len();
+            let is_last = self.deferred.last().is_none_or(|last| last.place < place);
+            assert!(is_last, "what is deferred is in the order of the commands");
             self.deferred.extend(later.map(|what| Deferred { place, what }));
             self.commands.push(command);
             self.held.set(self.bytes);
