@@ -3,7 +3,7 @@
 //! A thread leaves its message here and goes on; the `messages` thread writes it. So a full pipe, or a
 //! terminal that is stopped, holds up no client, no commit and no stop. A message that does not fit is
 //! dropped, and a later one says how many were. The end of the process waits for the last messages, but no
-//! longer than [`LAST_WORDS`].
+//! longer than `LAST_WORDS`.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 //! blocks, and what is left over stays here, in order.
 //!
 //! What a client has not read is limited, and so is what all have not read together
-//! ([`UnreadLimits`]); a long reply reserves its bytes before they are taken, and counts as unread from
+//! (`UnreadLimits`); a long reply reserves its bytes before they are taken, and counts as unread from
 //! then on. A client over its own limit is closed. Over the limit of all, those with most unread are.
 //!
 //! The lock is held for encoding and for a send that does not block. No two outboxes are locked at a time.

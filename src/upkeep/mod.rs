@@ -1,4 +1,4 @@
-//! Work beside the commits: [`compaction`] keeps the log short, [`expirer`] removes what has expired.
+//! Work beside the commits: `compaction` keeps the log short, `expirer` removes what has expired.
 //!
 //! Each is one thread on the engine's public face ([`Handle`]): it reads the store, submits like a client, and
 //! has the committer do errands with the log. No client waits for it, and the engine works without it.
