@@ -221,7 +221,7 @@ fn each_tool_has_help_with_an_example_and_its_exit_codes() {
         let output = output.expect("the program can be run");
         let text = String::from_utf8(output.stdout).expect("text");
         assert!(output.status.success(), "{name}");
-        for part in ["Example", "Exit code 0", "--wal", "--json"] {
+        for part in ["Example", "Exit code 0", "-wal", "-json"] {
             assert!(text.contains(part), "{name} does not tell of {part}:\n{text}");
         }
     }

@@ -98,7 +98,8 @@ impl Golden {
             assert_eq!(found, format!("+OK {value}"), "{}: {key}", self.name);
         }
         for key in self.gone {
-            assert_eq!(client.ask(&format!("EXISTS {key}")), ":0", "{}: {key}", self.name);
+            let found = client.ask(&format!("EXISTS {key}"));
+            assert_eq!(found.trim_end(), ":0", "{}: {key}", self.name);
         }
         server.stop();
     }
