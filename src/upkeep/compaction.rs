@@ -216,14 +216,13 @@ impl Compaction {
         self.space.make_room(size.need, &self.engine.health().room(), spend)?;
         let sealed = self.seal()?;
         let written = match self.write(&sealed, size.need) {
-            // What is free is only what the file system says; another may have been quicker, too.
-            Err(error)
-                if is_about_space(&error)
-                    && spend == Spend::Reserve
-                    && self.space.give_up_reserve() =>
-            {
-                log::info!("the snapshot is begun anew: {error:#}");
+            Err(error) if is_about_space(&error) && spend == Spend::Reserve => {
                 self.space.remove_leftovers(None)?;
+                // What is free is only what the file system says; another program may have been quicker, too.
+                if !self.space.give_up_reserve_for(size.need)? {
+                    return Err(error);
+                }
+                log::info!("the snapshot is begun anew: {error:#}");
                 self.write(&sealed, size.need)
             }
             written => written,

@@ -83,7 +83,7 @@ impl Space {
     pub fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool {
         let Size { need, snapshot, since } = size;
         self.reserve.keep(need);
-        let free = match self.disk.free_bytes(self.names.directory()) {
+        let free = match self.free() {
             Ok(free) => free,
             Err(error) => {
                 log::warn!("cannot tell how much space is free: {error}");
@@ -107,27 +107,31 @@ impl Space {
     /// Fails if there is no room for the snapshot. Gives up the reserve where that is not enough for it, and
     /// for a segment to follow if the log has no other; but not if even so there is no room for the snapshot.
     pub fn make_room(&self, need: u64, room: &Room, spend: Spend) -> anyhow::Result<()> {
-        let free = || self.disk.free_bytes(self.names.directory());
         let beside = if *room == Room::Enough { 0 } else { SEAL_ROOM };
-        let mut now = free().context("cannot tell how much space is free")?;
-        let helps = now < need + beside && need <= now + self.reserve_bytes();
-        if helps && spend == Spend::Reserve && self.give_up_reserve() {
-            now = free()?.max(self.reserve.bytes());
+        let mut free = self.free().context("cannot tell how much space is free")?;
+        if free < need + beside && spend == Spend::Reserve && self.give_up_reserve_for(need)? {
+            free = self.free()?.max(self.reserve.bytes());
         }
         ensure!(
-            need <= now,
-            "the snapshot may need {need} bytes, and {now} are free: delete keys, or make room on the volume"
+            need <= free,
+            "the snapshot may need {need} bytes, and {free} are free: delete keys, or make room on the volume"
         );
         Ok(())
     }
 
-    /// False if there is none.
-    pub fn give_up_reserve(&self) -> bool {
-        let given = self.reserve.give_up(&*self.disk, &self.names);
+    /// Gives up the reserve, if there is one and with it there is room for the snapshot. Where another program
+    /// has taken more than that, the reserve would be spent for nothing.
+    pub fn give_up_reserve_for(&self, need: u64) -> io::Result<bool> {
+        let helps = need <= self.free()? + self.reserve_bytes();
+        let given = helps && self.reserve.give_up(&*self.disk, &self.names);
         if given {
             log::info!("the reserve is given up, so that the log can be compacted");
         }
-        given
+        Ok(given)
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        self.disk.free_bytes(self.names.directory())
     }
 
     fn reserve_bytes(&self) -> u64 {
