@@ -1,9 +1,9 @@
 //! Where a reply goes while it is formed, piece by piece, and how long it may become.
 //!
-//! A request of a few bytes can ask for a long value many times, so no reply is gathered first and
-//! measured then: each piece is shown to an [`Answer`], which refuses it before a copy is made if
-//! the reply would be too long (promise 8). The same for work: a walk through the keys asks before each step
-//! whether it may go on. A refusal is the error that is answered instead, and nothing is put after it.
+//! A request of a few bytes can ask for a long value many times, so replies are measured before they are
+//! gathered: each piece is shown to an [`Answer`], which refuses it before a copy is made if the reply
+//! would be too long (promise 8). The same holds for work: a walk through the keys asks at each step
+//! whether it may go on. A refusal becomes the reply, an error, and nothing is put after it.
 
 use crate::command::{Answer, Dialect, Refusal, Reply, TOO_LONG};
 use crate::quote;
@@ -11,15 +11,15 @@ use crate::quote;
 /// What an item of a list takes up beside its bytes; a small reply too.
 pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
 
-/// Entries that the walks of one transaction may look at. They are looked at on the commit path, where
-/// all other writes wait for it, and 10,000 take a millisecond or two; it is enough for two of the longest SCANs.
+/// Entries that the walks of one transaction may look at. That is done on the commit path, while all other
+/// writes wait: 10,000 take a millisecond or two, and are enough for two of the longest SCANs.
 const WALKED: usize = 10_000;
 
 const TOO_FAR: Refusal = Refusal::Unanswerable(
     "ERR a transaction may look through no more than 10000 keys; use KEYS or SCAN outside of it",
 );
 
-/// What the replies of a transaction, or to one command, may still take.
+/// What the replies of a transaction, or to one command, may still take up.
 pub struct Allowance {
     bytes: usize,
     entries: usize,
@@ -53,7 +53,7 @@ pub struct Collected<'a> {
 }
 
 impl<'a> Collected<'a> {
-    /// Nothing yet.
+    /// An empty reply, with this much room.
     pub fn new(room: &'a mut Allowance) -> Collected<'a> {
         Collected { items: Vec::new(), is_list: false, room }
     }

@@ -1,13 +1,13 @@
 //! A batch being evaluated: what the store will be like once it is durable.
 //!
 //! Commands are evaluated one after the other against the store plus what the batch has changed so far,
-//! by the only thread that is on the commit path, so that no lock and no guess is needed. The result is a
-//! list of absolute [`Mutation`]s.
+//! by the one thread on the commit path, so that no lock is needed. The result is a list of absolute
+//! [`Mutation`]s.
 //!
 //! The changes of one command, or of one transaction, gather on top of the others until all of it is
 //! evaluated. Then they are kept, of each key only the last one, or forgotten as if they had never been:
-//! a command that would take up more memory than there may be is refused before it does (promise 8), and as
-//! a whole (promise 7).
+//! a command that would exceed the memory limit is refused before it takes the memory (promise 8), and as a
+//! whole (promise 7).
 
 use super::changes::{Below, Changes, Found};
 use super::view::{StoreView, count_read};
@@ -17,10 +17,10 @@ use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::{Store, bytes_of_entry};
 
-/// What the commands of a transaction may make out of values that are there, all values that they make
-/// counted, also those that others take the place of: as much as a client may send for one. It bounds the
-/// memory that a short transaction takes (COPY of a long value, again and again) and the time that it holds
-/// others up (APPEND to one). The first is always made: no command alone makes more than one value.
+/// Bytes of all values that the commands of a transaction may make out of existing ones, even if later ones
+/// replace them: as much as a client may send for one transaction. It bounds the memory that a short
+/// transaction takes (COPY of a long value, again and again) and the time that it holds others up (APPEND to
+/// a long value). The first value is always made: no command alone makes more than one.
 const MADE_BYTES: usize = 1 << 30;
 
 /// Changes on top of a store.
@@ -29,12 +29,12 @@ pub struct Batch {
     pub now: i64,
     /// The longest value.
     pub max_value: usize,
-    /// Whether readers have to see all of it at one moment: some command changes several keys.
+    /// Whether readers have to see all of it at once, because some command changes several keys.
     pub together: bool,
     /// WATCH flags by key. Only the committing thread touches them, so that setting one cannot race with
     /// EXEC looking at it.
     pub watches: Watches,
-    /// What the entries that were kept take up.
+    /// Bytes of the entries that were kept.
     pub bytes: usize,
     /// Of the commands that are evaluated.
     kept: Changes,
@@ -44,7 +44,7 @@ pub struct Batch {
     made_bytes: usize,
     /// Whether the running command may be refused for what it adds.
     pub may_grow: bool,
-    /// What is answered to a command that does more than remove something, while the log has no room for it.
+    /// The reply to a command that does more than remove something, while the log has no room for it.
     pub no_room: Option<Reply<'static>>,
     memory: Option<Memory>,
 }
@@ -109,7 +109,7 @@ impl Batch {
         self.kept.take(apply);
     }
 
-    /// What the running command changes counts from now on.
+    /// Keeps the changes of the running command.
     pub fn keep(&mut self) {
         if !self.running.is_empty() {
             self.together |= self.running.mutations().len() > 1;
@@ -123,7 +123,7 @@ impl Batch {
         (self.running_bytes, self.made_bytes) = (0, 0);
     }
 
-    /// The running command changes nothing.
+    /// Forgets the changes of the running command.
     pub fn forget(&mut self) {
         self.running.clear();
         if let Some(memory) = &mut self.memory {
@@ -158,7 +158,7 @@ pub struct BatchView<'a> {
 }
 
 impl BatchView<'_> {
-    /// What a connection sees that begins to watch a key.
+    /// What a connection sees of a key that it begins to watch.
     pub fn seen(&mut self, key: &[u8]) -> Seen {
         look(self, key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
     }
@@ -171,8 +171,8 @@ impl BatchView<'_> {
         }
     }
 
-    /// What the store will take up after a key has an entry of this many bytes, or none. What goes is looked up only
-    /// where memory is limited.
+    /// What the store will take up after a key has an entry of this many bytes, or none. The old entry is looked
+    /// up only if memory is limited.
     fn used_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<Option<i64>, Refusal> {
         let Some(Memory { most, used_then, .. }) = self.batch.memory else {
             return Ok(None);
@@ -290,9 +290,9 @@ impl View for BatchView<'_> {
         running.count(&mut OfBatch(below, kept), count)
     }
 
-    /// A cursor is the store's. What the batch has changed is shown where the store will have it, so that
-    /// a walk that goes on then misses nothing. A step ends after `count` changed keys, also in the middle
-    /// of what the store shows at a time: the rest of that comes with the next one.
+    /// Cursors are the store's. A key that the batch has changed is shown where the store will have it, so that
+    /// a walk that goes on in the store misses nothing. A step ends after `count` changed keys, even in the
+    /// middle of what the store shows at a time: the next step shows the rest.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let Batch { kept, running, now, .. } = &mut *self.batch;
         let (store, metrics, now, end) = (self.store, self.metrics, *now, self.store.cursors());
@@ -361,7 +361,7 @@ impl Below for OfStore<'_> {
     }
 }
 
-/// What the running command's are.
+/// What the running command's changes are on top of.
 struct OfBatch<'a>(OfStore<'a>, &'a mut Changes);
 
 impl Below for OfBatch<'_> {

@@ -1,8 +1,8 @@
 //! Changes on top of something, and how to find one among them.
 //!
-//! Looking for a key costs the same however many changes there are, and so do the number of keys and a step
-//! of a walk. What that needs is built when it is first asked for, and then goes on from there: a batch of
-//! nothing but SETs builds nothing. Nothing here reads or changes a store.
+//! Finding a key, counting the keys and a step of a walk cost the same however many changes there are. The
+//! indexes for that are built when they are first asked for, and extended from then on: a batch of nothing
+//! but SETs builds none. Nothing here reads or changes a store.
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -76,7 +76,7 @@ impl Changes {
         self.catalog = Catalog::default();
     }
 
-    /// Adds a change, in the place of an earlier one of the same key.
+    /// Adds a change; it replaces an earlier one of the same key.
     pub fn put(&mut self, mutation: Mutation) {
         if matches!(mutation, Mutation::Clear) {
             self.clear();
@@ -91,7 +91,7 @@ impl Changes {
         }
     }
 
-    /// Adds all of `later` after what is there, and empties that.
+    /// Moves all changes of `later` to the end of these.
     pub fn append(&mut self, later: &mut Changes) {
         if later.hides_all() {
             self.clear();
@@ -114,7 +114,7 @@ impl Changes {
         }
     }
 
-    /// The number of keys, where there are `count` below.
+    /// The number of keys, if there are `count` below.
     pub fn count(&mut self, below: &mut dyn Below, count: usize) -> usize {
         self.catalog.update(&self.mutations, below);
         let count = if self.hides_all() { 0 } else { count };
@@ -133,7 +133,7 @@ impl Changes {
         places.nth(count.saturating_sub(1)).map(|(place, _)| place + 1)
     }
 
-    /// The entries that are set from one cursor to before another. Only after
+    /// The entries that are set from the cursor `from` to before `to`. Only after
     /// [`Changes::cursor_after`].
     pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
         let places = self.catalog.places.range((from, 0)..(to, 0));

@@ -1,10 +1,9 @@
 //! The commit path: the one way by which anything is changed.
 //!
-//! As much of what is waiting as makes a batch is evaluated, its changes are framed, written and
-//! synced once, applied in that order, and only then the replies are sent (promises 1 and 2). One thread at a
-//! time is on it, the one that holds its lock; it never waits for a client. After the first failure of
-//! the log every write is answered with the reason, and reads go on (promises 6 and 9); a batch that has no
-//! room is the matter of `no_room`.
+//! What is waiting is evaluated, up to a batch; its changes are framed, written and synced once, and applied
+//! in that order, and only then are the replies sent (promises 1 and 2). One thread at a time is on the path,
+//! the one that holds its lock; it never waits for a client. After the first failure of the log every write is
+//! answered with the reason, and reads go on (promises 6 and 9); `no_room` deals with a batch that has no room.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,8 +23,8 @@ use crate::wal::{Failure, Refused};
 /// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
 const BATCH_BYTES: usize = 1 << 20;
 
-/// And when it has been evaluated for so long: many short commands may be much work. One command or
-/// transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
+/// A batch also ends when its evaluation has taken this long: many short commands may be much work. One command
+/// or transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
 /// (A batch of [`BATCH_BYTES`] of plain SETs is evaluated in 2 ms.)
 const LONGEST_EVALUATION: Duration = Duration::from_millis(5);
 
@@ -97,7 +96,7 @@ impl CommitPath {
         self.log.take().into_iter().for_each(Log::close);
     }
 
-    /// Commits one batch. Returns when its last reply was sent.
+    /// Commits one batch. Returns the time at which its last reply was sent.
     fn run_batch(&mut self) -> Instant {
         debug_assert!(self.evaluated.is_empty(), "the batch before has been answered");
         let answered = self.evaluate();
@@ -140,7 +139,7 @@ impl CommitPath {
     /// Moves operations from the backlog into the batch until that is full. The last submission
     /// may be split; its rest goes after the others, so that no client's long pipeline keeps
     /// the others waiting. No order is lost: a recipient has only one submission here at a time.
-    /// Returns how many clients that answers whole.
+    /// Returns the number of clients whose submissions are in it to their end.
     fn evaluate(&mut self) -> usize {
         let mut answered = 0;
         let Shared { store, max_memory, metrics, max_reply, .. } = &*self.shared;
@@ -167,7 +166,7 @@ impl CommitPath {
                     let mut view = self.batch.over(&**store, metrics);
                     *reply = carry_out(&mut view, command, *dialect, *max_reply);
                 }
-                // A COPY of a long value is short itself.
+                // A short command may make a long value, like COPY.
                 bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
                 let now = Instant::now();
                 count(metrics, *id, command, before, reply, now - started);
@@ -190,15 +189,15 @@ impl CommitPath {
         answered
     }
 
-    /// Makes the batch durable, as far as `-fsync` says. Returns what the sync took.
+    /// Makes the batch durable, as far as `-fsync` says. Returns how long the sync took.
     pub(super) fn commit(&mut self) -> Result<Option<Duration>, Refused> {
         let Some(log) = &mut self.log else {
             return Ok(None);
         };
         let mutations = self.batch.mutations();
         if mutations.is_empty() {
-            // No change, but a write that changes nothing (DEL of no key) must not be told that
-            // all is well by a server that could not have done it.
+            // Nothing to log, but a write that happens to change nothing (DEL of no key) must not
+            // succeed on a server that could not have made the change.
             let failure = self.shared.health.failure();
             return failure.map_or(Ok(None), |failure| Err(failure.clone().into()));
         }

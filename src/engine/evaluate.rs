@@ -11,7 +11,7 @@ use crate::command::{
 };
 use crate::entry::Entry;
 
-/// A command came where it has no place. None does: connections and transactions see to it.
+/// The reply to a command that has no place here. None comes: connections and transactions see to that.
 const MISPLACED: &str = "ERR the command cannot be carried out here";
 
 /// A reply, or why the command, and the transaction that it is in, are not carried out.
@@ -49,8 +49,8 @@ pub fn read(
     }
 }
 
-/// Carries out any command, also a transaction, unless it would add too much or be answered by more than
-/// `max_reply`, as the dialect spells it. Then nothing of it is done.
+/// Carries out a command or a transaction, unless it would add too much, or its reply, as the dialect spells
+/// it, would be longer than `max_reply`. Then nothing of it is done.
 pub fn carry_out(
     view: &mut BatchView<'_>,
     command: &mut Command,
@@ -62,7 +62,7 @@ pub fn carry_out(
     }
     let room = &mut Allowance::new(max_reply, dialect);
     let has_no_room = view.batch.no_room.is_some() && !command.may_only_remove();
-    // Redis looks only here, and a transaction that then removes more than it adds is refused as well.
+    // Redis checks only here, and there, too, a transaction that would remove more than it adds is refused.
     let has_no_memory = view.batch.is_full() && command.may_grow();
     let outcome = match &mut *command {
         _ if has_no_room => Err(Refusal::NoRoom),
@@ -93,12 +93,13 @@ pub fn carry_out(
     }
 }
 
-/// Carries out what is about watched keys. A transaction goes on only if none of them has changed.
+/// Carries out commands about watched keys. `None` if there is more to do: a transaction goes on only if
+/// none of its watched keys has changed.
 fn watch(view: &mut BatchView<'_>, command: &mut Command) -> Option<Reply<'static>> {
     let now = view.now();
     let reply = match command {
         Command::Watch(keys, watcher) => {
-            // Out of the batch, which is looked at meanwhile.
+            // Taken out of the batch, because `seen` looks at that meanwhile.
             let mut watches = std::mem::take(&mut view.batch.watches);
             let reply = watches.add(watcher, keys, |key| view.seen(key));
             view.batch.watches = watches;
@@ -179,8 +180,8 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
     }
 }
 
-/// Removes those of these keys that have expired. They are looked at again: since they were found, they may
-/// have been set anew, or removed. The list stays as it is, for a batch that is carried out again.
+/// Removes those of these keys that have expired. Each is checked again, because it may have been set anew or
+/// removed since it was found. The list stays as it is, for a batch that is carried out again.
 fn reclaim(view: &mut BatchView<'_>, keys: &[Key]) -> Outcome {
     let mut removed = 0;
     for key in keys {

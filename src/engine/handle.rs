@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::wal::Failure;
 
-/// See the head of this file.
+/// Access to a running engine, for as many threads as need it.
 #[derive(Clone)]
 pub struct Handle(pub(super) Arc<Committer>);
 
@@ -45,7 +45,7 @@ impl Handle {
         self.shared().files.as_ref()
     }
 
-    /// Bytes of the log, all that was ever read and written.
+    /// Bytes of the log that were read at the start and written since.
     pub fn logged_bytes(&self) -> u64 {
         self.shared().logged.load(Ordering::Relaxed)
     }
@@ -55,9 +55,9 @@ impl Handle {
         self.shared().writers.load(Ordering::Relaxed)
     }
 
-    /// Has operations committed: by the committer, or on this thread if nothing else is queued; then the
-    /// disk is waited for. They are all answered, whatever happens; only after [`super::Engine::close`]
-    /// they are given back.
+    /// Has operations committed: by the committer's thread or, if nothing else is queued, by this one, which
+    /// then waits for the disk. They are all answered, whatever happens; only after
+    /// [`super::Engine::close`] are they given back.
     pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
         self.0.submit(submission)
     }
@@ -71,14 +71,14 @@ impl Handle {
         let (done, wait) = sync_channel(1);
         self.shared().files.as_ref()?;
         self.shared().queue.push_errand(Box::new(move |log| {
-            // The caller waits, as long as it lives.
+            // The caller waits for this; one that is gone needs no answer.
             let _ = done.send(errand(log));
         }));
         wait.recv().ok()
     }
 
-    /// Answers a read from the store, on the caller's thread. The reply is put in place, so that a value
-    /// goes to the client's buffer without a copy between.
+    /// Answers a read from the store, on the caller's thread. The reply goes straight into `answer`, so that a
+    /// value is copied only once, into the client's buffer.
     pub fn read(
         &self,
         command: &Command,
@@ -99,7 +99,7 @@ impl Handle {
         outcome
     }
 
-    /// Forgets what a connection watches that has ended.
+    /// Forgets what a connection watched that has ended.
     pub fn forget_watches(&self, watcher: &Arc<Watcher>) {
         watcher.leave();
         let leave = Command::Leave(watcher.clone());

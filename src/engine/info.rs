@@ -8,7 +8,7 @@ use crate::wal::Failure;
 use crate::wal::health::Room;
 
 impl Handle {
-    /// The section `Memory`; what clients have not read is the server's to say.
+    /// The section `Memory`; the server knows what clients have not read.
     pub fn show_memory(&self, info: &mut Info<'_>, unread_bytes: usize) {
         let Shared { store, metrics, max_memory, .. } = self.shared();
         let (bytes, index_bytes) = (store.bytes(), store.index_bytes());
@@ -96,7 +96,7 @@ impl Handle {
         info.section("Persistence", &[&always[..], &of_the_log].concat());
     }
 
-    /// The section `Keyspace`, empty where there is no key, as in Redis.
+    /// The section `Keyspace`, empty if there is no key, as in Redis.
     pub fn show_keyspace(&self, info: &mut Info<'_>) {
         let store = &self.shared().store;
         let database = format!("keys={},expires={}", store.len(), store.expiring());

@@ -11,8 +11,8 @@
 //! removes every key needs no agreement: each loader removes those of its shards. To look at a key and
 //! pass it by costs a tenth of what it costs to store it.
 //!
-//! It holds a few chunks of the log, or a few batches where one is longer than a chunk, however long the
-//! log is. It knows no files.
+//! However long the log is, a few chunks of it are in memory, or a few batches if those are longer than a
+//! chunk. Nothing here knows files.
 
 use std::num::NonZero;
 use std::path::Path;
@@ -42,7 +42,7 @@ struct Chunk {
     batches: Vec<Batch>,
 }
 
-/// A batch in a chunk, and where it came from: which one of the log it is, too.
+/// A batch in a chunk: its number among all that are read, and where in the log it stood.
 struct Batch {
     number: u64,
     payload_bytes: usize,
@@ -52,7 +52,7 @@ struct Batch {
     first_lsn: u64,
 }
 
-/// Hands everything that `read` reads on to loaders. When that has returned, it is in the store.
+/// Hands everything that `read` reads to the loaders, and returns when it is in the store.
 pub fn load<T>(
     store: &dyn Store,
     read: impl FnOnce(&mut dyn Replay) -> anyhow::Result<T>,
@@ -71,7 +71,7 @@ pub fn load<T>(
             batches: 0,
         };
         read(&mut feeder).or_else(|error| {
-            // What a loader has found stands before the place where the reading ended.
+            // Damage that a loader has found comes before the place where reading failed.
             feeder.join()?;
             Err(error)
         })
@@ -145,7 +145,7 @@ impl Replay for Feeder<'_> {
 
 impl Feeder<'_> {
     fn hand_on(&mut self) -> anyhow::Result<()> {
-        // Memory that was there before: to get it from the system each time costs more than to fill it.
+        // Takes a chunk that all loaders are done with: memory from the system costs more than filling it.
         let done = self.sent.iter().position(|chunk| Arc::strong_count(chunk) == 1);
         let used = done.and_then(|place| Arc::into_inner(self.sent.swap_remove(place)));
         self.sent.retain(|chunk| Arc::strong_count(chunk) > 1);
@@ -154,7 +154,7 @@ impl Feeder<'_> {
         self.sent.push(chunk.clone());
         for loader in &self.loaders {
             if loader.chunks.send(chunk.clone()).is_err() {
-                // It has ended before the log did, and says why.
+                // The loader has ended early; its result says why.
                 return self.join();
             }
         }
@@ -190,7 +190,7 @@ impl<'scope> Loader<'scope> {
     }
 }
 
-/// What one loader sees to.
+/// The shards of one loader.
 struct Part<'env> {
     store: &'env dyn Store,
     number: usize,
@@ -201,7 +201,7 @@ impl Part<'_> {
     fn run(&self, chunks: &Receiver<Arc<Chunk>>) -> Result<(), Refused> {
         for chunk in chunks {
             let records: usize = chunk.batches.iter().map(|batch| batch.records as usize).sum();
-            // A frame may say anything; the bytes are there.
+            // A frame may claim any number of records, but not more bytes than there are.
             let share =
                 records.min(chunk.payloads.len() / record::LEAST_BYTES) / self.store.shards();
             let room = |_| Vec::with_capacity(share + share / 4);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_is_none_is_reported_with_its_place() {
+    fn bytes_that_are_no_record_are_reported_with_their_place() {
         let set = |value: &[u8]| Mutation::Set(Entry::new(b"key", value));
         let mut batches: Vec<_> = (0..5_u8).map(|value| batch(&[set(&[value; 400_000])])).collect();
         let place = batches[2].1.iter().rposition(|&byte| byte == 2).expect("a value");
@@ -375,7 +375,7 @@ mod tests {
             assert_eq!((damage.offset, damage.lsn), (300, 3));
             assert!(damage.to_string().starts_with("a log: damaged at offset 300, LSN 3"));
         }
-        // The first of several, whichever loader finds it, and also where the reading ends after it.
+        // The first of several is reported, whichever loader finds it.
         let mut batches: Vec<_> = (0..40_u8)
             .map(|key| batch(&[Mutation::Set(Entry::new(&[key], &[key; 100]))]))
             .collect();
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn what_reading_fails_with_is_what_loading_fails_with() {
+    fn loading_fails_with_the_error_of_reading() {
         let store = crate::store::new(8, 0);
         let failed = load(&*store, |_| -> anyhow::Result<()> { anyhow::bail!("no disk") });
         assert_eq!(failed.expect_err("an error").to_string(), "no disk");

@@ -1,4 +1,4 @@
-//! The log in local files, as the engine uses it: `wal`, with what is due at a time of its own.
+//! The log in local files, as the engine uses it: `wal` and its timers.
 //!
 //! With `-fsync everysec` a sync is begun every second, on a thread of its own; a log that has been idle is
 //! marked so. Nothing here waits for a client, and a failure is kept by the log itself (promise 6).
@@ -17,8 +17,8 @@ use crate::wal::{Failure, Refused, Wal};
 /// How often the log is synced with `-fsync everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A sync that takes longer is waited for, as Redis does, so that no more can be lost than was written
-/// until then.
+/// The committer waits for a sync that takes longer, as Redis does, so that no more can be lost than was
+/// written until then.
 const SYNC_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The write-ahead log and its timers.

@@ -1,8 +1,8 @@
 //! What the engine needs of a log: the seam behind which the local files are one implementation.
 //!
-//! A log keeps batches in order, says when one is durable, and can be sealed, so that a snapshot takes the
-//! place of all before the seal. One thread at a time uses it, the one that commits. It is reached by a
-//! call for a batch, never for an operation.
+//! A log keeps batches in order, says when one is durable, and can be sealed, so that a snapshot can replace
+//! everything before the seal. Only the thread that commits uses it, with calls for a batch, never for an
+//! operation.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,9 +23,9 @@ pub trait Log: Send {
     /// Frames a batch. It is written by [`Log::commit`], or forgotten by [`Log::discard`].
     fn frame(&mut self, mutations: &[Mutation]);
 
-    /// Writes the framed batch. If it is durable then, says how long that took; with a weaker `-fsync` it is not.
-    /// Where there is no room for it nothing of it is written, and it stays framed for another try. What
-    /// `grows` the data is refused sooner than what only removes something.
+    /// Writes the framed batch. Returns how long that took if it is durable then; with a weaker `-fsync` it is
+    /// not. If there is no room for it, nothing of it is written, and it stays framed for another try. A batch
+    /// that `grows` the data is refused sooner than one that only removes something.
     fn commit(&mut self, grows: bool) -> Result<Option<Duration>, Refused>;
 
     /// Forgets the framed batch.
@@ -34,14 +34,14 @@ pub trait Log: Send {
     /// Waits until there may be room for more, but not longer than `time`.
     fn wait_for_room(&self, time: Duration);
 
-    /// How it is, for all threads to ask.
+    /// Its health, for all threads to ask.
     fn health(&self) -> Arc<Health>;
 
     /// Bytes of all batches that were read at the start and written since.
     fn total_bytes(&self) -> u64;
 
-    /// Begins a new segment, so that a snapshot can take the place of all before it. `None` if that would
-    /// have to wait.
+    /// Begins a new segment, so that a snapshot can replace everything before it. `None` if the caller
+    /// would have to wait for one.
     fn seal(&mut self) -> Result<Option<Sealed>, Refused>;
 
     /// Where the segment that is being written begins.
@@ -50,10 +50,10 @@ pub trait Log: Send {
     /// Makes all batches durable.
     fn sync(&mut self) -> Result<(), Failure>;
 
-    /// Space has been freed: what there was no room for can be made.
+    /// Space has been freed: a segment that there was no room for can be made.
     fn note_freed(&self);
 
-    /// Takes notice of a sync beside the batches that has ended, or has taken too long.
+    /// Takes notice of a sync beside the batches, if it has ended or takes too long.
     fn settle(&mut self);
 
     /// When there is something to do even if no batch comes.

@@ -9,7 +9,7 @@
 //!
 //! A read goes straight to the store, which holds only what is durable, and waits for no disk. A
 //! write goes into the `queue`, and the `committer` carries everything that is queued through
-//! the log as one batch. Queue order is log order is apply order is reply order. Where nothing is queued
+//! the log as one batch. Queue order is log order is apply order is reply order. If nothing is queued
 //! and the committer's thread sleeps, a lone client's thread commits its own batch in the same way.
 //!
 //! One SET: `handle` submits it, `queue`, `committer`, `commit_path` (evaluates it into `batch`), [`log`], the
@@ -82,7 +82,7 @@ pub enum Fsync {
 /// short enough that little can be lost to damage without being noticed.
 pub const IDLE_BEFORE_MARK: Duration = Duration::from_millis(50);
 
-/// What the engine is told by the thread that starts it.
+/// Settings of an engine, fixed at its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// When a write is on disk.
@@ -91,7 +91,7 @@ pub struct Options {
     pub max_value: usize,
     /// The longest reply, and the most that the replies of one transaction may take up.
     pub max_reply: usize,
-    /// What the store may take up in memory. Above it only what adds nothing is carried out.
+    /// The most memory that the store may take up. Above it, a command that adds something is refused.
     pub max_memory: Option<usize>,
 }
 
@@ -106,11 +106,11 @@ struct Shared {
     files: Option<LogFiles>,
     /// Kept alive by its thread.
     compactor: OnceLock<Weak<dyn Compactor>>,
-    /// Bytes of the log, all that was ever read and written.
+    /// Bytes of the log that were read at the start and written since.
     logged: AtomicU64,
     /// The segment that is being written.
     segment: AtomicU64,
-    /// The clients that had something in the last batch, or were waiting for a later one by then.
+    /// The number of clients that the last batch answered, or that waited for a later one by then.
     writers: AtomicUsize,
     max_value: usize,
     max_reply: usize,
@@ -127,11 +127,11 @@ impl Shared {
 pub trait Compactor: Send + Sync {
     /// Asks for a compaction; false if one is running.
     fn ask(&self) -> bool;
-    /// Whether one was asked for that has not begun.
+    /// Whether a compaction was asked for that has not begun.
     fn is_asked(&self) -> bool;
-    /// Space may be short: whether to compact is decided at once.
+    /// Has the compactor decide at once whether to begin, because space may be short.
     fn look(&self);
-    /// Whether a compaction runs, or may begin at once, that makes room.
+    /// Whether a compaction that may make room is running, or may begin at once.
     fn may_make_room(&self) -> bool;
     /// Bytes of the snapshot, and of the log after it.
     fn log_bytes(&self) -> (u64, u64);
@@ -139,13 +139,13 @@ pub trait Compactor: Send + Sync {
 
 /// Where the log is.
 pub struct LogFiles {
-    /// Its disk.
+    /// The disk that it is on.
     pub disk: Arc<dyn Disk>,
-    /// Its files.
+    /// The names of its files.
     pub names: Names,
-    /// What it leaves free.
+    /// The space that it keeps in reserve.
     pub reserve: Arc<Reserve>,
-    /// Bytes of the snapshot that the start read.
+    /// Bytes of the snapshot that was read at the start.
     pub snapshot_bytes: u64,
 }
 
@@ -162,7 +162,7 @@ pub struct Engine {
 pub type Stop = Box<dyn FnOnce() + Send>;
 
 impl Engine {
-    /// Starts on a store that keeps nothing on disk.
+    /// Starts without a log: nothing is kept on disk.
     pub fn in_memory(
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
@@ -245,7 +245,7 @@ impl Engine {
         assert!(attached.is_ok(), "a log has one compactor");
     }
 
-    /// Has a thread stopped that works beside the committer, before the engine is closed.
+    /// Has [`Engine::close`] begin by stopping a thread that works beside the committer.
     pub fn stop_first(&self, stop: Stop) {
         self.upkeep.lock().push(stop);
     }
@@ -255,7 +255,7 @@ impl Engine {
     pub fn close(&self) -> bool {
         self.upkeep.lock().drain(..).for_each(|stop| stop());
         self.handle.shared().queue.close();
-        // Each caller waits until it has ended: the lock is held until then.
+        // Every caller waits until the thread has ended: the lock is held for the join.
         if let Some(thread) = self.committing.lock().take() {
             thread.join().expect("its panic ends the process");
         }
@@ -280,7 +280,7 @@ impl Drop for Engine {
 fn report_start(path: &std::path::Path, summary: &wal::Summary, keys: usize, started: Instant) {
     let shown = path.display();
     ::log::info!(
-        "{shown}: {} records in {} batches, {keys} keys, {} bytes in {} segments behind a snapshot of \
+        "{shown}: {} records in {} batches, {keys} keys, {} bytes in {} segments after a snapshot of \
          {}, read in {:.3} s; {}",
         summary.records,
         summary.batches,
@@ -296,7 +296,7 @@ fn report_start(path: &std::path::Path, summary: &wal::Summary, keys: usize, sta
     );
 }
 
-/// Takes the lock of the log at `path`; its directory has to be there, or may be made.
+/// Takes the lock of the log at `path`. A missing directory is made, if it may be.
 pub fn lock(path: &std::path::Path, may_make_directory: bool) -> anyhow::Result<Arc<Lock>> {
     let names = Names::new(path);
     let lock = Lock::acquire(&names.lock(), may_make_directory)?;

@@ -20,7 +20,8 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 const ROOM_INTERVAL: Duration = Duration::from_millis(5);
 
 impl CommitPath {
-    /// Commits what of the batch only removes something: that may have room, and is the way out of a full disk.
+    /// Commits those commands of the batch that only remove something: they may have room, and are the way out
+    /// of a full disk.
     pub(super) fn commit_without_room(
         &mut self,
         reason: Arc<str>,
@@ -32,8 +33,8 @@ impl CommitPath {
         self.commit()
     }
 
-    /// Answers the batch anew, as if nothing of it had ever been: nothing has. What `is_possible` is
-    /// carried out again, the rest gets this reply.
+    /// Answers the batch anew, of which nothing has been applied. Commands that are possible are carried out
+    /// again, the others get this reply.
     pub(super) fn refuse(
         &mut self,
         refusal: &Reply<'static>,
@@ -73,7 +74,7 @@ impl Shared {
         let compactor = self.compactor();
         compactor.iter().for_each(|compactor| compactor.look());
         loop {
-            // In this order: what it has freed until it was over is not missed.
+            // Before the commit, so that what a compaction frees just before its end is not missed.
             let may_make_room =
                 compactor.as_ref().is_some_and(|compactor| compactor.may_make_room());
             let is_hopeful = may_make_room && Instant::now() < until;
@@ -86,7 +87,7 @@ impl Shared {
         }
     }
 
-    /// Lets the compactor know how long the log is. With each segment there is less space.
+    /// Lets the compactor know how long the log is, and that with a new segment there is less space.
     pub(super) fn note_logged(&self, log: &mut dyn Log) {
         self.logged.store(log.total_bytes(), Ordering::Relaxed);
         let segment = log.last_seal().following.sequence;
@@ -95,7 +96,7 @@ impl Shared {
         }
     }
 
-    /// What a command is answered for which there is no room. Redis's word is for a log that cannot be written.
+    /// The reply to a command for which there is no room, with Redis's error for a log that cannot be written.
     pub(super) fn no_room(reason: &str) -> Reply<'static> {
         let text = format!(
             "MISCONF Errors writing to the AOF file: no room, and nothing was changed; deletes and \

@@ -28,7 +28,7 @@ pub struct CommitQueue {
 struct State {
     work: Work,
     turn: Turn,
-    /// When the committer's thread wakes up by itself, as far as it knew when it went to sleep.
+    /// When the committer's thread will wake up by itself, as set when it went to sleep.
     timer: Option<Instant>,
     window: Window,
     closed: bool,
@@ -77,10 +77,10 @@ pub struct Replying {
     pub sync: Option<Duration>,
 }
 
-/// What the thread that has committed knows when it comes back.
+/// What a committing thread reports when it comes back for more.
 #[derive(Clone, Copy, Default)]
 pub struct Next {
-    /// Whether the next batch is there already.
+    /// Whether it has kept something for the next batch.
     pub has_backlog: bool,
     /// When the last reply was sent, if there was a batch.
     pub replied: Option<Instant>,
@@ -124,8 +124,8 @@ impl CommitQueue {
         }
     }
 
-    /// The caller leads no longer. What it has left comes before everything that has been queued. The
-    /// committer's thread is woken if there is work, or a timer that it does not know of.
+    /// Ends the caller's lead. What it has left comes before everything queued meanwhile. Wakes the
+    /// committer's thread if there is work, a timer that it does not know of, or a close.
     pub fn step_down(&self, rest: Option<Submission>, next: Next) {
         let mut state = self.state.lock();
         assert_eq!(state.turn, Turn::Leader, "only the leader steps down");
@@ -146,8 +146,8 @@ impl CommitQueue {
         self.arrived.notify_one();
     }
 
-    /// For the committer's thread: waits until there is work and no leader, and swaps it for `empty`. Comes
-    /// back without any if there is a backlog, or at the timer. False if nothing more will come.
+    /// For the committer's thread: waits until there is work and no leader, and swaps it for `empty`. Returns
+    /// without any if there is a backlog, or at the timer. False if nothing more will come.
     pub fn take(&self, empty: &mut Work, next: Next) -> bool {
         debug_assert!(empty.is_empty(), "all that was taken has been done");
         let mut state = self.state.lock();
@@ -159,7 +159,7 @@ impl CommitQueue {
             }
         }
         if state.turn == Turn::Leader {
-            // The timer has come, or the queue was closed: the lock of the commit path is waited for.
+            // The timer has come, or the queue was closed: the caller next waits for the leader's lock.
             return true;
         }
         state.turn = Turn::Committer;
@@ -189,7 +189,7 @@ impl CommitQueue {
         }
     }
 
-    /// Begins the next round of the commit window. Says how many clients write: those that are answered,
+    /// Begins the next round of the commit window. Returns how many clients write: those that are answered,
     /// and those that wait for a later batch.
     pub fn begin_round(&self, batch: &Replying) -> usize {
         let Replying { answered, backlog, sync } = *batch;

@@ -1,6 +1,6 @@
 //! The engine in memory under thousands of schedules of its threads; see [`crate::sync`].
 //!
-//! A schedule in which somebody waits for a wake-up that never comes is found as a deadlock.
+//! A schedule in which a thread waits for a wake-up that never comes is found as a deadlock.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,7 +67,7 @@ fn what_is_submitted_is_answered_once_and_in_order_or_given_back() {
     });
 }
 
-/// Increments a key of all and one of its own, again after each answer: what the first became.
+/// Increments a shared key and one of its own, again after each answer. Returns the shared key's values.
 fn submit_some(engine: &Engine, id: usize) -> Vec<i64> {
     let (client, own) = (Arc::<Client>::default(), format!("own{id}"));
     let mut accepted = 0;
@@ -88,7 +88,7 @@ fn submit_some(engine: &Engine, id: usize) -> Vec<i64> {
 }
 
 #[test]
-fn everyone_who_closes_waits_until_all_is_answered() {
+fn every_close_waits_until_all_is_answered() {
     check_schedules("two that close", 4_000, || {
         let (engine, client) = (engine(), Arc::<Client>::default());
         let submitted = engine.submit(submission(&client, vec![incr("shared")]));
@@ -120,7 +120,7 @@ fn a_stop_ends_the_expirer_whatever_it_is_doing() {
 }
 
 #[test]
-fn the_queue_gives_each_submission_and_errand_once_also_where_waits_time_out() {
+fn the_queue_gives_each_submission_and_errand_once_even_if_waits_time_out() {
     check_schedules("queue with a timer", 8_000, || {
         let (queue, client) = (Arc::<CommitQueue>::default(), Arc::<Client>::default());
         let pushers: Vec<_> = (0..CLIENTS)

@@ -15,9 +15,9 @@ pub struct Operation {
     pub dialect: Dialect,
     /// The answer.
     pub reply: Reply<'static>,
-    /// Under which name it is counted.
+    /// The name that it is counted under.
     pub id: Option<CommandId>,
-    /// What it took up in memory when it was asked.
+    /// Its size in memory before it was answered.
     pub bytes: usize,
 }
 
@@ -60,8 +60,8 @@ impl Submission {
     }
 }
 
-/// Counts a command and its reply. One that was answered before anything was carried out was a
-/// mistake, or was asked of the connection.
+/// Counts a command and its reply. A command that was `answered_before` it got here was a mistake, or
+/// was asked of the connection.
 pub(super) fn count(
     metrics: &Metrics,
     id: Option<CommandId>,
@@ -74,7 +74,7 @@ pub(super) fn count(
     if is_error {
         metrics.commands.count_error(id, reply, !answered_before);
     }
-    // Each error within a transaction is one as if it stood alone.
+    // An error within a transaction counts like any other.
     if let (Command::Transaction(commands, _), Reply::Array(items)) = (command, reply) {
         for (command, item) in commands.iter().zip(items) {
             metrics.commands.count_error(None, item, !command.is_answered());

@@ -55,7 +55,7 @@ impl View for StoreView<'_> {
     }
 }
 
-/// Counts a read that has found its key, or has not.
+/// Counts a read as a hit or a miss.
 pub fn count_read(metrics: &Metrics, found: bool) {
     if found { &metrics.hits } else { &metrics.misses }.add(1);
 }

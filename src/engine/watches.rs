@@ -2,10 +2,10 @@
 //!
 //! Only the committing thread touches this, so that a change and an EXEC which asks for it cannot overtake
 //! each other. As in Redis (from 6.0.9), a change is what could be seen: a key that was there at WATCH and
-//! has expired by EXEC has changed; one that was missing or had expired at WATCH has not when it is reclaimed,
-//! nor when everything is removed. A SET is a change, also to the same value.
+//! has expired by EXEC has changed; one that was missing or had expired at WATCH has not changed when it is
+//! reclaimed, nor when everything is removed. A SET is a change, even to the same value.
 //!
-//! What a connection watches counts, has a limit, and is given back when it no longer watches: nothing
+//! The memory for what a connection watches is counted, limited, and freed when it no longer watches: nothing
 //! here outlives its connection.
 
 use std::collections::hash_map::Entry as Slot;
@@ -16,7 +16,7 @@ use crate::command::{Key, Mutation, Reply, Watcher};
 use crate::metrics::Metrics;
 
 /// What the keys that one connection watches may take up. Applications watch a handful; these are some
-/// 3,000, and to take that many in or out takes about two milliseconds, in which no other thread can commit.
+/// 3,000, and to add or remove them takes about two milliseconds, in which no other thread can commit.
 pub const WATCHED_BYTES: usize = 512 << 10;
 
 /// The same for all connections together: 128 that use all they may.
@@ -28,14 +28,14 @@ const KEY_BYTES: usize = 160;
 
 /// Which connection watches which keys.
 ///
-/// - A connection is in the list of each of its keys, unless that key has changed since: then all who
-///   were in its list are `changed`.
+/// - A connection is in the list of each of its keys, unless that key has changed since: then every
+///   connection that was in its list is `changed`.
 /// - Lists are in the order of the connections' numbers.
 #[derive(Default)]
 pub struct Watches {
     by_key: HashMap<Arc<[u8]>, Vec<Watch>>,
     by_connection: HashMap<u64, Watching>,
-    /// The connections that have seen one of their keys, and would see it go.
+    /// The connections that found one of their keys there, and would see it go.
     seeing: HashSet<u64>,
     keys: usize,
     bytes: usize,
@@ -132,7 +132,7 @@ impl Watches {
         let is_over = |bytes: usize| {
             (watched_bytes + bytes > WATCHED_BYTES, all_bytes + bytes > ALL_WATCHED_BYTES)
         };
-        // Only where it matters it is looked up which keys it watches already.
+        // Which of the keys it watches already is looked up only if that decides.
         if is_over(bytes) != (false, false) {
             let old: usize = keys.iter().filter(known).map(|key| bytes_of(key)).sum();
             match is_over(bytes - old) {
@@ -141,7 +141,7 @@ impl Watches {
                 _ => {}
             }
         }
-        // Not before it is known to watch something: a refused one leaves nothing here.
+        // Registered only now: a connection that is refused leaves nothing here.
         let watching = self.by_connection.entry(watcher.id).or_insert_with(new);
         for key in keys {
             let seen = see(key);
@@ -169,7 +169,7 @@ impl Watches {
         Reply::Ok
     }
 
-    /// The connection watches nothing any more. Says whether anything that it watched has changed.
+    /// Ends all watching of a connection. Returns whether anything that it watched has changed.
     pub fn end(&mut self, connection: u64, now: i64) -> bool {
         let Some(watching) = self.by_connection.remove(&connection) else {
             return false;
@@ -339,7 +339,10 @@ mod tests {
             }
             assert!(watches.bytes <= ALL_WATCHED_BYTES);
         }
-        assert!(!watches.by_connection.contains_key(&199), "who is refused is not registered");
+        assert!(
+            !watches.by_connection.contains_key(&199),
+            "a refused connection is not registered"
+        );
         assert!(refused.is_some_and(|refused| refused >= 128), "{refused:?}");
         let keys: Vec<_> = (0..50_000_u32).map(u32::to_le_bytes).collect();
         let words = |numbers: usize| -> Vec<&[u8]> {

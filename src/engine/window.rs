@@ -1,19 +1,19 @@
 //! The commit window: on a slow disk the committer waits for the clients that it has just answered, so that
 //! they share the next sync.
 //!
-//! Without it, clients that write in step split: a client that is answered comes back while the next sync is
-//! running already, and waits for the one after it, so that each sync carries only half of them. With S for
-//! a sync, A for answering all clients and W for the wait, all of them each S + A + W are more than
-//! half of them each S + A/2 as long as W is less than S. The committer waits only if W is expected to be short,
-//! and never long: a lone client and a fast disk cost nothing, clients that are slow to come back a
-//! few waits until that is known.
+//! Without it, clients that write in step split in two: a client that is answered comes back while the next
+//! sync is running already, and waits for the one after it, so that each sync carries only half of them. Let
+//! a sync take S, answering all clients A, and the wait W: all clients every S + A + W are more commits than
+//! half of them every S + A/2, as long as W is less than S. The committer waits only if W is expected to be
+//! short, and never long: a lone client or a fast disk costs nothing, and clients that are slow to come back
+//! cost a few waits, until that is known.
 //!
 //! A *round* is the clients that one batch answers. How long they take to come back is measured in every round
-//! of more than one client, also where the committer does not wait: until the next replies are sent, all have
-//! submitted again, or they were late. All of this is under the queue's lock, where arrivals are seen.
+//! of more than one client, even if the committer does not wait; if some have not submitted again when the next
+//! replies are sent, the round was late. All of this is under the queue's lock, where arrivals are seen.
 //!
-//! PostgreSQL's `commit_delay` is such a wait, of a fixed time, recommended to be half of a sync, and
-//! blind to how many will come; Silo's epochs (Tu et al., SOSP 2013) are one of a fixed length.
+//! PostgreSQL's `commit_delay` is such a wait, of a fixed length that is recommended to be half of a sync, and
+//! blind to how many clients will come; Silo's epochs (Tu et al., SOSP 2013) have a fixed length, too.
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ pub struct Window {
 #[derive(Default)]
 struct Round {
     answered: usize,
-    /// Those, and the ones that were waiting for the next batch by then.
+    /// Those, and the clients that were waiting for the next batch by then.
     writers: usize,
     arrived: usize,
     /// When the last of them was answered.
@@ -72,7 +72,7 @@ impl Window {
     }
 
     /// The replies of a batch are about to be sent, after which `answered` clients may submit again. Called
-    /// before: a client that is answered may submit again before the last is, and counts once.
+    /// before the first is sent: that client may submit again before the last one is answered.
     pub fn begin_round(&mut self, answered: usize, writers: usize) {
         debug_assert!(answered <= writers, "a client that is answered is one that writes");
         let before = std::mem::replace(&mut self.running, Round::new(answered, writers));
@@ -104,7 +104,7 @@ impl Window {
         self.running.arrived >= self.running.answered
     }
 
-    /// This many clients had submitted again this long after the last reply, or not before the next round.
+    /// Records how long after its last reply a round of `clients` was complete; `None` if it was late.
     fn note_round(&mut self, clients: usize, took: Option<Duration>) {
         let late = self.sync * LATE;
         follow(&mut self.round, took.map_or(late, |took| took.as_secs_f64().min(late)));
@@ -114,7 +114,7 @@ impl Window {
     /// The longest wait for this many clients, from the last reply on, if it pays.
     fn longest_wait(&self, clients: usize) -> Option<Duration> {
         let longest = self.sync * LONGEST_WAIT;
-        // Where nothing is synced there is nothing to share.
+        // Without syncs there is nothing to share.
         let pays =
             longest > 0.0 && clients > 1 && self.round * clients as f64 <= longest * self.clients;
         pays.then(|| Duration::from_secs_f64(longest))
@@ -152,7 +152,7 @@ mod tests {
         window
     }
 
-    /// How many rounds of so many clients, each late, it takes until none of `all` is waited for.
+    /// How many late rounds of `clients` it takes until the committer no longer waits for `all`.
     fn waits_in_vain(window: &mut Window, clients: usize, all: usize) -> usize {
         let mut waits_again = || {
             window.note_round(clients, None);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn it_waits_where_clients_come_back_sooner_than_a_sync_takes() {
+    fn it_waits_if_clients_come_back_sooner_than_a_sync_takes() {
         assert!(window(2000, 1000).longest_wait(CLIENTS).is_some());
         assert!(Window::default().longest_wait(CLIENTS).is_none(), "no syncs");
         assert!(window(2000, 1000).longest_wait(1).is_none(), "a lone client");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_stop_together_do_not_stop_it_and_clients_that_never_come_do() {
+    fn clients_that_stop_together_do_not_end_the_waits_and_clients_that_never_come_do() {
         let mut window = window(5000, 1000);
         let waits = waits_in_vain(&mut window, CLIENTS, CLIENTS);
         assert!((2..6).contains(&waits), "{waits}");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_stood_still_once_is_not_waited_as_long() {
+    fn a_disk_that_stood_still_once_does_not_make_waits_as_long() {
         let mut window = window(5000, 1000);
         window.note_sync(Duration::from_secs(1));
         let longest = window.longest_wait(CLIENTS).expect("it pays");
