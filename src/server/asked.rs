@@ -1,4 +1,4 @@
-//! What commands may ask of their connection, and by way of it of the server.
+//! What commands may ask of their connection and, through it, of the server.
 
 use subtle::ConstantTimeEq;
 
@@ -7,8 +7,8 @@ use super::session::Session;
 use crate::command::{Client, KillFilter, Label, RespVersion, Text, USER};
 use crate::engine::NotCompacted;
 
-/// Failed logins after which a connection is closed: a person's typing errors are fewer, and a pipeline of
-/// guesses does not keep its place for longer.
+/// Failed logins after which a connection is closed: a person mistypes less often, and a pipeline of guesses
+/// ends there.
 const FAILED_LOGINS: u32 = 10;
 
 impl Client for Session<'_> {
@@ -24,7 +24,7 @@ impl Client for Session<'_> {
         self.parser.authenticated
     }
 
-    /// Without a password configured any will do, as in Redis: some clients send one always. The
+    /// If no password is configured any will do, as in Redis: some clients always send one. The
     /// comparison takes as long for a password that is nearly right as for any other of its length.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text> {
         let expected = self.shared.settings.password.as_deref();

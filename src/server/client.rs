@@ -20,7 +20,7 @@ impl Client {
     pub fn run(self) {
         self.shared.metrics.connected_clients.add(1);
         self.report("connected");
-        // Made here and not before: where no thread can be started, no client has come and none leaves.
+        // Made on the thread: if that cannot be started, there is no client that could leave.
         let Connected(client) = &Connected(self);
         connection::serve(&client.shared, &client.outbox, client.stopping.flag());
     }
@@ -32,7 +32,7 @@ impl Client {
     }
 }
 
-/// A client that is counted. Also after a panic its connection is closed, and it is no longer.
+/// A client that is counted, until this is dropped. That closes its connection, even after a panic.
 struct Connected(Client);
 
 impl Drop for Connected {

@@ -1,4 +1,4 @@
-//! The connected clients: for CLIENT LIST and KILL, for the limit, and to wait for all at the end.
+//! The connected clients: for CLIENT LIST and KILL, for the limit, and to wait for all of them at a stop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::command::KillFilter;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
 
-/// How long the threads of clients that were cut off have to notice it. Together with the server's patience
-/// before, a stop waits three seconds for clients, whatever they do.
+/// How long the threads of clients that were cut off have to notice it. With `STOP_PATIENCE` before that, a
+/// stop waits three seconds for clients at most.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// All connected clients.
@@ -34,13 +34,14 @@ impl Clients {
         self.registry.lock().connected.len()
     }
 
-    /// What one of them has not read, at most, in bytes.
+    /// The most bytes that any one of them has not read.
     pub fn largest_unread(&self) -> usize {
         let registry = self.registry.lock();
         registry.connected.values().map(|client| client.unread_bytes()).max().unwrap_or(0)
     }
 
-    /// Adds a client whose thread `start` starts. No client can leave before it has come.
+    /// Adds a client whose thread `start` starts. The lock is held meanwhile, so that no client leaves before it
+    /// is added.
     pub fn admit<E>(
         &self,
         outbox: &Arc<Outbox>,
@@ -72,8 +73,8 @@ impl Clients {
         threads.into_iter().for_each(join);
     }
 
-    /// A line for each client that is meant, in the order in which they came or are asked for. One that
-    /// has been closed, and whose thread has not ended yet, is none. Nothing if it would be more than `most` bytes.
+    /// A line for each client, or for those with these numbers, in the order in which they came or are listed in
+    /// `ids`. Leaves out closed clients whose threads have not ended yet. `None` if there are more than `most` bytes.
     pub fn list(&self, ids: Option<&[u64]>, most: usize) -> Option<String> {
         let clients = match ids {
             None => self.all(),
@@ -93,8 +94,8 @@ impl Clients {
         Some(lines)
     }
 
-    /// Closes the clients that are meant, but for `asking`, which is to get a reply first. Returns how many
-    /// there were, and whether `asking` is one of them.
+    /// Closes the clients that fit, except `asking`, which is to get a reply first. Returns how many fit, and
+    /// whether `asking` is one of them.
     pub fn kill(&self, filter: &KillFilter, asking: u64) -> (usize, bool) {
         let is_meant = |client: &Arc<Outbox>| {
             filter.id.is_none_or(|id| client.id == id)
@@ -109,16 +110,16 @@ impl Clients {
         (meant.len(), meant.iter().any(|client| client.id == asking))
     }
 
-    /// All clients there are, in the order in which they came.
+    /// All clients, in the order in which they came.
     fn all(&self) -> Vec<Arc<Outbox>> {
         let mut clients: Vec<_> = self.registry.lock().connected.values().cloned().collect();
         clients.sort_unstable_by_key(|client| client.id);
         clients
     }
 
-    /// No more requests are read. A client that has replies coming gets them within `patience`; one that does not
-    /// read them is cut off. Then every client's thread has ended, but for one that is in the middle of something
-    /// long, like KEYS over all there is: it can change nothing any more, and no thread waits for it.
+    /// Stops reading requests. Clients have `patience` to take their replies, and are cut off after that. When this
+    /// returns every client's thread has ended, unless it is in the middle of something long, like KEYS over a large
+    /// store: such a thread can change nothing any more, and no other waits for it.
     pub fn stop(&self, patience: Duration) {
         let mut registry = self.registry.lock();
         log::info!("stopping with {} clients", registry.connected.len());

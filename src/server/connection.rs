@@ -22,18 +22,18 @@ use crate::engine::{Engine, Operation, Recipient, Submission};
 use crate::protocol::{self, Parsed};
 use crate::sync::{Condvar, Mutex};
 
-/// Behind a read that filled the buffer there is probably more of the pipeline, which is read before
-/// anything is queued, as long as what is to be queued takes up less than this.
+/// After a read that filled the buffer there is probably more of the pipeline. It is read before anything is
+/// queued, as long as the operations gathered so far take up less than this.
 const PIPELINE_BYTES: usize = 1 << 20;
 
-/// Reads that are queued at a time after a write: their replies may be long, and the client has to
-/// take them before there are more.
+/// The most reads that are queued at a time after a write: their replies may be long, and the client has
+/// to take them before there are more.
 const QUEUED_READS: usize = 1024;
 
-/// Replies that are gathered before they are sent.
+/// Bytes of replies that are gathered before they are sent.
 const SEND_BYTES: usize = 64 * 1024;
 
-/// When the server stops, a client that has sent nothing for so long is not going to.
+/// When the server stops, a client that has sent nothing for this long is taken to have no more to send.
 const QUIET: Duration = Duration::from_millis(100);
 
 const TOO_LONG_VALUE: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
@@ -86,7 +86,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     }
     connection.hand_over();
     outbox.wait_until_empty();
-    // What it watches is forgotten before its input is drained.
+    // Its watches are forgotten before its input is drained.
     drop(connection);
     let speaks = last_read.elapsed() < LINGER;
     if end == End::Closing {
@@ -102,7 +102,7 @@ enum End {
     NotYet,
     /// The client closed its side, or the server stops.
     Left,
-    /// What it sent cannot be made sense of, or it has said goodbye: nothing more is read.
+    /// It sent something that makes no sense, or has said goodbye: nothing more is read.
     Closing,
 }
 
@@ -111,11 +111,11 @@ struct Connection<'a> {
     outbox: &'a Arc<Outbox>,
     stopping: &'a AtomicBool,
     session: Session<'a>,
-    /// Replies that come before all of `operations`.
+    /// Replies that come before those to `operations`.
     replies: Vec<u8>,
     /// To be queued.
     operations: Vec<Operation>,
-    /// What they take up.
+    /// Bytes that they take up.
     operation_bytes: usize,
     /// How many of them are reads.
     queued_reads: usize,
@@ -129,7 +129,7 @@ impl Connection<'_> {
     fn take_requests(&mut self, received: &mut Received<'_>) -> End {
         let mut last = None;
         let end = loop {
-            // It may have been killed while it waited: what it sent before is not carried out any more.
+            // It may have been killed while it waited: nothing more of what it sent is carried out.
             if self.outbox.is_gone() {
                 break End::Left;
             }
@@ -143,7 +143,7 @@ impl Connection<'_> {
                     let asked = commands::look_up(&words, dialect, version, longest_key);
                     let (named, mut dialect) = (asked.named, asked.dialect);
                     last = named.or(last);
-                    // It may ask for what is told of this client.
+                    // The command may ask for what CLIENT LIST has of this client.
                     if let Ok(Spec { run: Run::Ask(_) | Run::Session(_), .. }) = asked.found {
                         self.tell((unread - length, room), last, self.replies.len());
                     }
@@ -184,12 +184,12 @@ impl Connection<'_> {
             }
         };
         received.make_room();
-        // What is answered is handed over before anything is waited for.
+        // Zero, because replies are handed over before this thread waits for anything.
         self.tell(received.told(), last, 0);
         end
     }
 
-    /// Says what CLIENT LIST is to have of this client.
+    /// Updates what CLIENT LIST shows of this client.
     fn tell(&self, (unread, room): (usize, usize), last: Option<&Spec>, replies: usize) {
         self.outbox.profile.note(|info| {
             if let Some(spec) = last {
@@ -203,7 +203,7 @@ impl Connection<'_> {
         });
     }
 
-    /// Sends what is answered and queues what is gathered.
+    /// Sends the replies and queues the operations gathered so far.
     fn hand_over(&mut self) {
         if !self.replies.is_empty() {
             self.outbox.send(&mut self.replies);
@@ -212,14 +212,15 @@ impl Connection<'_> {
         self.submit();
     }
 
-    /// Answers a read if nothing is before it in the queue, else queues.
+    /// Answers a read at once if nothing of this client is queued before it; gathers anything else for the
+    /// queue.
     fn run(&mut self, command: Command, dialect: Dialect, id: Option<CommandId>) {
         if command.is_long_read() {
-            // Here only this client waits for it, and has all earlier replies meanwhile.
+            // Carried out on this thread, so that only this client waits, with all earlier replies sent.
             self.hand_over();
             self.outbox.wait_until_answered();
         }
-        // Only this thread queues for this client, so what is answered stays so until it submits.
+        // Only this thread queues for this client, so once nothing is queued that stays so until it submits.
         self.nothing_queued = self.nothing_queued || !self.outbox.has_queued();
         let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
@@ -241,7 +242,7 @@ impl Connection<'_> {
         self.send_much(is_long);
     }
 
-    /// Sends what is answered, if it is long or there is much of it.
+    /// Sends the replies, if the last one is long or there are many.
     fn send_much(&mut self, is_long: bool) {
         if is_long || self.replies.len() >= SEND_BYTES {
             self.outbox.send(&mut self.replies);
@@ -249,8 +250,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Carries out a transaction that asks also something of its connection or of the server: that is
-    /// done here, when the data's part is done, and not at all if that is refused.
+    /// Carries out a transaction that also asks something of its connection or of the server. That part is
+    /// done here, after the part about data, and not at all if that part is refused.
     fn run_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) {
         self.hand_over();
         self.outbox.queue(&[], 0);
@@ -278,12 +279,12 @@ impl Connection<'_> {
             if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
                 let reply = self.session.catch_up(deferred);
                 self.session.shared.metrics.commands.count_error(None, &reply, true);
-                // Those of the data had their limit before it was carried out.
+                // Replies about data were limited while it was carried out.
                 bytes += reply.bytes();
                 let is_too_long = bytes > self.session.shared.settings.unread.one;
                 item = if is_too_long { Reply::Error(TOO_LONG.into()) } else { reply };
             }
-            // A HELLO among them holds from here on.
+            // A HELLO among them changes the version for the replies after it.
             let resp = Dialect::Resp(self.session.parser.version);
             protocol::encode(&[], resp, &item, &mut self.replies);
             self.send_much(false);
@@ -308,13 +309,13 @@ impl Connection<'_> {
         self.outbox.queue(&operations, bytes);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission { recipient, operations }).is_err() {
-            // The server has stopped; what was not taken is not answered, and the connection ends.
+            // The server has stopped: these operations get no replies, and the connection ends.
             self.outbox.abandon();
         }
     }
 }
 
-/// Where the answer to a transaction goes that its client's thread waits for.
+/// Takes the reply to a transaction whose client's thread waits for it.
 #[derive(Default)]
 struct Outcome {
     reply: Mutex<Option<Reply<'static>>>,

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors beside those of clients: log segments, lock, listener, epoll, standard streams.
+/// Descriptors beside those of clients: segments, lock, listener, epoll, standard streams.
 const OTHER_DESCRIPTORS: u64 = 32;
 
 /// Lets the process open a descriptor for each of `max_clients`, as far as the system allows, and

@@ -1,8 +1,8 @@
 //! The reply to a read, written by the client's own thread into what is sent next.
 //!
-//! Each piece is measured before it is copied: a reply longer than `-maxreply` is not begun, and one
-//! that all clients together have no room for is not either (see [`super::outbox`]). What was written of it
-//! is taken back, and the error is the reply.
+//! Each piece is measured before it is copied. If it makes the reply longer than `-maxreply`, or there is no
+//! room for it among all clients (see [`super::outbox`]), what was written of the reply is taken back, and
+//! an error replaces it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use super::outbox::Outbox;
 use crate::command::{Answer, Command, Dialect, Refusal, Reply};
 use crate::protocol;
 
-/// What a reply may take up before the outbox is asked for room.
+/// Bytes that a reply may take up before it asks the outbox for room.
 const FREE_BYTES: usize = 64 * 1024;
 
 const STOPPING: &str = "ERR the server stops";
@@ -19,7 +19,7 @@ const GONE: &str = "ERR the client has gone";
 
 /// A reply that is being written.
 ///
-/// - It begins at `start`, and has `items` pieces so far, which take up less than `admitted`.
+/// - It begins at `start` and has `items` pieces so far, of at most `bytes` bytes; `bytes <= admitted`.
 pub struct Direct<'a> {
     outbox: &'a Arc<Outbox>,
     stopping: &'a AtomicBool,
@@ -46,7 +46,8 @@ impl<'a> Direct<'a> {
         Direct { outbox, stopping, command, dialect, out, start, items, bytes, admitted }
     }
 
-    /// Ends the reply: if it was refused, by the error. Says whether it is long, and to be sent at once.
+    /// Ends the reply; if it was refused, the error replaces it. Returns whether it is long, and to be sent at
+    /// once.
     pub fn end(self, outcome: Result<(), Refusal>) -> bool {
         if let Err(why) = outcome {
             self.out.truncate(self.start);

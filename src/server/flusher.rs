@@ -18,21 +18,22 @@ use crate::sync::Mutex;
 
 /// The key of the event that ends the thread; clients are numbered from 1.
 const STOP: u64 = 0;
-/// Sockets that are looked after in one round.
+
+/// The most sockets that are served in one round.
 const EVENTS: usize = 64;
 
-/// The sockets that are waited for.
+/// The sockets with something left to send.
 pub struct Flusher {
     epoll: OwnedFd,
     stop: OwnedFd,
     watched: Mutex<HashMap<u64, Arc<Outbox>>>,
     /// What clients may leave unread.
     pub limits: UnreadLimits,
-    /// What all clients together have not taken, and what is reserved for replies that are being formed.
+    /// Bytes that all clients together have not taken, or that are reserved for replies being formed.
     unread: AtomicUsize,
 }
 
-/// What may be unread.
+/// How many bytes clients may leave unread.
 #[derive(Clone, Copy, Debug)]
 pub struct UnreadLimits {
     /// The longest reply, and all that one client may leave unread: Redis's
@@ -43,9 +44,9 @@ pub struct UnreadLimits {
 }
 
 impl Default for UnreadLimits {
-    /// Redis has no such limits for ordinary clients, and may run out of memory. A client library that
-    /// sends a whole pipeline before it reads the first reply needs some, and 256 MiB is more than any
-    /// that we know of; four of them may do so at a time.
+    /// Redis has no such limits for ordinary clients, and may run out of memory. A client library may send a
+    /// whole pipeline before it reads the first reply: 256 MiB is more than any that we know of needs, and
+    /// four clients may need it at a time.
     fn default() -> UnreadLimits {
         UnreadLimits { one: 256 << 20, all: 1 << 30 }
     }
@@ -61,19 +62,19 @@ impl Flusher {
         Ok(Flusher { epoll, stop, watched, limits, unread })
     }
 
-    /// What all clients together have not read.
+    /// Bytes that all clients together have not read.
     pub fn unread_bytes(&self) -> usize {
         self.unread.load(Ordering::Relaxed)
     }
 
-    /// Keeps the sum over all clients: one had `before` bytes and has `now`.
+    /// Updates the sum over all clients: one had `before` bytes and has `now`.
     pub fn account(&self, before: usize, now: usize) {
         self.unread.fetch_add(now, Ordering::Relaxed);
         self.unread.fetch_sub(before, Ordering::Relaxed);
     }
 
-    /// Closes those that leave most unread until all together are within the limit, as Redis evicts
-    /// clients. False if the next would have less than the one that asks. No outbox may be locked.
+    /// Closes the clients that leave most unread until all together are within the limit, as Redis evicts
+    /// clients. False if the next one has less unread than `asking`. No outbox may be locked.
     pub fn make_room(&self, asking: &Outbox) -> bool {
         while self.unread_bytes() > self.limits.all {
             let watched = self.watched.lock();
@@ -102,7 +103,7 @@ impl Flusher {
         })
     }
 
-    /// What the thread does.
+    /// The thread's loop.
     pub fn run(&self) {
         while self.round(None) {}
     }
@@ -137,7 +138,7 @@ impl Flusher {
         let Some(outbox) = self.watched.lock().get(&id).cloned() else {
             return;
         };
-        // Before the flush: as soon as the outbox is empty, it may be handed over anew.
+        // Removed before the flush: as soon as the outbox is empty, it may be handed over anew.
         self.watched.lock().remove(&id);
         let removed = epoll::delete(&self.epoll, outbox.socket());
         if let Err(error) = removed {

@@ -1,4 +1,4 @@
-//! INFO, put together from the sections of their owners, in Redis's order; and those of the server itself.
+//! INFO: the sections of the other modules and of the server itself, in Redis's order.
 
 use std::sync::atomic::Ordering;
 

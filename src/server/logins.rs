@@ -1,14 +1,14 @@
-//! Slows the guessing of passwords down.
+//! Slows down the guessing of passwords.
 //!
 //! Failed logins are counted for each address, so that a new connection for each guess does not help. After
-//! [`FREE`] of them the next login from there is looked at only after a pause, which doubles with each failure
-//! up to [`LONGEST_PAUSE`]; the pause is before the look, so that it cannot be escaped by leaving early either.
-//! Only the client's own thread waits. The logins of such an address take turns, each its own
-//! pause after the one before: a hundred connections guess no faster than one.
+//! [`FREE`] of them the next login from there is checked only after a pause, which doubles with each failure
+//! up to [`LONGEST_PAUSE`]; the pause comes before the check, so that hanging up early does not avoid it.
+//! Only the client's own thread waits. The logins of such an address take turns, a pause apart: a hundred
+//! connections guess no faster than one.
 //!
-//! One whose turn is further off than [`LONGEST_WAIT`] is not looked at, and told to try again. So a right
+//! A login whose turn is further off than [`LONGEST_WAIT`] is not checked, and told to try again. So a right
 //! password from an address from which many guess at once may need several tries, and has the same chance as
-//! each of them; a wrong one locks no client out, and other addresses notice nothing. The record is bounded, and
+//! each guess; wrong passwords lock no client out, and other addresses notice nothing. The record is bounded, and
 //! forgets an address that has been quiet.
 
 use std::collections::HashMap;
@@ -18,26 +18,26 @@ use std::time::{Duration, Instant};
 use super::seldom::Seldom;
 use crate::sync::Mutex;
 
-/// Failures without a pause: a person's typing errors, a program that tries an old password first.
+/// Failures without a pause: a person may mistype, and a program may try an old password first.
 const FREE: u32 = 3;
 
-/// The first pause: not felt by a person.
+/// The first pause: too short for a person to notice.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest pause. Clients give a connection a few seconds; one from an address from which somebody else
-/// guesses must get in within them. (One client guesses once a second then; half a million times without.)
+/// The longest pause. Clients give a connection a few seconds, in which a login must succeed even if another client
+/// of its address guesses. (An address then has one guess a second; without pauses, half a million.)
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest wait for a turn: as long as clients give a connection.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// An address without a failure for so long is forgotten.
+/// An address is forgotten after this long without a failure.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
-/// Addresses that are kept; with more, the one that has been quiet longest is forgotten. (64 bytes each.)
+/// The most addresses that are kept; the one that has been quiet longest is forgotten first. (64 bytes each.)
 const ADDRESSES: usize = 1024;
 
-/// The failed logins of late.
+/// The recent failures, by address.
 #[derive(Default)]
 pub struct Logins {
     failed: Mutex<HashMap<IpAddr, Failed>>,
@@ -47,7 +47,7 @@ pub struct Logins {
 struct Failed {
     count: u32,
     last: Instant,
-    /// When the last of those that wait has its turn, or had it.
+    /// The last turn that was given away.
     turn: Instant,
 }
 
@@ -58,13 +58,13 @@ pub enum Verdict {
     Right,
     /// Its password or user is wrong, or the client has gone.
     Wrong,
-    /// Too many others from its address wait to be looked at.
+    /// Too many logins from its address wait for their turns.
     NotLookedAt,
 }
 
 impl Logins {
-    /// What becomes of a login: what `is_right` says, asked when it has its turn.
-    /// `pause` waits, and says whether the client is still there.
+    /// Decides a login by `is_right`, called when it has its turn. `pause` waits, and returns whether the
+    /// client is still there.
     pub fn judge(
         &self,
         from: SocketAddr,
@@ -86,7 +86,7 @@ impl Logins {
             }
             failed = self.failed.lock();
         }
-        // Under the lock, or a thousand connections at once would all be judged as the first.
+        // Under the lock; otherwise a thousand connections at once would each be judged as the first.
         if is_right() {
             return Verdict::Right;
         }
@@ -103,7 +103,7 @@ impl Failed {
         self.last.elapsed() >= FORGOTTEN_AFTER
     }
 
-    /// How long the next login waits for its turn, which it has then; none if that is too long.
+    /// Gives the next turn away. Returns how long to wait for it; `None`, and no turn, if that is too long.
     fn take_turn(&mut self) -> Option<Duration> {
         let pause = self.pause();
         if pause.is_zero() {
@@ -144,7 +144,7 @@ fn note(failed: &mut HashMap<IpAddr, Failed>, source: IpAddr) {
     entry.last = now;
 }
 
-/// The network of an IPv6 address: its owner has 2^64 of them (RFC 4291: a network has 64 bits for its hosts).
+/// Of an IPv6 address, its network: the owner has all of its 2^64 addresses (RFC 4291).
 fn source_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -162,7 +162,7 @@ mod tests {
         SocketAddr::new(std::net::Ipv4Addr::from_bits(host).into(), 1)
     }
 
-    /// What becomes of it, and after which pause.
+    /// The verdict, and the pause before it.
     fn log_in(logins: &Logins, from: SocketAddr, right: bool) -> (Verdict, Duration) {
         let mut paused = Duration::ZERO;
         let succeeds = logins.judge(
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_during_the_pause_learns_nothing() {
+    fn a_client_that_leaves_during_the_pause_learns_nothing() {
         let logins = Logins::default();
         (0..5).for_each(|_| assert_eq!(log_in(&logins, at(1), false).0, Verdict::Wrong));
         let verdict = logins.judge(at(1), || panic!("it is looked at"), |_| false);

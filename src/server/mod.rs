@@ -1,8 +1,8 @@
 //! The listener, and one thread per client.
 //!
-//! All threads that serve clients are started here, in sight: the caller's accepts, `flusher`
-//! finishes slow replies, `client-<id>` serves one client each. The server owns no data: what is
-//! asked goes to the engine.
+//! All threads that serve clients are started here, in sight: the caller's thread accepts, `flusher`
+//! finishes slow replies, and each `client-<id>` serves one client. The server owns no data: requests
+//! for it go to the engine.
 
 mod asked;
 mod client;
@@ -52,17 +52,18 @@ use profile::Profile;
 use seldom::Seldom;
 
 /// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their
-/// data on the heap; only the pages that are touched take up memory. (Seen at most, in a debug build whose
-/// clients commit, change segments and seal the log themselves: 68 KiB.)
+/// data on the heap; only the pages that are touched take up memory. (The most seen, in a debug build whose
+/// clients commit, rotate and seal the log themselves: 68 KiB.)
 const CLIENT_STACK_BYTES: usize = 128 * 1024;
 
-/// Connections that the kernel accepts for us while we are busy; it lowers this to its own limit.
+/// Connections that the kernel holds for us until we accept them; it lowers this to its own limit.
 const BACKLOG: i32 = 4096;
 
-/// How long to leave `accept` alone when there are no file descriptors or no memory.
+/// How long to wait before the next `accept` when there are no file descriptors or no memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// When a silent connection is first asked whether it is still there: Redis's `tcp-keepalive`.
+/// How long a connection is silent before the kernel probes whether its peer is still there: Redis's
+/// `tcp-keepalive`.
 const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// How long clients have to read their last replies when the server stops.
@@ -74,15 +75,15 @@ pub struct Server {
     flusher: Arc<Flusher>,
 }
 
-/// What the server is told by the thread that starts it.
+/// Settings of a server, fixed at its start.
 pub struct Settings {
-    /// Clients at the same time.
+    /// The most clients at the same time.
     pub max_clients: usize,
-    /// What a request may be like.
+    /// The limits of a request.
     pub limits: Limits,
-    /// What clients may leave unread.
+    /// The limits of what clients leave unread.
     pub unread: UnreadLimits,
-    /// What a client has to say before anything else.
+    /// The password that a client has to give before anything else.
     pub password: Option<Vec<u8>>,
     /// Whether every reply to a write waits until that is on disk.
     pub saves_at_once: bool,
@@ -97,9 +98,9 @@ struct Shared {
     settings: Settings,
     clients: Clients,
     logins: Logins,
-    /// Says that a client is turned away.
+    /// The message that a client is turned away.
     turned_away: Seldom,
-    /// Says that one is closed because it speaks HTTP.
+    /// The message that a client is closed because it speaks HTTP.
     speak_http: Seldom,
     flusher: Arc<Flusher>,
     port: AtomicU16,
@@ -108,7 +109,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// What CONFIG GET can show, as it is.
+    /// The settings that CONFIG GET can show.
     fn shown_settings(&self) -> Vec<(&'static str, String)> {
         let port = ("port", self.port.load(Ordering::Relaxed).to_string());
         let mut shown: Vec<_> = self.settings.shown.iter().cloned().chain([port]).collect();
@@ -116,8 +117,8 @@ impl Shared {
         shown
     }
 
-    /// When everything was last known to be on disk, in seconds of Unix time: now, where no reply is
-    /// sent before, and else when the server had started.
+    /// When everything was last known to be on disk, in seconds of Unix time: now, if every write is on disk
+    /// before its reply, otherwise the start of the server.
     fn saved_at(&self) -> i64 {
         let is_saved = self.settings.saves_at_once && self.engine.health().failure().is_none();
         (if is_saved { now_millis() } else { self.started_at }) / 1000
@@ -147,23 +148,23 @@ impl Server {
         Ok(Server { shared, flusher })
     }
 
-    /// Binds a socket that does not listen yet: clients are refused until there is an answer for
-    /// them, and a port that another server listens on is found out before anything is touched. (Two
-    /// servers that both still replay may bind the same port; the second to listen then fails.)
+    /// Binds a socket that does not listen yet: clients are refused until the server can answer them,
+    /// and a port that another server listens on is noticed before anything is touched. (Two servers
+    /// that both still replay may bind the same port; the second one then fails to listen.)
     pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
         let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // A restart need not wait for the last connections to be forgotten by the kernel.
+        // A restart need not wait until the kernel forgets the last connections.
         net::sockopt::set_socket_reuseaddr(&socket, true)?;
         net::bind(&socket, &address)?;
         Ok(TcpListener::from(socket))
     }
 
-    /// Accepts and serves clients until `shutdown` is asked for; then answers what is queued, and
-    /// waits for all threads.
+    /// Accepts and serves clients until `shutdown` is asked for. Then answers what is queued, and waits
+    /// for all threads.
     pub fn run(&self, listener: &TcpListener, shutdown: &Shutdown) -> anyhow::Result<()> {
         net::listen(listener, BACKLOG).context("cannot listen")?;
         let address = listener.local_addr().context("cannot tell the address")?;
@@ -191,8 +192,8 @@ impl Server {
                 }
                 Err(error) if is_about_one_client(&error) => {}
                 Err(_) if shutdown.is_asked() => return,
-                // No descriptors, no memory: clients that leave give some back. Until then the
-                // others wait in the kernel's queue.
+                // No descriptors or no memory: clients that leave give some back. Until then new
+                // ones wait in the kernel's queue.
                 Err(error) => {
                     let complain = || format!("cannot accept a client, trying on: {error}");
                     cannot_accept.say(log::Level::Error, complain);
@@ -214,7 +215,7 @@ impl Server {
             return self.turn_away(&socket, "-ERR max number of clients reached\r\n");
         }
         // Replies are sent when they are ready; waiting to fill a packet only delays them.
-        // A peer that has vanished without a word is found out in the end.
+        // Keepalive notices in the end that a peer has vanished.
         let set = socket.set_nodelay(true).and_then(|()| {
             net::sockopt::set_socket_keepalive(&socket, true)?;
             Ok(net::sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?)
@@ -243,12 +244,12 @@ impl Server {
 
     fn turn_away(&self, socket: &TcpStream, line: &str) {
         if let Err(error) = outbox::turn_away(socket, line) {
-            log::debug!("cannot say so to the client: {error}");
+            log::debug!("cannot tell a client that it is turned away: {error}");
         }
     }
 }
 
-/// An error of `accept` that concerns the connection that was to be accepted, and no other.
+/// Whether an error of `accept` concerns only the connection that was to be accepted.
 fn is_about_one_client(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -5,9 +5,9 @@
 //! not take at once). None of them waits for the client: a send never
 //! blocks, and what is left over stays here, in order.
 //!
-//! What a client has not read is limited, and so is what all have not read together
-//! (`UnreadLimits`); a long reply reserves its bytes before they are taken, and counts as unread from
-//! then on. A client over its own limit is closed. Over the limit of all, those with most unread are.
+//! What a client leaves unread is limited, and so is what all clients together leave unread
+//! (`UnreadLimits`); a long reply reserves its bytes before they are allocated, and counts as unread from
+//! then on. A client over its own limit is closed. Above the limit for all, those with most unread are.
 //!
 //! The lock is held for encoding and for a send that does not block. No two outboxes are locked at a time.
 
@@ -28,18 +28,17 @@ use crate::metrics::Metrics;
 use crate::protocol;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// With more than this unsent, the client's own thread waits for the client to read, as long as it
-/// does read.
+/// With more bytes than this unsent, the client's own thread waits for the client, as long as that reads.
 pub const COMFORTABLE_BYTES: usize = 1 << 20;
 
-/// What is sent under one lock: a client that reads as fast as we send must not keep the committer
+/// The most that is sent under one lock: a client that reads as fast as we send must not keep the committer
 /// waiting for the lock.
 const ROUND_BYTES: u64 = 1 << 20;
 
 /// Memory for replies that is kept while a client is quiet.
 const KEPT_BYTES: usize = 4 * 1024;
 
-/// Replies of more bytes change hands rather than being copied.
+/// Replies of more bytes are moved instead of copied.
 const LONG_BYTES: usize = 128 * 1024;
 
 const NO_ROOM: &str =
@@ -48,18 +47,17 @@ const CLOSED: &str = "ERR the connection is closed";
 
 /// One client's replies, and its socket.
 pub struct Outbox {
-    /// The client's number, for its threads and log lines.
+    /// The client's number, for its thread and the server's messages.
     pub id: u64,
-    /// What is known of the client.
     pub profile: Profile,
     socket: TcpStream,
     flusher: Arc<Flusher>,
     metrics: Arc<Metrics>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
-    /// What the sum over all clients has of this one.
+    /// This client's part of the sum over all clients.
     accounted: AtomicUsize,
-    /// As `State::broken`, for a look without the lock.
+    /// `State::broken`, to be read without the lock.
     pub(super) gone: AtomicBool,
 }
 
@@ -71,7 +69,7 @@ pub(super) struct State {
     sent: usize,
     flushing: bool,
     pub(super) queued_operations: usize,
-    /// What they took up when they were queued.
+    /// Bytes that they took up when they were queued.
     pub(super) queued_bytes: usize,
     /// Bytes of a reply that the client's thread is forming.
     reserved: usize,
@@ -84,7 +82,6 @@ pub(super) struct State {
 }
 
 impl Outbox {
-    /// An outbox for a client.
     pub fn new(
         id: u64,
         profile: Profile,
@@ -107,7 +104,7 @@ impl Outbox {
         self.accounted.load(Ordering::Relaxed)
     }
 
-    /// Sends replies that are ready, and empties `replies`. They are what room was reserved for.
+    /// Sends replies that are ready, and empties `replies`. Ends the reservation, which was for them.
     pub fn send(self: &Arc<Self>, replies: &mut Vec<u8>) {
         let mut state = self.state.lock();
         self.release(&mut state);
@@ -122,8 +119,8 @@ impl Outbox {
         replies.shrink_to(LONG_BYTES);
     }
 
-    /// Takes room for a reply that the client's thread is about to form, until it is sent. It is refused
-    /// if the reply would be too long, or if there is no room that another client could be made to give.
+    /// Reserves room for a reply that the client's thread is about to form, until it is sent. Refused if the
+    /// reply would be too long, or if there is no room and no other client can be closed to make some.
     pub fn reserve(&self, bytes: usize) -> Result<(), &'static str> {
         let state = self.state.lock();
         let is_too_long = state.reserved + bytes > self.flusher.limits.one;
@@ -149,8 +146,8 @@ impl Outbox {
         Err(NO_ROOM)
     }
 
-    /// If all clients together have too much unread, and this one much of it, those with most are closed:
-    /// this one only if it is the next of them.
+    /// If all clients together have too much unread, and this one much of it, closes those with most; this
+    /// one only when it is its turn.
     fn make_room(&self, state: MutexGuard<'_, State>) {
         let has_much = state.unsent_bytes() > COMFORTABLE_BYTES;
         drop(state);
@@ -167,14 +164,14 @@ impl Outbox {
     /// Closes this client to give its memory to others.
     pub fn evict(&self) {
         log::warn!(
-            "client {}: closed, it has most unread of all clients, who have too much",
+            "client {}: closed, all clients together leave too much unread, and this one most",
             self.id
         );
         self.abandon();
         self.metrics.evicted_clients.add(1);
     }
 
-    /// Its line in CLIENT LIST.
+    /// The client's line in CLIENT LIST.
     pub fn line(&self) -> String {
         let state = self.state.lock();
         let sending = Sending {
@@ -198,7 +195,7 @@ impl Outbox {
         self.break_off(&mut self.state.lock());
     }
 
-    /// Sends what the socket takes. For the flusher: says whether something is left to send.
+    /// For the flusher: sends what the socket takes, and returns whether something is left.
     pub fn flush(&self) -> bool {
         let mut state = self.state.lock();
         self.send_unsent(&mut state);
@@ -208,7 +205,7 @@ impl Outbox {
         state.flushing
     }
 
-    /// Takes replies of about `bytes` bytes.
+    /// Appends what `write` writes, about `bytes` bytes, and sends what the socket takes.
     fn append(
         self: &Arc<Self>,
         state: &mut MutexGuard<'_, State>,
@@ -235,8 +232,8 @@ impl Outbox {
         self.account(state);
     }
 
-    /// Whether a client with much unread would have too much with this many bytes more. What a client
-    /// has that keeps up is no more than a reply, and those have a limit of their own.
+    /// Whether a client with much unread would have too much with this many bytes more. A client that keeps
+    /// up never has more than one reply unread, and replies have a limit of their own.
     fn is_too_much(&self, state: &State, bytes: usize) -> bool {
         let unsent = state.unsent_bytes();
         unsent > COMFORTABLE_BYTES && unsent + state.reserved + bytes > self.flusher.limits.one
@@ -250,7 +247,7 @@ impl Outbox {
         }
     }
 
-    /// Keeps the sum over all clients. Called with the lock held, whenever what is unread has changed.
+    /// Updates the sum over all clients. Called with the lock held, whenever what is unread has changed.
     fn account(&self, state: &State) {
         let now = state.unsent.len() + state.reserved;
         let before = self.accounted.load(Ordering::Relaxed);
@@ -293,7 +290,7 @@ impl Outbox {
         (state.sent, state.reserved) = (0, 0);
         state.unsent = Vec::new();
         self.account(state);
-        // It may be gone already, which is as good.
+        // The peer may be gone already, which is as good.
         if let Err(error) = self.socket.shutdown(Shutdown::Both)
             && error.kind() != ErrorKind::NotConnected
         {
@@ -304,7 +301,7 @@ impl Outbox {
 }
 
 impl State {
-    /// Gives back what is sent, once that is as much as the rest: so each byte is moved once or twice.
+    /// Drops what is sent once that is more than the rest, so that on average each byte is moved at most once.
     fn forget_sent(&mut self) {
         if self.sent > self.unsent.len() / 2 {
             self.unsent.drain(..self.sent);
@@ -335,7 +332,7 @@ impl Recipient for Outbox {
                     }
                 });
             }
-            // It cannot be told what became of its writes.
+            // Closed, because it cannot be told what became of its writes.
             false => self.close_for_unread(&mut state),
         }
         assert!(state.queued_operations >= answered.len(), "each operation is answered once");
@@ -352,8 +349,8 @@ impl Recipient for Outbox {
     }
 }
 
-/// Tells a client in one line why it is turned away. No thread waits for it: an empty socket buffer
-/// takes a line at once.
+/// Tells a client in one line why it is turned away. This never waits: an empty socket buffer takes a line
+/// at once.
 pub fn turn_away(socket: &TcpStream, line: &str) -> io::Result<()> {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     rustix::net::send(socket, line.as_bytes(), flags)?;

@@ -1,50 +1,50 @@
 //! Whether a client's thread displaces others when it wakes up.
 //!
 //! A thread that wakes up for a request may displace the one that runs. For a read that is right: the
-//! sooner it runs, the sooner its reply. A write among many only gets into the queue, and the batch it
-//! will be in begins when the sync before it is over; but the thread that it displaces, the committer between two
-//! replies or another client's, is held up, and two changes of threads are paid for nothing. So
-//! the thread of a client that only writes, where many write, lets others finish (`SCHED_BATCH`, sched(7)).
+//! sooner it runs, the sooner its reply. A write among many only gets into the queue, and its batch begins no
+//! sooner than the current sync ends; meanwhile the displaced thread, another client's or the committer's between
+//! two replies, is held up, at the cost of two context switches. So the thread of a client that only writes, while
+//! many clients write, lets others finish (`SCHED_BATCH`, sched(7)).
 //!
 //! Measured on 2 processors: 50 clients that SET get 11 to 14 % more done, 200 get 3 to 20 %, with a fifth less
 //! processor time, and the slowest of a hundred is no slower. Not for reads: 50 clients that GET got 22 % more
 //! done, but the slowest of a hundred took twice as long, and the longest of 200 clients 100 ms instead of 9,
 //! because a thread that runs goes on with its next request while others wait. Not for a few: a lone client beside two
-//! programs that are always busy had a quarter of its SETs. A shorter time slice changed nothing of that.
+//! programs that are always busy got only a quarter of its SETs done. A shorter time slice did not help.
 //!
-//! Never changes the policy of a server that was started with one of its own, and nothing but speed depends on it.
+//! The policy of a server that was started with one of its own is never changed. Only speed depends on all this.
 
 use std::io;
 
-/// From this many clients that write at a time on they are many.
+/// This many clients that write at a time are many.
 const MANY: usize = 16;
 
-/// Below this many they are not any more. (Half, so that it does not change with every batch.)
+/// Below this many they no longer are. (Half, so that the policy does not change with every batch.)
 const FEW: usize = MANY / 2;
 
-/// A client only writes if this many times in a row it had nothing but writes to submit. A change of policy costs
-/// about as much as a wake-up, so one for a client that soon reads again would not pay for itself.
+/// A client counts as one that only writes after this many submissions of nothing but writes in a row. A change of
+/// policy costs about as much as a wake-up, so it would not pay for a client that soon reads again.
 const ONLY_WRITES: u32 = 16;
 
-/// How the calling thread treats others.
+/// Whether the calling thread displaces others.
 #[derive(Default)]
 pub struct Preemption {
-    /// How often in a row it had nothing but writes to submit.
+    /// Submissions of nothing but writes in a row.
     writes: u32,
     lets_others_finish: bool,
-    /// It cannot be changed, or is not ours to change.
+    /// The policy cannot be changed, or is not ours to change.
     fixed: bool,
 }
 
 impl Preemption {
-    /// The client submits writes, one of this many `writers`.
+    /// The client submits nothing but writes, and is one of this many `writers`.
     pub fn note_write(&mut self, writers: usize) {
         self.writes = self.writes.saturating_add(1);
         let enough = if self.lets_others_finish { FEW } else { MANY };
         self.let_others_finish(self.writes >= ONLY_WRITES && writers >= enough);
     }
 
-    /// The client has asked for something else. (The wake-up for that was still an unhurried one.)
+    /// The client has asked for a read. (The wake-up for that did not displace another thread yet.)
     pub fn note_read(&mut self) {
         self.writes = 0;
         self.let_others_finish(false);
@@ -71,8 +71,8 @@ impl Preemption {
 
 /// Changes the scheduling policy of the calling thread, if it is `from`; says whether it was.
 fn change_policy(from: libc::c_int, to: libc::c_int) -> io::Result<bool> {
-    // `struct sched_param` as the kernel has it. Policies that are not real-time ones know no other priority;
-    // the nice value is another thing and stays.
+    // `struct sched_param` as the kernel has it. Policies other than real-time ones have no other priority; the
+    // nice value is independent of it and stays.
     let priority: libc::c_int = 0;
     // Neither std nor rustix has these calls, musl's libc refuses them, and the crate `thread-priority` sets the
     // nice value along with them.
@@ -95,8 +95,8 @@ mod tests {
     /// The scheduling policy of the calling thread, as the kernel tells it (proc(5), field 41).
     fn policy() -> libc::c_int {
         let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("proc is mounted");
-        let (_, behind_name) = stat.rsplit_once(')').expect("a name in parentheses");
-        let field = behind_name.split_whitespace().nth(38).expect("field 41");
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        let field = after_name.split_whitespace().nth(38).expect("field 41");
         field.parse().expect("a number")
     }
 
@@ -105,7 +105,7 @@ mod tests {
         policy()
     }
 
-    /// A test's thread may go on to another test.
+    /// Runs on a thread of its own, because the test's thread may go on to another test.
     fn on_a_thread(body: impl FnOnce() + Send) {
         if !change_policy(libc::SCHED_OTHER, libc::SCHED_OTHER).is_ok_and(|is_other| is_other) {
             return eprintln!("skipped: the tests run under another policy, or may not change it");

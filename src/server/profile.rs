@@ -8,13 +8,13 @@ use std::time::Instant;
 use crate::command::{KillFilter, USER, Watcher};
 use crate::sync::Mutex;
 
-/// What is known of a client beside its replies.
+/// See the head of this file.
 pub struct Profile {
-    /// Where it is.
+    /// The client's own address.
     pub address: SocketAddr,
-    /// Where it has connected to.
+    /// The address that it has connected to.
     pub local: Option<SocketAddr>,
-    /// What keys it watches.
+    /// How much it watches.
     pub watcher: Arc<Watcher>,
     since: Instant,
     info: Mutex<ClientInfo>,
@@ -23,19 +23,16 @@ pub struct Profile {
 /// What a client tells of itself, and what it does.
 #[derive(Clone, Default)]
 pub struct ClientInfo {
-    /// Its name.
     pub name: String,
-    /// Its library.
     pub lib_name: String,
-    /// That one's version.
     pub lib_version: String,
     /// The version of RESP it speaks.
     pub resp: u8,
-    /// What it asked last.
+    /// The name of its last command.
     pub command: &'static str,
-    /// When.
+    /// When that came.
     pub active: Option<Instant>,
-    /// Bytes received that no request was made of yet.
+    /// Bytes received that are not yet part of a whole request.
     pub query: usize,
     /// Room for more of them.
     pub query_room: usize,
@@ -43,14 +40,13 @@ pub struct ClientInfo {
     pub arguments: usize,
     /// Commands of a transaction, if it has begun one.
     pub queued: Option<usize>,
-    /// What they take up.
+    /// Bytes that they take up.
     pub queued_bytes: usize,
-    /// Replies that its thread has not handed over yet.
+    /// Bytes of replies that its thread has not handed over yet.
     pub replies: usize,
 }
 
 impl Profile {
-    /// The profile of a new client.
     pub fn new(id: u64, address: SocketAddr, local: Option<SocketAddr>) -> Profile {
         let watcher = Arc::new(Watcher::new(id));
         let info = ClientInfo { resp: 2, command: "NULL", ..ClientInfo::default() };
@@ -58,17 +54,15 @@ impl Profile {
         Profile { address, local, watcher, since: Instant::now(), info }
     }
 
-    /// What is known of it now.
     pub fn info(&self) -> ClientInfo {
         self.info.lock().clone()
     }
 
-    /// Notes something of it.
     pub fn note(&self, change: impl FnOnce(&mut ClientInfo)) {
         change(&mut self.info.lock());
     }
 
-    /// Its line in CLIENT LIST. What is left out there, against Redis, is not known here.
+    /// Its line in CLIENT LIST. Fields of Redis that are missing are not known here.
     pub fn line(&self, id: u64, descriptor: RawFd, sending: &Sending) -> String {
         let info = self.info();
         let age = self.since.elapsed().as_secs();
@@ -107,7 +101,7 @@ impl Profile {
         )
     }
 
-    /// Redis's letters: in a transaction, whose watched keys have changed; or nothing to say.
+    /// Redis's letters: `x` in a transaction, `d` if a watched key has changed, `N` if neither.
     fn flags(&self, info: &ClientInfo) -> String {
         let flags = [(info.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
         let flags: String =
@@ -115,7 +109,7 @@ impl Profile {
         if flags.is_empty() { "N".to_owned() } else { flags }
     }
 
-    /// Whether it is one of those that CLIENT KILL means.
+    /// Whether its addresses and age are among those that CLIENT KILL means.
     pub fn fits(&self, filter: &KillFilter) -> bool {
         let is = |address: Option<SocketAddr>, wanted: &Option<Vec<u8>>| match wanted {
             None => true,
@@ -127,7 +121,7 @@ impl Profile {
     }
 }
 
-/// What CLIENT LIST has of the way of the replies.
+/// The state of a client's replies, for CLIENT LIST.
 pub struct Sending {
     /// Bytes that the socket has not taken.
     pub unsent: usize,
@@ -135,8 +129,8 @@ pub struct Sending {
     pub unsent_room: usize,
     /// Whether the flusher has them.
     pub flushing: bool,
-    /// What the requests take up that are not answered yet.
+    /// Bytes of requests that are not answered yet.
     pub waiting_bytes: usize,
-    /// What the outbox itself takes up.
+    /// Bytes of the outbox itself.
     pub outbox_bytes: usize,
 }

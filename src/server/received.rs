@@ -1,4 +1,4 @@
-//! What a client has sent and its thread has not yet taken: the buffer that requests are found in.
+//! The receive buffer: what a client has sent and the parser has not yet taken.
 //!
 //! It grows with what was received, never with what was announced (promise 8), and shrinks again when it is
 //! empty.
@@ -12,25 +12,24 @@ use rustix::net::RecvFlags;
 use super::outbox::Outbox;
 use crate::metrics::{Counter, Held};
 
-/// Memory for what a new connection sends: thousands of connections may be idle.
+/// Size of a new connection's buffer: thousands of connections may be idle.
 const FIRST_READ_BYTES: usize = 2 * 1024;
 
-/// It doubles whenever a read fills it, up to this, so that a pipeline is read at once and pays one
-/// sync; and beyond it for a request that is longer. A connection keeps no more than this.
+/// The buffer doubles whenever a read fills it, up to this, so that a pipeline is read at once and pays one
+/// sync; and beyond this for a longer request. An empty buffer keeps no more than this.
 const KEPT_READ_BYTES: usize = 64 * 1024;
 
-/// How long a client that is told of its fatal mistake has to read that before the connection is
-/// reset by the input it still sends.
+/// How long a client has to read the reply to a fatal mistake before the connection is closed, which resets it
+/// if input is still unread.
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// How often to look whether a client whose input is thrown away has closed.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 
-/// Bytes read from the socket and not yet taken.
+/// See the head of this file.
 ///
-/// - `buffer[start..end]` are those bytes.
-/// - `was_filled` says that the last read had no room for more.
-/// - `held` is what `buffer` takes up.
+/// - `buffer[start..end]` are the bytes not yet taken.
+/// - `held` counts what `buffer` takes up.
 pub struct Received<'a> {
     buffer: Vec<u8>,
     start: usize,
@@ -52,7 +51,7 @@ impl<'a> Received<'a> {
         &mut self.buffer[self.start..self.end]
     }
 
-    /// How many bytes are not yet taken, and what the buffer has room for with them.
+    /// How many bytes are not yet taken, and how long the buffer is.
     pub fn told(&self) -> (usize, usize) {
         (self.end - self.start, self.buffer.len())
     }
@@ -66,7 +65,7 @@ impl<'a> Received<'a> {
     /// Makes room for the next read. Memory grows with what was received, never with what was
     /// announced; the parser's limits bound it.
     pub fn make_room(&mut self) {
-        // Not for each piece of a long request, which stands at the start already.
+        // The pieces of a long request are at the start already, and are not moved again.
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -82,7 +81,7 @@ impl<'a> Received<'a> {
         self.held.set(self.buffer.capacity());
     }
 
-    /// Reads bytes, or waits for some; 0 says that there will be none.
+    /// Reads what has arrived; if there is nothing, waits if `waits`. 0 says that nothing more will come.
     pub fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
         self.was_filled = false;
         let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
@@ -93,9 +92,9 @@ impl<'a> Received<'a> {
     }
 }
 
-/// Lets the last replies arrive: a close with unread input resets the connection, and what is still
-/// on the way is lost with it. So the input is read and thrown away until the client has closed its
-/// side too, has been quiet for so long, or has had its time.
+/// Lets the last replies arrive: a close with unread input resets the connection, and replies on their way
+/// are lost. So the input is read and thrown away until the client has closed its side too, has been quiet
+/// for this long, or [`LINGER`] is over.
 pub fn drain(outbox: &Outbox, quiet: Duration) {
     let mut socket = outbox.socket();
     let deadline = Instant::now() + LINGER;
@@ -110,7 +109,7 @@ pub fn drain(outbox: &Outbox, quiet: Duration) {
     };
     while prepared.is_ok() && goes_on(last_input) {
         match socket.read(&mut rest) {
-            // Closed by the client, or to reading by ourselves, when nothing is to be read now.
+            // Closed by the client, or by ourselves to reading and nothing is there to be read.
             Ok(0) => std::thread::sleep(DRAIN_STEP),
             Ok(_) => last_input = Instant::now(),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}

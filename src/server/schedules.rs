@@ -1,9 +1,9 @@
 //! Clients, committer, flusher and the ordered stop under thousands of schedules of their threads;
 //! see [`crate::sync`].
 //!
-//! Everything runs but `accept`: a client is one end of a socket pair, which takes a few replies
-//! and no more, and has sent all its requests before it is admitted. So no thread ever waits in the
-//! kernel, where the checker could not let another one go on.
+//! Everything runs except `accept`: a client is one end of a socket pair, which takes only a few replies,
+//! and has sent all its requests before it is admitted. So no thread ever waits in the kernel, where the
+//! checker could not switch to another one.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown as Half, SocketAddr, TcpStream};
@@ -27,8 +27,8 @@ const CLIENTS: u64 = 2;
 /// Two of these are more than a client is comfortable with.
 const VALUE_BYTES: usize = COMFORTABLE_BYTES * 2 / 3;
 
-/// So many increments, each with two reads, do not fit into what a connection reads at first; the
-/// cut is within a read, which then has to wait for what was queued before it.
+/// This many increments, each with two reads, do not fit into what a connection reads at first; the cut is
+/// within a read, which then has to wait for what was queued before it.
 const ROUNDS: usize = 140;
 
 #[test]
@@ -77,7 +77,7 @@ fn a_stop_ends_every_thread_and_cuts_no_reply_but_those_not_yet_begun() {
     });
 }
 
-/// A write, reads behind it and around it, and more than is comfortable.
+/// A write, reads before and after it, and longer replies than [`COMFORTABLE_BYTES`].
 fn requests() -> Vec<u8> {
     let value = "v".repeat(VALUE_BYTES);
     let set = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${VALUE_BYTES}\r\n{value}\r\n");
@@ -128,7 +128,7 @@ impl Running {
         Running { server, flusher }
     }
 
-    /// Lets a client in that has sent everything, and starts its peer: what that has received in
+    /// Admits a client that has sent everything, and starts its peer, which returns what it has received in
     /// the end.
     fn admit(
         &self,

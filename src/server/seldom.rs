@@ -1,5 +1,5 @@
-//! Messages that clients can cause as often as they like: each kind is said once in a while, with the number of
-//! those that were not.
+//! Messages that clients can cause as often as they like: each kind is said once an [`INTERVAL`] at most, with the
+//! number of those suppressed.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use log::Level;
 
 use crate::sync::Mutex;
 
-/// How often one kind of message is said at most: often enough to see when it begins and ends.
+/// The shortest time between two messages of a kind: short enough to see when their cause begins and ends.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// One kind of message.

@@ -1,9 +1,9 @@
-//! What a connection remembers between requests: its password, its version of RESP, its
+//! What a connection remembers between requests: whether it is logged in, its version of RESP, its
 //! transaction. Decides what becomes of a request.
 //!
-//! It touches no data: a transaction is gathered here and carried out by the engine as one command. What
-//! it asks of the connection or the server is done by this client's thread, once the data's part has
-//! been: so none of that is done if a watched key has changed, and the committer does none of it.
+//! It touches no data: a transaction is gathered here and carried out by the engine as one command. The
+//! client's thread does what the transaction asks of the connection or the server, after the part about
+//! data: so that is not done if a watched key has changed, and never burdens the committer.
 
 use std::sync::Arc;
 
@@ -21,18 +21,18 @@ use crate::protocol::Parser;
 
 /// One connection's state.
 ///
-/// - Where `no_database` is set, the client believes to be in a database that there is not: whatever is
-///   about data is answered with this error, lest it happen in database 0.
+/// - If `no_database` is set, the client believes to be in a database that does not exist: commands about
+///   data are answered with this error, so that they do not change database 0.
 pub struct Session<'a> {
     pub(super) shared: &'a Shared,
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) parser: Parser,
     pub(super) failed_logins: u32,
-    /// The reply that is being made is the last one.
+    /// The connection ends after the current reply.
     pub(super) ends: bool,
     transaction: Option<Transaction<'a>>,
     watcher: Arc<Watcher>,
-    /// It may watch something: then the engine is to hear of the end.
+    /// It may watch something, so the engine has to be told when it ends.
     watches: bool,
     no_database: Option<Text>,
 }
@@ -41,7 +41,7 @@ pub struct Session<'a> {
 pub struct Step {
     /// What to answer or carry out.
     pub command: Command,
-    /// What is to be done after it, with its answer.
+    /// What is to be done after it, and answered in its reply.
     pub deferred: Vec<Deferred>,
 }
 
@@ -58,7 +58,7 @@ impl From<Reply<'static>> for Step {
 }
 
 impl<'a> Session<'a> {
-    /// A new connection's.
+    /// The session of a new connection.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
         let settings = &shared.settings;
         let parser = Parser::new(settings.password.is_none(), settings.limits);
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// How many commands a transaction has gathered, and what they take up, if there is one.
+    /// Fills in what CLIENT LIST shows of the transaction and the parser.
     pub fn tell(&self, info: &mut ClientInfo) {
         info.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
         info.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
@@ -142,7 +142,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Answers a request that there cannot be: one too long for any command.
+    /// Refuses a request with a word that is too long for any command.
     pub fn refuse_words(&mut self, text: Text) -> Step {
         match self.parser.authenticated {
             true => self.refuse(text),
@@ -150,7 +150,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Answers an error that a transaction does not survive.
+    /// Answers with an error, which also aborts a transaction.
     fn refuse(&mut self, text: Text) -> Step {
         if let Some(transaction) = &mut self.transaction {
             transaction.abort();
@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
         Reply::Error(text).into()
     }
 
-    /// An EXEC that is none ends the transaction all the same.
+    /// Refuses an EXEC; that ends the transaction all the same.
     fn refuse_exec(&mut self, text: &str) -> Step {
         self.transaction = None;
         let reason = text.trim_start_matches("ERR ");
@@ -221,7 +221,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Ends all watching, and is answered with this.
+    /// Ends all watching, and answers with this reply.
     fn unwatch(&mut self, reply: Reply<'static>) -> Step {
         match std::mem::take(&mut self.watches) {
             false => reply.into(),
@@ -229,7 +229,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// A wrong one holds at once, also within a transaction, for the next command may not be queued either.
+    /// A wrong database holds at once, even within a transaction, because no later command may be queued then.
     fn select(&mut self, words: &Words<'_>) -> Step {
         let selected = commands::database(words[1]).err();
         let transaction = self.transaction.as_mut();
@@ -261,7 +261,7 @@ impl<'a> Session<'a> {
 }
 
 impl Drop for Session<'_> {
-    /// However a connection ends, nothing is left of what it watched.
+    /// However a connection ends, its watches are forgotten.
     fn drop(&mut self) {
         if self.watches {
             self.shared.engine.forget_watches(&self.watcher);

@@ -1,9 +1,9 @@
-//! The order to stop, from a signal or from a test; the other signals, of which SIGUSR1 asks for a
-//! compaction of the log, and the rest for nothing.
+//! The order to stop, from a signal or from a test; and the other signals: SIGUSR1 asks for a compaction of
+//! the log, the rest do nothing.
 //!
 //! The first SIGINT or SIGTERM stops the server in order. Another one within [`SAME_WISH`] is the same
-//! wish; a later one ends the process at once, which loses nothing that was acknowledged. Signals that end a
-//! program by default, and that a server may get for other reasons, are survived.
+//! wish; a later one ends the process at once, which loses nothing that was acknowledged. Signals in
+//! [`SURVIVED`] would end a program by default, but a server may get them for other reasons.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -19,19 +19,19 @@ use signal_hook::iterator::Signals;
 
 use crate::sync::{Condvar, Mutex, spawn_vital};
 
-/// The exit code of a process that was told twice to stop: that of one ended by SIGINT in a shell.
+/// The exit code of a process that was told twice to stop: what a shell reports after SIGINT.
 const IMPATIENT_EXIT: i32 = 130;
 
 /// `timeout` signals its child and then the group that the child is in, and a shell may do the same: so
-/// two signals come for one wish, microseconds apart. A person who means it takes longer than this.
+/// two signals come for one wish, microseconds apart. A person who presses twice takes longer than this.
 const SAME_WISH: Duration = Duration::from_secs(1);
 
-/// A closed terminal, a reload of something else, a timer, and a file that has become too large: that is an
-/// error of the write (EFBIG) like any other.
+/// Sent for a closed terminal, a configuration to reload, a timer, a closed pipe, or a limit; a file that has
+/// become too large makes the write fail (EFBIG) like any other error.
 const SURVIVED: &[i32] =
     &[SIGHUP, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPIPE, SIGXCPU, SIGXFSZ];
 
-/// Shared by all that ask or have to know.
+/// Whether the server is to stop. Shared by all threads that ask for it or have to know.
 #[derive(Clone, Default)]
 pub struct Shutdown(Arc<Inner>);
 
@@ -71,7 +71,7 @@ impl Shutdown {
         }
     }
 
-    /// From now on the signals that are to be survived are. Before any file is written, and for tools too.
+    /// Lets the process survive the signals in `SURVIVED`. To be called before any file is written, and for tools too.
     pub fn survive_signals() -> anyhow::Result<()> {
         for &signal in SURVIVED {
             // A handler that does nothing of interest; no system call is interrupted by it (SA_RESTART).

@@ -15,47 +15,45 @@ pub struct Transaction<'a> {
     /// What is to be done after them.
     pub deferred: Vec<Deferred>,
     held: Held<'a>,
-    /// What they take up.
+    /// Bytes that commands and deferred take up.
     pub bytes: usize,
-    /// One of its commands was none, so none is carried out.
+    /// One of its commands was refused, so none is carried out.
     pub aborted: bool,
-    /// As for the session, once it has come to this place.
+    /// What the session's `no_database` will be after the commands so far.
     pub no_database: Option<Text>,
 }
 
-/// What a transaction asks of its connection or of the server, and its place among the commands, where
-/// an empty answer stands for it. It is done after the data's part, and only if that was carried out.
+/// What a transaction asks of its connection or of the server. It is done after the part about data, and
+/// only if that was carried out.
 pub struct Deferred {
-    /// The place.
+    /// The place among the commands, which has an empty reply until then.
     pub place: usize,
-    /// What is asked.
     pub what: Later,
 }
 
-/// What is asked when the data's part has been done.
+/// What is to be done after the part about data.
 pub enum Later {
-    /// To carry out a row's function on these words.
+    /// Calls a row's function with these words.
     Ask(AskFn, Packed),
-    /// SELECT of the database that there is.
+    /// SELECT of database 0, the only one.
     Select,
 }
 
 impl<'a> Transaction<'a> {
-    /// An empty one.
     pub fn new(shared: &'a Shared, no_database: Option<Text>) -> Transaction<'a> {
         let held = Held::new(&shared.metrics.transaction_memory);
         let (commands, deferred) = (Vec::new(), Vec::new());
         Transaction { commands, deferred, held, bytes: 0, aborted: false, no_database }
     }
 
-    /// None of its commands will be carried out.
+    /// Makes sure that none of its commands will be carried out.
     pub fn abort(&mut self) {
         self.aborted = true;
         (self.commands, self.deferred) = (Vec::new(), Vec::new());
         self.held.set(0);
     }
 
-    /// Gathers a command, or what is asked at its place.
+    /// Gathers a command, and what is to be done later in its place.
     pub fn gather(&mut self, command: Command, later: Option<Later>) -> Reply<'static> {
         let later_bytes = match &later {
             None => 0,

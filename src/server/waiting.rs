@@ -1,4 +1,4 @@
-//! What a client's own thread waits for: that its writes are answered, and that it reads its replies.
+//! What a client's own thread waits for: that its writes are answered, and that the client reads its replies.
 //!
 //! Only that thread waits here, and only for its own client; the committer and the flusher wake it.
 
@@ -13,7 +13,7 @@ use crate::engine::Operation;
 /// A client that takes nothing for this long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a client that is made to wait is looked after: it may have hung up.
+/// How often a client that has to wait is checked, for it may have hung up.
 const HUNG_UP_STEP: Duration = Duration::from_millis(50);
 
 impl Outbox {
@@ -23,9 +23,9 @@ impl Outbox {
         self.state.lock().queued_operations > 0
     }
 
-    /// Counts operations that are about to be queued, and what they take up. Waits until those before are
-    /// answered and the client reads: so a client that sends more than it is answered is not read from, and its turn
-    /// comes between those of others.
+    /// Counts operations that are about to be queued, and their bytes. Waits first until those before are
+    /// answered and the client reads, so that a client that sends faster than it is answered is not read from,
+    /// and takes turns with others.
     pub fn queue(&self, operations: &[Operation], bytes: usize) {
         self.wait_until_answered();
         self.wait_for_reader();
@@ -42,9 +42,8 @@ impl Outbox {
         }
     }
 
-    /// Waits while a client that reads has much left to read. One that does not read is waited for
-    /// only once, briefly: it may be sending a long pipeline first, and if it does not come to an
-    /// end it will be closed.
+    /// Waits while a client that reads has much left to read. For one that does not read it waits only once,
+    /// briefly: it may be sending a long pipeline first, and is closed if that does not end.
     pub fn wait_for_reader(&self) {
         let mut state = self.state.lock();
         while !state.broken && state.unsent_bytes() > COMFORTABLE_BYTES {
