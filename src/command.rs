@@ -1,7 +1,7 @@
-//! What a client can ask, what can change, and what is answered: the words that all layers share.
+//! Commands, changes and replies: the types that all layers share.
 //!
 //! Only a [`Mutation`] can reach the log and the store, and only the committer makes one, so a
-//! read cannot be logged and a change cannot go round the log. The core carries out GET, SET and DEL itself;
+//! read cannot be logged and a change cannot bypass the log. The core carries out GET, SET and DEL itself;
 //! any other command is a row of the commands' table, a [`Spec`], with its words.
 
 mod change;
@@ -22,11 +22,10 @@ pub use words::{Packed, Words, integer, is};
 
 use crate::entry::Entry;
 
-/// To look up this many takes some hundred microseconds at most.
+/// A lookup of this many keys takes some hundred microseconds at most.
 const FEW_KEYS: usize = 1000;
 
-/// Under which name a command came: its place in the commands' table. Of interest to the counters
-/// only.
+/// The place of a command in the commands' table, under which it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandId(pub usize);
 
@@ -37,9 +36,9 @@ pub struct Spec {
     pub name: &'static str,
     /// Its number of words with its name; a negative one is the least number.
     pub arity: i32,
-    /// What Redis says of it.
+    /// Redis's flags for it.
     pub flags: &'static [&'static str],
-    /// The categories it is in that do not follow from its flags.
+    /// Its categories, except those that follow from its flags.
     pub groups: &'static [&'static str],
     /// Where its keys stand among the words: first, last (from the end if negative), step; zeros if there
     /// are none.
@@ -54,11 +53,10 @@ pub struct Spec {
     pub children: usize,
 }
 
-/// Puts the reply to a read.
+/// Reads, and puts the reply into the [`Answer`].
 pub type ReadFn = fn(&mut dyn View, &Words<'_>, &mut dyn Answer) -> Result<(), Refusal>;
 
-/// Adds what is changed, and gives the reply for when that is durable. Nothing is added before it is known
-/// that the words make sense.
+/// Adds changes, and returns the reply for when they are durable. It checks its words before it adds any.
 pub type WriteFn = fn(&mut dyn Edit, &Words<'_>) -> Result<Reply<'static>, Refusal>;
 
 /// Asks something of a connection or of the server.
@@ -67,7 +65,7 @@ pub type AskFn = fn(&mut dyn Client, &Words<'_>) -> Result<Reply<'static>, Text>
 /// How a command is carried out.
 #[derive(Clone, Copy, Debug)]
 pub enum Run {
-    /// By the core itself, which is given the command that the words make.
+    /// By the core itself; the function makes its command from the words.
     Core(fn(&Words<'_>) -> Result<Command, Text>),
     /// As a read: on the client's own thread, if nothing of the client is queued before it.
     Read(ReadFn),
@@ -75,30 +73,30 @@ pub enum Run {
     Walk(ReadFn),
     /// As a write, by the committer.
     Write(WriteFn),
-    /// At once, since it is about neither data nor connection.
+    /// At once, because it is about neither data nor connection.
     Say(fn(&Words<'_>) -> Result<Reply<'static>, Text>),
-    /// By the client's own thread; in a transaction after what that does to the data.
+    /// By the client's own thread; in a transaction, after the part about data.
     Ask(AskFn),
     /// By the session, at once even in a transaction.
     Session(SessionCommand),
 }
 
-/// What is about the session itself: what it makes of the requests to come.
+/// Commands that the session carries out, because they change how it treats later requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionCommand {
     /// Begins a transaction.
     Multi,
-    /// Carries it out.
+    /// Carries the transaction out.
     Exec,
-    /// Forgets it.
+    /// Forgets the transaction.
     Discard,
-    /// Has a transaction fail if one of these keys changes.
+    /// Has the next transaction fail if one of these keys changes.
     Watch,
-    /// Not any more.
+    /// Ends all watching.
     Unwatch,
-    /// Chooses a database, of which there is one.
+    /// Chooses a database; only 0 exists.
     Select,
-    /// Begins anew.
+    /// Makes the session as it was when the client connected.
     Reset,
     /// Ends the connection.
     Quit,
@@ -110,13 +108,13 @@ impl Spec {
         self.flags.contains(&flag)
     }
 
-    /// Whether a request with this many words may be right.
+    /// Whether a request may have this many words.
     pub fn takes(&self, words: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         if self.arity < 0 { words >= least } else { words == least }
     }
 
-    /// Those of a request's words that are keys. The request has as many words as it takes.
+    /// Those of a request's words that are keys, for a request that [`Spec::takes`] allows.
     pub fn keys_among<'a>(&self, words: &'a Words<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let (first, last, step) = self.keys;
         let last = if last < 0 { words.len() as i32 + last } else { last };
@@ -124,7 +122,7 @@ impl Spec {
         places.filter_map(|place| words.get(place as usize).copied())
     }
 
-    /// Whether it matters in which database it happens.
+    /// Whether it depends on the selected database.
     pub fn is_about_data(&self) -> bool {
         match self.run {
             Run::Core(_) | Run::Read(_) | Run::Walk(_) | Run::Write(_) => true,
@@ -145,21 +143,21 @@ pub enum Command {
     Del(Vec<Key>),
     /// Anything else that reads or changes the data, with its words.
     Call(&'static Spec, Packed),
-    /// Several commands at one moment, unless a watched key has changed.
+    /// Carries out several commands as one, unless a watched key has changed.
     Transaction(Vec<Command>, Option<Arc<Watcher>>),
-    /// Begins to watch keys, each of which is there once.
+    /// Begins to watch keys, each listed once.
     Watch(Vec<Key>, Arc<Watcher>),
-    /// Ends all watching of a connection, and is answered with this.
+    /// Ends all watching of a connection; the reply is given.
     Unwatch(Arc<Watcher>, Reply<'static>),
     /// The same for a connection that has ended, and waits for no answer.
     Leave(Arc<Watcher>),
     /// Removes those of these keys that have expired; only the server itself asks for it.
     Reclaim(Vec<Key>),
-    /// Something that is answered already, and only takes its place among the other replies.
+    /// Has its reply already, and only takes its place among the other replies.
     Answered(Reply<'static>),
 }
 
-/// How SET sets.
+/// The options of SET.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetOptions {
     /// When to set at all.
@@ -185,7 +183,7 @@ pub enum SetCondition {
 /// What SET answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SetAnswer {
-    /// OK, or null where the condition was not met.
+    /// OK, or null if the condition was not met.
     #[default]
     Ok,
     /// The value before, or null.
@@ -195,8 +193,7 @@ pub enum SetAnswer {
 }
 
 impl Command {
-    /// Whether it may change something, or has to be seen by the one thread that does, and so has
-    /// to go through the queue.
+    /// Whether it has to go through the queue, because it may change something, or is about watched keys.
     pub fn is_write(&self) -> bool {
         match self {
             Command::Get(_) | Command::Answered(_) => false,
@@ -233,8 +230,8 @@ impl Command {
         }
     }
 
-    /// Whether all that it writes to the log may say that keys are gone: it may use the last room of a
-    /// disk. Of a [`Command::Call`] only that shows which is tried.
+    /// Whether it may turn out to log only removals, which may use the last room of a disk. For a
+    /// [`Command::Call`] that is known only when it is carried out.
     pub fn may_only_remove(&self) -> bool {
         match self {
             Command::Set(..) => false,
@@ -257,7 +254,7 @@ impl Command {
         }
     }
 
-    /// The key that a GET asks for: its reply may name it.
+    /// The key that a GET asks for, because its reply may name it; empty for other commands.
     pub fn key(&self) -> &[u8] {
         match self {
             Command::Get(key) => key,

@@ -1,11 +1,11 @@
-//! What can change, in absolute terms: only this reaches the log and the store.
+//! Changes in absolute terms: nothing else reaches the log and the store.
 
 use crate::entry::{Entry, Parts};
 
-/// A key, where it does not come with its value.
+/// A key without a value.
 pub type Key = Box<[u8]>;
 
-/// A change, in absolute terms: what is so afterwards, whatever was before.
+/// A change in absolute terms: the state after it, whatever was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// This key has this value.
@@ -16,7 +16,7 @@ pub enum Mutation {
     Clear,
 }
 
-/// A change as it stands in a log: the same, but nothing is copied.
+/// A [`Mutation`] that borrows from the log's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
     /// This key has this value.

@@ -3,24 +3,24 @@
 use super::reply::RespVersion;
 use super::view::Text;
 
-/// The version of Redis whose commands and texts these are. Clients look at it to decide what they
-/// may use; with 7.2 they ask for nothing that is missing here.
+/// The version of Redis that commands and texts follow. Clients decide by it what they may use; with 7.2
+/// they ask for nothing that is missing here.
 pub const REDIS_VERSION: &str = "7.2.4";
 
 /// The only user there is.
 pub const USER: &str = "default";
 
-/// A connection, and by way of it the server.
+/// A connection and, through it, the server.
 pub trait Client {
     /// Its number.
     fn id(&self) -> u64;
-    /// Whether there is a password to say.
+    /// Whether a password is configured.
     fn needs_password(&self) -> bool;
-    /// Whether it was said.
+    /// Whether the client has logged in, or need not.
     fn is_logged_in(&self) -> bool;
     /// Lets the client in, or says why not.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text>;
-    /// The version of RESP for its replies, from now on `wanted` if that is one.
+    /// Sets the version of RESP for its replies, if one is `wanted`. Returns the version from now on.
     fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion;
     /// Its name, empty if it has none.
     fn name(&self) -> String;
@@ -28,11 +28,11 @@ pub trait Client {
     fn set_label(&self, label: Label, text: String);
     /// Its line in CLIENT LIST.
     fn line(&self) -> String;
-    /// The lines of all clients, or of those with these numbers; nothing if that is too long.
+    /// The lines of all clients, or of those with these numbers; `None` if that is too long.
     fn lines(&self, ids: Option<&[u64]>) -> Option<String>;
-    /// Closes the clients that fit, and says how many these were.
+    /// Closes the clients that fit, and returns how many they were.
     fn kill(&mut self, filter: &KillFilter) -> usize;
-    /// The counters, of these sections.
+    /// The text of INFO, with these sections.
     fn info(&self, sections: &[String]) -> String;
     /// The settings with their values, in the order of their names.
     fn settings(&self) -> Vec<(&'static str, String)>;
@@ -49,11 +49,11 @@ pub enum Label {
     Name,
     /// The name of its library.
     Library,
-    /// That one's version.
+    /// The version of its library.
     LibraryVersion,
 }
 
-/// Which clients CLIENT KILL closes: those that fit everything that is said.
+/// The clients that CLIENT KILL closes: those that fit every field that is set.
 #[derive(Debug, Default)]
 pub struct KillFilter {
     /// The number.
@@ -64,6 +64,6 @@ pub struct KillFilter {
     pub local: Option<Vec<u8>>,
     /// Connected for at least this many seconds.
     pub age: Option<u64>,
-    /// Not the one that asks.
+    /// Not the client that asks.
     pub skips_asking: bool,
 }

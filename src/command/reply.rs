@@ -1,4 +1,4 @@
-//! What is answered, and how it is to be spelled.
+//! Replies, and how they are to be spelled.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ pub enum Reply<'a> {
     Ok,
     /// There is no such thing.
     Null,
-    /// There is no such array: what EXEC answers when a watched key has changed.
+    /// EXEC's reply when a watched key has changed.
     NullArray,
     /// A word of the protocol.
     Simple(&'static str),
@@ -18,11 +18,11 @@ pub enum Reply<'a> {
     Integer(i64),
     /// A value.
     Bulk(Cow<'a, [u8]>),
-    /// Lines of text for people, which RESP3 tells from a value.
+    /// Lines of text for people, which RESP3 marks as such.
     Verbatim(Cow<'a, [u8]>),
     /// A list.
     Array(Vec<Reply<'a>>),
-    /// Names and values; the list has both in turn.
+    /// Names and values, alternating.
     Map(Vec<Reply<'a>>),
     /// It was not done; the text says why, and begins with an error code.
     Error(Cow<'a, str>),
@@ -72,8 +72,7 @@ impl Reply<'_> {
     }
 }
 
-/// How a client spelled a command and wants the reply spelled. Of interest to the protocols only;
-/// the others carry it along.
+/// How a client spelled a command and wants the reply spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// A line typed by a person or a script; the reply ends as it did.
@@ -91,7 +90,7 @@ pub enum LineEnd {
     CrLf,
 }
 
-/// Which words of the Redis protocol the client knows.
+/// The version of the Redis protocol that the client speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RespVersion {
     /// The one that all clients begin with.

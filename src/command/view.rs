@@ -1,4 +1,4 @@
-//! What a command sees of the data, what it may change, and where its reply goes.
+//! The data as a command sees and changes it, and the place for its reply.
 
 use std::borrow::Cow;
 
@@ -9,17 +9,17 @@ use crate::entry::Entry;
 /// The text of an error, which begins with its code.
 pub type Text = Cow<'static, str>;
 
-/// The error in place of a reply that would be too long.
+/// The error instead of a reply that would be too long.
 pub const TOO_LONG: &str = "ERR the reply is longer than -maxreply allows";
 
 /// Why a command is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its words make no sense, or what is there does not fit. A transaction goes on with the next one.
+    /// Its words make no sense, or the value does not fit. A transaction goes on with its next command.
     Error(Text),
     /// The store would take up more memory than it may.
     NoMemory,
-    /// A transaction makes too much out of what is there.
+    /// A transaction makes too many bytes of values out of existing ones.
     TooMuch,
     /// The log has no room for what it adds.
     NoRoom,
@@ -63,11 +63,11 @@ pub trait View {
     /// Number of keys.
     fn count(&mut self) -> usize;
     /// A step of a walk through all entries, with at least `count` of them, or all of a stretch in which
-    /// there are few. Answers the cursor to go on with; 0 begins and ends.
+    /// there are few. Returns the cursor for the next step. A walk begins with 0, and ends when it gets 0.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
-    /// A cursor is below this.
+    /// The upper bound of cursors, exclusive.
     fn cursors(&self) -> u64;
-    /// Counts a read that has found its key, or has not.
+    /// Counts a read as a hit or a miss.
     fn count_read(&mut self, found: bool);
 
     /// Whether a key is there.
@@ -78,7 +78,7 @@ pub trait View {
     }
 }
 
-/// Answers something about the entry of a key.
+/// Returns what `look` makes of the entry of a key.
 pub fn look<T>(view: &mut dyn View, key: &[u8], look: impl FnOnce(Option<&Entry>) -> T) -> T {
     let (mut look, mut seen) = (Some(look), None);
     view.get(key, &mut |entry| seen = look.take().map(|look| look(entry)));
@@ -90,8 +90,8 @@ pub trait Edit: View {
     /// Adds a change, unless that would take up too much.
     fn push(&mut self, mutation: Mutation) -> Result<(), Refusal>;
 
-    /// Sets `to` to a value that is made out of that of `from`: of `length` bytes, all zero until `fill` has
-    /// been shown the old and the new one. Nothing is made that would take up too much.
+    /// Sets `to` to a value made out of that of `from`. `fill` gets the old value, and the new one as `length`
+    /// zero bytes. Nothing is made that would take up too much.
     fn derive(
         &mut self,
         from_to: (&[u8], &[u8]),
@@ -100,7 +100,7 @@ pub trait Edit: View {
         fill: &dyn Fn(&[u8], &mut [u8]),
     ) -> Result<(), Refusal>;
 
-    /// The entry that [`Edit::derive`] adds.
+    /// Makes the entry that [`Edit::derive`] would add, without adding it.
     fn make(
         &mut self,
         from_to: (&[u8], &[u8]),
@@ -112,10 +112,10 @@ pub trait Edit: View {
     /// The longest value.
     fn max_value(&self) -> usize;
 
-    /// What follows may leave more in the store than there is: refused where that is full.
+    /// Announces changes that may leave more in the store than before: refused if that is full.
     fn grow(&mut self) -> Result<(), Refusal>;
 
-    /// Removes a key, and says whether it was there.
+    /// Removes a key, and returns whether it was there.
     fn remove(&mut self, key: &[u8]) -> Result<bool, Refusal> {
         let is_there = self.has(key);
         if is_there {
@@ -125,13 +125,13 @@ pub trait Edit: View {
     }
 }
 
-/// Takes the reply to a read, piece by piece, so that one that would be too long is refused before it is
-/// formed.
+/// Takes the reply to a read, piece by piece, so that a reply that would be too long is refused before it
+/// is formed.
 pub trait Answer {
-    /// Takes the reply, or the next item of one that is a list.
+    /// Takes the reply, or its next item if it is a list.
     fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal>;
 
-    /// The pieces that were put are the items of a list, which is the reply.
+    /// Makes the reply a list of the pieces that were put.
     fn wrap(&mut self);
 
     /// Whether a walk that has looked at this many more entries may go on. Called without any lock.

@@ -1,4 +1,4 @@
-//! What a connection and the committing thread share about the keys that it watches.
+//! What a connection and the committing thread share about the keys that the connection watches.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -14,13 +14,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// One that watches nothing.
+    /// A connection that watches nothing.
     pub fn new(id: u64) -> Watcher {
         let (left, changed) = (false.into(), false.into());
         Watcher { id, left, changed, keys: 0.into(), bytes: 0.into() }
     }
 
-    /// The connection has ended: from now on it begins to watch nothing.
+    /// Notes that the connection has ended: from now on it begins to watch nothing.
     pub fn leave(&self) {
         self.left.store(true, Ordering::Release);
     }
@@ -30,13 +30,13 @@ impl Watcher {
         self.left.load(Ordering::Acquire)
     }
 
-    /// The committing thread says how many keys it watches now, and what they take up in memory.
+    /// For the committing thread: how many keys the connection watches now, and their bytes in memory.
     pub fn watches(&self, keys: usize, bytes: usize) {
         self.keys.store(keys, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The committing thread says whether one of them has changed.
+    /// For the committing thread: whether one of the keys has changed.
     pub fn note_changed(&self, changed: bool) {
         self.changed.store(changed, Ordering::Relaxed);
     }
@@ -51,7 +51,7 @@ impl Watcher {
         self.keys.load(Ordering::Relaxed)
     }
 
-    /// What they take up in memory.
+    /// Bytes that they take up in memory.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

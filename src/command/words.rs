@@ -1,18 +1,18 @@
-//! The words of a request: where they lie in the receive buffer, or kept for later.
+//! The words of a request, in the receive buffer or packed for later.
 
 /// The words of a request, the command's name first.
 pub type Words<'a> = [&'a [u8]];
 
-/// What stands before the words of a [`Packed`] for each of them: where it ends.
+/// Bytes of each number at the head of a [`Packed`].
 const END_BYTES: usize = size_of::<u32>();
 
-/// The words of a request that is carried out later, in one run of bytes: how many there are, where each
-/// ends, and then all of them.
+/// The words of a request that is carried out later, in one allocation: their count, the end of each, and
+/// then all of them, one after the other.
 #[derive(Debug, Clone)]
 pub struct Packed(Box<[u8]>);
 
 impl Packed {
-    /// Copies the words, which together are shorter than 4 GiB: the protocol's limits see to that.
+    /// Copies the words. The protocol's limits keep them below 4 GiB in all.
     pub fn new(words: &Words<'_>) -> Packed {
         let length = words.iter().map(|word| END_BYTES + word.len()).sum::<usize>();
         let mut bytes = Vec::with_capacity(END_BYTES + length);
@@ -44,7 +44,7 @@ impl Packed {
         list
     }
 
-    /// How many words there are.
+    /// The number of words, without unpacking them.
     pub fn count(&self) -> usize {
         number_in(&self.0[..END_BYTES])
     }
@@ -61,7 +61,7 @@ fn number_in(bytes: &[u8]) -> usize {
     u32::from_le_bytes(four) as usize
 }
 
-/// A whole number as Redis reads one: no sign but a minus, no leading zeros, no spaces.
+/// A whole number as Redis reads one: no plus sign, no leading zeros, no spaces.
 pub fn integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let plain = match digits {
