@@ -1,9 +1,8 @@
-//! Bytes to words, [`Reply`] to bytes. No socket, no store, and no command: which words ask for what is
-//! looked up elsewhere.
+//! Bytes to words, [`Reply`] to bytes. Nothing here knows a socket, the store, or what the words ask for.
 //!
-//! A request whose first byte is `*` is RESP, anything else is a line of text; that is decided for
-//! each. A parser looks at what has been received so far and finds the words of the first request, in
-//! place. Its limits are checked here, before any memory is taken (promise 8).
+//! A request whose first byte is `*` is RESP, any other is a line of text; each request is taken by itself.
+//! A parser looks at what has been received so far and finds the words of the first request, in place. It
+//! checks its limits before any memory is taken (promise 8).
 
 mod resp;
 mod text;
@@ -12,7 +11,7 @@ use std::borrow::Cow;
 
 use crate::command::{Dialect, Reply, RespVersion};
 
-/// What a request may be like. Over a limit nothing is stored, and the client is told.
+/// The limits of a request. Above a limit nothing is stored, and the client is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The longest key, in bytes.
@@ -26,9 +25,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Values and lines as in Redis, words as before its version 7: each has at least five bytes on
-    /// the wire, and sixteen in memory. Redis allows keys of 512 MiB; a key is compared and hashed at
-    /// every access, and one beyond 64 KiB is a mistake.
+    /// Values and lines as in Redis, words as before its version 7: each takes at least five bytes on
+    /// the wire, and sixteen in memory. Redis allows keys of 512 MiB; but a key is compared and hashed at
+    /// every access, and one longer than 64 KiB is a mistake.
     fn default() -> Limits {
         Limits { key: 64 * 1024, value: 512 << 20, words: 1024 * 1024, line: 64 * 1024 }
     }
@@ -45,17 +44,17 @@ pub type Words<'a> = [&'a [u8]];
 pub enum Parsed<'a> {
     /// Not yet a whole request.
     Incomplete,
-    /// This many bytes that ask for nothing: a blank line.
+    /// This many bytes without a command, like a blank line.
     Nothing(usize),
-    /// A request: its words, how they were spelled, and its bytes.
+    /// A request: its words, how they were spelled, and its length in bytes.
     Request(Vec<&'a [u8]>, Dialect, usize),
     /// A request of this many bytes with a word that is longer than a value may be.
     TooLong(Dialect, usize),
     /// Something after which the next request cannot be told from garbage: it is answered with
     /// this error, and the connection is closed.
     Fatal(Cow<'static, str>, Dialect),
-    /// Not meant for this server, and perhaps an attack by way of somebody's browser: the
-    /// connection is closed without a word.
+    /// Not meant for this server, and perhaps an attack through a user's browser: the connection is
+    /// closed without a reply.
     Http,
 }
 
@@ -65,11 +64,10 @@ pub struct Parser {
     /// Bytes at the front that hold no line end.
     scanned: usize,
     resp: resp::Parser,
-    /// The version that replies to RESP requests are in.
+    /// The version of replies to RESP requests.
     pub version: RespVersion,
-    /// A client that has not said the password yet may send only little.
+    /// Until the client has logged in, it may send only short requests.
     pub authenticated: bool,
-    /// What a request may be like.
     limits: Limits,
 }
 
@@ -80,8 +78,8 @@ impl Parser {
         Parser { scanned: 0, resp, version, authenticated, limits }
     }
 
-    /// Looks at the bytes received and not yet taken, and takes quotes out of them in place. The same
-    /// bytes must be there again, with more after them, after [`Parsed::Incomplete`].
+    /// Looks at the bytes received and not yet taken, and removes quotes from them in place. After
+    /// [`Parsed::Incomplete`] the next call must have the same bytes again, with more after them.
     pub fn parse<'a>(&mut self, received: &'a mut [u8]) -> Parsed<'a> {
         let length = received.len();
         let parsed = match received.first() {
@@ -98,14 +96,14 @@ impl Parser {
         parsed
     }
 
-    /// What it keeps in memory of a request that has not arrived as a whole.
+    /// Bytes of memory that it keeps for a request that has not arrived as a whole.
     pub fn bytes(&self) -> usize {
         self.resp.bytes()
     }
 }
 
-/// Appends a reply, in the words of its dialect. `key` is the one that was asked for, which the text
-/// protocol names where it is not there.
+/// Appends a reply as the dialect spells it. `key` is the key that was asked for, which the text protocol
+/// names if it is missing.
 pub fn encode(key: &[u8], dialect: Dialect, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match dialect {
         Dialect::Text(line_end) => text::encode(key, line_end, reply, out),
@@ -113,12 +111,12 @@ pub fn encode(key: &[u8], dialect: Dialect, reply: &Reply<'_>, out: &mut Vec<u8>
     }
 }
 
-/// Appends the beginning of an array, which this many replies are to follow.
+/// Appends the head of an array of this many replies, which are to follow.
 pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
     resp::encode_array_head(count, out);
 }
 
-/// No less than what [`encode`] appends.
+/// An upper bound of the bytes that [`encode`] appends.
 pub fn most_bytes(dialect: Dialect, reply: &Reply<'_>) -> usize {
     // A length or a line end, and the type.
     const FRAME_BYTES: usize = 32;
@@ -132,7 +130,7 @@ pub fn most_bytes(dialect: Dialect, reply: &Reply<'_>) -> usize {
         }
 }
 
-/// Makes the last `items` replies, which begin at `start`, the items of a list.
+/// Makes the last `items` replies, which begin at `start`, an array.
 pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
     resp::wrap(items, start, out);
 }

@@ -1,9 +1,9 @@
 //! The Redis serialization protocol, versions 2 and 3 (RESP).
 //!
-//! A request is `*<count>\r\n` and that many words `$<length>\r\n<bytes>\r\n`. The parser keeps its
-//! place between reads, so a long value is looked at once, and it takes memory only for what has
-//! arrived: a count or length that is announced reserves nothing. Errors and limits are those of
-//! Redis 7 (`networking.c`).
+//! A request is `*<count>\r\n` and then `count` words, each `$<length>\r\n<bytes>\r\n`. The parser keeps its
+//! place between reads, so a long value is looked at once, and it takes memory only for bytes that have
+//! arrived: an announced count or length reserves nothing. Errors and limits are those of Redis 7
+//! (`networking.c`).
 
 use std::io::Write;
 use std::ops::Range;
@@ -14,16 +14,16 @@ use crate::command::{Dialect, Reply, RespVersion, integer};
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
 const HEADER_BYTES: usize = 64 * 1024;
 
-/// What a client may send that has not said the password: Redis's limits.
+/// What a client may send that has not logged in yet: Redis's limits.
 const UNAUTHENTICATED_WORDS: i64 = 10;
 const UNAUTHENTICATED_BYTES: usize = 16 * 1024;
 
-/// How RESP3 begins a text for people: it is plain text.
+/// How RESP3 marks a text for people as plain text.
 const VERBATIM_KIND: &[u8] = b"txt:";
 
 /// The place in a request that has not arrived as a whole.
 ///
-/// - `words` are the ranges of the words found so far; `at` is where the next header begins.
+/// - `words` are the places of the words found so far; `at` is the place of the next header.
 #[derive(Default)]
 pub struct Parser {
     words: Vec<Range<usize>>,
@@ -119,8 +119,8 @@ impl Parser {
         Ok(())
     }
 
-    /// The number between the type byte and the line end, after which the place is then. `None` is
-    /// no number.
+    /// The number between the type byte and the line end; moves the place after that. `None` if it is no
+    /// number.
     fn number(&mut self, received: &[u8], too_big: &str) -> Result<Option<i64>, Stop> {
         let from = self.at + 1;
         let rest = received.get(from..).ok_or(Stop::Incomplete)?;
@@ -144,8 +144,8 @@ fn error(what: &str) -> Stop {
     Stop::Error(what.to_owned())
 }
 
-/// Whether a command is the beginning of an HTTP request, or its Host header: a page in somebody's
-/// browser may send such requests to this port, and lines in its body would be commands.
+/// Whether a command is the beginning of an HTTP request, or its Host header: a page in a user's browser
+/// may send such requests to this port, and the lines of a request's body would be commands.
 pub fn is_http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
@@ -198,12 +198,12 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends the beginning of an array, which this many replies are to follow.
+/// Appends the head of an array of this many replies.
 pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
     number_line(out, b'*', count);
 }
 
-/// Puts the head of a list before its `items`, which begin at `start`.
+/// Inserts the head of an array before its `items`, which begin at `start`.
 pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
     out.splice(start..start, format!("*{items}\r\n").into_bytes());
 }
@@ -214,7 +214,7 @@ fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A count, a length or an integer. Every reply but `+OK` has one, and `core::fmt` was 3 % of a
+/// Appends a count, a length or an integer. Almost every reply has one, and `core::fmt` was 3 % of a
 /// pipelined GET.
 fn number_line(out: &mut Vec<u8>, kind: u8, number: impl itoa::Integer) {
     out.push(kind);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_not_said_the_password_may_send_little() {
+    fn a_client_that_has_not_logged_in_may_send_little() {
         for (request, expected) in [
             ("*11\r\n", "unauthenticated multibulk length"),
             ("*1\r\n$16385\r\n", "unauthenticated bulk length"),

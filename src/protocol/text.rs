@@ -9,11 +9,11 @@
 //! | anything else | `-INVALID COMMAND` |
 //! | a blank line | nothing |
 //!
-//! In a transaction each of them is answered with `+QUEUED`, and EXEC with an array as Redis has it.
+//! In a transaction the reply to each is `+QUEUED`, and the reply to EXEC is an array as in RESP.
 //! Words are separated by white space and may be quoted as in Redis's inline commands (`sdssplitargs`
 //! there): `"a b\n\x00"`, `'a b'`. A quote counts only at the start of a word, so that `it's` is a
-//! word. What GET prints can be pasted into SET: a value that is no plain word is printed in double
-//! quotes, so that no value can break a line. A reply ends as its line did.
+//! word. The value that GET prints can be pasted into SET: unless it is a plain word it is printed in
+//! double quotes, so that no value can break a line. A reply ends as its line did.
 
 use std::io::Write;
 use std::ops::Range;
@@ -62,7 +62,7 @@ pub fn parse<'a>(received: &'a mut [u8], scanned: usize, limits: &Limits) -> Par
 #[derive(Debug, PartialEq, Eq)]
 struct Unbalanced;
 
-/// Takes the quotes out of a line, and says where its words are then.
+/// Removes the quotes from a line, and returns where its words are then.
 fn split(line: &mut [u8]) -> Result<Vec<Range<usize>>, Unbalanced> {
     let (mut words, mut at) = (Vec::new(), 0);
     while let Some(skipped) = line[at..].iter().position(|&byte| !is_space(byte)) {
@@ -82,8 +82,8 @@ fn split(line: &mut [u8]) -> Result<Vec<Range<usize>>, Unbalanced> {
     Ok(words)
 }
 
-/// Takes the escapes out of a word that begins at `start`, after its quote. Says where it is then, and
-/// where the next one may begin.
+/// Removes the escapes from a word that begins at `start`, after its quote. Returns where the word is then,
+/// and where the next one may begin.
 fn unquote(line: &mut [u8], start: usize, quote: u8) -> Result<(Range<usize>, usize), Unbalanced> {
     let (mut end, mut at) = (start, start);
     loop {
@@ -122,16 +122,16 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
-/// White space as C's `isspace` has it, which is what Redis goes by.
+/// White space as in C's `isspace`, which Redis uses.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Appends the reply to SET, GET or DEL; anything else is spelled as RESP has it. `key` is the one that
-/// GET asked for.
+/// Appends the reply to SET, GET or DEL; other replies are spelled as in RESP. `key` is the key that GET
+/// asked for.
 pub fn encode(key: &[u8], line_end: LineEnd, reply: &Reply<'_>, out: &mut Vec<u8>) {
     match reply {
-        // DEL says that it was done, and not how many there were.
+        // DEL's reply says that it was done, not how many keys there were.
         Reply::Ok | Reply::Integer(_) => out.extend_from_slice(b"+OK"),
         Reply::Simple(word) => append(out, format_args!("+{word}")),
         Reply::Bulk(value) => {
