@@ -2,9 +2,8 @@
 //!
 //! It has the committer seal the log between two batches, walks the store in short steps, writes what
 //! it finds as a snapshot, and deletes what that covers. There is no fork and no second copy of the
-//! data. What changes meanwhile is in the log after the
-//! seal, and is made durable there before the snapshot counts (promise 7). A compaction that fails is
-//! reported, tried again later, and harms nothing.
+//! data. Changes made meanwhile are in the log after the seal, and are made durable there before the
+//! snapshot counts (promise 7). A compaction that fails is reported, tried again later, and harms nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,13 +17,13 @@ use crate::engine::{Compactor, Handle};
 use crate::sync::{Condvar, Mutex};
 use crate::wal::{Refused, snapshot};
 
-/// How often it looks whether the log has become too long.
+/// How often the compactor checks whether the log has become too long.
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long it waits for a segment to follow where none could be made before it gave up the reserve.
+/// How long it waits for the next segment, if none could be made before it gave up the reserve.
 const SEAL_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long it waits until the committer can seal the log without waiting itself.
+/// How long it waits before it asks the committer again to seal the log.
 const SEAL_RETRY: Duration = Duration::from_millis(10);
 
 /// After a failure it waits this long, and twice as long after each further one, up to an hour.
@@ -33,23 +32,23 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 
 const STOPS: &str = "the server stops";
 
-/// When the log is compacted by itself.
+/// When the log is compacted without being asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// When the log since the last snapshot is this many times as long as the snapshot.
+    /// When the log since the last snapshot is this many times as long as the snapshot,
     pub factor: u64,
-    /// But not before it has this many bytes.
+    /// but not before it has this many bytes.
     pub least_bytes: u64,
 }
 
 impl Default for Policy {
-    /// A log no longer than its snapshot, as with Redis; below 64 MiB a replay takes no time.
+    /// A log no longer than its snapshot, as in Redis; the replay of less than 64 MiB takes no time.
     fn default() -> Policy {
         Policy { factor: 1, least_bytes: 64 << 20 }
     }
 }
 
-/// What the thread and all that ask it share.
+/// Shared by the compactor's thread and all threads that ask it.
 pub struct Compaction {
     engine: Handle,
     policy: Policy,
@@ -119,7 +118,7 @@ impl Compaction {
         Some(Compaction { engine, policy, space, state, changed, covered, snapshot_bytes })
     }
 
-    /// Ends the thread; a running compaction is given up.
+    /// Ends the thread; it gives up a running compaction.
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
@@ -134,7 +133,7 @@ impl Compaction {
             let Some(spend) = self.begin(is_due) else { continue };
             let started = Instant::now();
             let outcome = self.compact(spend);
-            // Before it is told that it is over, so that then another one can be asked for.
+            // Before the report, so that a client that sees the end can ask for another one.
             self.state.lock().running = false;
             if self.go_on().is_err() && outcome.is_err() {
                 log::info!("{STOPS}, the running compaction is given up");
@@ -174,12 +173,12 @@ impl Compaction {
     /// Whether a compaction begins now, and if so, whether it may give up the reserve.
     fn begin(&self, is_due: bool) -> Option<Spend> {
         let may_write = self.engine.health().failure().is_none();
-        // Looked at under the lock: it may have been asked for since the pause was over.
+        // Read under the lock: a client may have asked since the pause was over.
         let mut state = self.state.lock();
         let asked = std::mem::take(&mut state.asked);
         let begins = (asked || is_due) && may_write;
         if begins {
-            // It runs before it is no longer asked for, so that a client that waits for both sees no gap.
+            // Shown as running before `asked` is cleared for others, so that a client that polls sees no gap.
             self.engine.metrics().compaction.begin();
         }
         (state.deciding, state.running) = (false, begins);
@@ -218,7 +217,7 @@ impl Compaction {
         let written = match self.write(&sealed, size.need) {
             Err(error) if is_about_space(&error) && spend == Spend::Reserve => {
                 self.space.remove_leftovers(None)?;
-                // What is free is only what the file system says; another program may have been quicker, too.
+                // The file system may have promised too much, or another program has taken the space.
                 if !self.space.give_up_reserve_for(size.need)? {
                     return Err(error);
                 }
@@ -244,8 +243,8 @@ impl Compaction {
     fn write(&self, sealed: &Sealed, room: u64) -> anyhow::Result<(snapshot::Writer, u64)> {
         let Space { disk, names, .. } = &self.space;
         let least = self.policy.least_bytes.max(self.engine.store().bytes() as u64);
-        // It rests no more once the log after the seal is as long as the data, lest it fill the disk. (50
-        // clients with values of 64 KiB write 0.7 GB a second.)
+        // The walk rests no more once the log after the seal is as long as the data; otherwise that could fill
+        // the disk. (50 clients with values of 64 KiB write 0.7 GB a second.)
         let late_from = sealed.logged.saturating_add(least);
         let pause = |time| {
             if self.engine.logged_bytes() < late_from {
@@ -264,8 +263,8 @@ impl Compaction {
         Ok((walk.writer, walk.keys))
     }
 
-    /// Has the committer begin a new segment between two batches. Where none can be made, for want of
-    /// space, the one that is being written will do: all before it is in the store.
+    /// Has the committer begin a new segment between two batches. If there is no space for one, the running
+    /// segment will do: everything before it is in the store.
     fn seal(&self) -> anyhow::Result<Sealed> {
         let until = Instant::now() + SEAL_PATIENCE;
         let covered = self.covered.load(Ordering::Relaxed);
@@ -290,14 +289,14 @@ impl Compaction {
         }
     }
 
-    /// The walk has seen what was in the store, and not all of that is durable where batches are
-    /// not synced. If the snapshot alone were, a power cut could leave it with half of a batch.
+    /// Makes durable what the walk has seen: with a weaker `-fsync` not all is. If only the snapshot were durable,
+    /// a power cut could leave it with half of a batch.
     fn sync_log(&self) -> anyhow::Result<()> {
         let synced = self.engine.errand(|log| log.sync()).context(STOPS)?;
         synced.map_err(|failure| anyhow!("the log cannot be synced: {}", Refused::Closed(failure)))
     }
 
-    /// Waits, but not at a stop.
+    /// Waits for this long, or until a stop.
     fn pause_for(&self, time: Duration) {
         let mut state = self.state.lock();
         if !state.stop {
@@ -312,10 +311,10 @@ impl Compaction {
     }
 }
 
-/// Begins a new segment, or takes one that has begun since this was first asked for: all before it
-/// is in the store by now. (Where the disk is so busy that each segment is only just ready when it
-/// is needed, there is no other.) On a full disk the one that is being written will do as well, if there
-/// is something before it.
+/// Begins a new segment, or takes one that has begun since this was first asked for: everything before it
+/// is in the store by now. (If the disk is so busy that each segment is only just ready when it is needed,
+/// there is no other.) On a full disk the running segment will do, if it has something before it that no
+/// snapshot covers.
 fn seal(log: &mut dyn Log, asked_in: u64, covered: u64) -> Result<Option<Sealed>, Refused> {
     if let Some(failure) = log.health().failure() {
         return Err(failure.clone().into());

@@ -1,17 +1,16 @@
 //! The `expirer` thread: finds keys that have expired and has the committer remove them.
 //!
-//! No client sees an expired key, whether or not it has been removed; this only gives its memory back.
-//! The removal goes through the log like any other change, so that what is gone stays gone if the clock
-//! goes back.
+//! No client sees an expired key, whether or not it has been removed; the removal only frees its memory. It
+//! goes through the log like any other change, so that an expired key stays gone if the clock goes back.
 //!
-//! It walks through the store, a millisecond at a time. The more expired keys a walk finds, the
-//! sooner is the next one; after a full one there is no pause. Beside clients that write it takes as large
-//! a share of the committer's time as expired keys are among those that can expire: a tenth if they are
-//! a tenth, all it can get if nearly all have expired, when nothing else keeps the memory bounded. A
-//! removal is small, so that a client's write waits for one of them at most.
+//! The expirer walks through the store, a millisecond at a time. The more expired keys a walk finds, the
+//! sooner the next one begins; after a full walk there is no pause. Beside clients that write, its share of the
+//! committer's time is the share of expired keys among those that can expire: a tenth if a tenth have expired,
+//! all that it can get if nearly all have, because nothing else would bound the memory then. A removal is
+//! small, so that a client's write waits for one of them at most.
 //!
-//! There is no index by time: it would cost each key with an expiry some 24 bytes, to find sooner what
-//! no client can see. Without one, expired keys are a thirtieth of all keys at most before walks come back full.
+//! There is no index by time: it would cost some 24 bytes for each key with an expiry, only to find sooner what
+//! no client can see. Without it, at most a thirtieth of all keys are expired ones until walks come back full.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,19 +20,19 @@ use crate::engine::{Handle, Operation, Recipient, Submission};
 use crate::entry::now_millis;
 use crate::sync::{Condvar, Mutex};
 
-/// How often it looks where nothing expires, and how long at a time: a hundredth of one core at most.
+/// How often it looks if nothing expires, and how long at a time: a hundredth of one core at most.
 const INTERVAL: Duration = Duration::from_millis(100);
 const WORK: Duration = Duration::from_millis(1);
 
 /// Entries it looks at under one lock.
 const STEP: usize = 200;
 
-/// Keys that are removed at a time, and bytes of them and their values: half a millisecond for the
-/// committer. (A long value takes long to give back.)
+/// The most keys that are removed at a time, and their bytes with values: half a millisecond for the
+/// committer. (Freeing a long value takes long.)
 const RECLAIMED: usize = 1000;
 const RECLAIMED_BYTES: usize = 1 << 20;
 
-/// What the thread and the one that stops it share.
+/// Shared by the expirer's thread, the committer, and the thread that stops it.
 pub struct Expirer {
     engine: Handle,
     state: Mutex<State>,
@@ -45,7 +44,7 @@ struct State {
     stop: bool,
     /// A removal is queued.
     waiting: bool,
-    /// Keys that the last one has removed.
+    /// Keys that the last removal has removed.
     removed: u64,
 }
 
@@ -65,8 +64,8 @@ impl Walk {
         self.found >= RECLAIMED || self.bytes >= RECLAIMED_BYTES
     }
 
-    /// How long to wait for the next one, if this one's removal took `beside_clients` beside clients that write, or
-    /// `None` where none writes.
+    /// The pause after this walk. `beside_clients` is how long its removal took beside clients that write, `None`
+    /// if none writes.
     fn pause(&self, beside_clients: Option<Duration>) -> Duration {
         let found = self.found;
         let unhurried = match self.is_full() {
@@ -106,14 +105,14 @@ impl Expirer {
             };
             engine.metrics().expired.add(removed);
             if removed == 0 {
-                // Refused, or all set anew: the next walk would find the same.
+                // Refused, or all set anew. An immediate walk could find the same again.
                 continue;
             }
             pause = walk.pause((engine.writers() > 0).then(|| began.elapsed()));
         }
     }
 
-    /// Has the committer remove these keys. Says how many it has removed; `None` at a stop.
+    /// Has the committer remove these keys. Returns how many it has removed; `None` if the engine is closed.
     fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Option<u64> {
         let dialect = Dialect::Resp(RespVersion::V2);
         let operations = vec![Operation::new(Command::Reclaim(keys), dialect, None)];

@@ -1,4 +1,4 @@
-//! Work beside the commits: `compaction` keeps the log short, `expirer` removes what has expired.
+//! Work beside the commits: `compaction` keeps the log short, `expirer` removes expired keys.
 //!
 //! Each is one thread on the engine's public face ([`Handle`]): it reads the store, submits like a client, and
 //! has the committer do errands with the log. No client waits for it, and the engine works without it.
@@ -21,7 +21,7 @@ use expirer::Expirer;
 
 pub use compaction::Policy;
 
-/// Starts both threads, or the expirer alone where there is no log. The engine stops them before it closes.
+/// Starts both threads, or only the expirer if there is no log. The engine stops them before it closes.
 pub fn start(engine: &Engine, policy: Policy) -> anyhow::Result<()> {
     let expirer = Arc::new(Expirer::new(engine.handle()));
     let runs = expirer.clone();

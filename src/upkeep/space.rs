@@ -1,8 +1,8 @@
-//! The space that a compaction needs, and when it has to begin before it is due because space is short.
+//! The space that a compaction needs, and whether it must begin early because space is short.
 //!
-//! A compaction that a client asks for may give up the reserve (`wal::guard::reserve`); one that begins by itself only
-//! if it frees enough for the reserve to be made again. So on a full disk there is a way out for the client
-//! that has removed enough.
+//! A compaction that a client asks for may give up the reserve (`wal::guard::reserve`); one that begins by itself may
+//! do so only if it frees enough for the reserve to be made again. So a client can get a full disk going again by
+//! removing enough.
 
 use std::io;
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::wal::guard::reserve::Reserve;
 use crate::wal::names::Names;
 use crate::wal::snapshot;
 
-/// It begins early, where space is short, only once this much was logged: less would free little.
+/// A compaction begins early only once this many bytes were logged: it would free little before.
 const LEAST_EARLY_BYTES: u64 = 256 << 10;
 
-/// Nor before the log has grown by this part of its snapshot, lest the disk do little else.
+/// Nor before the log has grown by this part of its snapshot; otherwise the disk would do little else.
 const EARLY_PART: u64 = 8;
 
-/// What a snapshot takes beside the entries, as they are in memory: padding of its frames (a block for
-/// each 256 KiB), numbers in its records. A part of the data, and a length.
+/// What a snapshot takes beside the entries as they are in memory (padding of its frames, a block for each
+/// 256 KiB, and numbers in its records): this part of them, and this many bytes.
 const SNAPSHOT_PART: u64 = 16;
 const SNAPSHOT_LEAST: u64 = 64 << 10;
 
-/// Room for a segment to follow, beside the snapshot, where there is none yet.
+/// Room for the next segment, beside the snapshot, if there is none yet.
 const SEAL_ROOM: u64 = 512 << 10;
 
 /// A compaction that begins by itself has to free this many times the reserve to be allowed to spend it: the
-/// reserve is made again only where there is twice its length.
+/// reserve is made again only if twice its length is free.
 const FREED_RESERVES: u64 = 2;
 
 /// Whether a compaction may give up the reserve.
@@ -45,7 +45,7 @@ pub enum Spend {
 /// What a compaction works with and on.
 #[derive(Clone, Copy)]
 pub struct Size {
-    /// The most that a snapshot of what is in the store will take, about.
+    /// About the most bytes that a snapshot of the store will take.
     pub need: u64,
     /// Bytes of the last snapshot.
     pub snapshot: u64,
@@ -65,7 +65,7 @@ impl Size {
     }
 }
 
-/// Where the log is.
+/// The disk of the log, and what is kept free on it.
 pub struct Space {
     pub disk: Arc<dyn Disk>,
     pub names: Names,
@@ -78,8 +78,8 @@ impl Space {
         Space { disk: disk.clone(), names: names.clone(), reserve: reserve.clone() }
     }
 
-    /// Whether space is so short that the log has to become shorter before it is due: it is longer than
-    /// what a snapshot would leave free. Has `need` left free from now on.
+    /// Whether space is so short that a compaction has to begin early: the log is longer than what a snapshot
+    /// would leave free. Has `need` left free from now on.
     pub fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool {
         let Size { need, snapshot, since } = size;
         self.reserve.keep(need);
@@ -104,8 +104,8 @@ impl Space {
         }
     }
 
-    /// Fails if there is no room for the snapshot. Gives up the reserve where that is not enough for it, and
-    /// for a segment to follow if the log has no other; but not if even so there is no room for the snapshot.
+    /// Gives up the reserve if that makes room for the snapshot, or beside it for the next segment if the log has
+    /// none. Fails if the snapshot still has no room.
     pub fn make_room(&self, need: u64, room: &Room, spend: Spend) -> anyhow::Result<()> {
         let beside = if *room == Room::Enough { 0 } else { SEAL_ROOM };
         let mut free = self.free().context("cannot tell how much space is free")?;
@@ -119,7 +119,7 @@ impl Space {
         Ok(())
     }
 
-    /// Gives up the reserve, if there is one and with it there is room for the snapshot. Where another program
+    /// Gives up the reserve, if there is one and it makes enough room for the snapshot. If another program
     /// has taken more than that, the reserve would be spent for nothing.
     pub fn give_up_reserve_for(&self, need: u64) -> io::Result<bool> {
         let helps = need <= self.free()? + self.reserve_bytes();
@@ -147,7 +147,7 @@ impl Space {
     }
 }
 
-/// Whether with more room it would not have happened.
+/// Whether the error would not have happened with more space.
 pub fn is_about_space(error: &anyhow::Error) -> bool {
     let io = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
     io.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)

@@ -1,4 +1,4 @@
-//! A walk through the store, on the way into a snapshot.
+//! A walk through the store that writes it into a snapshot.
 //!
 //! The store is locked for one step at a time, and after each step and each frame the walk rests, so that
 //! clients are held up little.
@@ -21,14 +21,13 @@ const STEP: usize = 1;
 const LONG_VALUE_BYTES: usize = 4 << 10;
 
 /// After each step and each frame it rests this many times as long as that took, so that it has at most
-/// a third of one core and of the disk. A thread that is always busy is the one that the scheduler puts
-/// off, and if that happens to this one while it has a shard's lock, the committer waits with it: so it
-/// rests often. (To rest only after frames left clients a fifth to a third fewer SETs. To rest as long as
-/// it worked made the slowest of a hundred SETs 2.1 to 2.5 times as slow as without a compaction; twice as
-/// long, 1.8; three times as long, no less.)
+/// a third of one core and of the disk. The scheduler makes a thread that is always busy wait; if that
+/// happens to this one while it has a shard's lock, the committer waits with it. So it rests often.
+/// (Resting only after frames left clients a fifth to a third fewer SETs. The slowest of a hundred SETs was
+/// 2.1 to 2.5 times as slow as without a compaction with 1 here, 1.8 with 2, and no faster with 3.)
 const RESTS: u32 = 2;
 
-/// But not longer than this, for the disk may just have been slow.
+/// The longest rest, for the disk may just have been slow.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// See the head of this file.
@@ -39,7 +38,7 @@ pub struct Walk<'a> {
     /// Keys written.
     pub keys: u64,
     pub space: &'a Space,
-    /// What is left free for the snapshot.
+    /// Bytes that are kept free for the snapshot.
     pub room: u64,
 }
 
@@ -57,7 +56,7 @@ impl Walk<'_> {
             // The last cursor of a shard is the first one of the next, or 0.
             cursors.retain(|(shard, cursor)| cursor / span == *shard as u64 && *cursor != 0);
         }
-        // Also the rest, while more room can be made for it.
+        // The rest is written here, while more room can still be made for it.
         self.writer.flush().context("cannot write the snapshot")
     }
 
@@ -78,7 +77,7 @@ impl Walk<'_> {
         self.rest(began)?;
         self.write_if_full()?;
         for key in long {
-            // One that is gone by now is deleted in the log after the seal.
+            // A key that is gone by now is deleted in the log after the seal.
             let began = Instant::now();
             store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
             self.rest(began)?;
