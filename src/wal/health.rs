@@ -1,9 +1,9 @@
-//! How the log is: whether it takes writes, and if not, why. This is the only place where that is kept;
-//! the log and its `segments` thread write here, and the commit path, the compactor and INFO ask.
+//! Whether the log takes writes, and if not, why. This is kept only here: the log and its
+//! `segments` and `watch` threads write it; the commit path, the compactor and INFO read it.
 //!
 //! Two things are kept apart (promise 6). A failed write or sync closes the log for good: what is
-//! on disk is unknown. Where space for a batch could not be prepared, nothing of the batch was written:
-//! nothing is closed, and the next batch may find room.
+//! on disk is unknown. If space for a batch could not be prepared, none of it was written: the log
+//! stays open, and the next batch may find room.
 
 use std::sync::{Arc, OnceLock};
 
@@ -19,9 +19,9 @@ pub enum Room {
     /// Nothing is wrong.
     #[default]
     Enough,
-    /// No segment can follow the running one, for this reason; there is room in that.
+    /// No segment can follow the running one, for this reason; the running one still has room.
     Short(Arc<str>),
-    /// For this reason a batch was refused.
+    /// A batch was refused, for this reason.
     Full(Arc<str>),
 }
 
@@ -50,14 +50,14 @@ impl Health {
             is_first = true;
             Failure(reason.into())
         });
-        // Once this can be read, no more is written.
+        // Reported only now, when nothing more can be written.
         if is_first {
             log::error!("the log is closed for writing until a restart: {reason}");
         }
         first.clone()
     }
 
-    /// A segment is ready to follow.
+    /// Notes that a segment is ready to follow.
     pub(in crate::wal) fn has_room(&self) {
         let before = std::mem::take(&mut *self.room.lock());
         if before != Room::Enough {
@@ -65,7 +65,7 @@ impl Health {
         }
     }
 
-    /// None can be made.
+    /// Notes that no segment can be made to follow.
     pub(in crate::wal) fn is_short(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
         match *room {
@@ -73,13 +73,13 @@ impl Health {
                 log::error!("cannot prepare the next segment, will try again: {reason}");
                 *room = Room::Short(reason.clone());
             }
-            // It has been said, and once is enough; the figures in it may be new.
+            // This was reported already, and once is enough; the figures in the reason may be new.
             Room::Short(_) => *room = Room::Short(reason.clone()),
             Room::Full(_) => *room = Room::Full(reason.clone()),
         }
     }
 
-    /// A batch is refused.
+    /// Notes that a batch is refused.
     pub(in crate::wal) fn is_full(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
         if !matches!(*room, Room::Full(_)) {

@@ -1,8 +1,8 @@
-//! What stands beside the log and works beside its batches, each reached by one call from it.
+//! Helpers that work beside the log and its batches, each reached by one call from it.
 //!
-//! [`reserve`] is what a full disk has to spare; [`watch`] looks after the lock file and notes in the
-//! [`witness`] how far the log is durable; [`syncer`] syncs for `-fsync everysec`. None of them writes a
-//! frame, and the log of an earlier program, which has none of their files, is read without them.
+//! [`reserve`] keeps space for a full disk; [`watch`] looks after the lock file and notes in the
+//! [`witness`] how far the log is durable; [`syncer`] syncs for `-fsync everysec`. None of them
+//! writes a frame. The log of an earlier program has none of their files, and is read without them.
 
 pub mod reserve;
 pub mod syncer;

@@ -1,12 +1,13 @@
 //! Room on the volume: how long the next segment may be, and what the log leaves free for a way out.
 //!
-//! A volume may be small, or shared with other programs, so the log takes only a share of what is free
-//! for a segment, and a shorter one before none. It leaves two things for the time when all is used up:
+//! A volume may be small, or shared with other programs, so a segment takes only a share of the
+//! free space, and a shorter segment is made rather than none. For the time when all space is used
+//! up the log leaves two things:
 //!
-//! - room for a snapshot of the data, as long as others do not take it: so a compaction is possible, which
-//!   gives back everything else;
-//! - the **reserve**, a file of zeros whose space no other program can take: a compaction gives it up. With it a client
-//!   that has removed enough gets out of a full disk.
+//! - room for a snapshot of the data, as long as other programs do not take it: a compaction needs
+//!   it, and gives back everything else;
+//! - the **reserve**, a file of zeros whose space no other program can take: a compaction gives it
+//!   up. It lets a client that has removed enough get the server out of a full disk.
 //!
 //! Nothing here is ever read back. A crash at any call leaves a file that the next start uses or replaces.
 
@@ -20,15 +21,15 @@ use crate::wal::names::Names;
 use crate::wal::options::{LARGEST_SEGMENT_BYTES, Options};
 use crate::wal::segment::{LARGE_PIECE, Segment};
 
-/// A segment takes at most this part of what is free: so several follow each other, and what is free is
-/// looked at between them, before it is used up.
+/// A segment takes at most one `SHARE`th of the free space, so the log looks at the free space
+/// several times before it is used up.
 const SHARE: u64 = 8;
 
-/// The least segment, and the end of a segment that is left to batches that only remove something where no
-/// other can follow: this part of the first segment's length, 256 KiB. That is room for 64 batches.
+/// The first segment's length divided by this, 256 KiB or room for 64 batches, is the length of the
+/// shortest segment, and of the end of a segment that is left to removals if no other can follow.
 const LEAST_PART: u64 = 4;
 
-/// The reserve is made only where there is `PLENTY` times as much room as it takes.
+/// The reserve is made only if there is `PLENTY` times as much room as it takes.
 const PLENTY: u64 = 2;
 
 /// What the log leaves free on its volume.
@@ -40,8 +41,8 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// For a log that is kept so. The file is as long as the first segment: enough for the least one, and
-    /// a snapshot of little data.
+    /// The reserve of a log with these options. The file is as long as the first segment: enough
+    /// for the shortest one, and a snapshot of little data.
     pub(in crate::wal) fn new(options: &Options) -> Reserve {
         Reserve { bytes: options.first_segment_bytes, ..Reserve::default() }
     }
@@ -51,8 +52,7 @@ impl Reserve {
         self.bytes
     }
 
-    /// From now on room for `snapshot_bytes` is left; more than the largest segment is not kept
-    /// from use.
+    /// From now on leaves room for `snapshot_bytes`, but not for more than the largest segment.
     pub fn keep(&self, snapshot_bytes: u64) {
         self.snapshot_bytes.store(snapshot_bytes.min(LARGEST_SEGMENT_BYTES), Ordering::Relaxed);
     }
@@ -67,13 +67,13 @@ impl Reserve {
         self.stands.swap(false, Ordering::Relaxed) && remove(disk, names, &names.reserve())
     }
 
-    /// Uses the file that an earlier server has left.
+    /// Takes over the file that an earlier server has left.
     pub(in crate::wal) fn adopt(&self, disk: &dyn Disk, names: &Names) {
         let len = disk.open(&names.reserve(), Access::Buffered).and_then(|file| file.len());
         self.stands.store(len.is_ok_and(|len| len == self.bytes), Ordering::Relaxed);
     }
 
-    /// Makes the file if there is none, and plenty of room.
+    /// Makes the file if there is none, and there is plenty of room.
     pub(in crate::wal) fn make(&self, disk: &dyn Disk, names: &Names, options: &Options) {
         let bytes = self.bytes;
         let has_plenty =
@@ -103,8 +103,8 @@ impl Reserve {
         Ok((disk.free_bytes(names.directory())?.saturating_sub(kept), kept))
     }
 
-    /// Creates a segment of `wanted` bytes at `path`, or of fewer if there is no room for that, written
-    /// as `pace` says. Where that fails nothing is left of it, and the error says why.
+    /// Creates a segment of `wanted` bytes at `path`, or a shorter one if there is no room for
+    /// that, in pieces as large as `pace` says. After an error nothing is left of it.
     pub(in crate::wal) fn prepare_segment(
         &self,
         disk: &dyn Disk,
@@ -142,7 +142,8 @@ impl Reserve {
 }
 
 impl Reserve {
-    /// Creates the least segment, also of what is left for a snapshot: so a client can go on removing.
+    /// Creates the shortest segment, even in the room left for a snapshot, so that clients can go
+    /// on removing.
     pub(in crate::wal) fn prepare_last(
         &self,
         disk: &dyn Disk,
@@ -161,12 +162,12 @@ impl Reserve {
 }
 
 impl Options {
-    /// No segment is made that is shorter.
+    /// The length of the shortest segment.
     fn least_segment_bytes(&self) -> u64 {
         (self.first_segment_bytes / LEAST_PART).next_multiple_of(BLOCK_BYTES as u64)
     }
 
-    /// The end of a segment that only batches that remove something may use, unless another is ready.
+    /// The length of a segment's end that only removals may use, unless another segment is ready.
     pub(in crate::wal) fn tail_bytes(&self, segment_bytes: u64) -> u64 {
         self.least_segment_bytes().min(segment_bytes / LEAST_PART)
     }
@@ -184,15 +185,15 @@ fn segment_bytes(wanted: u64, least: u64, free: u64) -> Option<u64> {
     (len <= free).then_some(len)
 }
 
-/// Gives back what a file takes up, also if that was never finished. The directory is synced because a
-/// file system with a journal has the space only then.
+/// Removes a file, finished or not. The directory is synced because a file system with a journal
+/// frees the space only then.
 pub(in crate::wal) fn remove(disk: &dyn Disk, names: &Names, path: &Path) -> bool {
     let removed = disk.remove(path).and_then(|()| disk.sync_directory(names.directory()));
     match removed {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => {
-            log::warn!("a file that nobody needs stays: {error}");
+            log::warn!("a file that is not needed stays: {error}");
             false
         }
     }

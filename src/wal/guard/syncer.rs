@@ -1,9 +1,10 @@
-//! The `syncer` thread: makes a log durable beside the batches, where these do not wait for it (`-fsync
-//! everysec`).
+//! The `syncer` thread: makes the log durable beside the batches, if these do not wait for it
+//! (`-fsync everysec`).
 //!
 //! It is handed a file and the last LSN written to it, and reports whether that is durable; what is
-//! written meanwhile is for the next sync. One sync at a time. It decides nothing: a failed sync closes the
-//! log when the log takes notice of it (promise 6), and no frame says that something is durable before that.
+//! written meanwhile is for the next sync. One sync at a time. It decides nothing: a failed sync
+//! closes the log when the log takes its result (promise 6), and no frame says that something is
+//! durable before that.
 
 use std::io;
 use std::sync::Arc;
@@ -46,8 +47,8 @@ impl Syncer {
         Worker::start("syncer", Syncer::default(), Syncer::run)
     }
 
-    /// Begins a sync of a file in which everything up to `lsn` is written. The one before has been taken
-    /// notice of.
+    /// Begins a sync of a file in which everything up to `lsn` is written. The result of the one
+    /// before must have been taken.
     pub fn begin(&self, file: Arc<dyn DiskFile>, lsn: u64, when_done: WhenDone) {
         let mut state = self.state.lock();
         assert!(state.task.is_none() && state.done.is_none(), "one sync at a time");
@@ -55,7 +56,8 @@ impl Syncer {
         self.changed.notify_all();
     }
 
-    /// What became of the sync that was begun: up to which LSN all is durable. `None` if it still runs.
+    /// The result of the sync: the LSN up to which everything is durable. `None` while it still
+    /// runs.
     pub fn result(&self) -> Option<io::Result<u64>> {
         self.state.lock().done.take()
     }
@@ -80,7 +82,8 @@ impl Syncer {
             };
             drop(state);
             let synced = file.sync().map(|()| lsn);
-            // Before the result is seen: with the file goes its lock, if it is a segment that is full.
+            // Before the result can be seen: closing the file of a segment that is full by now ends
+            // its lock.
             drop(file);
             self.state.lock().done = Some(synced);
             self.changed.notify_all();
@@ -91,7 +94,7 @@ impl Syncer {
 }
 
 impl Stop for Syncer {
-    /// A sync that runs goes on to its end.
+    /// A running sync goes on to its end.
     fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
@@ -99,8 +102,9 @@ impl Stop for Syncer {
 }
 
 impl Wal {
-    /// Begins to make all batches durable, beside those that follow, unless that is going on already.
-    /// `when_done` is called when it has ended; then [`Wal::settle`] is to be called.
+    /// Begins to make all batches so far durable, beside those that follow, unless a sync is
+    /// running already. `when_done` is called when it has ended; the committer then has to call
+    /// [`Wal::settle`].
     pub fn begin_sync(&mut self, when_done: WhenDone) -> Result<(), Failure> {
         if self.syncing_since.is_some() {
             return Ok(());
@@ -108,7 +112,9 @@ impl Wal {
         let syncer = match self.syncer.take().map_or_else(Syncer::start, Ok) {
             Ok(syncer) => syncer,
             Err(error) => {
-                log::warn!("writers wait for a sync, no thread can be started for it: {error}");
+                log::warn!(
+                    "writers wait for a sync, because no thread can be started for it: {error}"
+                );
                 return self.sync();
             }
         };
@@ -121,12 +127,12 @@ impl Wal {
         begun
     }
 
-    /// When the sync was begun that goes on beside the batches, if one does.
+    /// When the sync that runs beside the batches began, if one runs.
     pub fn syncing_since(&self) -> Option<Instant> {
         self.syncing_since
     }
 
-    /// Takes notice of a sync beside the batches, if it has ended; says whether it has.
+    /// Takes the result of a sync beside the batches, if it has ended; returns whether it has.
     pub fn settle(&mut self) -> Result<bool, Failure> {
         let ended = self.syncer.as_ref().and_then(|syncer| syncer.result());
         ended.map_or(Ok(false), |ended| {
@@ -139,7 +145,8 @@ impl Wal {
         self.unless_failed(Wal::finish_sync)
     }
 
-    /// Before another thread syncs the file: of two that sync it, the kernel tells only one of an error.
+    /// Waits for a running sync before this thread syncs the file: if two threads sync it, the
+    /// kernel reports an error to only one of them.
     pub(in crate::wal) fn finish_sync(&mut self) -> io::Result<()> {
         match (&self.syncer, self.syncing_since) {
             (Some(syncer), Some(_)) => {

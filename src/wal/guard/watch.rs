@@ -1,15 +1,16 @@
-//! The `watch` thread: looks after what stands beside a log that is being written.
+//! The `watch` thread: looks after the files beside a log that is being written.
 //!
 //! Once a second, and when the log falls idle, it
 //!
 //! - notes how far the log is durable, in a second place (see [`super::witness`]), with a sync of its own;
-//! - looks whether the lock file is still the one that is locked (see [`crate::wal::lock`]).
+//! - checks that the lock file is still the one that it has locked (see [`crate::wal::lock`]).
 //!
-//! It never touches a segment, and no commit waits for it: the log only leaves a number where this thread
-//! finds it. A lock file that was deleted or replaced is locked again, for no second server gets the log
-//! meanwhile: the segment is locked as well. Where another process has the new lock file, that one believes
-//! that it has the log, and may be of an earlier version, which looks at the lock file alone: once it has
-//! kept that for two looks, the log takes no more writes.
+//! It never touches a segment, and no commit waits for it: the log only leaves a number where this
+//! thread finds it. A lock file that was deleted or replaced is locked again, and no second server
+//! gets the log meanwhile, because the segment is locked as well. If another process has locked the
+//! new file, it believes that it has the log, and may be a server of an earlier version, which
+//! looks at the lock file alone: once it has kept that lock for two checks, the log takes no more
+//! writes.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -26,8 +27,8 @@ use crate::wal::health::Health;
 use crate::wal::lock::{Held, Lock};
 use crate::wal::names::Names;
 
-/// How often it looks: the batches of this time may be lost to zeros at the end of a log without being
-/// missed, and a sync each second is nothing beside those of the commits.
+/// How often the thread works: zeros at the end of a log may take the batches of this time
+/// unnoticed, and a sync each second is nothing beside those of the commits.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the log and the thread share.
@@ -60,12 +61,12 @@ impl Watch {
         Worker::start("watch", watch, move |watch| watch.run(witness, lock.as_deref()))
     }
 
-    /// Everything up to `lsn` is durable. Costs a store.
+    /// Notes that everything up to `lsn` is durable. Costs one atomic store.
     pub fn note_durable(&self, lsn: u64) {
         self.durable_lsn.store(lsn, Ordering::Relaxed);
     }
 
-    /// The log is idle: what is durable is to be noted now.
+    /// The log is idle: the thread is to note now what is durable.
     pub fn note_idle(&self) {
         self.state.lock().idle = true;
         self.changed.notify_one();
@@ -102,8 +103,9 @@ impl Watch {
         }
     }
 
-    /// Says whether there is any use in looking again. `suspect` is the file that another process had
-    /// locked when it was looked at before: one that is refused the segment gives it back at once.
+    /// Checks the lock file; breaks if there is no use in checking again. `suspect` is the inode of
+    /// the file that another process had locked at the last check: a server that is refused the
+    /// segment unlocks it at once.
     fn look_at(&self, lock: &Lock, suspect: &mut Option<u64>) -> ControlFlow<()> {
         let before = suspect.take();
         match lock.check() {
@@ -135,7 +137,7 @@ impl Watch {
 }
 
 impl Stop for Watch {
-    /// It notes what is durable before it ends.
+    /// The thread notes what is durable before it ends.
     fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_one();

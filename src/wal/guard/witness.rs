@@ -1,15 +1,16 @@
 //! How far the log was durable, in a second place: a small file beside it, `<path>.durable`.
 //!
-//! The log alone cannot say that its end is missing: zeros over its last batches look as if those had never
-//! been written. So what was durable is noted here, too, by a thread of its own (see [`super::watch`]) and
-//! never on the way of a commit. A log that ends before that is damaged, and no start goes on with it
-//! (promise 5). What the file says may be late, never early: it is written after what it tells of is durable.
+//! The log alone cannot say that its end is missing: zeros over its last batches look as if those
+//! had never been written. So the last durable LSN is noted here, too, by a thread of its own (see
+//! [`super::watch`]) and never by a commit. A log that ends before it is damaged, and no start goes
+//! on with it (promise 5). The note may be late, never early: it is written after the records that
+//! it covers are durable.
 //!
-//! It decides nothing by itself. Where it is missing or unreadable, as beside the logs of earlier programs,
-//! the log is believed alone.
+//! If the file is missing or unreadable, as beside the logs of earlier programs, the log alone is
+//! believed.
 //!
-//! Two blocks, of which the one that tells of more counts. They are written in turn, so a torn one leaves the
-//! other. All is little-endian:
+//! It has two blocks, of which the one with the higher LSN counts. They are written in turn, so a
+//! torn one leaves the other. Numbers are little-endian:
 //!
 //! | offset | bytes | field |
 //! |-------:|------:|-------|
@@ -31,7 +32,7 @@ const VERSION: u32 = 1;
 const BLOCKS: u64 = 2;
 const FIELDS_BYTES: usize = 48;
 
-/// What is known of a log besides the log itself.
+/// What is known of a log from outside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Which log.
@@ -42,7 +43,7 @@ pub struct Known {
 
 /// The file, open for writing.
 ///
-/// - The block after `newest` is the next to be written; `newest` tells of `known`.
+/// - `newest` is the number of the block that holds `known`; the other one is written next.
 pub struct Witness {
     file: Box<dyn DiskFile>,
     newest: u64,
@@ -58,7 +59,7 @@ pub fn read(disk: &dyn Disk, names: &Names) -> io::Result<Option<Known>> {
     }
 }
 
-/// Forgets what is known, durably: the log is about to be taken back.
+/// Removes the file, durably: the log is about to be cut back.
 pub fn forget(disk: &dyn Disk, names: &Names) -> io::Result<()> {
     match disk.remove(&names.durable()) {
         Ok(()) => disk.sync_directory(names.directory()),
@@ -83,7 +84,7 @@ impl Witness {
             witness.note(known.lsn)?;
             return Ok(witness);
         }
-        // What cannot be read is not relied on.
+        // A file that is unreadable or of another log is replaced.
         let file = disk.create(&path, Access::Direct)?;
         let mut both = BlockBuffer::default();
         (0..BLOCKS).for_each(|_| both.extend_from_slice(&known.encode()));
@@ -93,7 +94,7 @@ impl Witness {
         Ok(Witness { file, newest: 0, known })
     }
 
-    /// Notes, durably, that everything up to `lsn` is durable, if that was not known.
+    /// Notes, durably, that everything up to `lsn` is durable, unless that is noted already.
     pub fn note(&mut self, lsn: u64) -> io::Result<()> {
         if lsn <= self.known.lsn {
             return Ok(());
@@ -129,7 +130,7 @@ impl Known {
     }
 }
 
-/// The block that tells of more, and its number.
+/// The block with the higher LSN, and its number.
 fn newest(file: &dyn DiskFile) -> io::Result<Option<(u64, Known)>> {
     let mut reader = Reader::new(file, 0)?;
     let mut newest = None;
