@@ -3,12 +3,12 @@
 //! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
 //!
-//! Reading order: [`frame`] is the format, [`chain`] the place that a reader or a writer of frames has
-//! come to, [`segment`] one file, `writer` a batch on its way into it, `rotation` the way into the next one,
-//! which [`preparer`] makes ahead of time. [`files`], [`reader`] and [`recovery`] are the way back, and
-//! [`torn`] cuts what a crash left; [`snapshot`] replaces older segments. [`disk`], [`block`] and [`names`]
-//! are what they all stand on, [`health`] tells whether writes are taken, [`lock`] keeps a second server
-//! out, and [`guard`] is what stands beside the log.
+//! Reading order: [`frame`] is the format, [`chain`] the position of a reader or writer of frames,
+//! [`segment`] one file, `writer` a batch on its way into it, `rotation` the step to the next one,
+//! which [`preparer`] makes ahead of time. [`files`], [`reader`] and [`recovery`] are the way back,
+//! and [`torn`] cuts what a crash left; [`snapshot`] replaces older segments. All of them use
+//! [`disk`], [`block`] and [`names`]; [`health`] tells whether writes are taken, [`lock`] keeps a
+//! second server out, and [`guard`] holds the helpers beside the log.
 
 pub mod block;
 pub mod chain;
@@ -96,27 +96,29 @@ pub struct Committed {
 /// The log, open for writing.
 ///
 /// - `frame` is the batch that is being built.
-/// - Everything up to `durable_lsn` is on disk; what is written beyond is at most what the segment holds.
-/// - Once `health` tells of a failure nothing is written any more.
+/// - Everything up to `durable_lsn` is on disk; records after it, if there are any, are all in
+///   `segment`.
+/// - Once `health` holds a failure, nothing more is written.
 pub struct Wal {
     disk: Arc<dyn Disk>,
     names: Names,
     options: Options,
     segment: Segment,
-    /// None while the log is still being made: it then grows in its one segment.
+    /// `None` while the log is being made, and grows in its only segment.
     preparer: Option<Worker<Preparer>>,
-    /// None until then, too.
+    /// `None` while the log is being made.
     watch: Option<Worker<Watch>>,
-    /// None before the first sync beside the batches.
+    /// `None` before the first sync beside the batches.
     syncer: Option<Worker<Syncer>>,
-    /// When the sync was begun that is not taken notice of yet.
+    /// When the sync beside the batches began, until its result has been taken.
     syncing_since: Option<Instant>,
     frame: Frame,
     durable_lsn: u64,
-    /// Bytes of all frames that were read and written, those of a snapshot not among them.
+    /// Bytes of all frames that were read and written, without those of a snapshot.
     total_bytes: u64,
     marked: bool,
-    /// The last batch that was too large for a segment had no room, and none was taken since that adds.
+    /// A batch too large for a segment was refused for lack of room, and no batch that adds data
+    /// has been committed since.
     refused_large: bool,
     health: Arc<Health>,
     reserve: Arc<Reserve>,
@@ -125,7 +127,7 @@ pub struct Wal {
 impl Wal {
     /// Opens the log at `options.path`, or begins one, and hands all its batches to `replay`.
     ///
-    /// Fails, with nothing changed, on any damage and on a file that is no log of ours.
+    /// Fails, with nothing changed, on any damage and on a file that is not a log of this program.
     pub fn open(
         disk: Arc<dyn Disk>,
         options: Options,
@@ -181,24 +183,25 @@ impl Wal {
         let file = disk.open(names.active(), options.access())?;
         segment::lock_segment(&*file, names.active())?;
         let found = recovery::read(&disk, &names, files, replay)?;
-        // What was prepared and not used may be what fills the disk. It goes first.
+        // A prepared segment that was never used may be what fills the disk, so it goes first.
         reserve::remove(&*disk, &names, &names.next());
         if let Some(torn) = &found.torn {
             torn::cut(&*disk, &names, torn)?;
         }
         // All of the log has been read from the device by now, the snapshot too.
         snapshot::delete(&*disk, &names, &files.leftovers);
-        // No longer than need be: the start waits for it. The next segment is prepared meanwhile.
+        // As short as possible, because the start waits for it. The next segment is prepared
+        // meanwhile.
         let first = options.first_segment_bytes;
         let len = (found.end.tail.end + first / 2).next_multiple_of(first);
-        // What is after `file_bytes` was never filled, but for the mark of a full segment: that has to
-        // stay until a batch takes its place.
+        // Nothing after `file_bytes` was ever filled, except the mark of a full segment, which has
+        // to stay until a batch replaces it.
         let filled = file.len()?.min(found.end.file_bytes).max(found.end.marked_end());
         let segment = Segment::resume(file, found.end.tail, filled);
         let mut wal = Wal::assemble(disk, names, options, segment);
         let mut summary = found.summary;
-        // Without the headers: what was logged before the running segment is more than that only if there
-        // is a segment before it.
+        // Without the headers, so that a log of one segment has no more than that one's
+        // `running_bytes`.
         wal.total_bytes = summary.bytes.saturating_sub(summary.segments as u64 * FIRST_FRAME);
         if wal.unless_failed(|wal| wal.segment.fill_up(len, found.end.file_bytes)).is_ok() {
             wal.start_preparer()?;

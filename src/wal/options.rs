@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::disk::Access;
 use super::lock::Lock;
 
-/// Where the log is without a flag.
+/// Where the log is if no flag names another place.
 pub const DEFAULT_PATH: &str = "./wal_files/wal_file";
 
 /// A fresh server that holds three keys should not take up much: a first segment of 1 MiB, and
 /// one of 4 MiB prepared.
 pub const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
-/// Segments grow fourfold up to this size: a change of segment costs four syncs, which among some
-/// ten thousand batches is nothing.
+/// Segments grow fourfold up to this size: a rotation costs four syncs, which is nothing among some
+/// ten thousand batches.
 pub const LARGEST_SEGMENT_BYTES: u64 = 64 << 20;
 
 /// When a batch is made durable.

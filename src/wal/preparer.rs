@@ -1,14 +1,15 @@
 //! The `segments` thread: makes the next segment before it is needed.
 //!
 //! Zero-filling takes as long as writing, so it happens beside the commits and never in one. One
-//! prepared segment is kept at all times; so a full disk is noticed
-//! before a commit runs into it. Where none can be made, what was begun is given back at once, and it is
-//! tried again while the log says that it is short of room. The thread also cuts full segments to their
-//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the segment that is being written.
+//! prepared segment is kept at all times, so that a full disk is noticed before a commit runs into
+//! it. If none can be made, the unfinished file is removed at once, and the thread tries again
+//! while the log reports that it is short of room. The thread also cuts full segments to their
+//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the segment that is
+//! being written.
 //!
-//! A commit's flush takes along what was written beside it, so the zeros come in small pieces with rests between
-//! them, as long as there is time. (Without rests, and in pieces of 256 KiB, one in a hundred SETs of 50 clients with
-//! pipelines of 16 took 3.0 ms instead of 2.1.)
+//! A commit's flush also flushes what was written beside it, so the zeros come in small pieces with
+//! rests between them, as long as there is time. (Without rests, and in pieces of 256 KiB, one in a
+//! hundred SETs of 50 clients with pipelines of 16 took 3.0 ms instead of 2.1.)
 
 use std::io;
 use std::path::PathBuf;
@@ -26,22 +27,23 @@ use super::options::Options;
 use super::segment::{LARGE_PIECE, SMALL_PIECE};
 use crate::sync::{Stop, Worker};
 
-/// How long to wait before another attempt where the disk is full: short enough that a client
-/// does not notice, and to look four times a second is no load.
+/// How long to wait between attempts on a full disk: short enough that a client does not notice,
+/// and four attempts a second are no load.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// How often it looks whether there is room for the reserve, where there was none or a compaction gave it up.
+/// How often the thread checks for room for the reserve, if there was none or the reserve was given
+/// up.
 const RESERVE_RETRY: Duration = Duration::from_secs(1);
 
-/// It rests, and takes small pieces, only while the next segment is `LEAD` times as full of zeros as the
-/// running one is of batches: so it is ready by the middle of that one's time, and a compaction need not wait
-/// until it begins.
+/// The thread rests, and writes small pieces, only while the next segment is at least `LEAD` times
+/// as full of zeros as the running one is of batches: so it is ready when the running one is half
+/// full, and a compaction need not wait until that is full.
 const LEAD: u64 = 2;
 
-/// After each piece of zeros it rests `RESTS` times as long as that took.
+/// After each piece of zeros the thread rests `RESTS` times as long as the piece took.
 const RESTS: u32 = 4;
 
-/// But not longer than this.
+/// But never longer than this.
 const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// What the log and the thread share.
@@ -63,31 +65,32 @@ pub struct Site {
     pub options: Options,
     /// What it leaves free.
     pub reserve: Arc<Reserve>,
-    /// How it is.
+    /// Whether it takes writes.
     pub health: Arc<Health>,
 }
 
 #[derive(Default)]
 struct State {
-    /// How long the next segment is to be; `None` when it has been made.
+    /// How long the next segment is to be; `None` once it has been made.
     wanted: Option<u64>,
     prepared: Option<Box<dyn DiskFile>>,
-    /// The one that is being made has its space, so that only a failing disk can prevent it.
+    /// The segment being made has its space, so only a failing disk can prevent it.
     has_space: bool,
-    /// Why the last attempt failed. If there is a prepared one nevertheless, it is the last: made of what
-    /// is left for a snapshot, and for what only removes.
+    /// Why the last attempt failed. A segment prepared nevertheless is the last one: made in the
+    /// room left for a snapshot, and for removals only.
     error: Option<Arc<str>>,
-    /// A full segment and the length of its content.
+    /// Full segments, each with the length of its content.
     full: Vec<(PathBuf, u64)>,
     /// The committer or the compactor waits for it.
     hurry: bool,
-    /// The committer has used up the last one, and needs one for what only removes.
+    /// The committer has used up the last segment, and needs another for removals.
     needs_last: bool,
     stop: bool,
 }
 
 impl State {
-    /// Until the rotation is done none is made: it would be made of the same file, by the same name.
+    /// No other is made until the rotation is done: it would have the same name, and overwrite this
+    /// file.
     fn take(&mut self) -> Option<Box<dyn DiskFile>> {
         let file = self.prepared.take()?;
         (self.wanted, self.needs_last) = (None, false);
@@ -104,16 +107,16 @@ impl Preparer {
         Worker::start("segments", preparer, move |preparer| preparer.run(&site))
     }
 
-    /// Takes the prepared file, which stands at [`Names::next`]. Waits for one that is being
-    /// made; where the last attempt failed it waits for one that has the space of the reserve too, and then
-    /// says why there is none: the log is full.
+    /// Takes the prepared file, which stands at [`Names::next`]. Waits for one that is being made.
+    /// If the last attempt failed, waits for one more, which may use the space of the reserve; if
+    /// that fails, returns why: the log is full.
     pub fn take(&self) -> Result<Box<dyn DiskFile>, Arc<str>> {
         let mut state = self.wait_for_next()?;
         let file = state.take().expect("waited for");
         Ok(file)
     }
 
-    /// How long the one is that [`Preparer::take`] will take. Waits for it in the same way.
+    /// The length of the segment that [`Preparer::take`] will return. Waits for it in the same way.
     pub fn next_bytes(&self) -> Result<u64, Arc<str>> {
         let state = self.wait_for_next()?;
         let len = state.prepared.as_ref().map_or(Ok(0), |file| file.len());
@@ -144,8 +147,8 @@ impl Preparer {
         }
     }
 
-    /// Waits until it is known whether another segment will follow: until that has its space, which comes
-    /// before the zeros. Fails if there is none: the log is full.
+    /// Waits until it is known whether another segment will follow: until that has its space, which
+    /// it gets before its zeros. Fails if none can be made: the log is full.
     pub fn expect(&self) -> Result<(), Arc<str>> {
         let mut state = self.state.lock();
         while state.prepared.is_none() && state.error.is_none() && !state.has_space {
@@ -164,7 +167,7 @@ impl Preparer {
         }
     }
 
-    /// The committer tells how much of the running segment is used.
+    /// Notes how much of the running segment is used.
     pub fn note_used(&self, end: u64, file_bytes: u64) {
         self.used.store(thousandths(end, file_bytes), Ordering::Relaxed);
     }
@@ -179,7 +182,8 @@ impl Preparer {
         self.changed.notify_all();
     }
 
-    /// There was room for a batch after one that was too large: so nothing is short, unless a segment is.
+    /// Notes that a batch had room after one that was too large: so room is no longer short, unless
+    /// no segment can be made.
     pub fn note_room(&self) {
         let state = self.state.lock();
         if state.error.is_none() {
@@ -187,12 +191,12 @@ impl Preparer {
         }
     }
 
-    /// There may be room for what there was none for.
+    /// Wakes the thread: there may be room where there was none.
     pub fn look_again(&self) {
         self.changed.notify_all();
     }
 
-    /// Asks for it again: the one that was taken was not used.
+    /// Asks for a segment again: the one that was taken was not used.
     pub fn again(&self, len: u64) {
         let mut state = self.state.lock();
         (state.wanted, state.has_space) = (Some(len), false);
@@ -223,7 +227,8 @@ impl Preparer {
         }
     }
 
-    /// The prepared segment is the last. It is one like another as soon as there is room for more.
+    /// The prepared segment is the last one. It becomes an ordinary one as soon as there is room
+    /// for more.
     fn look_for_room(&self, state: &mut MutexGuard<'_, State>, site: &Site) {
         let Site { disk, names, reserve, health, .. } = site;
         let spendable = MutexGuard::unlocked(state, || reserve.spendable(&**disk, names));
@@ -237,7 +242,7 @@ impl Preparer {
         }
     }
 
-    /// Nothing is wanted: makes the reserve where there is none, and waits.
+    /// No segment is wanted: makes the reserve if there is none, and waits.
     fn keep_reserve(&self, state: &mut MutexGuard<'_, State>, site: &Site) {
         let Site { disk, names, options, reserve, .. } = site;
         MutexGuard::unlocked(state, || reserve.make(&**disk, names, options));
@@ -281,8 +286,8 @@ impl Preparer {
         Ok(file)
     }
 
-    /// None could be made, for this reason: makes the last one, of what is left for a snapshot, and of the
-    /// reserve where the committer needs it.
+    /// No ordinary segment could be made because of `error`: makes the last one, in the room left
+    /// for a snapshot, and in that of the reserve if the committer needs it.
     fn prepare_last(&self, state: &mut MutexGuard<'_, State>, site: &Site, error: &io::Error) {
         let Site { disk, names, options, reserve, health } = site;
         let why = Arc::from(error.to_string());
@@ -323,7 +328,7 @@ impl Preparer {
         self.changed.wait(state);
     }
 
-    /// With the lock held, so that an attempt that succeeds comes before or after.
+    /// Called with the lock held, so that an attempt that succeeds comes before or after.
     fn check(&self, state: &State) -> Result<(), Arc<str>> {
         match &state.error {
             None => Ok(()),
@@ -334,8 +339,9 @@ impl Preparer {
         }
     }
 
-    /// Called between pieces, after one that took `elapsed`, with `filled` thousandths done: rests if
-    /// there is time, and says how large a piece is to be: none at a stop, which does not wait for the rest.
+    /// Called between pieces, after one that took `elapsed`, with `filled` thousandths done: rests
+    /// if there is time, and returns the next piece's size in blocks: 0 at a stop, which does not
+    /// wait for the rest.
     fn pace(&self, elapsed: Duration, filled: u64) -> usize {
         let mut state = self.state.lock();
         if state.stop {

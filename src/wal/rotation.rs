@@ -1,6 +1,6 @@
 //! From one segment to the next, between two batches.
 //!
-//! Promise 4 holds here at every line; what a crash leaves is said at each.
+//! Promise 4 holds here at every line; `Wal::rotate` says what a crash leaves.
 
 use std::io;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::{Refused, Wal};
 const SEGMENT_GROWTH: u64 = 4;
 
 impl Wal {
-    /// Begins a new segment, so that a snapshot can take the place of all before it, and returns its
-    /// header. `None` if it would have to wait for the segment to be prepared. Where that cannot be
-    /// prepared this is refused, and writing goes on.
+    /// Begins a new segment, so that a snapshot can replace all before it, and returns its header.
+    /// `None` if this would have to wait for the segment to be prepared. If none can be prepared,
+    /// this is refused, and writing goes on.
     pub fn seal(&mut self) -> Result<Option<SegmentHeader>, Refused> {
         if self.segment.tail().end != FIRST_FRAME
             && let Some(preparer) = self.preparer.take()
@@ -42,9 +42,9 @@ impl Wal {
         self.unless_failed(|wal| Ok(Some(wal.segment.tail().header))).map_err(Refused::Closed)
     }
 
-    /// Makes sure that the batch that is built has room, before a byte of it is written. Where there is
-    /// none nothing is closed: the log is as it was. What `grows` the data leaves the end of a segment that
-    /// no other can follow to what only removes.
+    /// Makes sure that the batch being built has room, before a byte of it is written. If there is
+    /// none, the log stays open, and as it was. If no other segment can follow, a batch that
+    /// `grows` the data leaves the end of this one to removals.
     pub(super) fn make_room(&mut self, grows: bool) -> Result<(), Refused> {
         if let Some(failure) = self.failure() {
             return Err(failure.clone().into());
@@ -74,7 +74,7 @@ impl Wal {
         if may_stay {
             return Ok(());
         }
-        // It may still be made meanwhile.
+        // The next segment may still be in the making meanwhile.
         self.unless_failed(Wal::finish_segment)?;
         if FIRST_FRAME + bytes > preparer.next_bytes().map_err(Refused::NoRoom)? {
             self.check_larger(self.larger_by(bytes))?;
@@ -83,7 +83,7 @@ impl Wal {
         self.unless_failed(|wal| wal.rotate(file, preparer))?
     }
 
-    /// For a batch larger than a segment, in an empty one.
+    /// Makes the empty running segment larger, for a batch that is larger than a segment.
     fn make_larger(&mut self, bytes: u64) -> Result<(), Refused> {
         let bytes = self.larger_by(bytes);
         self.check_larger(bytes)?;
@@ -97,7 +97,7 @@ impl Wal {
             + self.options.tail_bytes(self.options.largest_segment_bytes)
     }
 
-    /// Whether there is that room: asked before a segment is begun for it.
+    /// Fails if there is no such room: asked before a segment is begun for it.
     fn check_larger(&mut self, bytes: u64) -> Result<(), Refused> {
         match self.reserve.spendable(&*self.disk, &self.names) {
             Ok((free, _)) if bytes <= free => Ok(()),
@@ -111,7 +111,8 @@ impl Wal {
         }
     }
 
-    /// Smaller batches have room, so it is known as short until one has been taken.
+    /// Smaller batches may have room, so the log counts as short of it, not full, until one that
+    /// adds data has been committed.
     fn too_large(&mut self, why: String) -> Refused {
         let why = Arc::from(why);
         self.health.is_short(&why);
@@ -131,8 +132,8 @@ impl Wal {
 
     /// Goes on in the prepared segment. A crash at any line leaves a log that starts by itself:
     /// before the first rename the prepared file counts for nothing, between the two it is
-    /// recognised by its header. The directory is synced after each, because without a journal
-    /// the second rename could reach the disk alone, and take the old segment's only name. Where the
+    /// recognised by its header. The directory is synced after each, because without a journal the
+    /// second rename could reach the disk alone, and take the old segment's only name. If the
     /// directory has no space for the first new name, nothing has changed, and the log goes on.
     fn rotate(
         &mut self,
@@ -151,7 +152,7 @@ impl Wal {
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
                 let why = Arc::from(error.to_string());
                 self.health.is_full(&why);
-                // What was prepared has a header by now, so it is made anew.
+                // The prepared file has a header by now, so another is made.
                 drop(next);
                 preparer.again(self.next_segment_bytes());
                 return Ok(Err(Refused::NoRoom(why)));
@@ -164,7 +165,7 @@ impl Wal {
 
         assert_eq!(next.tail().next_lsn, old.next_lsn, "no LSN is left out between two segments");
         let full = std::mem::replace(&mut self.segment, next);
-        // Its lock ends here; from now on the mark says that it is not the last one.
+        // The old segment's lock ends here; from now on its mark says that it is not the last one.
         let content = full.seal().unwrap_or_else(|error| {
             log::warn!("{}: has no mark that another segment follows: {error}", archived.display());
             old.end
@@ -173,7 +174,7 @@ impl Wal {
         Ok(Ok(()))
     }
 
-    /// Makes all of the running segment durable, which comes before a change of segment.
+    /// Makes all of the running segment durable, as has to be done before a rotation.
     fn finish_segment(&mut self) -> io::Result<()> {
         self.finish_sync()?;
         self.segment.sync()?;

@@ -16,7 +16,7 @@ use super::frame::{FIRST_FRAME, Kind, MAGIC, SegmentHeader};
 use super::lock;
 use super::options::SyncPolicy;
 
-/// Blocks of zeros written at a time where no commit uses the disk at the same time, or where the zeros are
+/// Blocks of zeros written at a time if no commit uses the disk meanwhile, or if the zeros are
 /// needed soon: large enough to be quick.
 pub const LARGE_PIECE: usize = 64;
 
@@ -29,7 +29,7 @@ static ZEROS: [Block; LARGE_PIECE] = [Block::ZERO; LARGE_PIECE];
 ///
 /// - Everything before the end of `tail` is frames; from there to `len` there are zeros, or one mark that
 ///   the next batch replaces.
-/// - `len` is no less than that end.
+/// - `len` is at least that end.
 pub struct Segment {
     file: Arc<dyn DiskFile>,
     tail: Tail,
@@ -37,8 +37,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Creates a file of `len` zeros, written as `pace` says, and makes them durable. It is no segment before
-    /// [`Segment::begin`].
+    /// Creates a file of `len` zeros, written in pieces as large as `pace` says, and makes them
+    /// durable. It becomes a segment by [`Segment::begin`].
     pub fn prepare(
         disk: &dyn Disk,
         path: &Path,
@@ -47,9 +47,9 @@ impl Segment {
         pace: &mut dyn FnMut(u64) -> usize,
     ) -> io::Result<Box<dyn DiskFile>> {
         let file = disk.create(path, access)?;
-        // Before it can become the segment that is written: so there is no moment without a lock.
+        // Before it can become the running segment, so that this is never without a lock.
         lock_segment(&*file, path)?;
-        // Whether there is room is known before anything is written.
+        // So a lack of room is known before anything is written.
         file.allocate(0, len)?;
         fill_with_zeros(&*file, 0, len, pace)?;
         file.sync()?;
@@ -83,14 +83,16 @@ impl Segment {
         assert!(self.tail.end <= self.len, "the frames of a segment are within its file");
     }
 
-    /// Makes room up to `len`, if there is less: an ordered stop has cut the file. What is filled with
-    /// zeros is written to without a journal. Where there is no space for that there is only the room that
-    /// there was: a start must not fail for want of space, and what is there can be read.
+    /// Makes room up to `len`, if there is less because an ordered stop has cut the file. Blocks
+    /// filled with zeros are written to without a journal. If there is no space for that, the
+    /// segment keeps the room that it has: a start must not fail for lack of space, and what is
+    /// there can be read.
     ///
-    /// The next batch overwrites the mark of that stop. If it is torn, the batch before it is the last,
-    /// and recovery holds the file against the `file_bytes` it had then. So it gets them back, without
-    /// a write: the part after `len` is a hole, and no batch goes there. (After a crash it may be taken
-    /// for filled. Then the next start allocates it, which costs a journal's commit for each block of it.)
+    /// The next batch overwrites the mark of that stop. If it is torn, the batch before it is the
+    /// last, and recovery checks the file's length against the `file_bytes` of that one. So the
+    /// file gets its length back, without a write: the part after `len` is a hole, and no batch
+    /// goes there. (After a crash the hole may be taken for filled. Then the next start allocates
+    /// it, which costs a journal commit for each of its blocks.)
     pub fn fill_up(&mut self, len: u64, file_bytes: u64) -> io::Result<()> {
         let before = self.file.len()?;
         if let Err(error) = self.try_fill(len) {
@@ -131,7 +133,7 @@ impl Segment {
         &self.tail
     }
 
-    /// Bytes there are.
+    /// The length of its filled part: frames, and the zeros after them.
     pub fn file_bytes(&self) -> u64 {
         self.len
     }
@@ -150,11 +152,12 @@ impl Segment {
         Ok(())
     }
 
-    /// The same for a mark: batches go on to the next segment, as if the file had not grown.
+    /// Allocates space for a mark alone: batches go on to the next segment, as if the file had not
+    /// grown.
     pub fn allocate(&self, bytes: u64) -> io::Result<()> {
         let before = self.file.len()?;
         self.file.allocate(self.tail.end, bytes).inspect_err(|_| {
-            // It does no harm if it stays as long as it has become.
+            // A file that stays longer does no harm.
             let _ = self.file.set_len(before);
         })
     }
@@ -185,13 +188,13 @@ impl Segment {
         self.write_mark(&mut Frame::default(), kind)
     }
 
-    /// Marks after the last batch that another segment follows. It is written without a sync, once that
-    /// other one has its name. So a start on this file alone, by whatever name it is reached, is refused.
+    /// Marks after the last batch that another segment follows. It is written without a sync, once
+    /// that other one has its name. So a start on this file alone, under whatever name, is refused.
     pub fn seal(&self) -> io::Result<u64> {
         self.write_mark(&mut Frame::of_sealed_segment(), Kind::Idle)
     }
 
-    /// Only where everything before it is durable.
+    /// Writes a mark; everything before it must be durable.
     fn write_mark(&self, frame: &mut Frame, kind: Kind) -> io::Result<u64> {
         let (header, blocks) = frame.seal(&self.tail, kind, self.tail.next_lsn - 1, self.len);
         self.file.write_at(blocks, self.tail.end)?;
@@ -203,7 +206,7 @@ impl Segment {
         self.file.sync()
     }
 
-    /// Cuts the zeros off after the mark that ends at `end`.
+    /// Cuts off the zeros after the mark that ends at `end`.
     pub fn cut(&self, end: u64) -> io::Result<()> {
         assert!(end > self.tail.end, "a batch would be cut off");
         self.file.set_len(end)?;
@@ -211,7 +214,7 @@ impl Segment {
     }
 }
 
-/// Takes the lock of a segment that is to be written. It ends when the file is closed.
+/// Locks a segment that is to be written, until its file is closed.
 pub fn lock_segment(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
     if lock::insist(|| file.try_lock())? {
         return Ok(());
@@ -224,8 +227,9 @@ pub fn lock_segment(file: &dyn DiskFile, path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::WouldBlock, what))
 }
 
-/// Zeros from `start` to `end`, both on block boundaries. `pace` is told before each piece how far
-/// it is, may wait, and says how many blocks the piece has, up to [`LARGE_PIECE`]. 0 is the end of it.
+/// Writes zeros from `start` to `end`, both block boundaries. `pace` is given the offset of each
+/// piece before it is written, may wait, and returns how many blocks the piece is to have, up to
+/// [`LARGE_PIECE`]; 0 gives up.
 pub fn fill_with_zeros(
     file: &dyn DiskFile,
     start: u64,
@@ -236,7 +240,10 @@ pub fn fill_with_zeros(
     while at < end {
         let blocks = pace(at).min((end - at).div_ceil(BLOCK_BYTES as u64) as usize);
         if blocks == 0 {
-            return Err(io::Error::new(ErrorKind::Interrupted, "nobody needs the zeros any more"));
+            return Err(io::Error::new(
+                ErrorKind::Interrupted,
+                "the zeros are not needed any more",
+            ));
         }
         file.write_at(&ZEROS[..blocks], at)?;
         at += (blocks * BLOCK_BYTES) as u64;
@@ -249,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_that_nobody_needs_any_more_are_not_written_to_the_end() {
+    fn zeros_that_are_not_needed_any_more_are_not_written_to_the_end() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("segment");
         let pieces = std::cell::Cell::new(0);

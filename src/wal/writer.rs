@@ -1,8 +1,8 @@
 //! Writing: batches, the marks after them, and the end of the log.
 //!
 //! The first error closes the log (promise 6): everything that writes goes through
-//! `Wal::unless_failed`, which remembers it. Where there is no room nothing is written, and nothing is
-//! closed.
+//! `Wal::unless_failed`, which remembers it. If there is no room, nothing is written, and the log
+//! stays open.
 
 use std::io;
 use std::sync::Arc;
@@ -38,9 +38,9 @@ impl Wal {
     }
 
     /// Writes the batch, and with [`SyncPolicy::Always`] makes it durable. The first error closes
-    /// the log: it is returned from then on, and nothing is written. Where there is no room for the
-    /// batch nothing of it is written. What is refused stays for another try or for [`Wal::discard`]. What
-    /// `grows` the data is refused sooner than what only removes something.
+    /// the log: it is returned from then on, and nothing is written. If there is no room for the
+    /// batch, none of it is written. A refused batch stays for another try or for [`Wal::discard`].
+    /// One that `grows` the data is refused sooner than one that only removes something.
     pub fn commit(&mut self, grows: bool) -> Result<Committed, Refused> {
         self.make_room(grows)?;
         let committed = self.unless_failed(Wal::try_commit)?;
@@ -57,7 +57,8 @@ impl Wal {
         self.preparer.iter().for_each(|preparer| preparer.wait(time));
     }
 
-    /// Space has been freed: the reserve can be made again, or a segment that had none.
+    /// Notes that space has been freed: the reserve can be made again, or a segment for which there
+    /// was none.
     pub fn note_freed(&self) {
         self.preparer.iter().for_each(|preparer| preparer.look_again());
     }
@@ -78,13 +79,13 @@ impl Wal {
     }
 
     /// Says in the log that all of it is durable. Costs a write without a sync; call it when the
-    /// log has been idle. It is what tells later damage to the last batch from a torn one.
+    /// log has been idle. The mark tells later damage to the last batch from a torn one.
     pub fn mark_idle(&mut self) {
         if self.marked || self.has_unsynced() {
             return;
         }
-        // In a full segment the file grows by a block, which is cut off at the change of segment, and is
-        // no room for a batch; on a full disk it does not, and the mark can be done without.
+        // In a full segment the file grows by a block, which no batch uses, and which is cut off at
+        // the rotation. On a full disk it cannot grow, and the log does without the mark.
         if !self.segment.has_room(BLOCK_BYTES as u64)
             && self.segment.allocate(BLOCK_BYTES as u64).is_err()
         {
@@ -131,14 +132,14 @@ impl Wal {
     pub fn close(mut self) -> Result<(), Failure> {
         self.preparer = None;
         self.sync()?;
-        // A start makes a new one in any case; and the mark may need the space.
+        // A start makes a new one in any case, and the mark may need the space of this one.
         if let Err(error) = self.disk.remove(&self.names.next()) {
             log::debug!("the prepared segment stays: {error}");
         }
         self.unless_failed(|wal| {
             let end = wal.mark(Kind::Closed)?;
             wal.segment.sync()?;
-            // On a full disk what the file has is room for deletes after the next start.
+            // On a full disk the zeros stay, as room for deletes after the next start.
             if wal.health.room() == Room::Enough { wal.segment.cut(end) } else { Ok(()) }
         })
     }
