@@ -43,7 +43,7 @@ impl BlockBuffer {
         self.as_mut_bytes()[start..].copy_from_slice(bytes);
     }
 
-    /// Sets the number of bytes; new ones have any value.
+    /// Sets the number of bytes; new ones have arbitrary values.
     pub fn resize(&mut self, filled: usize) {
         let blocks = filled.div_ceil(BLOCK_BYTES);
         if blocks > self.blocks.len() {
@@ -71,7 +71,8 @@ impl BlockBuffer {
         &self.blocks[..blocks]
     }
 
-    /// At least `count` blocks to read into; [`BlockBuffer::resize`] then says how much was read.
+    /// At least `count` blocks to read into; [`BlockBuffer::resize`] then records how much was
+    /// read.
     pub fn room(&mut self, count: usize) -> &mut [Block] {
         if count > self.blocks.len() {
             self.blocks.resize(count, Block::ZERO);
@@ -94,8 +95,8 @@ impl BlockBuffer {
         self.filled == 0
     }
 
-    /// Empties it, and gives memory beyond `keep_bytes` back, so that one huge value is not kept
-    /// for ever.
+    /// Empties it, and gives memory beyond `keep_bytes` back, so that the memory of one huge value
+    /// is not kept for ever.
     pub fn clear(&mut self, keep_bytes: usize) {
         self.filled = 0;
         self.blocks.truncate(keep_bytes.div_ceil(BLOCK_BYTES));
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn padding_is_zero_even_where_longer_bytes_stood_before() {
+    fn padding_is_zero_even_after_longer_bytes() {
         let mut buffer = BlockBuffer::default();
         buffer.extend_from_slice(&[7; 5000]);
         buffer.clear(usize::MAX);

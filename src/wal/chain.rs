@@ -1,9 +1,10 @@
-//! A chain of frames: how far it has come, what may follow, and the frame that does.
+//! A chain of frames: how far it reaches, which frame may follow, and how that one is built.
 //!
 //! Each frame names the checksum of the one before, and each segment the last batch of the segment
-//! before. The log and a snapshot that are written, a start and the tools that read, all keep their place
-//! in a [`Tail`], and [`Tail::follow`] is the only line that advances one. [`Frame`] is the only writer of
-//! frames, [`super::reader`] the only reader. Nothing here does I/O, but for a random number.
+//! before. The writers of the log and of a snapshot, a start, and the tools all keep their position
+//! in a [`Tail`], and [`Tail::follow`] is the only line that advances one. [`Frame`] is the only
+//! writer of frames, [`super::reader`] the only reader. Nothing here does I/O, except to get a
+//! random number.
 
 use std::io;
 
@@ -15,12 +16,12 @@ use super::frame::{
 /// Where a chain of frames ends.
 ///
 /// - `end` is a block boundary after the header, and all frames before it are batches.
-/// - `last_checksum` is that of the batch before `end`; without one, what the header says of the segment
-///   before.
+/// - `last_checksum` is that of the batch before `end`; if there is none, the one that the header
+///   names for the segment before.
 /// - All records before `next_lsn` are before `end`, and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
-    /// What the file says of itself.
+    /// The header of the file.
     pub header: SegmentHeader,
     /// Where the next frame goes.
     pub end: u64,
@@ -51,7 +52,7 @@ impl Tail {
         Tail { header, end: FIRST_FRAME, last_checksum: 0, next_lsn: 1 }
     }
 
-    /// The end of the segment that comes before the one with this header, as far as that tells of it.
+    /// The end of the segment before the one with this header, as far as the header tells.
     pub fn before(following: &SegmentHeader) -> Tail {
         let sequence = following.sequence.saturating_sub(1);
         Tail {
@@ -112,8 +113,8 @@ pub fn anew(snapshot: Option<&SegmentHeader>) -> io::Result<SegmentHeader> {
     })
 }
 
-/// Store ids and epochs come from the kernel. An epoch must be beyond guessing: it keeps a value from
-/// passing for a frame.
+/// A random number from the kernel, for a store id or an epoch. An epoch must be impossible to
+/// guess: it keeps a value from passing for a frame.
 pub fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
     let count = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
@@ -208,7 +209,7 @@ impl Frame {
     }
 }
 
-/// The mark of an ordered stop where this chain ends, all of which is durable, in a file that ends with it.
+/// The closing mark at the end of this chain, all of which is durable; the file ends with the mark.
 pub fn closing_mark(tail: &Tail) -> (FrameHeader, BlockBuffer) {
     let mut frame = Frame::default();
     let file_bytes = tail.end + BLOCK_BYTES as u64;

@@ -1,4 +1,5 @@
-//! What a start says of bytes that cannot be what was acknowledged, and refuses (promise 5).
+//! Damage: bytes that cannot be what was acknowledged. A start reports them and is refused (promise
+//! 5).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,14 +26,14 @@ impl Damage {
         Damage { path: path.to_owned(), offset, lsn, what: what.into() }
     }
 
-    /// What is wrong and where, and nothing about what to do.
+    /// What is wrong and where, without advice on what to do.
     pub fn place(&self) -> String {
         let Damage { path, offset, lsn, what } = self;
         format!("{}: damaged at offset {offset}, LSN {lsn}: {what}", path.display())
     }
 
     /// Names this place as the origin of an error, unless the error names one itself: a replay that
-    /// hands batches to other threads reports an earlier batch.
+    /// hands batches to other threads may report an earlier batch.
     pub fn in_batch(self, error: anyhow::Error) -> anyhow::Error {
         if error.is::<Damage>() { error } else { error.context(self) }
     }

@@ -1,8 +1,8 @@
 //! The few calls the log makes to the file system, and nothing else.
 //!
-//! A trait, so that the tests can put a double in its place that remembers what was synced and
-//! fails on command. [`SystemDisk`] is the real one. It never retries a failed sync, never hides
-//! an error, and adds the path to each.
+//! A trait, so that tests can replace it by a double that remembers what was synced and fails on
+//! command. [`SystemDisk`] is the real one. It never retries a failed sync, never hides an error,
+//! and adds the path to each.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -17,25 +17,25 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::block::{BLOCK_BYTES, Block, bytes_of};
 use super::lock;
 
-/// How a file's bytes travel.
+/// Whether reads and writes go through the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Past the page cache, to and from the device itself, where the file system allows it. After
-    /// a failed sync the page cache may hold bytes that the device never got, and a later sync
-    /// says it is all well; only what the device gives back can be trusted (Rebello et al., "Can
+    /// Past the page cache, to and from the device itself, where the file system allows it. After a
+    /// failed sync the page cache may hold bytes that the device never got, and a later sync
+    /// reports success; only what the device gives back can be trusted (Rebello et al., "Can
     /// Applications Recover from fsync Failures?", USENIX ATC 2020).
     Direct,
     /// Through the page cache: for logs that are not synced on every batch.
     Buffered,
 }
 
-/// A directory's worth of file system.
+/// The file system: the calls on names. Those on an open file are in [`DiskFile`].
 pub trait Disk: Send + Sync {
     /// Opens a file that exists, for reading and writing.
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
     /// Creates a file, or empties the one that is there.
     fn create(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>>;
-    /// Puts a file under another name, in place of what has that name.
+    /// Renames a file, replacing any file that has the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
@@ -52,7 +52,7 @@ pub trait Disk: Send + Sync {
 pub trait DiskFile: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Reads until `blocks` is full or the file ends; says how many bytes that were.
+    /// Reads until `blocks` is full or the file ends; returns the number of bytes read.
     fn read_at(&self, blocks: &mut [Block], offset: u64) -> io::Result<usize>;
     /// Writes all of `blocks`, or fails.
     fn write_at(&self, blocks: &[Block], offset: u64) -> io::Result<()>;
@@ -62,14 +62,14 @@ pub trait DiskFile: Send + Sync {
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()>;
     /// Cuts the file to `len` bytes, or lengthens it by a hole.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Takes the lock of the file itself, whatever it is called, until this is closed; false if
-    /// another process has it. A disk that no other process can reach always gives it.
+    /// Locks the file itself, whatever its name, until it is closed; false if another process holds
+    /// the lock. A disk that no other process can reach always grants it.
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
     }
-    /// Takes space for these bytes, which are zeros where nothing was written yet, so that writing them
-    /// does not fail for want of it; the file is at least so long then. After an error it may be, too.
-    /// (Where the file system has no such call, only the length is made.)
+    /// Reserves space for these bytes, so that writing them does not fail for lack of it; bytes not
+    /// yet written read as zeros. The file is then at least long enough to hold them, and may be
+    /// after an error, too. (If the file system has no such call, only the length is set.)
     fn allocate(&self, offset: u64, bytes: u64) -> io::Result<()>;
 }
 
@@ -91,7 +91,7 @@ impl SystemDisk {
         };
         let (file, cached) = match opened {
             Ok(file) => (file, access == Access::Buffered),
-            // Some file systems know no direct I/O and say so in this way.
+            // Some file systems have no direct I/O, and report it with EINVAL.
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 log::info!("{}: no direct I/O here; using the page cache", path.display());
                 (options.custom_flags(0).open(path).map_err(named(path))?, true)
@@ -137,7 +137,7 @@ impl Disk for SystemDisk {
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
         let status =
             rustix::fs::statvfs(directory).map_err(|errno| named(directory)(errno.into()))?;
-        // Not `f_bfree`, for root either: ext4 counts blocks in it that it keeps for itself.
+        // Not `f_bfree`, even for root: ext4 includes blocks in it that it keeps for itself.
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
 
@@ -148,7 +148,7 @@ impl Disk for SystemDisk {
     }
 }
 
-/// Warns where a directory is in memory: what is synced there is gone with the power all the same.
+/// Warns if a directory is in memory: a power cut takes even what was synced there.
 pub fn warn_if_in_memory(directory: &Path) {
     const TMPFS: i128 = 0x0102_1994;
     const RAMFS: i128 = 0x8584_58f6;
@@ -164,7 +164,8 @@ struct SystemFile {
 }
 
 impl SystemFile {
-    /// The file may have been renamed since it was opened; the kernel knows its name.
+    /// Adds the file's present name, as the kernel knows it: it may have been renamed since it was
+    /// opened.
     fn named(&self, error: io::Error) -> io::Error {
         let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
         let now = fs::read_link(link).ok().filter(|path| path.exists());
@@ -187,7 +188,7 @@ impl DiskFile for SystemFile {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.named(error)),
             }
-            // A direct read is short only where the file ends, and cannot go on from there.
+            // A direct read is short only at the end of the file, and cannot go on from there.
             if !filled.is_multiple_of(BLOCK_BYTES) {
                 break;
             }
@@ -200,13 +201,13 @@ impl DiskFile for SystemFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Not std's, which tries again when it is interrupted, without knowing what became of the sync.
+        // Not std's, which repeats an interrupted sync although its outcome is unknown.
         rustix::fs::fsync(&self.file).map_err(|errno| self.named(errno.into()))
     }
 
-    /// One system call where the kernel offers it (`RWF_DSYNC`, Linux 4.7), which costs the same
-    /// write and flush as a write followed by `fdatasync`. A short count is no success: what
-    /// it covers is durable, and the rest is written by a call of its own.
+    /// One system call if the kernel offers it (`RWF_DSYNC`, Linux 4.7), which costs the same write
+    /// and flush as a write followed by `fdatasync`. A short count is not yet success: those bytes
+    /// are durable, and another call writes the rest.
     fn write_synced_at(&self, blocks: &[Block], offset: u64) -> io::Result<()> {
         let bytes = bytes_of(blocks);
         let mut done = 0;

@@ -1,7 +1,7 @@
 //! Which files a log has, and in which order they are read.
 //!
-//! Only names and first blocks are looked at here. Nothing is changed but by [`find`], which does the
-//! second rename of a change of segment that a crash interrupted (promise 4); that needs no new space.
+//! Looks only at names and first blocks. Only [`find`] changes anything: it does the second rename
+//! of a rotation that a crash interrupted (promise 4), which needs no new space.
 
 use std::path::{Path, PathBuf};
 
@@ -16,11 +16,12 @@ use super::reader::Reader;
 use super::segment::lock_segment;
 use super::snapshot;
 
-/// What stands at the log's path.
+/// What is at the log's path.
 pub enum Files {
-    /// No log, or an empty file, and nothing beside it that only a log leaves: nothing was ever written.
+    /// No file or an empty one, and nothing beside it that only a log leaves: nothing was ever
+    /// written.
     Fresh,
-    /// A file that does not begin as a segment does, where no log has been.
+    /// A file that does not begin like a segment, with no other file of a log beside it.
     Foreign,
     /// A log.
     Log(Existing),
@@ -28,7 +29,7 @@ pub enum Files {
 
 /// The files of a log, in the order in which they are read.
 pub struct Existing {
-    /// What takes the place of all segments before the first of these.
+    /// It replaces all segments before the first of `segments`.
     pub snapshot: Option<PathBuf>,
     /// The last one is at the log's own path.
     pub segments: Vec<PathBuf>,
@@ -39,7 +40,7 @@ pub struct Existing {
 /// Which files of a log there are, before anything is read of them.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// What takes the place of all segments before them.
+    /// It replaces all segments before the first of `archived`.
     pub snapshot: Option<PathBuf>,
     /// The sequence numbers of the full segments, in order.
     pub archived: Vec<u64>,
@@ -47,12 +48,13 @@ pub struct Layout {
     pub last: Last,
     /// Files that a snapshot has made superfluous.
     pub leftovers: Vec<PathBuf>,
-    /// One of the files that only a log that was there has left beside it.
+    /// A file that only a log leaves beside itself, if there is one.
     pub trace: Option<PathBuf>,
 }
 
 impl Layout {
-    /// What says that a log was here, besides the file at its own path; `None` if nothing does.
+    /// A file that shows that a log was here, other than the one at its own path; `None` if none
+    /// does.
     pub fn evidence(&self, names: &Names, has_served: bool) -> Option<PathBuf> {
         let segment = self.archived.first().map(|&number| names.archived(number));
         let found = segment.or_else(|| self.snapshot.clone()).or_else(|| self.trace.clone());
@@ -60,7 +62,8 @@ impl Layout {
     }
 }
 
-/// Absent or emptied data is never taken for new data.
+/// The error if `evidence` shows that there was a log: absent or emptied data is never taken for
+/// new data.
 pub fn lost(names: &Names, how: &str, evidence: &Path) -> anyhow::Error {
     let shown = names.active().display();
     anyhow::anyhow!(
@@ -76,8 +79,8 @@ pub fn lost(names: &Names, how: &str, evidence: &Path) -> anyhow::Error {
 pub enum Last {
     /// At the log's own path.
     Active,
-    /// Between the two renames of a change of segment there is no file at the log's path, and the
-    /// prepared one has its header already.
+    /// In the prepared file, which has its header already: a crash came between the two renames of
+    /// a rotation, so there is no file at the log's path.
     Prepared(SegmentHeader),
     /// There is none.
     Nowhere,
@@ -108,8 +111,8 @@ pub fn look(disk: &dyn Disk, names: &Names) -> anyhow::Result<Layout> {
     Ok(Layout { snapshot, archived, last, leftovers, trace })
 }
 
-/// Looks for the files of a log, and finishes a change of segment that a crash interrupted. `has_served`
-/// is whether the lock file says that a log was here.
+/// Looks for the files of a log, and finishes a rotation that a crash interrupted. `has_served` is
+/// whether the lock file says that a log was here.
 pub fn find(disk: &dyn Disk, names: &Names, has_served: bool) -> anyhow::Result<Files> {
     let layout = look(disk, names)?;
     let evidence = layout.evidence(names, has_served);
@@ -156,7 +159,7 @@ fn newest_snapshot(
     Ok(Some((path, header)))
 }
 
-/// Does the second rename of a change of segment.
+/// Does the second rename of a rotation.
 fn finish_rotation(
     disk: &dyn Disk,
     names: &Names,
@@ -167,14 +170,14 @@ fn finish_rotation(
     let expected = last.unwrap_or(0).saturating_add(1);
     if header.sequence != expected {
         bail!(
-            "{}: is segment {} and to go on with, but segment {expected} would have to follow. \
+            "{}: is segment {} and the next to be written, but segment {expected} has to follow. \
              Older segments are missing. Nothing was changed. Restore them from a backup, or move \
              this one away to start without its data",
             names.next().display(),
             header.sequence
         );
     }
-    // A server whose lock file was deleted may be about to do it.
+    // A server whose lock file was deleted may be about to do this rename itself.
     let next = disk.open(&names.next(), Access::Direct)?;
     lock_segment(&*next, &names.next())?;
     disk.rename(&names.next(), names.active())?;
@@ -183,7 +186,7 @@ fn finish_rotation(
     Ok(())
 }
 
-/// The first block of a file, or less where that ends.
+/// The first block of a file, or all of a shorter one.
 pub fn first_block(disk: &dyn Disk, path: &Path) -> anyhow::Result<Vec<u8>> {
     let file = disk.open(path, Access::Direct)?;
     let mut reader = Reader::new(&*file, 0)?;

@@ -26,7 +26,7 @@
 //! | 0 | 4 | magic, `PGB1` |
 //! | 4 | 4 | frame checksum: CRC-32C of the epoch and of bytes 8 to 64 |
 //! | 8 | 4 | kind: 1 batch, 2 idle mark, 3 closing mark |
-//! | 12 | 4 | number of records; 1 in an idle mark where another segment follows this one |
+//! | 12 | 4 | number of records; 1 in an idle mark if another segment follows this one |
 //! | 16 | 8 | bytes of payload |
 //! | 24 | 8 | LSN of its first record (of the next one, in a mark) |
 //! | 32 | 8 | the last LSN that was durable when this was written |
@@ -36,39 +36,38 @@
 //! | 56 | 8 | zero |
 //! | 64 | | payload |
 //!
-//! The epoch stands in no frame, only in the checksums. So no client can store a
-//! value that looks like a frame, and frames of another segment are no frames of this one.
-//! No run of zeros is a frame: magic and kind differ from zero. The length of the file is in each
-//! frame because a file that was cut at a frame's boundary would else look like a whole one; only
-//! after a closing mark may a file be shorter.
+//! The epoch is in no frame, only in the checksums. So no client can store a value that passes for
+//! a frame, and a frame of another segment does not pass for one of this. No run of zeros is a
+//! frame: magic and kind differ from zero. The length of the file is in each frame because a file
+//! that was cut at a frame's boundary would otherwise look like a whole one; only after a closing
+//! mark may a file be shorter.
 //!
 //! The log sequence number, LSN, counts records from 1.
 
 use super::block::BLOCK_BYTES;
 
-/// What a segment of ours begins with.
+/// The first bytes of a segment.
 pub const MAGIC: &[u8; 16] = b"post-gres-rs log";
-/// What a snapshot of ours begins with. The rest of its header is that of a segment.
+/// The first bytes of a snapshot. The rest of its header is that of a segment.
 pub const SNAPSHOT_MAGIC: &[u8; 16] = b"post-gres-rs snp";
 /// The version of the format that is written, and the newest that is read.
 pub const VERSION: u32 = 1;
-/// Where the first frame stands.
+/// Offset of the first frame.
 pub const FIRST_FRAME: u64 = BLOCK_BYTES as u64;
-/// What an idle mark has for a number of records where another segment follows. (Earlier programs do not look
-/// at it.)
+/// The number of records in an idle mark if another segment follows. (Earlier programs ignore it.)
 pub const SEALED: u32 = 1;
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: usize = 64;
 const FRAME_MAGIC: &[u8; 4] = b"PGB1";
 
-/// What a segment says of itself.
+/// The header of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     /// Which log it belongs to.
     pub store_id: u128,
     /// Its place among the segments.
     pub sequence: u64,
-    /// What its checksums are seeded with.
+    /// The seed of its checksums.
     pub epoch: u64,
     /// LSN of the first record in it.
     pub first_lsn: u64,
@@ -87,7 +86,7 @@ pub enum NotAHeader {
     Foreign,
     /// It was written by a later program.
     Newer(u32),
-    /// Its checksum does not fit.
+    /// Its checksum does not match.
     Damaged,
 }
 
@@ -137,7 +136,7 @@ impl SegmentHeader {
         SegmentHeader::unchecked(block).ok_or(NotAHeader::Damaged)
     }
 
-    /// What a block says, which may be anything: for reading past damage. `None` if it is too short.
+    /// Reads a block without any check, for reading past damage. `None` if it is too short.
     pub fn unchecked(block: &[u8]) -> Option<SegmentHeader> {
         let block = block.get(..BLOCK_BYTES)?;
         Some(SegmentHeader {
@@ -258,7 +257,7 @@ impl FrameHeader {
     }
 }
 
-/// What a batch's payload must sum to.
+/// The checksum that a batch's payload must have.
 pub fn payload_checksum(epoch: u64, first_lsn: u64, payload: &[u8]) -> u32 {
     let seed = crc32c::crc32c(&epoch.to_le_bytes());
     crc32c::crc32c_append(crc32c::crc32c_append(seed, &first_lsn.to_le_bytes()), payload)
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_frame_of_a_later_program_is_nothing_that_a_crash_has_torn() {
+    fn a_whole_frame_of_a_later_program_is_not_taken_for_a_torn_one() {
         let mut bytes = encoded(Kind::Batch);
         bytes[8] = 4;
         let checksum = frame_checksum(99, &bytes);

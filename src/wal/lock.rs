@@ -5,7 +5,7 @@
 //! [`super::disk::DiskFile::try_lock`]: a log can be reached under several names, and a lock file can be
 //! deleted.
 //!
-//! What the file says decides nothing about who has the log; it is for people to read, and for the next
+//! The file's content never decides which process has the log; it is for people, and for the next
 //! start:
 //!
 //! | line | what it says |
@@ -13,8 +13,8 @@
 //! | 1 | the process that holds the lock, or held it last |
 //! | 2 | `no log yet`, until a log was there and durable |
 //!
-//! So a start that finds a lock file without the second line, and no log, knows that there was one. The
-//! file stays where a start went well. One that was refused leaves the directory as it was.
+//! So a start that finds a lock file without the second line, and no log, knows that there was one.
+//! The file stays after a start that succeeded. A refused start leaves the directory as it was.
 
 use std::fs::{self, File, FileTimes, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, Write};
@@ -31,8 +31,8 @@ use super::place::{check_directory, create_directory, directory_of};
 /// The second line of a lock file whose log was never there.
 const NO_LOG_YET: &str = "no log yet";
 
-/// How often a lock is tried before it counts as held: a tool that asks for its holder holds it for
-/// an instant.
+/// How often a lock is tried before it counts as held: a tool that asks which process holds it
+/// holds it itself for an instant.
 const ATTEMPTS: usize = 20;
 
 /// How long to wait in between.
@@ -54,11 +54,11 @@ struct State {
     has_served: bool,
 }
 
-/// What stood at the lock's path.
+/// What was at the lock's path before.
 #[derive(Debug)]
 enum Before {
     Nothing,
-    /// And the directory was made, too.
+    /// Nothing, and no directory: this start made it.
     NoDirectory(PathBuf),
     File(Vec<u8>, FileTimes),
 }
@@ -70,7 +70,8 @@ pub enum Held {
     Still,
     /// It was deleted or replaced, and is locked again.
     Again,
-    /// Another process has locked what stands there now: which file that is, and what it says of itself.
+    /// Another process has locked the file that is there now: the file's inode, and the process
+    /// that it names.
     ByAnother(u64, String),
 }
 
@@ -95,7 +96,7 @@ impl Lock {
             Ok(opened) => opened,
             Err(error) => {
                 if is_made {
-                    // Only if it is empty still.
+                    // This succeeds only if it is still empty.
                     drop(fs::remove_dir(directory));
                 }
                 return Err(error);
@@ -114,8 +115,8 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Opens and locks the file that stands at `path`, or makes one. If another process has it: which file
-    /// that is, and what it says of itself.
+    /// Opens and locks the file at `path`, or makes one. If another process has locked it: the
+    /// file's inode, and the process that it names.
     fn open(path: &Path) -> anyhow::Result<Result<(File, Before), (u64, String)>> {
         let shown = path.display();
         let cannot_open = || format!("{shown}: cannot open the lock file");
@@ -160,7 +161,7 @@ impl Lock {
         self.state.lock().has_served
     }
 
-    /// The log is there, and durable: the file stays.
+    /// Notes that the log is there, and durable: from now on the file stays.
     pub fn keep(&self) -> anyhow::Result<()> {
         let signed = self.sign(false);
         signed.with_context(|| format!("{}: cannot write", self.path.display()))?;
@@ -170,8 +171,8 @@ impl Lock {
         Ok(())
     }
 
-    /// Looks whether the file at the lock's path is still the one that is locked, and locks what stands
-    /// there if it is not.
+    /// Checks that the file at the lock's path is still the one that is locked, and locks the one
+    /// that is there if it is not.
     pub fn check(&self) -> anyhow::Result<Held> {
         let still = is_at(&self.state.lock().file, &self.path);
         if still.with_context(|| format!("{}: cannot look at it", self.path.display()))? {
@@ -196,7 +197,7 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// What a refused start has changed is undone, while the lock is held.
+    /// Undoes what a refused start has changed, while the lock is still held.
     fn drop(&mut self) {
         let State { file, before, .. } = self.state.get_mut();
         let undone = match before.take() {
@@ -221,7 +222,8 @@ fn remove(file: &File, path: &Path) -> io::Result<()> {
 }
 
 fn overwrite(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    // First the bytes: what is cut to nothing first may find no room again on a full disk.
+    // The bytes come first: if the file were cut to nothing before, a full disk might have no room
+    // for them.
     file.rewind()?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)
@@ -243,8 +245,8 @@ pub(super) fn owner(file: &mut File) -> String {
     read.ok().and(text.lines().next()).unwrap_or("unknown").trim().to_owned()
 }
 
-/// Only a number alone says so: the file is not synced, and after a power cut during a first start it may be
-/// empty, or zeros.
+/// Whether a lock file says that a log was there. Only a number alone says so: the file is not
+/// synced, and after a power cut during a first start it may be empty, or zeros.
 pub(super) fn says_that_a_log_was_there(content: &[u8]) -> bool {
     let number = content.trim_ascii();
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
@@ -261,7 +263,7 @@ pub fn insist(mut take: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
     take()
 }
 
-/// Takes the lock of a file, which ends when it is closed; false if another process has it.
+/// Locks a file until it is closed; false if another process holds the lock.
 pub fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),

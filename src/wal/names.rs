@@ -24,7 +24,7 @@ impl Names {
         self.beside("next")
     }
 
-    /// The file of zeros that a full disk has to spare.
+    /// The reserve: a file of zeros that is given up on a full disk.
     pub fn reserve(&self) -> PathBuf {
         self.beside("reserve")
     }
@@ -39,7 +39,7 @@ impl Names {
         self.beside("imported")
     }
 
-    /// Where such a log is made.
+    /// Where the log that it is imported into is written.
     pub fn importing(&self) -> PathBuf {
         self.beside("importing")
     }
@@ -49,7 +49,7 @@ impl Names {
         self.beside("copying")
     }
 
-    /// Where the bytes of a torn batch go, named by the LSN it would have had; with a number where
+    /// Where the bytes of a torn batch go, named by the LSN it would have had, with a number if
     /// there is such a file already.
     pub fn torn(&self, lsn: u64, number: u32) -> PathBuf {
         match number {
@@ -58,12 +58,13 @@ impl Names {
         }
     }
 
-    /// Where it is noted how far the log is durable.
+    /// The note of how far the log is durable.
     pub fn durable(&self) -> PathBuf {
         self.beside("durable")
     }
 
-    /// Whether only a log that was there leaves such a file: what was cut off it, or noted of it.
+    /// Whether only a log leaves such a file: bytes that were cut off it, or the note of how far it
+    /// was durable.
     pub fn is_trace(&self, path: &Path) -> bool {
         let is_left = |name: &[u8]| {
             name == b".durable" || name.ends_with(b".torn") || name.ends_with(b".cut")
@@ -103,8 +104,8 @@ impl Names {
         std::str::from_utf8(number).ok()?.parse().ok()
     }
 
-    /// What a name has after that of the log. By name only: the same directory may be spelled in several
-    /// ways.
+    /// What follows the log's name in a file's name. Directories are not compared: one may be
+    /// spelled in several ways.
     fn suffix_of<'a>(&self, path: &'a Path) -> Option<&'a [u8]> {
         let (name, active) = (path.file_name()?, self.active.file_name()?);
         name.as_encoded_bytes().strip_prefix(active.as_encoded_bytes())
@@ -126,13 +127,13 @@ impl Names {
     }
 }
 
-/// Whether a directory that was listed has a file of this name. By name only: the same directory may be
-/// spelled in several ways.
+/// Whether a directory that was listed has a file of this name. Directories are not compared: one
+/// may be spelled in several ways.
 pub fn is_listed(listed: &[PathBuf], path: &Path) -> bool {
     listed.iter().any(|found| found.file_name() == path.file_name())
 }
 
-/// The first of several names that is free: what an earlier cut has kept is never overwritten.
+/// The first candidate that no file has: what an earlier cut has kept is never overwritten.
 pub fn first_free(listed: &[PathBuf], mut candidates: impl Iterator<Item = PathBuf>) -> PathBuf {
     let free = candidates.find(|name| !is_listed(listed, name));
     free.expect("there are more names than files")

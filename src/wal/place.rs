@@ -1,6 +1,6 @@
 //! The directory of a log, and the file that its path means.
 //!
-//! What is no place for a log is refused here, before anything is made in it.
+//! A path that cannot hold a log is refused here, before anything is made there.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -16,8 +16,8 @@ pub fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Where a volume is not mounted its directory may be missing, and an empty store that is served in its
-/// place would look like lost data, and be missing once the volume is back.
+/// Refuses a directory that is missing: its volume may not be mounted. An empty store served
+/// instead would look like lost data, and its own data would be missing once the volume is back.
 pub fn check_directory(directory: &Path) -> anyhow::Result<()> {
     let shown = directory.display();
     match fs::metadata(directory) {
@@ -32,14 +32,14 @@ pub fn check_directory(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The file that a log's path means: with symbolic links followed, because a change of segment puts
-/// another file in place of the one of that name. Refuses what cannot be a log.
+/// The file that a log's path means: with symbolic links followed, because a rotation replaces the
+/// file of that name. Refuses what cannot be a log.
 pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
     if path.symlink_metadata().is_err() {
         return Ok(path.to_owned());
     }
-    // Between the two renames of a change of segment there is nothing at the end of a link.
+    // Between the two renames of a rotation a link leads to no file.
     if let Ok(target) = path.read_link()
         && !path.exists()
     {
@@ -57,8 +57,7 @@ pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(resolved)
 }
 
-/// Creates a directory and makes every name on the way durable: a log is lost with the directory
-/// that it is in.
+/// Creates a directory and makes every name on the way durable: a log is lost with its directory.
 pub fn create_directory(directory: &Path) -> anyhow::Result<()> {
     if directory.exists() {
         return Ok(());

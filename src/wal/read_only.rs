@@ -1,7 +1,7 @@
-//! Looking at a log that a server may be writing, and changing nothing: for the tools alone.
+//! Reads a log that a server may be writing, and changes nothing: for the tools alone.
 //!
-//! [`ReadOnlyDisk`] could not change anything. Which process has the log in use is asked without creating,
-//! writing or keeping a lock.
+//! [`ReadOnlyDisk`] cannot change anything, and [`user`] finds the process that has the log in use
+//! without creating, writing or keeping a lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -13,8 +13,8 @@ use super::disk::{Access, Disk, DiskFile, SystemDisk, named};
 use super::lock::{owner, says_that_a_log_was_there};
 use super::names::Names;
 
-/// The operating system's file system, where nothing may be changed: its files are open for reading
-/// only, and every call that would change a name is refused.
+/// The operating system's file system, with nothing changed: files are opened for reading only, and
+/// every call that would change a name is refused.
 #[derive(Debug, Default)]
 pub struct ReadOnlyDisk;
 

@@ -1,8 +1,8 @@
 //! Reads the frames of one file, in order, through a window of memory that is only as large as the
 //! largest frame: for a start, for a snapshot and for the tools.
 //!
-//! [`Reader`] decides what is a frame, [`read_batches`] whether it follows. Recovery decides what it
-//! means where neither is so.
+//! [`Reader`] decides what is a frame, [`read_batches`] whether it follows: if not, it is damage.
+//! Recovery decides what it means if there is no frame.
 
 use std::io;
 use std::path::Path;
@@ -21,12 +21,12 @@ use super::frame::{
 /// One read from the disk: large enough that its latency does not matter.
 const WINDOW_BYTES: usize = 1 << 20;
 
-/// A frame whose checksums fit.
+/// A frame whose checksums match.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// What it says of itself.
+    /// Its header.
     pub header: FrameHeader,
-    /// All of it as it stands in the file, without the padding.
+    /// All of it as it is in the file, without the padding.
     pub bytes: &'a [u8],
 }
 
@@ -43,9 +43,9 @@ pub struct Replayed<'a> {
     pub is_snapshot: bool,
     /// The file it is in.
     pub path: &'a Path,
-    /// What that file says of itself.
+    /// The header of that file.
     pub segment: &'a SegmentHeader,
-    /// Where in the file its frame stands.
+    /// The offset of its frame in the file.
     pub offset: u64,
     /// The batch itself.
     pub frame: Frame<'a>,
@@ -69,7 +69,7 @@ pub trait Replay {
     /// The next batch.
     fn batch(&mut self, batch: Replayed<'_>) -> anyhow::Result<()>;
 
-    /// There are no more, and nothing has been changed yet. Nothing is, if this fails.
+    /// Called after the last batch, when nothing has been changed yet. If this fails, nothing is.
     fn end(&mut self) -> anyhow::Result<()> {
         Ok(())
     }
@@ -86,11 +86,11 @@ impl<F: FnMut(Replayed<'_>) -> anyhow::Result<()>> Replay for F {
 pub enum Source {
     /// One that holds records in the order of the log.
     Segment,
-    /// One that stands for the records before a segment.
+    /// One that replaces the records before a segment.
     Snapshot,
 }
 
-/// What the file says of itself. `lsn` is the first record that is missing if it says nothing.
+/// Reads the header of a file. `lsn` is the first record that is missing if that fails.
 pub fn read_header(
     path: &Path,
     file: &dyn DiskFile,
@@ -121,7 +121,7 @@ pub fn read_header(
 }
 
 /// Hands on the batches that follow `tail`, and advances it past each of them. Returns the mark
-/// that stands there, or why no frame does. A frame that does not follow is damage.
+/// after them, or why there is no frame. A frame that does not follow is damage.
 pub fn read_batches(
     reader: &mut Reader<'_>,
     path: &Path,
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
         self.len
     }
 
-    /// What stands at `offset`, a block boundary.
+    /// The frame at `offset`, a block boundary, or why there is none.
     pub fn frame_at(&mut self, offset: u64) -> io::Result<Result<Frame<'_>, NotAFrame>> {
         debug_assert!(offset.is_multiple_of(BLOCK_BYTES as u64), "no frame begins within a block");
         let epoch = self.epoch;
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
             Ok(header) => header,
             Err(why) => return Ok(Err(why)),
         };
-        // The header's checksum fits, so its length was written by us; the file may still be
+        // The header's checksum matches, so its length was written by us; the file may still be
         // shorter. No memory is taken for more than there is.
         let left = self.len.saturating_sub(offset);
         let frame_bytes = (FRAME_HEADER_BYTES as u64).checked_add(header.payload_bytes);
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
         Ok(if sum == header.payload_checksum { Ok(frame) } else { Err(NotAFrame::NoPayload) })
     }
 
-    /// The first frame header after `offset`, whatever its payload is like, and where it stands.
+    /// The first frame header after `offset`, and its own offset. Its payload is not checked.
     pub fn header_after(&mut self, offset: u64) -> io::Result<Option<(u64, FrameHeader)>> {
         let mut at = offset + BLOCK_BYTES as u64;
         while at < self.len {
@@ -220,8 +220,8 @@ impl<'a> Reader<'a> {
         Ok(None)
     }
 
-    /// Where the zeros begin that reach to the end of the file, seen from `offset`: a block
-    /// boundary.
+    /// The first block boundary at or after `offset` from which there are only zeros to the end of
+    /// the file.
     pub fn content_end(&mut self, offset: u64) -> io::Result<u64> {
         let mut end = offset;
         let mut at = offset;
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
         Ok(end)
     }
 
-    /// `count` bytes from `offset`, fewer where the file ends.
+    /// `count` bytes from `offset`, fewer at the end of the file.
     pub fn bytes(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
         let left = self.len.saturating_sub(offset);
         let count = left.min(count as u64) as usize;
@@ -246,7 +246,7 @@ impl<'a> Reader<'a> {
             let filled = self.file.read_at(self.window.room(blocks), offset)?;
             if filled < wanted {
                 // A running server cuts a full segment to its content while a tool reads it. Any
-                // other end that comes too soon is no end of the log.
+                // other end that comes too soon is an error, and not the end of the log.
                 self.len = self.file.len()?;
                 if offset + (filled as u64) < self.len {
                     let what = "there are fewer bytes to read than the file has";

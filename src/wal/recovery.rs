@@ -1,11 +1,11 @@
 //! What a start does with the files that [`super::files`] has found: sync them, read them in order,
 //! and hand every batch on.
 //!
-//! Only the last segment may end torn, which [`super::torn`] decides: the header of each names the last
-//! batch of the one before.
+//! Only the last segment may end torn, which [`super::torn`] decides. Every other end is checked by
+//! the header of the next segment, which names the last batch before it.
 //!
-//! Every step may be interrupted and done again. Nothing is changed before all of it has been
-//! read. What is then cut, [`super::torn`] cuts; that needs no new space to succeed.
+//! Every step may be interrupted and done again. Nothing is changed before all of it has been read.
+//! Then [`super::torn`] cuts a torn end, which needs no new space to succeed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use super::reader::{Reader, Replay, Replayed, Source, read_batches, read_header}
 use super::snapshot;
 use super::torn::{self, End, Torn};
 
-/// How long a replay is silent.
+/// Time between two messages about the progress of a replay.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a start found in the log.
@@ -40,7 +40,7 @@ pub struct Summary {
     pub snapshot_bytes: u64,
     /// Bytes read of the segments.
     pub bytes: u64,
-    /// Whether the last server stopped in order. A fresh log counts as such.
+    /// Whether the last server stopped in order. A fresh log counts as closed.
     pub closed: bool,
     /// Bytes of a torn batch that were cut.
     pub cut_bytes: u64,
@@ -87,25 +87,26 @@ pub fn read(
     log.recovered.context("a log has at least one segment")
 }
 
-/// Reads segments one after the other and holds each against the one before.
+/// Reads segments one after the other and checks each against the one before.
 pub struct LogReader {
-    /// How far the log was durable, as is known from elsewhere.
+    /// How far the log was durable, as the note beside it says.
     known: Option<Known>,
-    /// How the log ends as far as it was read.
+    /// How the log ends, as far as it has been read.
     pub recovered: Option<Recovered>,
-    /// The segment that `recovered` tells the end of.
+    /// The file whose end `recovered` describes.
     path: PathBuf,
     progress: Progress,
 }
 
 impl LogReader {
-    /// For files of this many bytes.
+    /// A reader for files of `bytes` in all.
     pub fn new(bytes: u64, known: Option<Known>) -> LogReader {
         let progress = Progress::new(bytes);
         LogReader { known, recovered: None, path: PathBuf::new(), progress }
     }
 
-    /// After it the log is as if all segments that it covers had been read.
+    /// Reads a snapshot: afterwards it is as if all segments that the snapshot covers had been
+    /// read.
     pub fn read_snapshot(
         &mut self,
         path: &Path,
@@ -160,7 +161,8 @@ impl LogReader {
         };
         let ended = read_batches(&mut reader, path, Source::Segment, &mut tail, &mut take)?;
         let mark = ended.ok();
-        // The next batch takes the mark's place, and may be torn; then the batch before it is the last.
+        // The next batch replaces the mark, and may be torn; then the batch before the mark says
+        // how long the file has to be.
         file_bytes = file_bytes.max(mark.map_or(0, |mark| mark.file_bytes));
         let end = End { tail, file_bytes, mark };
         summary.closed = end.is_closed();
@@ -218,7 +220,7 @@ impl LogReader {
     }
 }
 
-/// Says how far a long replay is.
+/// Reports the progress of a long replay.
 struct Progress {
     total: u64,
     started: Instant,

@@ -2,9 +2,9 @@
 //! segments before that one can go.
 //!
 //! It is a file of the same frames as a segment. Its header is that of the segment that follows it,
-//! under another magic number, with an epoch of its own: so it says
-//! which segment comes next and what that one must say of the segment before it. Its records are
-//! counted from 1; a closing mark ends it, and without that it is none.
+//! under another magic number, with an epoch of its own, so it says which segment comes next and
+//! what that one must say of the segment before it. Its records are counted from 1; a closing mark
+//! ends it, and without that it is not a snapshot.
 //!
 //! Keeps promise 4: it is written under another name, synced, read back from the device and verified,
 //! and only then renamed; what it replaces is deleted after the directory has been synced. A crash at
@@ -30,8 +30,9 @@ use super::reader::{Reader, Replay, Replayed, Source, read_batches, read_header}
 /// commit's flush does not wait for much of it.
 pub const FRAME_BYTES: usize = 256 << 10;
 
-/// It is synced each time it has grown by this much, so that no sync takes long: a stop has to wait for one
-/// that runs. (A second's worth where a disk takes 64 MB/s through the page cache.)
+/// A snapshot is synced each time it has grown by this much, so that no sync takes long: a stop has
+/// to wait for a running sync. (A second's worth where a disk takes 64 MB/s through the page
+/// cache.)
 const SYNC_BYTES: u64 = 64 << 20;
 
 /// A snapshot being written.
@@ -45,7 +46,8 @@ pub struct Writer {
 
 /// A snapshot that has been read.
 pub struct Read {
-    /// Its header is that of the segment that follows it, but for the epoch and what a snapshot alone has.
+    /// Its header is that of the segment that follows it, except the epoch and the length of the
+    /// file.
     pub tail: Tail,
     /// Its length.
     pub bytes: u64,
@@ -103,8 +105,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the snapshot: it is durable, read back and verified, and has its own name. Returns its length.
-    /// Asks before each frame that is read back whether to `go_on`.
+    /// Ends the snapshot: makes it durable, reads it back, verifies it and gives it its name.
+    /// Returns its length. Calls `go_on` before each frame that is read back, and gives up if that
+    /// fails.
     pub fn finish(
         mut self,
         disk: &dyn Disk,
@@ -122,7 +125,10 @@ impl Writer {
         let found = read(&path, &*file, &mut |_: Replayed<'_>| go_on())
             .context("what was written is not what the device gives back")?;
         let (found, written) = (found.records(), self.tail.next_lsn - 1);
-        anyhow::ensure!(found == written, "{found} records were written, not {written}");
+        anyhow::ensure!(
+            found == written,
+            "{found} records were read back, and {written} were written"
+        );
         disk.rename(&path, &names.snapshot(self.tail.header.first_lsn - 1))?;
         disk.sync_directory(names.directory())?;
         Ok(file_bytes)

@@ -1,17 +1,17 @@
 //! The end of the last segment: what it is, and how a torn batch is cut off it.
 //!
-//! **Torn or damaged?** A batch is written only after the one before it is durable, or else says
-//! in its header how far the log was. So after a block that is no valid frame:
-//! - a later frame that knows the missing LSN as durable proves that it was there: this is damage,
-//!   and the start is refused;
+//! **Torn or damaged?** A batch is written only after the one before it is durable, or else says in
+//! its header how far the log was durable. So after a block that is no valid frame:
+//! - a later frame that says that the missing LSN was durable proves that it was there: this is
+//!   damage, and the start is refused;
 //! - if there is none, the crash came at this block, what it held was never acknowledged, and it
 //!   is cut: kept in a file beside the log, then overwritten with zeros.
 //!
-//! (Pebble's sync-chunk headers, 2025, carry the same knowledge.)
+//! (Pebble's sync-chunk headers, 2025, carry the same information.)
 //!
-//! The bytes that are cut are kept beside the log, then zeros take their place. Only bytes that were never
-//! acknowledged are cut (promise 5). A crash in between leaves a torn batch again. It needs no new space:
-//! where the bytes cannot be kept for want of it, that is reported, and they are cut all the same.
+//! Only bytes that were never acknowledged are cut (promise 5). A crash in between leaves a torn
+//! batch again. Cutting needs no new space: if the bytes cannot be kept for lack of it, that is
+//! reported, and they are cut all the same.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ impl End {
         self.mark.is_some_and(|mark| mark.records == SEALED)
     }
 
-    /// Where the mark ends, or else the last batch.
+    /// Where the mark ends, or the last batch if there is no mark.
     pub fn marked_end(&self) -> u64 {
         self.tail.end + self.mark.map_or(0, |mark| mark.frame_bytes())
     }
@@ -109,8 +109,8 @@ pub fn find(
         );
         bail!(Damage::at(path, reader.file_bytes(), next_lsn, what));
     }
-    // The file is made as long again, so nothing impossible may be believed: a segment is prepared up
-    // to a limit, or filled up by less than that after its content.
+    // The start makes the file as long again, so an impossible length must not be believed: a
+    // segment is prepared up to a limit, or filled up by less than that after its content.
     if now.file_bytes > end + LARGEST_SEGMENT_BYTES {
         let what = format!("the file cannot have been {} bytes long", now.file_bytes);
         bail!(damage(what));
