@@ -10,7 +10,8 @@ pub struct KeyHasher(RandomState);
 impl KeyHasher {
     pub fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.0.build_hasher();
-        // The bytes alone: the length that `hash_one` adds tells keys apart only in front of something else.
+        // Only the bytes: the length that `hash_one` adds is of use only if something else follows
+        // the key.
         hasher.write(key);
         hasher.finish()
     }

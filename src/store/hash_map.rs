@@ -1,6 +1,6 @@
 //! The store as one hash map under one lock: the plainest thing that works.
 //!
-//! A reader holds the lock for one lookup, the committer for one batch.
+//! A reader holds the lock for one lookup or one step of a scan, the committer for one batch.
 
 use parking_lot::RwLock;
 

@@ -1,7 +1,7 @@
 //! A few hundred entries, found by their hash, in as little memory as they need.
 //!
 //! Small entries lie one after the other in pages, and the index keeps for each of them its place
-//! there: four bytes, and one of hashbrown's own. An allocation for each would cost more than that,
+//! there: four bytes, and one of hashbrown's own. A separate allocation for each would cost more:
 //! up to 15 bytes of rounding, a header and a pointer.
 //!
 //! Large entries would take long to move, so they stay in their boxes.
@@ -12,12 +12,13 @@ use super::hash::KeyHasher;
 use super::pages::{MovedPage, PAGE_BYTES, Pages};
 use crate::entry::{Entry, New};
 
-/// An entry with more bytes stays in its box: of these, a page holds at least four. There a pointer
-/// of 16 bytes and the allocator's rounding are a few percent.
+/// A longer entry stays in its box, where a pointer of 16 bytes and the allocator's rounding are a
+/// few percent of it. A page holds at least four entries of up to this length.
 const LARGEST_SMALL_BYTES: usize = PAGE_BYTES / 4;
 
-/// Small entries are packed together when one byte in this many is dead, and that makes a page. It
-/// costs some nanoseconds for each entry that stays, so some tens for each that went.
+/// Small entries are packed together when one byte in `DEAD_PART` is dead, and the dead ones make
+/// more than a page. Packing costs some nanoseconds for each entry that stays, so some tens for
+/// each that went.
 const DEAD_PART: usize = 8;
 
 /// A leaf with this many entries is split. hashbrown fills a table of 512 buckets up to seven
@@ -28,7 +29,8 @@ pub const LEAF_ENTRIES: usize = 448;
 ///
 /// - `index` has exactly one place for each entry; no two entries have the same key.
 /// - The entries in `pages` lie one after the other from the start of each page, and in the last
-///   one up to `filled`. They have `small_bytes`; `dead_bytes` more are of entries that are gone.
+///   one up to `filled`. Their bytes sum to `small_bytes`; `dead_bytes` more belong to entries that
+///   are gone.
 /// - Every entry in `large` has a place.
 #[derive(Default)]
 pub struct Leaf {
@@ -40,28 +42,28 @@ pub struct Leaf {
     large: Vec<Box<Entry>>,
 }
 
-/// What a leaf shares with the others of its table, when it is about to change.
+/// What a leaf needs of its table to change.
 pub struct LeafContext<'a> {
-    /// Where all leaves have their pages.
+    /// The pages of all leaves.
     pub pages: &'a mut Pages,
-    /// The number of this one, for the pages that it takes.
+    /// The number of this leaf, the owner of the pages that it takes.
     pub number: u32,
     /// How keys are hashed.
     pub hasher: &'a KeyHasher,
 }
 
-/// Where an entry is: how many pages of the leaf, and how many bytes in the next, are before it; or,
-/// with the highest bit, its number in `large`.
+/// Where an entry is: its offset in the leaf's pages, as if they lay one after the other; or, with
+/// the highest bit set, its index in `large`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place(u32);
 
 const IS_LARGE: u32 = 1 << 31;
 
-/// What is left to say of an entry that is gone.
+/// What the table has to subtract for an entry that is gone.
 pub struct Removed {
     /// Whether it had an expiry.
     pub expires: bool,
-    /// What it had in a box.
+    /// The bytes it took up outside the pages.
     pub large_bytes: usize,
 }
 
@@ -82,7 +84,7 @@ impl Leaf {
         self.index.iter().map(|&place| self.entry(pages, place))
     }
 
-    /// Puts an entry in, in the place of one with the same key.
+    /// Inserts an entry; removes the one with the same key.
     pub fn insert(
         &mut self,
         context: &mut LeafContext<'_>,
@@ -92,7 +94,7 @@ impl Leaf {
         let found = self.find(context.pages, hash, new.key());
         let gone = found.map(|place| self.removed(context.pages, place));
         match found {
-            // In the place of one with as many bytes.
+            // As many bytes: overwrites it in place.
             Some(place) if self.entry(context.pages, place).bytes() == new.bytes() => {
                 match place.large() {
                     Some(number) => self.large[number] = new.into_box(),
@@ -141,7 +143,7 @@ impl Leaf {
         Some(gone)
     }
 
-    /// Takes those entries out whose hash `goes` and makes a leaf of them, with this number.
+    /// Moves the entries whose hash `goes` to a new leaf with this number.
     pub fn split_off(
         &mut self,
         context: &mut LeafContext<'_>,
@@ -149,8 +151,8 @@ impl Leaf {
         number: u32,
     ) -> Leaf {
         let Leaf { index, pages, mut large, .. } = std::mem::take(self);
-        // Page by page, and then in the order of the index: the other way round most looks at an entry
-        // would wait for memory.
+        // Copied page by page, and only then read in the order of the index: without the copy most
+        // looks at an entry would wait for memory.
         let small = context.copy_of(&pages);
         pages.iter().for_each(|&page| context.pages.give_back(page));
         let (mut going, mut staying) = (Vec::new(), Vec::new());
@@ -168,7 +170,7 @@ impl Leaf {
         Leaf::from_parts(&mut context, &going, &small, &mut large)
     }
 
-    /// One of its pages has another number now.
+    /// Notes that one of its pages has another number now.
     pub fn page_moved(&mut self, moved: &MovedPage) {
         let page = self.pages.iter_mut().find(|page| **page == moved.from);
         *page.expect("a page is its owner's") = moved.to;
@@ -180,7 +182,7 @@ impl Leaf {
         small: &[u8],
         large: &mut [Box<Entry>],
     ) -> Leaf {
-        // Room for all that it will have: to grow is to hash all of its keys again.
+        // Room for all entries it will have: to grow it would hash all of their keys again.
         let index = HashTable::with_capacity(LEAF_ENTRIES.max(parts.len()));
         let mut leaf = Leaf { index, ..Leaf::default() };
         for &(hash, place) in parts {
@@ -208,8 +210,8 @@ impl Leaf {
         self.index.find(hash, |&place| self.entry(pages, place).key() == key).copied()
     }
 
-    /// After a large delete memory is given back, all but a page and a small index: leaves are not
-    /// merged again. The factors keep a leaf from going to and fro.
+    /// Gives memory back after a large delete, except a page and a small index: leaves are not
+    /// merged again. The factors keep a leaf from growing and shrinking in turn.
     fn shrink(&mut self, context: &mut LeafContext<'_>) {
         let all_dead = self.small_bytes == 0 && self.dead_bytes > 0;
         if all_dead || self.dead_bytes > PAGE_BYTES.max(self.small_bytes / DEAD_PART) {
@@ -245,7 +247,7 @@ impl Leaf {
         write: impl FnOnce(&mut [u8]),
     ) -> Place {
         if self.pages.is_empty() || PAGE_BYTES - self.filled < bytes {
-            // Exactly: there are few, and leaves are many.
+            // Exactly one more: a leaf has few pages, and there are many leaves.
             self.pages.reserve_exact(1);
             self.pages.push(context.pages.take(context.number));
             self.filled = 0;
@@ -284,7 +286,8 @@ pub fn large_bytes(bytes: usize) -> usize {
 }
 
 impl LeafContext<'_> {
-    /// What is in these pages, one after the other: at a [`Place`] is what was there.
+    /// The content of these pages, one after the other: a [`Place`] of a small entry is its offset
+    /// there.
     fn copy_of(&self, pages: &[u32]) -> Vec<u8> {
         let mut copy = Vec::with_capacity(pages.len() * PAGE_BYTES);
         pages.iter().for_each(|&page| copy.extend_from_slice(self.pages.get(page)));
@@ -328,7 +331,7 @@ mod tests {
 
     use super::*;
 
-    /// A leaf and all that is around it; another leaf has pages between its own.
+    /// A leaf, and what it needs of a table.
     struct Alone {
         leaf: Leaf,
         pages: Pages,

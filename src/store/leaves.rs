@@ -1,6 +1,6 @@
 //! The leaves of a table, and the pages that their small entries share: all of the packing is behind this type.
 //!
-//! A leaf is reached by its number. Whenever entries have gone, the holes that they left among the pages are
+//! A leaf is reached by its number. Whenever entries have gone, the holes among the pages are
 //! filled, so that whole chunks go back to the operating system.
 
 use super::hash::KeyHasher;

@@ -23,8 +23,8 @@ use crate::entry::Entry;
 /// A replicated engine could take the place of store and log together: its `apply` would return
 /// when the batch is durable somewhere else.
 pub trait Store: Send + Sync {
-    /// Shows `look` the entry of a key. The entry cannot change while it looks, so it should be
-    /// quick, and must not call the store.
+    /// Shows `look` the entry of a key. The entry cannot change meanwhile, so `look` should be
+    /// quick; it must not call the store.
     fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
 
     /// Shows `look` the entries of several keys, in their order, as they are at one moment.
@@ -37,8 +37,7 @@ pub trait Store: Send + Sync {
     /// [`Change::Clear`] here means that no key of that shard is there.
     fn load(&self, shard: usize, changes: &[Change<'_>]);
 
-    /// How many threads can load without waiting for each other, if each keeps to some of the
-    /// shards.
+    /// The number of shards. Threads that load different shards do not wait for each other.
     fn shards(&self) -> usize;
 
     /// The shard of a key, less than [`Store::shards`].
@@ -50,16 +49,16 @@ pub trait Store: Send + Sync {
     /// Number of keys that have an expiry.
     fn expiring(&self) -> usize;
 
-    /// Bytes that the keys and values take up, with everything that is needed to find them. What the
-    /// allocator needs beside them it does not know.
+    /// Bytes that the keys and values take up, with everything that is needed to find them. What
+    /// the allocator adds is not counted.
     fn bytes(&self) -> usize;
 
     /// Of those, the bytes that are needed to find an entry.
     fn index_bytes(&self) -> usize;
 
-    /// Shows `look` at least `count` entries, or all of a stretch in which there are few, and says with
-    /// which cursor to go on; 0 begins and ends. A caller that goes on until 0 has seen every key that was
-    /// there all the time.
+    /// Shows `look` at least `count` entries, or all of a stretch in which there are few, and
+    /// returns the cursor to go on with; 0 begins a scan, and ends it. A caller that goes on until
+    /// 0 has seen every key that was there all the time.
     fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
 
     /// Cursors are below this, and this is below 2^53: some clients keep a cursor in a double. Each
@@ -75,12 +74,12 @@ pub trait Store: Send + Sync {
     }
 }
 
-/// What an entry takes up beside its own bytes, about: its place in an index, and its share of what pages
-/// and leaves leave free. (Keys of 6 bytes with values of 1 take up 19 to 29 bytes more in
-/// [`Store::bytes`], as leaves are full or have just been split.)
+/// About what an entry takes up beside its own bytes: its place in an index, and its share of the
+/// free space in pages and leaves. (Keys of 6 bytes with values of 1 take up 19 to 29 bytes more in
+/// [`Store::bytes`], from full leaves to those just split.)
 const BESIDE_ENTRY: usize = 24;
 
-/// About what an entry of this many bytes adds to [`Store::bytes`], as long as it is not there.
+/// About what an entry of this many bytes adds to [`Store::bytes`], if its key is not there yet.
 pub fn bytes_of_entry(bytes: usize) -> usize {
     bytes + BESIDE_ENTRY
 }

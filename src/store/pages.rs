@@ -6,20 +6,21 @@
 //! buffer that grew). Here every piece is a page, and a page that becomes free is filled with the
 //! last one: what is in use lies together, and whole chunks go back to the operating system.
 //!
-//! It knows no entries. It is told the owner of each page, and tells when it has moved one.
+//! [`Pages`] knows no entries. It is told the owner of each page, and tells when it has moved one.
 
 use memmap2::{Advice, MmapMut};
 
-/// Entries of up to a quarter of it lie in pages. A page ends where the next entry does not fit, so
-/// half an entry is lost in each, and half a page in each leaf: together 5 to 10 percent.
+/// Entries of up to a quarter of a page lie in pages. A page ends where the next entry does not
+/// fit, so half an entry is lost in each, and half a page in each leaf: together 5 to 10 percent.
 pub const PAGE_BYTES: usize = 2 << 10;
 
-/// Mapped at once. A process may have some 65,000 mappings, which are 64 GiB even if the kernel does
-/// not merge them; memory that was never written to is not there yet, so an empty store is small.
+/// Pages that are mapped at once. A process may have some 65,000 mappings, which are 64 GiB even if
+/// the kernel does not merge them; memory that was never written to takes up nothing, so an empty
+/// store is small.
 const CHUNK_PAGES: usize = (1 << 20) / PAGE_BYTES;
 
-/// This many pages may be free before they are filled: a leaf that is packed takes the pages again
-/// that it gave a moment ago.
+/// Free pages up to this number are not filled: a leaf that is packed takes again the pages that it
+/// gave back a moment before.
 const SPARE_PAGES: usize = 8;
 
 /// The owner of a page that is not in use.
@@ -27,9 +28,9 @@ const FREE: u32 = u32::MAX;
 
 /// Pages, each by its number.
 ///
-/// - `owners` has one owner for each page there is; those of `FREE` are counted by `free`, and are
-///   in `holes`, which may hold others, too. While [`Pages::close_hole`] is asked again and again, the
-///   last page may be free without being there.
+/// - `owners` has one owner for each page there is; pages of `FREE` are counted by `free`, and are
+///   in `holes`, which may hold others, too. Between two calls of [`Pages::close_hole`] the last
+///   page may be free without being in `holes`.
 #[derive(Default)]
 pub struct Pages {
     chunks: Vec<MmapMut>,
@@ -40,7 +41,7 @@ pub struct Pages {
 
 /// A page that has another number now.
 pub struct MovedPage {
-    /// Whose it is.
+    /// Its owner.
     pub owner: u32,
     /// Its number before.
     pub from: u32,
@@ -61,7 +62,7 @@ impl Pages {
         &mut self.chunks[chunk][start..][..PAGE_BYTES]
     }
 
-    /// Gives a page to an owner. What is in it is of no meaning.
+    /// Gives a page to an owner. Its content is arbitrary.
     pub fn take(&mut self, owner: u32) -> u32 {
         debug_assert_ne!(owner, FREE, "a page that is taken has an owner");
         while let Some(page) = self.holes.pop() {
@@ -75,8 +76,8 @@ impl Pages {
         if self.owners.len() == self.chunks.len() * CHUNK_PAGES {
             let chunk = MmapMut::map_anon(CHUNK_PAGES * PAGE_BYTES);
             let chunk = chunk.expect("without memory there is no going on");
-            // Where every mapping gets huge pages, a shard with one key would take up 2 MiB. A kernel
-            // that has none refuses, which is as good.
+            // If every mapping got huge pages, a shard with one key would take up 2 MiB. A kernel
+            // without huge pages refuses this call, which is as good.
             if self.chunks.is_empty() {
                 chunk.advise(Advice::NoHugePage).ok();
             }
@@ -94,8 +95,8 @@ impl Pages {
         self.free += 1;
     }
 
-    /// Fills one of the holes with the last page, if there are more holes than need be. To be asked
-    /// again until it moves nothing any more.
+    /// Moves the last page into a hole, if there are more than `SPARE_PAGES`. To be called until it
+    /// moves nothing any more.
     pub fn close_hole(&mut self) -> Option<MovedPage> {
         while self.owners.last() == Some(&FREE) {
             self.owners.pop();

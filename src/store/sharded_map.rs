@@ -38,8 +38,8 @@ impl ShardedMapStore {
         &self.shards[self.shard_of(key)].0
     }
 
-    /// The shards of some keys, each once, in the order in which all who take several locks take
-    /// them.
+    /// The shards of some keys, each once, in ascending order: every thread that takes several
+    /// locks takes them in this order.
     fn shard_indices<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
         let mut indices: Vec<usize> = keys.map(|key| self.shard_of(key)).collect();
         indices.sort_unstable();

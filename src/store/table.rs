@@ -24,7 +24,7 @@ const PREFIX_SHIFT: u32 = 32;
 /// buckets about two thirds are in use.
 const INDEX_BYTES: usize = 8;
 
-/// Leaves that one step of a walk looks at: those that a large delete has left behind may be empty.
+/// The most leaves that one step of a walk looks at: after a large delete many may be empty.
 const SCANNED_LEAVES: usize = 1000;
 
 /// Where a walk through all prefixes ends.
@@ -38,7 +38,7 @@ pub struct Table {
     directory: Vec<u32>,
     depth: u8,
     leaves: Leaves,
-    /// That of each leaf.
+    /// The depth of each leaf.
     depths: Vec<u8>,
     len: usize,
     expiring: usize,
@@ -107,7 +107,7 @@ impl Table {
         *self = Table::new(0, self.hasher.clone());
     }
 
-    /// Number of keys, those that have expired and are not yet reclaimed among them.
+    /// Number of keys, including those that have expired and are not yet reclaimed.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -130,8 +130,8 @@ impl Table {
             + self.directory.len() * size_of::<u32>()
     }
 
-    /// Shows all entries of whole leaves, from the prefix `from` on until there are `count` or the step
-    /// has been long enough, and says where to go on: [`SCAN_END`] if that was all.
+    /// Shows all entries of whole leaves, from the prefix `from` on, until it has shown `count` or
+    /// looked at `SCANNED_LEAVES`. Returns the prefix to go on from: [`SCAN_END`] if that was all.
     pub fn scan(&self, from: u32, count: usize, look: &mut dyn FnMut(&Entry)) -> u32 {
         let (mut at, mut seen, mut leaves) = (from, 0, 0);
         while at < SCAN_END && seen < count && leaves < SCANNED_LEAVES {
@@ -208,7 +208,7 @@ impl Table {
     }
 }
 
-/// What of a hash chooses a leaf: where a scan comes to a key.
+/// The bits of a hash that choose a leaf; a scan comes to keys in the order of these.
 pub fn prefix(hash: u64) -> u32 {
     (hash >> PREFIX_SHIFT) as u32 & (SCAN_END - 1)
 }
