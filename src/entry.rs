@@ -5,14 +5,14 @@
 //!
 //! | bytes | field |
 //! |------:|-------|
-//! | 1 | 128 if there is an expiry, plus 64 if the lengths are wide, or else the key's length |
+//! | 1 | 128 if there is an expiry, plus 64 if the lengths are wide, otherwise the key's length |
 //! | 1 or 8 | length of the value; or, if wide, of the key and of the value, 4 bytes each |
 //! | 0 or 8 | expiry, milliseconds of Unix time |
 //! | | key |
 //! | | value |
 //!
-//! Numbers are little-endian. Two bytes are all that a short key pays for a short value, and
-//! because both lengths stand in front, entries can lie one behind the other.
+//! Numbers are little-endian. A short key with a short value costs two bytes more, and because both
+//! lengths come first, entries can lie one after another.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -21,7 +21,7 @@ use bytemuck::allocation::TransparentWrapperAlloc;
 
 const EXPIRES: u8 = 128;
 const WIDE: u8 = 64;
-/// What is left of the first byte.
+/// What the flags leave of the first byte.
 const LONGEST_NARROW_KEY: usize = WIDE as usize - 1;
 const LONGEST_NARROW_VALUE: usize = u8::MAX as usize;
 const NARROW_BYTES: usize = 2;
@@ -29,7 +29,7 @@ const WIDE_BYTES: usize = 9;
 const EXPIRY_BYTES: usize = 8;
 
 /// A key and its value, both any bytes. Like `str` it is only met behind a pointer; `Box<Entry>`
-/// owns one. The default box holds no entry at all: what is left behind where one is taken.
+/// owns one. The default box holds no entry at all: it is what taking one leaves behind.
 ///
 /// - The bytes are one entry, to the last; only the default box has none.
 #[derive(PartialEq, Eq, TransparentWrapper)]
@@ -47,8 +47,8 @@ pub struct Parts<'a> {
     pub expiry: Option<i64>,
 }
 
-/// An entry on its way into a store: made already, or the parts of one, so that it is made where it is
-/// to lie.
+/// An entry on its way into a store: made already, or the parts of one, which is then made directly
+/// in its place.
 pub enum New<'a> {
     /// An entry.
     Made(Box<Entry>),
@@ -59,7 +59,7 @@ pub enum New<'a> {
 /// What the first bytes of an entry say.
 struct Header {
     expires: bool,
-    /// Where the expiry would stand.
+    /// Length of the header, after which an expiry stands.
     bytes: usize,
     key: usize,
     value: usize,
@@ -125,18 +125,17 @@ impl Parts<'_> {
         Entry::wrap_box(bytes.into_boxed_slice())
     }
 
-    /// Writes the entry that they make, which has as many bytes.
+    /// Writes the entry that they make; `bytes` is as long as that.
     pub fn write_to(&self, bytes: &mut [u8]) {
         let mut rest = bytes;
         self.pieces(|piece| {
-            let (here, behind) = std::mem::take(&mut rest).split_at_mut(piece.len());
+            let (here, after) = std::mem::take(&mut rest).split_at_mut(piece.len());
             here.copy_from_slice(piece);
-            rest = behind;
+            rest = after;
         });
     }
 
-    /// The entry that they make, piece by piece. Each length is far less than 4 GiB; the protocol sees
-    /// to that.
+    /// The entry that they make, piece by piece. The protocol keeps each length far below 4 GiB.
     fn pieces(&self, mut write: impl FnMut(&[u8])) {
         self.header().write(self.expiry, &mut write);
         write(self.key);
@@ -173,7 +172,7 @@ impl New<'_> {
         }
     }
 
-    /// Writes the entry, which has as many bytes.
+    /// Writes the entry; `bytes` is as long as that.
     pub fn write_to(&self, bytes: &mut [u8]) {
         match self {
             New::Made(entry) => bytes.copy_from_slice(entry.as_bytes()),
@@ -201,8 +200,8 @@ impl Entry {
         Parts { key, value, expiry }.to_entry()
     }
 
-    /// An entry whose value of so many bytes, all zero at first, `fill` writes in place: a long value is
-    /// made without a copy of it between.
+    /// An entry whose value of `length` bytes, all zero at first, is written in place by `fill`: so
+    /// a long value is made without an intermediate copy.
     pub fn filled(
         key: &[u8],
         length: usize,
@@ -301,7 +300,7 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// The time in milliseconds of Unix time, which expiries are held against. Nothing else is decided
+/// The present Unix time in milliseconds, with which expiries are compared. Nothing else is decided
 /// by it.
 pub fn now_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

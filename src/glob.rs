@@ -1,11 +1,11 @@
 //! Patterns of KEYS, SCAN and CONFIG GET: `*`, `?`, `[a-c]`, `[^x]`, and `\` before any of them, as
 //! Redis reads them (`stringmatchlen`).
 //!
-//! A pattern comes from a client, and so may be made to take long. So it is not tried at one place of
-//! the text after another: all ways in which it may fit go through the text side by side, one bit for
-//! each of its places, 64 of them in one step (Baeza-Yates and Gonnet, "A New Approach to Text
-//! Searching", CACM 1992). A byte of text costs as many steps as the pattern has words of 64 places,
-//! whatever is in either.
+//! A pattern comes from a client, and so may be designed to take long. So it is not tried at one
+//! place of the text after another: all ways in which it may fit go through the text side by side,
+//! one bit for each of its places, 64 of them in one step (Baeza-Yates and Gonnet, "A New Approach
+//! to Text Searching", CACM 1992). A byte of text costs as many steps as the pattern has words of
+//! 64 places, whatever is in either.
 
 /// The longest pattern that a client may ask for, in bytes, so that a byte of text costs at most 17
 /// steps and a pattern 34 KiB. Patterns that people write have some tens of bytes.
@@ -14,18 +14,18 @@ pub const PATTERN_BYTES: usize = 1024;
 /// Places in one word.
 const WORD: usize = u64::BITS as usize;
 
-/// A pattern, ready to be held against many texts.
+/// A pattern, ready to be matched with many texts.
 ///
-/// Its places are what stands for one byte each; a star is none. Bit `i` of a row of `words` words is
-/// about the place `i`, or, if there are `i` places, about the end.
+/// A place is a part that stands for one byte; a star is none. Bit `i` of a row of `words` words
+/// stands for place `i`, or, if there are `i` places, for the end.
 pub struct Glob {
     words: usize,
-    /// For each byte a row: the places that it fits.
+    /// A row for each byte: the places that it fits.
     fits: Vec<u64>,
     /// The places with a star before them.
     stars: Vec<u64>,
     places: usize,
-    /// Of the text that is being read: the places that may come next.
+    /// The places that the next byte of the text may fit.
     next: Vec<u64>,
 }
 
@@ -54,7 +54,7 @@ impl Glob {
         glob
     }
 
-    /// At the place that is being read, this byte fits.
+    /// Lets this byte fit the place that is being read.
     fn allow(&mut self, byte: u8) {
         let row = usize::from(byte) * self.words;
         self.fits[row + self.places / WORD] |= 1 << (self.places % WORD);
@@ -86,7 +86,8 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     Glob::new(pattern).matches(text)
 }
 
-/// Names the bytes that fit the first place of a pattern, which is no star. Says how long it is.
+/// Calls `allow` with each byte that fits the first place of a pattern, which is no star. Returns
+/// the length of that place.
 fn one(pattern: &[u8], mut allow: impl FnMut(u8)) -> usize {
     match pattern {
         [] => 0,
@@ -226,7 +227,8 @@ mod tests {
             "?*".repeat(longest / 2 - 1) + "b",
             "*[^b]".repeat(longest / 5) + "b",
         ] {
-            // Where a star is tried at each place, this takes 67 million steps or more for a text.
+            // If a star were tried at each place, this would take 67 million steps or more for a
+            // text.
             (0..20).for_each(|_| assert!(!matches(pattern.as_bytes(), text.as_bytes())));
         }
     }

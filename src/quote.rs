@@ -1,11 +1,12 @@
 //! Keys and values as one word of one line, for people: what is printed here can be pasted into the text
 //! protocol, which reads it back as the same bytes.
 
-/// Digits by their value: a long value is spelled while others wait for its shard.
+/// Digits by their value: a table, because a long value is printed while other threads wait for its
+/// shard.
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends a key or value so that it is one word of one line: as it is where it is a plain word,
-/// else in double quotes.
+/// Appends a key or value so that it is one word of one line: as it is if it is a plain word,
+/// otherwise in double quotes.
 pub fn print(word: &[u8], out: &mut Vec<u8>) {
     if is_plain(word) {
         out.extend_from_slice(word);
@@ -30,7 +31,8 @@ pub fn print(word: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// No less than the bytes that [`print()`] appends; exact for a long word, which is looked through for it.
+/// An upper bound of the bytes that [`print()`] appends; exact for a long word, which is scanned
+/// for that.
 pub fn most_bytes(word: &[u8]) -> usize {
     const LONG_BYTES: usize = 256 * 1024;
     let escaped = |&byte: &u8| match byte {

@@ -2,9 +2,10 @@
 //!
 //! The text of a record is the seed program's own, so that `strings` on a log reads as the seed's
 //! does: `3SET5hello5world\n`, `3DEL5hello0\n`. An expiry is a third field, milliseconds of Unix
-//! time: `3SET5hello5world13` `1795000000000\n`. `8FLUSHALL00\n` removes every key. Alone the text is
-//! ambiguous, because a key or value that begins with a digit runs into the length before it
-//! (`3SET11...`). So a header goes before it; the reader slices by that, and holds the text against it:
+//! time: `3SET5hello5world13` `1795000000000\n`. `8FLUSHALL00\n` removes every key. Alone the text
+//! is ambiguous, because a key or value that begins with a digit runs into the length before it
+//! (`3SET11...`). So a header goes before it; the reader slices by that, and checks the text
+//! against it:
 //!
 //! | bytes | field |
 //! |------:|-------|
@@ -22,7 +23,7 @@ use crate::entry::{Entry, Parts};
 
 const HEADER_BYTES: usize = 12;
 
-/// No record is shorter: that is a DEL of the empty key.
+/// The shortest record: a DEL of the empty key.
 pub const LEAST_BYTES: usize = HEADER_BYTES + 7;
 const SET: &[u8] = b"3SET";
 const DEL: &[u8] = b"3DEL";
@@ -68,7 +69,7 @@ fn encode_fields(
     write(b"\n");
 }
 
-/// A record as its lengths cut it out of a batch. Its text has not been held against them yet.
+/// A record as its lengths cut it out of a batch. Its text has not been checked against them yet.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     lengths: [u32; 3],
@@ -103,7 +104,7 @@ impl<'a> Record<'a> {
         self.text.first() == Some(&CLEAR[0])
     }
 
-    /// Holds its text against its lengths, and reads it.
+    /// Checks its text against its lengths, and reads it.
     pub fn read(&self) -> Result<Change<'a>, NotRecords> {
         self.change().ok_or(NotRecords)
     }
@@ -147,7 +148,7 @@ pub fn cut(payload: &[u8], records: u32) -> impl Iterator<Item = Result<Record<'
     })
 }
 
-/// Hands the changes of a batch on. An error if its records are not exactly its payload.
+/// Hands on the changes of a batch. Fails if its records are not exactly its payload.
 pub fn read_batch<'a>(
     payload: &'a [u8],
     records: u32,

@@ -3,8 +3,8 @@
 //!
 //! With `--cfg shuttle` they are those of a checker that runs one thread at a time and decides at
 //! every lock, wait and wake-up which one goes on, so that `schedules.rs` in `engine` and `server`
-//! can try thousands of schedules of the same code. What no thread waits for (atomic counters, the
-//! locks of the store) stays as it is: no thread gives way while it holds one.
+//! can try thousands of schedules of the same code. Atomic counters and the locks of the store stay
+//! as they are, because no thread waits for them: no thread gives way while it holds one.
 
 use std::io;
 use std::ops::Deref;
@@ -20,9 +20,9 @@ pub use checked::{Condvar, Mutex, MutexGuard};
 #[cfg(shuttle)]
 pub use shuttle::thread;
 
-/// Starts a thread that others wait for. If it panics the process ends, and says why: no thread is left waiting
-/// for what will never come (promise 9), and what was acknowledged is on disk. A client's thread is no such
-/// thread; its panic closes its own client and no other.
+/// Starts a thread that others wait for. If it panics the process ends, and says why: no thread is
+/// left waiting for what will never come (promise 9), and what was acknowledged is on disk. A
+/// client's thread is not vital: its panic closes its own client and no other.
 pub fn spawn_vital(
     name: &'static str,
     work: impl FnOnce() + Send + 'static,
@@ -33,14 +33,14 @@ pub fn spawn_vital(
     })
 }
 
-/// What a [`Worker`] works on, and its owner with it.
+/// What the thread of a [`Worker`] shares with its owner.
 pub trait Stop: Send + Sync + 'static {
     /// Tells the thread to end; called once, and then the thread is waited for.
     fn stop(&self);
 }
 
-/// A vital thread beside its owner, which reaches what both share through this handle. It is stopped and
-/// waited for when the handle is dropped.
+/// The handle of a vital thread, through which its owner reaches what both share. Dropping the
+/// handle stops the thread and waits for its end.
 pub struct Worker<T: Stop> {
     shared: Arc<T>,
     thread: Option<thread::JoinHandle<()>>,
@@ -84,7 +84,9 @@ impl Drop for AbortOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let name = self.0;
-            log::error!("the {name} thread panicked; aborting so that nobody waits for it in vain");
+            log::error!(
+                "the {name} thread panicked; aborting so that no thread waits for it in vain"
+            );
             log::logger().flush();
             std::process::abort();
         }
