@@ -1,4 +1,4 @@
-//! CLIENT: what a connection tells of itself, and what it may learn of the others.
+//! CLIENT: what a connection says of itself, and what it may learn of others.
 
 use std::collections::HashSet;
 
@@ -8,11 +8,11 @@ use crate::command::{Client, KillFilter, Label, Reply, TOO_LONG, Text, USER, Wor
 
 type Said = Result<Reply<'static>, Text>;
 
-/// Clients that CLIENT LIST looks for by number: as many as there may be unless `-maxclients` says otherwise.
-/// They are looked for while no client can come or leave, for a millisecond or so.
+/// The most clients that CLIENT LIST looks up by number: the default of `-maxclients`. No client can come or
+/// leave during the lookup, which takes a millisecond or so.
 const LISTED: usize = 10_000;
 
-/// The type of all clients that there are here.
+/// The type of all clients here.
 const NORMAL: &str = "normal";
 const OTHER_TYPES: [&str; 4] = ["master", "replica", "slave", "pubsub"];
 
@@ -94,7 +94,7 @@ pub fn client_kill(client: &mut dyn Client, words: &Words<'_>) -> Said {
             () if is(option, "type") => may_fit = is_normal(value)?,
             () if is(option, "addr") => filter.address = Some(value.to_vec()),
             () if is(option, "laddr") => filter.local = Some(value.to_vec()),
-            // Each client is that user.
+            // Every client is this user.
             () if is(option, "user") && *value == USER.as_bytes() => {}
             () if is(option, "user") => {
                 return Err(format!("ERR No such user '{}'", shown(value)).into());

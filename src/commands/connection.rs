@@ -99,8 +99,9 @@ pub fn hello(client: &mut dyn Client, words: &Words<'_>) -> Said {
     ]))
 }
 
-/// The longest name of a client or of its library. It is kept as long as the client is connected, and stands
-/// in each CLIENT LIST: ten thousand clients make 30 MB of it at most. Names in use are far shorter.
+/// The longest name of a client, of its library or of that library's version. Each is kept as long as the client
+/// is connected, and is part of every CLIENT LIST: for ten thousand clients 30 MB at most. Names in use are far
+/// shorter.
 const NAME_BYTES: usize = 1024;
 
 /// A word that can stand in a line of CLIENT LIST.

@@ -2,8 +2,8 @@
 //!
 //! Redis reads with its C library's `strtold`, adds in the 80-bit floats of its compiler, and prints 17
 //! decimals (`%.17Lf`) without the zeros at their end. Here the same spellings are read, within the same
-//! bounds, but numbers are kept to 40 decimals and added exactly, and only the sum is rounded to 17. So where
-//! Redis shows what its floats cannot hold (`12345.1` as `12345.09999999999999964`), this shows the sum.
+//! bounds, but numbers are kept to 40 decimals and added exactly, and only the sum is rounded to 17. So the sum
+//! is right even if Redis's floats cannot hold it (it shows `12345.1` as `12345.09999999999999964`).
 
 use std::fmt;
 
@@ -13,29 +13,29 @@ use bigdecimal::{BigDecimal, RoundingMode, Zero};
 /// Decimals of a result: as many as Redis prints.
 const DECIMALS: i64 = 17;
 
-/// Decimals that are kept of a number. Later ones cannot change a rounded sum but by being there,
-/// which one more digit says; and tens of thousands of them would hold up the commit path.
+/// Decimals that are kept of a number. Of later ones only their existence can change a rounded sum, which one
+/// more digit records; and tens of thousands of them would hold up the commit path.
 const KEPT_DECIMALS: i64 = 40;
 
-/// A longer text is no number: Redis's MAX_LONG_DOUBLE_CHARS.
+/// A text of this many bytes or more is no number: Redis's MAX_LONG_DOUBLE_CHARS.
 const TEXT_BYTES: usize = 5 * 1024;
 
-/// A float of 80 bits is below 2 to this, of which its 64 bits leave out the last
-/// 2^(16384 - 65), which it would round up.
+/// A float of 80 bits is below 2 to this. It has 64 bits, so a number that is 2 to [`LARGEST_STEP_BITS`] or less
+/// below that would be rounded up to it.
 const LARGEST_BITS: u64 = 16384;
 const LARGEST_STEP_BITS: u64 = LARGEST_BITS - 65;
 
-/// Digits before the point of the largest.
+/// Digits before the point of the largest float.
 const LARGEST_DIGITS: i64 = 4933;
 
-/// A number with more zeros than this between the point and its first digit is zero to a float of 80
-/// bits, and `strtold` calls it out of range.
+/// A number with more zeros than this between the point and its first digit is zero as a float of 80
+/// bits, and `strtold` reports that it is out of range.
 const SMALLEST_ZEROS: i64 = 4950;
 
-/// The same as a power of two.
+/// The same bound as a power of two.
 const SMALLEST_BITS: i64 = 16445;
 
-/// An exponent beyond this is out of range with any digits that fit into [`TEXT_BYTES`].
+/// A larger exponent is out of range with any digits that fit into [`TEXT_BYTES`].
 const LARGEST_EXPONENT: i64 = 1_000_000;
 
 /// A number; an infinite one can be read, but is no sum.
@@ -48,12 +48,12 @@ pub enum Decimal {
 }
 
 impl Decimal {
-    /// Zero, which a key without a value counts as.
+    /// Zero, the value of a missing key.
     pub fn zero() -> Decimal {
         Decimal::Finite(BigDecimal::zero())
     }
 
-    /// Reads all of a text as a number, as `strtold` does without white space before it.
+    /// Reads all of a text as a number, as `strtold` does, but without white space before it.
     pub fn parse(text: &[u8]) -> Option<Decimal> {
         let text = std::str::from_utf8(text).ok().filter(|text| text.len() < TEXT_BYTES)?;
         let (is_negative, number) = match text.strip_prefix('-') {
@@ -94,7 +94,7 @@ fn decimal(text: &str) -> Option<BigDecimal> {
     fits.then(|| shortened(value))
 }
 
-/// `digits[.digits][p[+-]digits]` in base 16, and the exponent one of 2.
+/// `digits[.digits][p[+-]digits]` in base 16, with an exponent of 2.
 fn hexadecimal(text: &str) -> Option<BigDecimal> {
     let (digits, exponent) = text.split_once(['p', 'P']).unwrap_or((text, "0"));
     let (digits, after_point) = all_digits(digits, 16)?;
@@ -121,7 +121,7 @@ fn hexadecimal(text: &str) -> Option<BigDecimal> {
     (!is_too_large(&value)).then_some(value)
 }
 
-/// A positive number without what it has after the decimals that are kept.
+/// A positive number cut to the decimals that are kept.
 fn shortened(value: BigDecimal) -> BigDecimal {
     let (places, (digits, scale)) = (value.digits() as i64, value.as_bigint_and_exponent());
     let dropped = scale - KEPT_DECIMALS;
@@ -142,7 +142,7 @@ fn with_trace(kept: BigInt, is_more: bool) -> BigDecimal {
     BigDecimal::from_bigint(kept * 10 + i32::from(is_more), KEPT_DECIMALS + 1)
 }
 
-/// Digits with at most one point among them, as a whole number; and how many stand after the point.
+/// Digits with at most one point among them, as a whole number; and how many are after the point.
 fn all_digits(text: &str, radix: u32) -> Option<(BigInt, i64)> {
     let (before, after) = text.split_once('.').unwrap_or((text, ""));
     let digits = [before, after].concat();
@@ -152,7 +152,7 @@ fn all_digits(text: &str, radix: u32) -> Option<(BigInt, i64)> {
     Some((BigInt::parse_bytes(digits.as_bytes(), radix)?, after.len() as i64))
 }
 
-/// An exponent; a huge one is as good as a large one.
+/// An exponent, cut to [`LARGEST_EXPONENT`].
 fn whole(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
@@ -162,7 +162,7 @@ fn whole(text: &str) -> Option<i64> {
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// Whether it is infinite to a float of 80 bits.
+/// Whether it is infinite as a float of 80 bits.
 fn is_too_large(value: &BigDecimal) -> bool {
     let (digits, scale) = value.as_bigint_and_exponent();
     if value.digits() as i64 - scale < LARGEST_DIGITS {
@@ -173,7 +173,7 @@ fn is_too_large(value: &BigDecimal) -> bool {
 }
 
 impl fmt::Display for Decimal {
-    /// Without an exponent, and without zeros that say nothing.
+    /// Without an exponent, and without zeros at the end of the decimals.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Decimal::Finite(value) = self else {
             return f.write_str("inf");

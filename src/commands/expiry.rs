@@ -1,11 +1,11 @@
-//! Commands about when a key expires, and what SET says of it. A time from now on counts from the moment at
-//! which it is read; what is kept is the point in time.
+//! Commands about when a key expires, and the expiry options of SET. A time to live counts from the moment at
+//! which it is read; the point in time is kept.
 
 use super::words::*;
 use crate::command::{Answer, Edit, Key, Mutation, Reply, Text, View, Words, is, look};
 use crate::entry::{Entry, now_millis};
 
-/// How an expiry is told: as a point in time or as time left, and in which unit.
+/// How an expiry is given: as a point in time or as time left, and its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
     absolute: bool,
@@ -25,7 +25,7 @@ impl Form {
     }
 }
 
-/// An expiry option of SET and its like, with the time that follows it, and what follows that.
+/// If `option` is an expiry option of SET and its like: its form, the time in `rest`, and the words after that.
 pub fn option<'a>(
     option: &[u8],
     rest: &'a Words<'a>,
@@ -37,7 +37,7 @@ pub fn option<'a>(
     Some((form, positive(time, form, command), rest))
 }
 
-/// A point in time. SET and its like take only times after the beginning.
+/// Reads an expiry into a point in time. SET and its like take only positive numbers.
 pub fn positive(text: &[u8], form: Form, command: &str) -> Result<i64, Text> {
     let time = number(text)?;
     let at = if time > 0 { form.point(time) } else { None };
@@ -76,7 +76,7 @@ fn tell(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer, form: Form) ->
     answer.put(&Reply::Integer(if form.millis { millis } else { seconds }))
 }
 
-/// When EXPIRE sets an expiry. GT and LT take no expiry for an infinite one.
+/// When EXPIRE sets an expiry. For GT and LT, a key without an expiry has an infinite one.
 #[derive(Default)]
 struct Condition {
     only_new: bool,
@@ -144,7 +144,7 @@ fn expire_at(view: &mut dyn Edit, words: &Words<'_>, form: Form, name: &str) -> 
     Ok(Reply::Integer(is_met.into()))
 }
 
-/// Gives a key that is there another expiry; one that is over already removes it.
+/// Gives an existing key another expiry; an expiry in the past removes the key.
 fn change(view: &mut dyn Edit, key: &[u8], at: Option<i64>) -> Put {
     if at.is_some_and(|at| at <= view.now()) {
         return view.push(Mutation::Delete(Key::from(key)));

@@ -1,11 +1,10 @@
-//! What CLIENT, COMMAND, CONFIG, MEMORY and OBJECT say of themselves when they are asked for HELP.
+//! The replies to CLIENT HELP, COMMAND HELP, CONFIG HELP, MEMORY HELP and OBJECT HELP.
 //!
-//! Redis's form: lines, each a simple string. What stands here is there; a test holds it against the
-//! table.
+//! Redis's form: lines, each a simple string. A test compares the subcommands here with the table.
 
 use crate::command::{Reply, Text, Words, is};
 
-/// Each container, and what its subcommands do. What begins with a space goes on with the line before it.
+/// Each container, and what its subcommands do. A line that begins with a space continues the one before it.
 const HELP: &[(&str, &[&str])] = &[
     (
         "client",

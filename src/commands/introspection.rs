@@ -1,7 +1,7 @@
-//! COMMAND: what the server says of its own commands, out of the table.
+//! COMMAND: what the server says of its own commands, from the table.
 //!
-//! There is no COMMAND DOCS: an empty one would take redis-cli's own hints away, which it keeps after an
-//! error.
+//! There is no COMMAND DOCS: redis-cli keeps its own hints after an error, and would lose them after an empty
+//! reply.
 
 use super::table::{CATEGORIES, COMMANDS, commands, find, is_in, spec_named, subcommands};
 use super::words::*;
@@ -10,8 +10,8 @@ use crate::glob;
 
 type Said = Result<Reply<'static>, Text>;
 
-/// Commands that COMMAND INFO describes at a time: far more than there are, for a description is many
-/// times as long as a name.
+/// The most commands that COMMAND INFO describes at a time: far more than there are. (Limited, because a
+/// description is many times as long as a name.)
 const DESCRIBED: usize = 1000;
 
 pub fn command(_: &mut dyn Client, _: &Words<'_>) -> Said {
@@ -69,8 +69,7 @@ pub fn command_getkeys(words: &Words<'_>) -> Said {
     Ok(Reply::Array(spec.keys_among(request).map(Reply::bulk).collect()))
 }
 
-/// A row of COMMAND, in the form that it has since Redis 7. Tips and key specifications are left empty,
-/// which says that there are none to be had.
+/// A row of COMMAND, in its form since Redis 7. Tips and key specifications are left empty.
 fn describe(spec: &Spec) -> Reply<'static> {
     let (first, last, step) = spec.keys;
     let number = |number: i32| Reply::Integer(number.into());

@@ -6,7 +6,7 @@ use crate::command::{
 };
 use crate::entry::Entry;
 
-/// What Redis keeps in the object itself (OBJ_ENCODING_EMBSTR_SIZE_LIMIT).
+/// The longest value that Redis keeps in the object itself (OBJ_ENCODING_EMBSTR_SIZE_LIMIT).
 const EMBEDDED_BYTES: usize = 44;
 
 pub fn del(words: &Words<'_>) -> Result<Command, Text> {
@@ -38,7 +38,7 @@ fn encoding_of(value: &[u8]) -> &'static str {
     }
 }
 
-/// A string is measured as a whole, however many samples are asked for.
+/// A string is measured as a whole, whatever number of samples is asked for.
 pub fn memory_usage(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     for option in words[3..].chunks(2) {
         match option {
@@ -70,7 +70,7 @@ pub fn renamenx(view: &mut dyn Edit, words: &Words<'_>) -> Written {
 /// Gives a value another key.
 fn move_value(view: &mut dyn Edit, from: &[u8], to: &[u8]) -> Put {
     if to.len() > from.len() {
-        // Redis lets it go on where memory is full; here keys may be long.
+        // Redis renames even if memory is full; here a long key may take much of it.
         view.grow()?;
     }
     if !view.has(from) {

@@ -1,9 +1,9 @@
-//! The commands there are: which words ask for what, and what is done then.
+//! All commands: how their words are read, and what they do.
 //!
-//! `table` has a row for each command; a row names the function that carries it out, which lies in the file
+//! `table` has a row for each command; a row names the function that carries it out, which is in the file
 //! of its topic: `strings`, `numbers`, `keys`, `walks` (through all keys), `expiry`, `connection`,
 //! `clients`, `server`, `introspection`, `help`. A function knows the data, its connection and the server only
-//! as [`crate::command`] has them; no function here takes a lock, writes a log or sends a byte.
+//! through the traits of [`crate::command`]; no function here takes a lock, writes to the log or sends a byte.
 //!
 //! The server enters by one door, [`look_up`].
 
@@ -28,24 +28,24 @@ use crate::command::{Command, Dialect, Packed, RespVersion, Run, Spec, Text, Wor
 use table::find;
 use words::{SHOWN_BYTES, shown, wrong_number};
 
-/// What an unknown command in a line is answered.
+/// The reply to an unknown command in a line of text.
 const INVALID: &str = "INVALID COMMAND";
 
-/// SET, GET and DEL as people type them to try the server, with their number of words; they have answers for
-/// people. Everything else in a line is answered as Redis does.
+/// SET, GET and DEL as people type them to try the server, with their number of words: they have replies for
+/// people. Everything else in a line of text is answered as in Redis.
 const PLAIN: [(&str, usize, &str); 3] = [
     ("set", 3, "SET expected 2 arguments KEY and VALUE"),
     ("get", 2, "GET expected 1 argument KEY"),
     ("del", 2, "DEL expected 1 argument KEY"),
 ];
 
-/// What the words of a request ask for.
+/// The result of [`look_up`].
 #[derive(Debug)]
 pub struct Asked {
     /// The command, or container, that is named.
     pub named: Option<&'static Spec>,
-    /// The command, which takes as many words; or why the request is refused: no transaction is carried out
-    /// with it.
+    /// The command, for which the number of words is right; or why the request is refused, and with it the
+    /// transaction that it is in.
     pub found: Result<&'static Spec, Text>,
     /// How the reply is to be spelled.
     pub dialect: Dialect,
@@ -108,7 +108,7 @@ fn unknown(words: &Words<'_>) -> Text {
     text.into()
 }
 
-/// The command on data that a request is, for callers without a connection.
+/// Makes a command on data of a request, for callers without a connection.
 pub fn command(words: &Words<'_>) -> Result<Command, Text> {
     let resp = RespVersion::default();
     let spec = look_up(words, Dialect::Resp(resp), resp, usize::MAX).found?;
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_command_is_told_in_the_words_that_clients_look_for() {
+    fn the_error_for_an_unknown_command_has_the_text_that_clients_match() {
         assert_eq!(
             command(&[b"HELLO2", b"3", b"a\r\nb"]).expect_err("it is unknown"),
             "ERR unknown command 'HELLO2', with args beginning with: '3' 'a\r\nb' "

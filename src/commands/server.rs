@@ -11,7 +11,7 @@ pub fn info(client: &mut dyn Client, words: &Words<'_>) -> Said {
     Ok(Reply::text(client.info(&sections)))
 }
 
-/// The names of settings are in lower case, and Redis looks for them in any.
+/// Names of settings are in lower case; a pattern may be in any, as in Redis.
 pub fn config_get(client: &mut dyn Client, words: &Words<'_>) -> Said {
     let settings = client.settings();
     let mut wanted = vec![false; settings.len()];
@@ -44,7 +44,7 @@ pub fn time(_: &Words<'_>) -> Said {
     Ok(Reply::Array(vec![part(now.as_secs()), part(now.subsec_micros().into())]))
 }
 
-/// There are no replicas to wait for: none are as many as were asked for, or it would wait for ever.
+/// There are no replicas: a request for none is met at once, and one for more would wait for ever.
 pub fn wait(words: &Words<'_>) -> Said {
     let replicas = number(words[1])?;
     if number(words[2]).map_err(|_| "ERR timeout is not an integer or out of range")? < 0 {

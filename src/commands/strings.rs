@@ -14,7 +14,7 @@ pub fn get(words: &Words<'_>) -> Result<Command, Text> {
     Ok(Command::Get(words[1].into()))
 }
 
-/// An option may be said twice, as in Redis; of two times in the same form the last counts.
+/// An option may be repeated, as in Redis; of two expiries in the same form the last counts.
 pub fn set(words: &Words<'_>) -> Result<Command, Text> {
     let mut options = SetOptions::default();
     let mut expires_at: Option<(Form, i64)> = None;
@@ -92,7 +92,7 @@ pub fn getrange(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer)
     about_value(view, words[1], answer, |value| Reply::Bulk(range(value, start, end).into()))
 }
 
-/// Answers something about a value; no value is an empty one.
+/// Answers with what `form` makes of a value; a missing value counts as an empty one.
 fn about_value(
     view: &mut dyn View,
     key: &[u8],

@@ -1,10 +1,10 @@
-//! The commands there are: one table for dispatch, arity and COMMAND.
+//! All commands in one table, for dispatch, arity and COMMAND.
 //!
-//! A row is a name, the arity, flags, groups, where the keys are, and the function that makes sense of
-//! the words. Arity counts the name; a negative one is the least number of words. The keys stand among
-//! the words at first, last (from the end if negative), step; zeros if there are none. A subcommand has
-//! a row of its own after its container's, with a bar in its name, and counts words and keys from the
-//! container's name on. All of it as in Redis's own `COMMAND INFO`.
+//! A row is a name, the arity, flags, groups, the places of the keys, and the function that carries the
+//! command out. Arity counts the name; a negative one is the least number of words. The places of the keys
+//! are first, last (from the end if negative) and step; zeros if there are none. A subcommand has a row of
+//! its own after its container's, with a bar in its name, and counts words and places from the container's
+//! name on. All of it is as in Redis's own `COMMAND INFO`.
 
 use super::words::*;
 use super::{
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::command::{CommandId, Reply, Run, SessionCommand, Spec, Text, Words, is};
 
-/// The categories of commands that there are here, in Redis's order.
+/// The categories that commands here are in, in Redis's order.
 pub const CATEGORIES: &[&str] = &[
     "@keyspace",
     "@read",
@@ -50,7 +50,7 @@ macro_rules! commands {
     };
 }
 
-/// Gives each row its place, and each subcommand its container, which stands before it.
+/// Gives each row its place, and each subcommand the container before it.
 const fn numbered<const COUNT: usize>(mut specs: [Spec; COUNT]) -> [Spec; COUNT] {
     let (mut place, mut container) = (0, 0);
     while place < COUNT {
@@ -170,12 +170,12 @@ pub fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|spec| spec.name)
 }
 
-/// The commands that are no subcommands.
+/// All commands except subcommands.
 pub fn commands() -> impl Iterator<Item = &'static Spec> {
     COMMANDS.iter().filter(|spec| spec.parent.is_none())
 }
 
-/// The command or subcommand of a name, in any case.
+/// The command or subcommand of this name, in any case.
 pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
     let order = |spec: &Spec| {
         let letters = name.iter().map(u8::to_ascii_lowercase);
@@ -184,8 +184,8 @@ pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
     COMMANDS.binary_search_by(order).ok().map(|place| &COMMANDS[place])
 }
 
-/// The command that a request names, a container's subcommand if it names one; or else the container, if
-/// there is at least that.
+/// The command that a request names, or the subcommand if its name is a container's. An unknown subcommand is
+/// an error with its container.
 pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
     let spec = spec_named(words[0]).filter(|spec| spec.parent.is_none()).ok_or(None)?;
     match words {
@@ -208,7 +208,7 @@ pub fn short_name(spec: &Spec) -> &'static str {
     spec.name.split_once('|').map_or(spec.name, |(_, name)| name)
 }
 
-/// Whether a command is in a category: those that its flags say, as Redis derives them, and its groups.
+/// Whether a command is in a category, by its groups or, as Redis derives them, by its flags.
 pub fn is_in(spec: &Spec, category: &str) -> bool {
     let category = category.trim_start_matches('@');
     spec.groups.contains(&category)
@@ -232,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_found_where_the_table_says() {
+    fn keys_are_found_in_the_places_of_the_table() {
         for (request, keys) in [
             ("get a", "a"),
             ("ping a", ""),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_something_and_what_may_grow_is_what_the_table_says() {
+    fn flags_say_which_commands_change_something_and_which_may_grow() {
         for spec in COMMANDS {
             let (is_write, is_read) = match spec.run {
                 Run::Core(_) => (spec.name != "get", spec.name == "get"),

@@ -9,15 +9,15 @@ use super::words::*;
 use crate::command::{Answer, Refusal, Reply, View, Words, is};
 use crate::glob::Glob;
 
-/// Entries that are looked at in one step, at least: a leaf of the store has some hundred, and is a step. (In
-/// a batch with fewer, a leaf would be looked through again for each of its entries that the batch has changed.)
+/// The least entries that one step looks at: a leaf of the store has some hundred, and is a step. (With fewer,
+/// a step over a batch would look through a leaf again for each entry of it that the batch has changed.)
 const STEP: usize = 100;
 
 /// The most keys that one SCAN looks at, whatever its COUNT, which is only a hint in Redis too: a
 /// millisecond's work.
 const SCAN_ENTRIES: usize = 4_000;
 
-/// With this many bytes of keys a SCAN has found enough, and tells where to go on.
+/// A SCAN ends once it has found this many bytes of keys; its cursor says where to go on.
 const SCAN_BYTES: usize = 1 << 20;
 
 pub fn keys(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
@@ -108,8 +108,8 @@ enum Walk {
     Ends,
 }
 
-/// Walks through the keys from `cursor` on, in steps of at least `least` entries, and says where it has
-/// ended: 0 if that were all.
+/// Walks through the keys from `cursor` on, in steps of at least `least` entries. Returns the cursor at which
+/// it has ended: 0 if it has seen all.
 fn walk(
     view: &mut dyn View,
     (mut cursor, least): (u64, usize),

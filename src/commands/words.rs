@@ -1,10 +1,10 @@
-//! What all commands need to make sense of their words and of what is there: numbers, options, values, and
-//! the errors that Redis has for them. Clients match the errors' texts.
+//! Helpers of all commands for reading words and values: numbers, options, and the errors that Redis has for
+//! them. Clients match the errors' texts.
 
 use crate::command::{Edit, Key, Refusal, Reply, Text, Words, integer, look};
 use crate::glob::PATTERN_BYTES;
 
-/// Whether a read could put its reply.
+/// Whether a read was answered, or why not.
 pub type Put = Result<(), Refusal>;
 
 /// The reply to a write.
@@ -13,7 +13,7 @@ pub type Written = Result<Reply<'static>, Refusal>;
 pub const SYNTAX: &str = "ERR syntax error";
 pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
 
-/// Of an unknown command, what is shown of its name, and of its words: Redis's 128 bytes.
+/// How many bytes of an unknown command's name, and of its words, an error shows: Redis's 128.
 pub const SHOWN_BYTES: usize = 128;
 
 /// The beginning of a word, for an error.
@@ -29,7 +29,7 @@ pub fn number(text: &[u8]) -> Result<i64, Text> {
     integer(text).ok_or(NOT_AN_INTEGER.into())
 }
 
-/// Reads the number of a database, of which there is one: Redis reads it as a C int.
+/// Checks the number of a database; only 0 exists. Redis reads it as a C int.
 pub fn database(text: &[u8]) -> Result<(), Text> {
     let index = number(text)?;
     if i32::try_from(index).is_err() {
@@ -44,7 +44,7 @@ pub fn key_list(words: &Words<'_>) -> Vec<Key> {
     words.iter().map(|word| Key::from(*word)).collect()
 }
 
-/// A pattern, if it is not too long to be held against many keys.
+/// A pattern, if it is short enough to be compared with many keys.
 pub fn pattern(word: &[u8]) -> Result<&[u8], Text> {
     match word.len() {
         ..=PATTERN_BYTES => Ok(word),
@@ -56,7 +56,7 @@ pub fn value_of(view: &mut dyn Edit, key: &[u8]) -> Reply<'static> {
     look(view, key, |entry| entry.map_or(Reply::Null, |entry| Reply::bulk(entry.value())))
 }
 
-/// The length of a value, and when it expires; no value is an empty one.
+/// The length of a value, and when it expires; a missing value counts as an empty one.
 pub fn shape(view: &mut dyn Edit, key: &[u8]) -> (usize, Option<i64>) {
     look(view, key, |entry| entry.map_or((0, None), |entry| (entry.value().len(), entry.expiry())))
 }
