@@ -1,7 +1,7 @@
 //! A key-value server small enough to read in an afternoon, and strict enough to believe: every
 //! `+OK` is on disk.
 //!
-//! # The way of a write, and of a read
+//! # The path of a write, and of a read
 //!
 //! ```text
 //!                     client thread (one per connection)                committer (one thread)
@@ -18,13 +18,13 @@
 //! - **Reads never wait for the disk.** A read runs on its own client's thread. Only a read after
 //!   an unanswered write of its own connection joins the queue, so that one connection's commands
 //!   take effect in order.
-//! - **The committer never waits for a client.** It sends without blocking; what a socket does not
-//!   take is finished by the flusher, in order.
+//! - **The committer never waits for a client.** It sends without blocking; the flusher finishes, in
+//!   order, what a socket did not take.
 //!
 //! # Promises
 //!
-//! Each has a test that fails when it is broken; [`failures`] goes through what can go wrong, class by
-//! class, with the tests.
+//! Each has a test that fails when it is broken; [`failures`] lists the classes of failure, each with its
+//! tests.
 //!
 //! 1. No change is visible, and no reply to it is sent, before its record is durable.
 //! 2. Changes are applied in log order, and replies to one connection leave in the order of its
@@ -36,12 +36,12 @@
 //! 5. Only the very last batch may be torn. It is cut, kept aside and reported. Damage anywhere
 //!    else stops the start with file and offset; nothing acknowledged is ever dropped silently.
 //! 6. The first failed write or sync closes writing for good. Reads go on. A restart trusts only
-//!    what the device itself gives back. Where space for a batch cannot be prepared, not a byte of it is
-//!    written: it is refused, nothing is closed, and what only removes something is still carried out.
+//!    what the device itself gives back. If space for a batch cannot be prepared, not a byte of it is
+//!    written: it is refused, writing stays open, and commands that only remove something are carried out.
 //! 7. A batch is all or nothing, and so is a command that changes several keys, on disk and for
 //!    readers.
 //! 8. Every length from outside is checked against a named limit before memory is taken.
-//! 9. Every client that waits is answered: no error, panic or shutdown leaves a client hanging.
+//! 9. Every waiting client is answered: no error, panic or shutdown leaves a client hanging.
 //!
 //! # Reading order
 //!
@@ -49,42 +49,42 @@
 //!
 //! | module | what it is for |
 //! |--------|----------------|
-//! | [`entry`], [`command`], [`record`] | the words all layers share: a key with its value; what is asked, changed, answered; a change as the log keeps it |
-//! | [`sync`] | the locks and threads by which threads wait for each other, and their stand-ins for a checker |
-//! | [`messages`] | what the server has to say, on its way to stderr |
-//! | [`glob`], [`quote`] | patterns of keys; any bytes as one word |
+//! | [`entry`], [`command`], [`record`] | the types that all layers share: a key with its value; commands, changes and replies; a change as the log keeps it |
+//! | [`sync`] | locks and threads, and their stand-ins for a checker of schedules |
+//! | [`messages`] | the server's messages, on their way to stderr |
+//! | [`glob`], [`quote`] | patterns of keys; any bytes printed as one word |
 //! | [`protocol`] | bytes to words, replies to bytes |
 //! | [`commands`] | every command: a row of a table and a function |
-//! | [`store`] | what is in memory, behind a trait object; knows no disk |
-//! | [`wal`] | what is on disk; knows no keys |
+//! | [`store`] | the data in memory, behind a trait object; knows no disk |
+//! | [`wal`] | the log on disk; knows no keys |
 //! | [`metrics`] | counters, shown as INFO |
 //! | [`engine`] | ties store and log together; the only place where threads meet |
-//! | [`upkeep`] | beside the commits: a shorter log, and no expired keys |
+//! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
-//! [`clients`] lists what clients can ask, and [`operations`] is for the person who runs a server; [`tour`] follows one SET through its files. [`costs`] says what each command costs, and who waits for it; [`scaling`] what this would do on more cores than two, and what would have to change.
+//! [`clients`] lists the commands, [`operations`] is for the person who runs a server, and [`tour`] follows one SET through its files. [`costs`] says what each command costs, and which threads wait for it; [`scaling`] what the server would do on more cores than two, and what would have to change.
 //!
 //! # Threads
 //!
 //! | name | started in | does |
 //! |------|-----------|------|
 //! | `main` | – | accepts clients |
-//! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits where it is alone |
+//! | `client-<id>` | [`server`] | reads one client's requests; answers reads; commits its writes if it is alone |
 //! | `committer` | [`engine`] | applies every write, except those that a lone client commits itself |
-//! | `loader-<n>` | [`engine`] | at a start: stores what is in the log, each its own shards |
+//! | `loader-<n>` | [`engine`] | at a start: loads the log into its own shards |
 //! | `expirer` | [`upkeep`] | finds keys that have expired |
 //! | `compactor` | [`upkeep`] | writes snapshots, so that the log stays short |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
-//! | `watch` | [`wal::guard::watch`] | notes elsewhere how far the log is durable; looks after the lock file |
+//! | `watch` | [`wal::guard::watch`] | notes in another file how far the log is durable; checks the lock file |
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
-//! | `messages` | [`messages`] | writes to stderr, so that no other thread waits for it |
+//! | `messages` | [`messages`] | writes to stderr, so that no other thread waits for that |
 //!
-//! Where another thread might wait for one of these for ever, a panic in it ends the process
-//! ([`sync::spawn_vital`]); in a client's thread it closes that client.
+//! If another thread might wait for ever for one that has panicked, the panic ends the process
+//! ([`sync::spawn_vital`]); a panic in a client's thread closes only that client.
 
 #[doc = include_str!("clients.md")]
 pub mod clients {}

@@ -1,4 +1,4 @@
-//! The program: flags, log lines, open, bind, serve, exit code.
+//! The program: flags, messages, open, bind, serve, exit code.
 //!
 //! Exit code 0 after an ordered stop, 1 if the server could not start or could not close its log,
 //! 2 for wrong flags, 130 if it was told twice to stop. The tools have their own, see
@@ -22,7 +22,7 @@ use post_gres_rs::wal::disk::{Disk, SystemDisk};
 
 fn main() -> ExitCode {
     let config = Config::from_args();
-    // A tool answers on stdout; what the log has to say on the way is of interest only if bad.
+    // A tool answers on stdout; messages on the way are of interest only if something is wrong.
     let level = if config.tool().is_some() { "warn" } else { "info" };
     if let Err(error) = messages::start(level) {
         eprintln!("post-gres-rs: cannot start the messages thread: {error}");
@@ -53,9 +53,9 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let store = store::new(shards, capacity);
 
     // The lock before the port, the port before the log: a second server on the same log learns
-    // of the first, and one whose port is in use has changed nothing. A start that is refused takes the
-    // lock file away with it, if it made one.
-    // A signal before the server listens ends the process at once, and loses nothing.
+    // of the first, and one whose port is in use has changed nothing. A start that fails removes the
+    // lock file, if it made one. A signal before the server listens ends the process at once, and
+    // loses nothing.
     let mut options = config.wal()?;
     let lock = match &mut options {
         Some(options) => {
