@@ -1,17 +1,17 @@
 //! `backup`: a consistent copy of a log, whether a server is writing it or not.
 //!
 //! It needs no help from the server and takes no lock. It opens all files of the log, then reads frames in
-//! order, each held against its checksums and the frame before it, and writes them to the copy, up to the
-//! first place in the last segment that is no frame. So the copy is the log as it was at one moment:
+//! order, each checked against its checksums and the frame before it, and writes them to the copy, up to the
+//! first place in the last segment that holds no frame. So the copy is the log as it was at one moment:
 //!
-//! - Whatever was acknowledged before the backup began is in it. It was on disk, in the files that were
+//! - Everything acknowledged before the backup began is in it: it was on disk, in the files that were
 //!   opened, before its reply was sent.
 //! - Nothing is in it without everything before it. Each frame names the one before, and none is skipped.
-//! - No batch is in it by halves. A batch that the server was just writing fails its checksum, and the
-//!   copy ends before it.
+//! - No batch is in it in part. A batch that the server was just writing fails its checksum, and the copy
+//!   ends before it.
 //!
-//! A copy block by block (`cp`) promises none of that: it may hold a block that was read before a batch
-//! was written, and another read after, and files of before a change of segment beside files of after it.
+//! A copy block by block (`cp`) promises none of that: it may hold one block read before a batch was
+//! written and another read after, or files from before a rotation beside files from after it.
 //!
 //! The file at the copy's own path gets its name last, after all of the copy is durable (promise 4), so
 //! a backup that was cut short has nothing at its path. A log with damage is not copied.
@@ -128,7 +128,7 @@ struct Copying<'a> {
     file: Option<FileCopy>,
 }
 
-/// One file of it. What was added and not yet written is in `buffer`, whole blocks.
+/// One file of the copy. `buffer` holds what was added and not yet written, in whole blocks.
 struct FileCopy {
     /// Where the copy ends.
     tail: Tail,
@@ -152,7 +152,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// The copy of the file with this header; the one before it is complete then.
+    /// The copy of the file with this header. If that is the next file, the one before it is completed first.
     fn enter(
         &mut self,
         header: &SegmentHeader,
@@ -217,7 +217,7 @@ impl FileCopy {
         Ok(FileCopy { tail, is_snapshot, path, file, written: 0, buffer })
     }
 
-    /// Fills the block that is begun with zeros.
+    /// Fills the current block up with zeros.
     fn end_block(&mut self) {
         let missing = self.buffer.len().next_multiple_of(BLOCK_BYTES) - self.buffer.len();
         self.buffer.extend_from_slice(&[0; BLOCK_BYTES][..missing]);

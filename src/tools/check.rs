@@ -1,9 +1,9 @@
 //! `check`: reads a log through and says what a start would find.
 //!
 //! It changes nothing: files are open for reading only, nothing is synced, renamed, locked or created, so
-//! that it also works on a read-only directory, and beside a running server. There it says so, and what the
-//! server is writing just now is no torn batch.
-//! What it calls torn a start would cut; what it calls damage a start would refuse (promise 5).
+//! that it also works on a read-only directory, and beside a running server. It says so then, and does not take
+//! the batch that the server is writing for a torn one.
+//! A start would cut what `check` calls torn, and would refuse what it calls damage (promise 5).
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -42,7 +42,7 @@ pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let names = names(&check.source)?;
     let before = user(&names)?;
     let mut report = Report::of(&ReadOnlyDisk, &names)?;
-    // One that came or went meanwhile may have been writing what was read last.
+    // A server that started or stopped meanwhile may have been writing what was read last.
     report.user = user(&names)?.or(before);
     if report.user.is_some() && matches!(report.survey.tail, Ok(Ending::Torn(_))) {
         report.survey.tail = Ok(Ending::Running);
@@ -128,7 +128,7 @@ impl Report {
         }
     }
 
-    /// Prints it for people.
+    /// Prints the report for people.
     pub fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
         let Report { survey, contents, .. } = self;
         let widest = survey.files().map(|segment| file_name(&segment.path).len()).max();
@@ -142,7 +142,7 @@ impl Report {
             let Tail { header, end, next_lsn, .. } = tail;
             let name = file_name(path);
             let [sequence, first, last] = match self.names.snapshot_of(path) {
-                // It stands for everything up to its LSN.
+                // It replaces everything up to its LSN.
                 Some(lsn) => ["snapshot".to_owned(), "1".to_owned(), lsn.to_string()],
                 None => {
                     let last =
@@ -171,7 +171,7 @@ impl Report {
         )?;
         writeln!(out, "durable LSN  {}", survey.last_lsn())?;
         if self.is_unfinished {
-            writeln!(out, "change       of segment interrupted by a crash; a start finishes it")?;
+            writeln!(out, "rotation     interrupted by a crash; a start finishes it")?;
         }
         if let Some(user) = &self.user {
             writeln!(
@@ -194,7 +194,7 @@ impl Report {
             Ok(Ending::Closed) => "closed in order".to_owned(),
             Ok(Ending::Idle) => "idle mark; not closed in order, all of it is durable".to_owned(),
             Ok(Ending::Open) => "open; not closed in order, ends with a whole batch".to_owned(),
-            Ok(Ending::Running) => "a server is writing behind it".to_owned(),
+            Ok(Ending::Running) => "a server is writing after it".to_owned(),
             Ok(Ending::Stopped) => "not read".to_owned(),
             Ok(Ending::Torn(torn)) => format!(
                 "torn batch of {} bytes at offset {} of {}, LSN {}; nobody was told that it is safe, \
@@ -222,7 +222,7 @@ impl Report {
         )
     }
 
-    /// The same for scripts.
+    /// The report for scripts.
     pub fn json(&self) -> Value {
         let Report { survey, contents, .. } = self;
         let (records, batches, bytes) = self.sums();

@@ -6,15 +6,15 @@
 //! The order is such that a crash at any line leaves the log as it was, or one that no server starts on
 //! and that can be taken back again (promise 4):
 //!
-//! 1. What is known elsewhere of how far the log was durable is forgotten (see [`crate::wal::guard::witness`]), and the
-//!    tail of the segment that becomes the last is copied, durably. The log is as it was.
-//! 2. The file at the log's own path is moved away, durably, if it goes. From here to the end every start
-//!    is refused: older segments are there, and the last one is missing.
-//! 3. The other segments that go are moved away.
-//! 4. The segment that becomes the last is cut. Behind its last batch the mark is written.
+//! 1. The note of how far the log was durable is removed (see [`crate::wal::guard::witness`]), and the tail of
+//!    the segment that becomes the last is copied, durably. The log is as it was.
+//! 2. The file at the log's own path is moved away, durably, unless it is kept. From here to the end every
+//!    start is refused: older segments are there, and the last one is missing.
+//! 3. The other segments that are not kept are moved away.
+//! 4. The segment that becomes the last is cut, and the closing mark is written after its last batch.
 //! 5. It gets the log's own name, and how far it is durable is noted again.
 //!
-//! Where no segment can be kept, an empty one takes their place, made before the first step.
+//! If no segment can be kept, an empty one replaces them; it is made before step 2.
 
 use std::path::{Path, PathBuf};
 
@@ -33,16 +33,16 @@ use crate::wal::torn::{self, Torn};
 pub struct Rewind {
     /// The segment that becomes the last, up to its end. `None` if none can be kept.
     pub keep: Option<Segment>,
-    /// What begins anew in that case.
+    /// The header of the empty segment that the log begins with in that case.
     pub anew: SegmentHeader,
-    /// What is after that end, and the file that it goes to; none if there are only zeros.
+    /// The bytes after that end, and the file that keeps them; `None` if there are only zeros.
     pub tail: Option<(Torn, PathBuf)>,
-    /// The segments that go, the last one first, and their new names.
+    /// The segments that are moved away, the last one first, and their new names.
     pub moved: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Rewind {
-    /// Does it.
+    /// Takes the log back, in the order at the head of this file.
     pub fn carry_out(&self, disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
         let directory = names.directory();
         witness::forget(disk, names)?;
@@ -78,7 +78,7 @@ impl Rewind {
         Ok(())
     }
 
-    /// Where the log ends then.
+    /// Where the log ends afterwards.
     fn end(&self) -> Tail {
         self.keep.as_ref().map_or(Tail::of_segment(self.anew), |keep| keep.tail)
     }
@@ -96,8 +96,8 @@ fn begin(disk: &dyn Disk, segment: &Segment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes a prepared segment whose header was written when a crash came, just before its renames. There
-/// is no record in it, and it must not be taken for the last segment when that has been moved away.
+/// Removes a prepared segment whose header was written before a crash just ahead of its renames. It holds
+/// no record, and must not be taken for the last segment once that has been moved away.
 fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
     let next = names.next();
     if is_listed(&disk.list(names.directory())?, &next)
@@ -110,10 +110,10 @@ fn drop_prepared(disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cuts a segment after its last batch and says there that it was closed.
+/// Cuts a segment after its last batch and writes the closing mark there.
 fn end_with_mark(disk: &dyn Disk, keep: &Segment) -> anyhow::Result<()> {
     let file = disk.open(&keep.path, Access::Direct)?;
-    // Nothing of the tail may stand after the mark, not even for the length of a crash.
+    // Durable before the mark is written: even after a crash none of the tail may be after the mark.
     file.set_len(keep.tail.end)?;
     file.sync()?;
     let (_, mut mark) = closing_mark(&keep.tail);

@@ -1,10 +1,10 @@
 //! `dump`: prints every record of a log, one a line, or as the commands that make it again.
 //!
 //! It changes nothing and takes no lock, so it may be used beside a running server; then it ends with what
-//! was written when it came there. On damage it prints all that comes before, says so, and fails; with
-//! `--skip-damage` it goes on with the next whole batch and names each gap, see [`super::salvage`]. So it
-//! does with a single file, such as one that a start or a repair has cut off a log.
-//! When a record was written is not shown: the log does not know.
+//! had been written when it got there. On damage it prints everything before it, says so, and fails; with
+//! `--skip-damage` it goes on with the next whole batch and names each gap, see [`super::salvage`]. It does
+//! the same with a single file, such as one that a start or a repair has cut from a log.
+//! It does not show when a record was written: the log holds no times.
 //!
 //! A line is `<LSN> <file> <offset of its batch> SET|DEL|FLUSHALL <key> <value> [expires <time>]`, keys and
 //! values quoted as the text protocol quotes them.
@@ -34,8 +34,8 @@ Examples: post-gres-rs dump -key 'user:*' | less
           post-gres-rs dump -skip-damage -wal ./wal_files/wal_file
           post-gres-rs dump ./wal_files/wal_file.17.cut
 
-Exit code 0: all was printed. 1: all but the gaps was, which are named on stderr. 2: all up to the damage
-was, or the log cannot be read.";
+Exit code 0: everything was printed. 1: everything but the gaps, which are named on stderr. 2: everything
+up to the damage, or the log cannot be read.";
 
 /// Flags of `dump`.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,7 +59,7 @@ pub struct Dump {
     #[arg(long)]
     skip_damage: bool,
 
-    /// Print one file, such as a .cut or .torn one, in place of a log, and name what is missing in it
+    /// Print one file, such as a .cut or .torn one, instead of a log, and name what is missing in it
     #[arg(value_name = "FILE", conflicts_with = "wal")]
     file: Option<PathBuf>,
 
@@ -98,10 +98,10 @@ fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
         true => "what can be read of the rest is printed with -skip-damage",
         false => "not all of the log was printed",
     });
-    // What a server is writing just now looks the same; in both cases no acknowledged record is missing.
+    // A batch that a server is writing looks the same; in both cases no acknowledged record is missing.
     if let Ending::Torn(torn) = tail? {
         eprintln!(
-            "post-gres-rs dump: {} bytes at offset {}, LSN {}, are no whole batch and are not shown",
+            "post-gres-rs dump: {} bytes at offset {}, LSN {}, are not a whole batch and not shown",
             torn.end - torn.offset,
             torn.offset,
             torn.lsn
@@ -120,7 +120,7 @@ fn salvage(
         Piece::Batch(batch) => printer.print(batch),
         Piece::Gap(gap) => {
             outcome = Outcome::ToDo;
-            // What came before it is to be seen before it.
+            // What was read before the gap is shown before it.
             printer.out.flush()?;
             eprintln!("post-gres-rs dump: {gap}");
             Ok(ControlFlow::Continue(()))
@@ -146,7 +146,7 @@ impl Printer<'_> {
         let mut changes = Vec::new();
         record::read_batch(batch.frame.payload(), batch.records(), |change| changes.push(change))?;
         for (index, change) in changes.into_iter().enumerate() {
-            // What is in a snapshot was so at its LSN.
+            // The keys of a snapshot are shown with its LSN.
             let lsn = match batch.is_snapshot {
                 true => batch.segment.first_lsn.saturating_sub(1),
                 false => batch.first_lsn() + index as u64,
@@ -172,7 +172,7 @@ impl Printer<'_> {
 }
 
 impl Dump {
-    /// FLUSHALL is a record of every key.
+    /// Whether a record is of the keys that were asked for. FLUSHALL is a record of every key.
     fn shows(&self, change: Change<'_>) -> bool {
         let Some(pattern) = &self.key else {
             return true;
@@ -233,8 +233,8 @@ fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Value {
     object
 }
 
-/// `seen` holds the keys that were written: where only some keys are asked for, FLUSHALL must take only
-/// those from the reader.
+/// `seen` holds the keys that were written: if only some keys are asked for, FLUSHALL becomes a DEL of
+/// those.
 fn write_resp(
     dump: &Dump,
     change: Change<'_>,
@@ -260,7 +260,7 @@ fn write_set(parts: Parts<'_>, out: &mut dyn Write) -> io::Result<()> {
     let (key, value) = (parts.key, parts.value);
     match parts.expiry {
         None => request(&[b"SET", key, value], out),
-        // A time before 1970 is refused; any past one means the same.
+        // PXAT refuses a time before 1970; any past time means the same.
         Some(at) => {
             let at = at.max(1).to_string();
             request(&[b"SET", key, value, b"PXAT", at.as_bytes()], out)
@@ -278,7 +278,7 @@ fn request(words: &[&[u8]], out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Milliseconds of Unix time as a date and time in UTC; as they are if no calendar has them.
+/// Milliseconds of Unix time as a date and time in UTC; as a plain number if they are out of range.
 fn utc(millis: i64) -> String {
     match jiff::Timestamp::from_millisecond(millis) {
         Ok(time) => format!("{time:.3}"),

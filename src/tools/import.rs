@@ -23,8 +23,8 @@ use crate::wal::{Options, Refused, Wal};
 /// Records that go into one batch.
 const BATCH_RECORDS: usize = 10_000;
 
-/// The largest file that is read whole, to be imported: the seed's program was for learning, and 1 GiB is
-/// some thirty million of its records.
+/// The largest file that is imported, since it is read whole: the seed's program was for learning, and
+/// 1 GiB is some thirty million of its records.
 const LARGEST_BYTES: u64 = 1 << 30;
 
 /// Puts a log with the same records in place of the seed's log at `options.path`, if there is one. The
@@ -76,11 +76,11 @@ fn replace(
 ) -> anyhow::Result<()> {
     let making = names.importing();
     if let Err(error) = fill(disk, options, names, mutations) {
-        // A refused start must not leave half a log. What the disk has to say was said.
+        // A refused start must not leave half a log. If the removal fails as well, `error` says enough.
         drop(disk.remove(&making));
         return Err(error);
     }
-    // Only a whole log may have the name under which a start would go on with it.
+    // Only a whole log may get the name under which a start would finish the renames.
     let steps = [
         (making, names.next()),
         (names.active().to_owned(), names.imported()),
@@ -115,8 +115,8 @@ fn parse(path: &Path, text: &[u8]) -> anyhow::Result<Vec<Mutation>> {
     let mut lines = text.split(|&byte| byte == b'\n');
     if let Err(why) = lines.next().map_or(Ok(()), begins_as_one) {
         bail!(
-            "{}: damaged at offset 0, LSN 1, or not a log of this program: what stands there is no segment's \
-             header. Nor is it a log of the seed's: in line 1, {why}. Nothing was changed. Restore the file \
+            "{}: damaged at offset 0, LSN 1, or not a log of this program: there is no segment's header \
+             there. Nor is it a log of the seed's program: in line 1, {why}. Nothing was changed. Restore the file \
              from a backup, or name another",
             path.display()
         );
@@ -144,7 +144,7 @@ fn parse(path: &Path, text: &[u8]) -> anyhow::Result<Vec<Mutation>> {
     Ok(mutations)
 }
 
-/// Whether the first line can be one of the seed's: else none of the file is.
+/// Refuses a first line that the seed's program cannot have written: then it wrote none of the file.
 fn begins_as_one(line: &[u8]) -> anyhow::Result<()> {
     let (op, fields) = line.split_at_checked(4).context("it is too short")?;
     ensure!(matches!(op, b"3SET" | b"3DEL"), "it begins with neither 3SET nor 3DEL");
@@ -152,7 +152,7 @@ fn begins_as_one(line: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one way in which a line can be read.
+/// The record in a line; an error unless there is exactly one way to read it.
 fn read_line(line: &[u8]) -> anyhow::Result<Mutation> {
     let (op, fields) = line.split_at_checked(4).context("it is too short")?;
     let mut readings = Vec::new();

@@ -2,20 +2,21 @@
 //! that a server may be writing, or that no server would start on.
 //!
 //! It takes no lock, syncs nothing and renames nothing; with a [`crate::wal::read_only::ReadOnlyDisk`] it could
-//! not. What is a frame, and what damage, is decided as at a start, by [`crate::wal::recovery`].
+//! not. As at a start, [`crate::wal::recovery`] decides which bytes are a frame and which are damage.
 //!
 //! **Beside a running server.** All files are opened first. The list of names is taken before and after;
-//! if it differs, a segment was changed in between, and all is done again. From then on the open files
+//! if it differs, the log was rotated in between, and everything is done again. From then on the open files
 //! hold everything that was acknowledged up to now, whatever they are called later. Their frames are read
-//! in order, up to the first place that is no frame, where the server may just be writing. Two things
-//! would be damage in a log at rest, and are not here: a later frame that knows this place as durable, if
+//! in order, up to the first place that holds no frame, where the server may just be writing. Two things
+//! would be damage in a log at rest, and are not here: a later frame that says this place is durable, if
 //! there is a frame at this place by now (it is durable before a later one is begun); and a file that has
 //! become shorter, if it is no longer the last segment (full ones are cut to their content).
 //!
 //! A log may have more files than a process may open. Then only the newest are held open, and the others are
-//! opened when it is their turn; if a compaction has deleted one by then, that is an error, and no damage.
+//! opened when their turn comes; if a compaction has deleted one by then, that is an error, but no damage.
 //!
-//! All tools read by [`Log::walk`] alone, so a new kind of file is to be added in this one place.
+//! The tools read by [`Log::walk`], and what is damaged also by [`super::salvage`]: a new kind of file has to
+//! be added in both.
 
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -38,15 +39,15 @@ use crate::wal::recovery::{LogReader, Recovered};
 use crate::wal::snapshot;
 use crate::wal::torn::{self, Torn};
 
-/// How often to begin again where segments change while they are opened: a change takes longer than
-/// opening does, so that even twice in a row is rare.
+/// How often to begin again if the log is rotated while its files are opened: a rotation takes longer than
+/// the opening, so even two in a row are rare.
 const ATTEMPTS: usize = 100;
 
-/// Takes the batches of a log in order, and says whether to go on. An error means that the records in
-/// the batch are none: that is damage.
+/// Takes the batches of a log in order, and says whether to go on. An error means that the batch does not
+/// hold valid records: that is damage.
 pub type Visit<'a> = dyn FnMut(&Replayed<'_>) -> anyhow::Result<ControlFlow<()>> + 'a;
 
-/// What stands at a log's path.
+/// What was found at a log's path.
 pub enum Stands {
     /// Nothing.
     Nothing,
@@ -66,19 +67,19 @@ pub struct Log {
     last: Last,
     /// Length of all files.
     bytes: u64,
-    /// How far it was durable before the files were opened, as is known from elsewhere.
+    /// How far the log was durable before its files were opened, as [`witness`] has noted it.
     known: Option<Known>,
 }
 
-/// An open file; `None` if it is opened when it is its turn.
+/// An open file; `None` if it is opened when its turn comes.
 type Held = Option<Box<dyn DiskFile>>;
 
 /// What was read of a log.
 pub struct Survey {
-    /// The snapshot that takes the place of older segments. It is like a segment, but its records are
-    /// counted from 1, and its header tells of the segment that follows it.
+    /// The snapshot that replaces older segments. It is like a segment, but its records are counted from 1,
+    /// and its header describes the segment that follows it.
     pub snapshot: Option<Segment>,
-    /// The segments that are whole, and the one that is so up to its damage.
+    /// The whole segments, and the damaged one as far as it is whole.
     pub segments: Vec<Segment>,
     /// How the log ends; an error if that is not known, and [`Damage`] if it cannot be what was written.
     pub tail: anyhow::Result<Ending>,
@@ -112,7 +113,7 @@ pub enum Ending {
     Torn(Torn),
     /// A server is writing after what was read.
     Running,
-    /// Not known: the visitor wanted no more.
+    /// Not known: the visitor stopped the walk.
     Stopped,
 }
 
@@ -133,7 +134,7 @@ impl Log {
         })
     }
 
-    /// `None` if a segment was changed meanwhile.
+    /// `None` if the log was rotated meanwhile.
     fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
         let known = witness::read(disk, names)?;
         let found = files::look(disk, names)?;
@@ -194,12 +195,12 @@ impl Log {
         self.snapshot.as_ref().map(header).transpose()
     }
 
-    /// How far it was durable, as is known from elsewhere; 0 if nothing is.
+    /// How far the log was durable, as [`witness`] has noted it; 0 without a note.
     pub fn known_lsn(&self) -> u64 {
         self.known.map_or(0, |known| known.lsn)
     }
 
-    /// Whether a change of segment was interrupted, which a start would finish.
+    /// Whether a rotation was interrupted, which a start would finish.
     pub fn is_unfinished(&self) -> bool {
         matches!(self.last, Last::Prepared(_))
     }
@@ -306,7 +307,7 @@ impl Log {
     }
 }
 
-/// A snapshot and segments, opened as far as there is room, and how long they are altogether.
+/// A snapshot and segments, held open up to [`most_held`], and their total length.
 type Opened = (Option<(PathBuf, Box<dyn DiskFile>)>, Vec<(PathBuf, Held)>, u64);
 
 /// Opens each file, and holds the newest.
@@ -337,7 +338,7 @@ fn most_held() -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX)).max(1)
 }
 
-/// Whether what looks like damage is the work of a server, see the head of this file.
+/// Whether what looks like damage is a server's doing, see the head of this file.
 fn goes_on(
     disk: &dyn Disk,
     path: &Path,
@@ -353,7 +354,7 @@ fn goes_on(
     if header.is_ok_and(|header| header.epoch != recovered.end.tail.header.epoch) {
         return Ok(true);
     }
-    // Nothing that was read before may answer this.
+    // By a new reader: one that was used may answer from what it read before.
     let mut reader = Reader::new(file, recovered.end.tail.header.epoch)?;
     Ok(match reader.frame_at(recovered.end.tail.end)? {
         Ok(frame) => match frame.header.kind {

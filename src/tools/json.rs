@@ -1,13 +1,13 @@
 //! JSON for scripts, one value a line.
 //!
-//! Keys and values of a log are any bytes, and a text of JSON is not: those that are no UTF-8 are written
-//! as hexadecimal digits, in a field whose name says so.
+//! Keys and values of a log are arbitrary bytes, and a JSON string is text: those that are not UTF-8 are
+//! written as hexadecimal digits, in a field whose name says so.
 
 use serde_json::Value;
 
-/// A value on one line, whatever its reader takes for the end of a line: Python also those in Unicode.
+/// A value on one line, even for a reader that also ends lines as Unicode does, such as Python.
 pub fn line(value: &Value) -> String {
-    // None of them stands outside of a text.
+    // They occur within strings alone.
     let mut line = value.to_string();
     for char in ['\u{7f}', '\u{2028}', '\u{2029}'] {
         if line.contains(char) {
@@ -17,7 +17,7 @@ pub fn line(value: &Value) -> String {
     line
 }
 
-/// Adds bytes to an object: as a text where they are one, else as `<name>_hex`.
+/// Adds bytes to an object: as a string if they are UTF-8, otherwise as `<name>_hex`.
 pub fn set_bytes(object: &mut Value, name: &str, bytes: &[u8]) {
     match std::str::from_utf8(bytes) {
         Ok(text) => object[name] = text.into(),
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_is_in_a_text_it_stays_one_text_on_one_line_and_fields_keep_their_order() {
+    fn any_text_stays_one_string_on_one_line_and_fields_keep_their_order() {
         let mut object =
             json!({"b": "\\ \" \n \u{1} \u{7f} é \u{2028}", "a": u64::MAX, "l": [{"s": -1}]});
         set_bytes(&mut object, "k", b"\xff\0");

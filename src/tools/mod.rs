@@ -1,8 +1,8 @@
-//! Tools for a log on disk, beside any server: look at it, take it apart, mend it, copy it.
+//! Tools for a log on disk, apart from any server: check it, dump it, repair it, copy it.
 //!
 //! None of them needs a server's help, and only `repair --yes` changes a log, under the server's lock.
-//! They print to stdout, and to stderr what went wrong. What is in the log they learn from
-//! [`inspect`] alone.
+//! They print to stdout, and to stderr what went wrong. They read the log by [`inspect`], and what is damaged
+//! by [`salvage`].
 //!
 //! | tool | exit code 0 | 1 | 2 |
 //! |------|-------------|---|---|
@@ -31,7 +31,7 @@ use crate::wal::read_only::user;
 use crate::wal::{self, disk::Disk, place};
 use inspect::{Log, Stands};
 
-/// How a tool ends.
+/// How a tool ends; the number is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All is well.
@@ -59,10 +59,10 @@ pub enum Tool {
     Backup(backup::Backup),
 }
 
-/// Which log, and how to tell of it.
+/// Which log, and in what form to print it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Source {
-    /// The log; its other files stand beside it
+    /// Path of the log; its other files are beside it
     #[arg(long, default_value = wal::DEFAULT_PATH, value_name = "PATH")]
     wal: PathBuf,
 
@@ -86,12 +86,12 @@ pub fn run(tool: &Tool) -> ExitCode {
     });
     let outcome = match done {
         Ok(outcome) => outcome,
-        // The reader has seen enough.
+        // The program that reads the output has closed it, such as `head`.
         Err(error) if is_closed_pipe(&error) => Outcome::Well,
         Err(error) => {
             if source.json {
                 let line = json::line(&serde_json::json!({"error": format!("{error:#}")}));
-                // There is no other way left to tell.
+                // If stdout is gone, the message below must do.
                 let _ = writeln!(out, "{line}").and_then(|()| out.flush());
             }
             eprintln!("post-gres-rs {name}: {error:#}");

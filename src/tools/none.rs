@@ -1,5 +1,5 @@
-//! The tools in a build without the feature `tools`: there are none. The import of a log of the seed's program
-//! is there, because a start needs it; it brings no crates.
+//! The tools in a build without the feature `tools`: there are none. Only the import of a log of the seed's
+//! program remains, because a start needs it; it needs no further crates.
 
 pub mod import;
 
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, Debug, clap::Subcommand)]
 pub enum Tool {}
 
-/// Is never called.
+/// Is never called, since a `Tool` has no values.
 pub fn run(tool: &Tool) -> ExitCode {
     match *tool {}
 }

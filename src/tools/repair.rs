@@ -2,8 +2,8 @@
 //!
 //! Without `--yes` it only says what it would do. It never touches a log that a server is using, never
 //! cuts within a batch (promise 7), and never throws bytes away: the tail of the segment that becomes the
-//! last goes to `<file>.<lsn>.cut`, whole segments after it to `<file>.cut`. What it may lose it says
-//! before, by LSN. The cutting itself, and why a crash in the midst of it does no harm, is in
+//! last goes to `<file>.<lsn>.cut`, whole segments after it to `<file>.cut`. It says beforehand, by LSN,
+//! what may be lost. The cutting itself, and why a crash in the middle of it does no harm, is in
 //! [`super::cut_back`].
 
 use std::io::{ErrorKind, Write};
@@ -47,11 +47,11 @@ pub struct Repair {
     #[command(flatten)]
     pub(super) source: Source,
 
-    /// Keep the whole batches up to this LSN, and cut all behind them
+    /// Keep the whole batches up to this LSN, and cut everything after them
     #[arg(long, value_name = "LSN")]
     to_lsn: Option<u64>,
 
-    /// Do it; without, it is only said what would be done
+    /// Do it; without this flag, repair only says what it would do
     #[arg(long)]
     yes: bool,
 }
@@ -123,9 +123,9 @@ pub struct Plan {
     /// What is done to the files.
     pub rewind: Rewind,
     reason: String,
-    /// The last LSN that any frame after the cut tells of.
+    /// The last LSN that any frame after the cut names.
     last_seen: u64,
-    /// Whether there may have been later ones.
+    /// Whether there may have been records after that.
     more_may_be_lost: bool,
     /// Whole batches after the cut, and the records in them.
     readable: (u64, u64),
@@ -150,8 +150,8 @@ impl Plan {
             survey.snapshot.as_ref().map_or(0, |snapshot| snapshot.tail.header.first_lsn - 1);
         if let Some(lsn) = to_lsn.filter(|&lsn| lsn < covered) {
             bail!(
-                "{}: the records up to LSN {covered} are in a snapshot, which holds what was there \
-                 behind them. Nothing was changed. LSN {lsn} cannot be gone back to, {covered} can",
+                "{}: the records up to LSN {covered} are in a snapshot, which holds only the \
+                 keys that they left. Nothing was changed. {covered} is the first LSN to go back to, not {lsn}",
                 names.active().display()
             );
         }
@@ -189,13 +189,13 @@ impl Plan {
                 keep.tail.end
             )?,
             None if self.kept_lsn() > 0 => {
-                writeln!(out, "Keep    the snapshot, and nothing behind it.")?
+                writeln!(out, "Keep    the snapshot, and nothing after it.")?
             }
             None => writeln!(out, "Keep    nothing: the log will be empty.")?,
         }
         if let Some((tail, aside)) = tail {
             let bytes = tail.end - tail.offset;
-            writeln!(out, "Cut     the {bytes} bytes behind it, kept in {}.", file_name(aside))?;
+            writeln!(out, "Cut     the {bytes} bytes after it, kept in {}.", file_name(aside))?;
         }
         for (from, to) in moved {
             writeln!(out, "Move    {} to {}.", file_name(from), file_name(to))?;
@@ -294,7 +294,7 @@ fn rewind_to(
 ) -> anyhow::Result<Rewind> {
     let listed = disk.list(names.directory())?;
     let stays = |path: &&Path| keep.as_ref().is_none_or(|keep| keep.path != *path);
-    // Without one to keep, the new one is made in place of a prepared one, which has no records.
+    // If no segment is kept, the new one replaces a prepared one, which has no records.
     let is_in_the_way = |path: &&Path| keep.is_some() || *path != names.next();
     let moved = log.paths().rev().take_while(stays).filter(is_in_the_way);
     let moved = moved.map(|path| (path.to_owned(), free_name(&listed, path, "cut"))).collect();
@@ -330,7 +330,7 @@ fn readable_after(disk: &dyn Disk, names: &Names, kept_lsn: u64) -> anyhow::Resu
     Ok((batches, all))
 }
 
-/// The last LSN that anything after `keep` tells of: batches, marks, and headers of segments.
+/// The last LSN that anything after `keep` names: batches, marks, and headers of segments.
 fn last_seen(disk: &dyn Disk, log: &Log, keep: Option<&Segment>) -> anyhow::Result<u64> {
     let mut seen = 0;
     for path in log.paths().rev() {

@@ -1,14 +1,13 @@
-//! Reads what can be read of a log that is damaged, or of a file that was cut off one, and names each gap.
+//! Reads what can be read of a log that is damaged, or of a file that was cut from one, and names each gap.
 //!
-//! It is for a user that has lost something, and decides nothing: no start and no repair believes it. Every
+//! It is for a user who has lost something, and decides nothing: no start and no repair relies on it. Every
 //! batch that it hands on has the checksums of its segment (see [`crate::wal::frame`]), so nothing is made up; but
-//! what came before it may be missing. After a place that is no frame it looks, block by block, for the next
-//! frame of the same epoch.
+//! what came before it may be missing. After a place that holds no frame it looks, block by block, for the
+//! next frame of the same epoch.
 //!
-//! A segment's epoch stands in its header, which may be damaged, and in no frame. So several are tried: what
-//! the header says, right or wrong, then what the headers of other files say of the segment before them. A
-//! file of bytes that were cut has no header at all: its epoch is that of the segment it was cut off, or of
-//! one that has followed, beside it.
+//! A segment's epoch is in its header, which may be damaged, and in no frame. So several are tried: the one in
+//! the header, valid or not, then those that the headers of all files give for themselves and for the segment
+//! before them. A file of bytes that were cut has no header at all: its epoch is found in the files beside it.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -22,15 +21,15 @@ use crate::wal::guard::witness;
 use crate::wal::names::{Names, is_listed};
 use crate::wal::reader::{Reader, Replayed};
 
-/// What is read, in order.
+/// A piece of what is read, in order.
 pub enum Piece<'a> {
     /// A whole batch.
     Batch(&'a Replayed<'a>),
-    /// A place where there is none.
+    /// A place without a whole batch.
     Gap(&'a Gap),
 }
 
-/// Takes the pieces. An error means that the records in a batch are none: then that is a gap, too.
+/// Takes the pieces. An error means that a batch does not hold valid records: then it is a gap, too.
 pub type Take<'a> = dyn FnMut(Piece<'_>) -> anyhow::Result<ControlFlow<()>> + 'a;
 
 /// A place where something is missing.
@@ -38,9 +37,9 @@ pub type Take<'a> = dyn FnMut(Piece<'_>) -> anyhow::Result<ControlFlow<()>> + 'a
 pub struct Gap {
     /// The file.
     pub path: PathBuf,
-    /// Where in it the gap begins.
+    /// Offset at which the gap begins.
     pub from: u64,
-    /// And where it ends; where it began, if bytes are missing altogether.
+    /// Offset at which it ends; the same if the bytes are missing altogether.
     pub to: u64,
     /// The first record that is missing, and the last one; `None` if that is not known.
     pub lsns: (Option<u64>, Option<u64>),
@@ -62,7 +61,7 @@ impl fmt::Display for Gap {
     }
 }
 
-/// Where the reading has come to.
+/// How far the reading has come.
 struct Salvage<'a, 'b> {
     take: &'a mut Take<'b>,
     /// The record that has to come next, if that is known.
@@ -84,12 +83,7 @@ pub fn read_log(disk: &dyn Disk, names: &Names, take: &mut Take<'_>) -> anyhow::
     }
     let missing = known.filter(|known| salvage.next.is_some_and(|next| next <= known.lsn));
     if let Some(known) = missing.filter(|_| !salvage.stopped) {
-        salvage.gap(
-            names.active(),
-            (0, 0),
-            Some(known.lsn),
-            "all this was on disk, and is gone",
-        )?;
+        salvage.gap(names.active(), (0, 0), Some(known.lsn), "this was on disk, and is gone")?;
     }
     Ok(())
 }
@@ -124,11 +118,11 @@ fn paths(disk: &dyn Disk, names: &Names) -> anyhow::Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Every epoch that the headers of these files tell of.
+/// Every epoch that the headers of these files name.
 fn epochs(disk: &dyn Disk, paths: &[PathBuf]) -> anyhow::Result<Vec<u64>> {
     let mut epochs = Vec::new();
     for path in paths {
-        // What is no file, or cannot be read, tells of nothing.
+        // What cannot be opened names none.
         let Ok(file) = disk.open(path, Access::Direct) else { continue };
         let block = Reader::new(&*file, 0)?.bytes(0, BLOCK_BYTES)?.to_vec();
         let header = [MAGIC, SNAPSHOT_MAGIC].map(|magic| SegmentHeader::decode(magic, &block));
@@ -145,7 +139,7 @@ impl Salvage<'_, '_> {
         let block = Reader::new(&*file, 0)?.bytes(0, BLOCK_BYTES)?.to_vec();
         let is_cut = path.extension().is_some_and(|suffix| suffix == "torn" || suffix == "cut");
         if let Ok(header) = SegmentHeader::decode(SNAPSHOT_MAGIC, &block) {
-            // What it holds is counted from 1, and stands for everything up to its LSN.
+            // Its records are counted from 1, and replace everything up to its LSN.
             self.next = Some(1);
             self.frames(path, &*file, &header, (FIRST_FRAME, true))?;
             self.next = Some(header.first_lsn);
@@ -161,11 +155,9 @@ impl Salvage<'_, '_> {
         let (begin, what) = match is_cut {
             true => (
                 0,
-                "no epoch that is known here has a frame in it; put it beside the log it was cut off",
+                "no epoch that is known here has a frame in it; put it beside the log it was cut from",
             ),
-            false => {
-                (FIRST_FRAME, "the header is wrong, and without its epoch no frame can be told")
-            }
+            false => (FIRST_FRAME, "the header is wrong, and no frame is found without its epoch"),
         };
         for epoch in said_epoch.into_iter().chain(epochs.iter().copied()) {
             if has_frame(&*file, epoch, begin)? {
