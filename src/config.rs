@@ -49,7 +49,7 @@ pub struct Config {
     size: u64,
 
     /// Path of the log; its other files are beside it. The directory must exist. Without this flag the
-    /// path is ./wal_files/wal_file, and that directory is made if need be
+    /// path is ./wal_files/wal_file, and that directory is created if it is missing
     #[arg(long, value_name = "PATH")]
     wal: Option<PathBuf>,
 
@@ -68,7 +68,7 @@ pub struct Config {
     #[arg(long, value_enum, default_value_t = FsyncFlag::Always, value_name = "WHEN")]
     fsync: FsyncFlag,
 
-    /// The log is compacted when it has grown since the last snapshot by this many times its size
+    /// The log is compacted when it has grown since the last snapshot by this many times that one's size
     #[arg(
         long = "compact-factor",
         default_value_t = upkeep::Policy::default().factor,
@@ -181,7 +181,7 @@ const MAX_WORDS: u64 = 1 << 24;
 /// Lines are for people; a program sends its largest values in RESP.
 const MAX_LINE: u64 = 1 << 24;
 
-/// Holds the password where no file does.
+/// Holds the password if no file does.
 const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -219,7 +219,7 @@ impl Config {
         SocketAddr::new(self.bind, self.port as u16)
     }
 
-    /// How many maps, and for how many keys.
+    /// The number of maps, and of keys to make room for.
     pub fn store(&self) -> (usize, usize) {
         (self.shards as usize, self.size as usize)
     }
@@ -238,7 +238,7 @@ impl Config {
         }))
     }
 
-    /// Whether the log's directory may be made: not where `-wal` names it, since that may be on a volume
+    /// Whether the log's directory may be created: not if `-wal` names it, since that may be on a volume
     /// that is not mounted.
     pub fn may_make_directory(&self) -> bool {
         self.wal.is_none()
@@ -273,7 +273,7 @@ impl Config {
         }
     }
 
-    /// What a request may be like.
+    /// The limits of a request.
     pub fn limits(&self) -> Limits {
         Limits {
             key: self.max_key as usize,
@@ -348,7 +348,7 @@ impl Config {
     }
 }
 
-/// `-port` is `--port`. There are no flags of one letter but `-h` and `-V`.
+/// `-port` becomes `--port`. The only flags of one letter are `-h` and `-V`.
 fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let widened = |arg: OsString| match arg.as_encoded_bytes() {
         [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::number::{Counter, Histogram};
 use crate::command::{CommandId, Reply};
 
-/// Kinds of errors that are told apart: as many as Redis has, for clients may make up their own.
+/// Kinds of errors that are counted apart: as many as in Redis, and a limit, for clients may make up their own.
 const ERROR_KINDS: usize = 128;
 
 /// Counters for each command, and for each kind of error.
@@ -54,8 +54,8 @@ impl CommandStats {
         }
     }
 
-    /// Counts a reply, if it is an error: of a command that was carried out, or was not because it
-    /// made no sense.
+    /// Counts a reply, if it is an error: as a failed call if the command was carried out, otherwise as a
+    /// rejected one.
     pub fn count_error(&self, id: Option<CommandId>, reply: &Reply<'_>, carried_out: bool) {
         let kind = match reply {
             Reply::Error(text) => text.split([' ', '\r', '\n']).next().unwrap_or_default(),
@@ -79,7 +79,7 @@ impl CommandStats {
         self.errors.lock().values().sum()
     }
 
-    /// The lines of `Commandstats`: what was asked at all.
+    /// The lines of `Commandstats`, for commands that were asked for at all.
     pub fn calls_lines(&self) -> String {
         let mut lines = String::new();
         for Stats { name, nanos, total_nanos, rejected, failed } in &self.commands {
@@ -98,7 +98,7 @@ impl CommandStats {
         lines
     }
 
-    /// The lines of `Latencystats`; right to within a factor of two.
+    /// The lines of `Latencystats`; accurate to within a factor of two.
     pub fn latency_lines(&self) -> String {
         let mut lines = String::new();
         for Stats { name, nanos, .. } in &self.commands {

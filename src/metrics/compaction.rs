@@ -28,7 +28,7 @@ pub struct CompactionStats {
 }
 
 impl CompactionStats {
-    /// One begins.
+    /// Notes that one begins.
     pub fn begin(&self) {
         self.running.set(1);
     }
@@ -38,7 +38,7 @@ impl CompactionStats {
         self.error.lock().clone()
     }
 
-    /// It has ended; with bytes before and after if it succeeded, else with the reason.
+    /// Notes its end: the bytes before and after if it succeeded, otherwise the reason.
     pub fn end(&self, outcome: Result<(u64, u64), String>, elapsed: Duration) {
         self.last_millis.set(elapsed.as_millis() as u64);
         self.last_failed.set(u64::from(outcome.is_err()));
@@ -51,7 +51,7 @@ impl CompactionStats {
                 self.bytes_after.set(after);
             }
         }
-        // Last, so that whoever waits for it finds the rest.
+        // Last, so that a thread that waits for it finds the rest.
         self.running.set(0);
     }
 }

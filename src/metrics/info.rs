@@ -1,8 +1,8 @@
-//! A page of INFO: the names are Redis's where Redis has one, so that dashboards find them, and our own
-//! begin with `wal_`.
+//! A page of INFO. Names are Redis's if Redis has one, so that dashboards find them; our own of the log begin
+//! with `wal_`.
 //!
-//! Each section is shown by its owner, the store's and the log's by the engine, those of clients by the
-//! server; this file knows the form of a page, and shows what is counted here.
+//! Each section is shown by its owner: the engine shows the store and the log, the server shows the clients.
+//! This file knows the form of a page, and shows what is counted here.
 
 use std::fmt::{Display, Write};
 
@@ -17,9 +17,9 @@ pub struct Info<'a> {
 /// When a section is part of the page.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shown {
-    /// Also where no section is named, or `default`.
+    /// Also if no section is named, or `default` is.
     Usually,
-    /// Where it is named, or `all` or `everything`: it has a line for each command.
+    /// If it is named, or `all` or `everything` is: it has a line for each command.
     OnRequest,
 }
 
@@ -52,7 +52,7 @@ impl Info<'_> {
 }
 
 impl Metrics {
-    /// The section of what was done since the start.
+    /// The section `Stats`: what was done since the start.
     pub fn show_stats(&self, info: &mut Info<'_>) {
         let [answered, input, output] =
             [&self.answered, &self.input_bytes, &self.output_bytes].map(Counter::get);
@@ -80,7 +80,7 @@ impl Metrics {
         );
     }
 
-    /// The section of the processor's time.
+    /// The section `CPU`: processor time in seconds.
     pub fn show_cpu(&self, info: &mut Info<'_>) {
         let process = Process::look();
         info.section(
@@ -109,7 +109,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Zeros where there is no `/proc`.
+    /// Reads `/proc`; zeros if there is none.
     pub fn look() -> Process {
         // `/proc/self/stat` counts in hundredths of a second on every Linux, whatever its own clock.
         const TICKS_PER_SECOND: f64 = 100.0;

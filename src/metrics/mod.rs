@@ -1,7 +1,7 @@
 //! What the server counts, and INFO, which shows it.
 //!
-//! Counters are relaxed atomics: each is right, two of them may be a moment apart. Nothing decides
-//! anything by them.
+//! Counters are relaxed atomics: each is right, but two of them may be a moment apart. Nothing is decided
+//! by them.
 
 mod command;
 mod compaction;
@@ -23,27 +23,27 @@ use number::Rate;
 pub struct Metrics {
     /// When the server was started.
     pub birth: Birth,
-    /// Clients there are.
+    /// Clients that are connected now.
     pub connected_clients: Counter,
-    /// Clients there were, with those.
+    /// Connections accepted so far, including those and the rejected ones.
     pub total_connections: Counter,
-    /// Connections turned away for their number.
+    /// Connections turned away because there were too many, or no thread could be started.
     pub rejected_connections: Counter,
     /// Logins that failed.
     pub failed_logins: Counter,
     /// Clients that watch a key.
     pub watching_clients: Counter,
-    /// Keys that they watch, each as often as it is watched.
+    /// Keys that they watch, each counted once for every client.
     pub watched_keys: Counter,
-    /// What these take up in memory.
+    /// Bytes of memory that these take up.
     pub watched_bytes: Counter,
     /// Clients closed because all together had too many replies unread.
     pub evicted_clients: Counter,
-    /// Clients closed because each had too many itself.
+    /// Clients closed because they alone had too many.
     pub unread_disconnections: Counter,
     /// Commands answered.
     pub answered: Counter,
-    /// The same, for each command.
+    /// Calls, errors and times of each command.
     pub commands: CommandStats,
     /// Reads that found their key.
     pub hits: Counter,
@@ -107,12 +107,12 @@ impl Metrics {
     }
 }
 
-/// When the process was started, and a number that tells it from all others.
+/// When the process was started, and a number that distinguishes it from every other run.
 #[derive(Debug)]
 pub struct Birth {
     /// When it was started.
     pub at: Instant,
-    /// The number.
+    /// A random number.
     pub run_id: u64,
 }
 

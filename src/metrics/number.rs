@@ -16,7 +16,7 @@ impl Default for Rate {
 }
 
 impl Rate {
-    /// Growth per second since the last look that is at least a second ago.
+    /// Growth per second since the last look at least a second ago.
     pub fn per_second(&self, count: u64) -> u64 {
         let mut last = self.0.lock();
         let (at, before, rate) = *last;
@@ -45,7 +45,7 @@ impl Counter {
         self.0.fetch_sub(less, Relaxed);
     }
 
-    /// Replaces it by a larger value.
+    /// Sets it to `value` if that is larger.
     pub fn raise(&self, value: u64) {
         self.0.fetch_max(value, Relaxed);
     }
@@ -69,12 +69,12 @@ pub struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// None yet; it will be counted here.
+    /// Nothing yet; `counter` will count it.
     pub fn new(counter: &'a Counter) -> Held<'a> {
         Held { counter, bytes: 0 }
     }
 
-    /// So much is held now.
+    /// Notes how many bytes are held now.
     pub fn set(&mut self, bytes: usize) {
         let before = std::mem::replace(&mut self.bytes, bytes as u64);
         if self.bytes != before {
@@ -108,7 +108,7 @@ impl Histogram {
     pub fn add(&self, value: u64) {
         let bucket = (u64::BITS - value.leading_zeros()).min(63) as usize;
         self.buckets[bucket].fetch_add(1, Relaxed);
-        // Nearly always not larger, and a look is cheaper than a change.
+        // Hardly ever larger, and a load is cheaper than an update.
         if value > self.largest.load(Relaxed) {
             self.largest.fetch_max(value, Relaxed);
         }
