@@ -53,7 +53,7 @@ pub fn svg(title: &str, axis: &str, bars: &[Bar]) -> Result<String> {
         .x_desc(axis)
         .y_labels(bars.len())
         .y_label_formatter(&|row| match row {
-            // Downward, as they were given.
+            // From the top down, in the order given.
             SegmentValue::CenterOf(row) => {
                 bars.iter().rev().nth(*row as usize).map_or("", |bar| &bar.label).to_owned()
             }

@@ -1,6 +1,6 @@
 //! Many clients on one thread, because the cores are shared with the server that is measured.
 //!
-//! The sockets do not block; epoll, edge-triggered, tells which of them moved. A latency runs from
+//! The sockets do not block; epoll, edge-triggered, tells which of them are ready. A latency runs from
 //! just before a pipeline is written until its reply is completely parsed, each reply counted for
 //! itself; the time a reply lies in its socket while this thread is busy with others is part of it.
 
@@ -18,7 +18,7 @@ use crate::load::{Group, Load, Work};
 use crate::protocol::{Requests, expect_success, reply_length};
 use crate::server::Server;
 
-/// A server that says nothing at all for so long is not slow but stuck.
+/// A server that sends nothing for this long is stuck, not slow.
 const SILENCE: Duration = Duration::from_secs(30);
 /// One read takes up to this much: more than the replies to any sensible pipeline.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -50,7 +50,7 @@ pub fn store_keys(server: &Server, count: u64) -> Result<()> {
     Ok(())
 }
 
-/// Runs a load until its time is over or the keys are, and every request has its reply.
+/// Runs a load until its time or its keys are used up, and every request has its reply.
 pub fn drive(
     server: &Server,
     load: &Load,

@@ -1,4 +1,4 @@
-//! What clients feel of a compaction, and what it takes in memory while they write on.
+//! How a compaction affects clients, and what it takes in memory while they go on writing.
 //!
 //! In each round a server is driven three times by the same clients: quiet; from just before a
 //! compaction is asked for until it has ended; and once more so with memory sampled. Sampling walks
@@ -20,7 +20,7 @@ use crate::load::Load;
 use crate::report::{Table, latency_cells, median, spread};
 use crate::server::{Program, Server};
 
-/// Half read and half write: enough to keep a server busy, few enough that one waits only briefly.
+/// Half read and half write: enough clients to keep a server busy, few enough that each waits only briefly.
 const LOAD: &str = "readers:25:25";
 /// What the two groups of [`LOAD`] do.
 const GROUPS: [&str; 2] = ["GET", "SET"];
@@ -89,7 +89,7 @@ fn drive_during<T: Send>(
     thread::scope(|scope| {
         let beside = thread::Builder::new().name("beside the load".into());
         let beside = beside.spawn_scoped(scope, move || {
-            // An error says that the load has failed before its first request.
+            // An error means that the load failed before its first request.
             let result = begun.recv().context("no load").and_then(|()| deed());
             is_done.store(true, Ordering::Relaxed);
             result
@@ -98,7 +98,7 @@ fn drive_during<T: Send>(
         let mut begin = Some(begin);
         let keys = keys.map_while(move |key| {
             if let Some(begin) = begin.take() {
-                // Nobody listens only if the thread beside has panicked, which join tells.
+                // This fails only if the thread beside has panicked, which `join` reports.
                 let _ = begin.send(());
             }
             (!is_done.load(Ordering::Relaxed)).then_some(key)

@@ -11,7 +11,7 @@ use crate::server::OUTPUT_FILE;
 /// The unit of `st_blocks`, whatever the file system's own is.
 const BLOCK_BYTES: u64 = 512;
 
-/// All files below `directory` together, but for what the server printed.
+/// All files below `directory` together, except what the server printed.
 pub fn allocated_bytes(directory: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(directory)? {

@@ -23,12 +23,12 @@ fn pss_kib(process: u32) -> Result<u64> {
     number_after(&rollup, "Pss:").context("no Pss in /proc/PID/smaps_rollup")
 }
 
-/// Those that any of its threads has forked.
+/// The children that any of its threads has forked.
 fn children(process: u32) -> Result<Vec<u32>> {
     let mut children = Vec::new();
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread that ends here leaves its children to another, which may be behind us: the next
-        // sample finds them.
+        // A thread that ends here leaves its children to another, which may have been looked at
+        // already: the next sample finds them.
         let Ok(list) = fs::read_to_string(thread?.path().join("children")) else { continue };
         for child in list.split_whitespace() {
             children.push(child.parse()?);

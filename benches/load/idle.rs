@@ -1,4 +1,4 @@
-//! What connections cost in memory that have asked once and then stay silent.
+//! What idle connections cost in memory: each asks once and then stays silent.
 
 use std::iter;
 use std::net::TcpStream;

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const OPEN_FILES: u64 = 20_000;
 /// Listener, log and the like: Redis sets 32 aside, ours as many.
 const OTHER_FILES: u64 = 100;
-/// Servers are told to allow so many; both would stop at 10,000 otherwise.
+/// Servers are told to allow this many clients; both would stop at 10,000 otherwise.
 pub const MOST_CLIENTS: u64 = OPEN_FILES - OTHER_FILES;
 
 /// Raises the limits on open files for this program and the servers it starts: the hard one to

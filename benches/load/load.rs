@@ -13,7 +13,7 @@ pub struct Load {
 /// Clients that do the same: each sends a pipeline, waits for its replies, and sends the next.
 #[derive(Clone)]
 pub struct Group {
-    /// The load as it was asked for, and who this is where that does not say it.
+    /// The load as it was asked for; for the second group of `readers`, followed by its name.
     pub label: String,
     pub work: Work,
     pub clients: usize,
@@ -25,7 +25,7 @@ pub struct Group {
 pub enum Work {
     Set,
     Get,
-    /// Nothing to run for long: what is deleted is gone. --memory asks for it.
+    /// Not for long runs, since deleted keys are gone; `--memory` asks for it.
     Del,
     /// SET and GET in turn.
     Mixed,

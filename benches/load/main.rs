@@ -2,8 +2,8 @@
 //!
 //! It starts post-gres-rs and its peers side by side on one disk, drives them over loopback, round
 //! by round in turn (A B A B), and prints one Markdown table: what each server did, and how ours
-//! compares. It measures from outside, by what a client sees and what the kernel counts; of ours
-//! alone it also reads INFO. Unless a signal ends it, no server and no file of theirs is left.
+//! compares. It measures from outside, by what a client sees and what the kernel counts; only from
+//! ours it also reads INFO. Unless a signal ends it, it leaves no server running and no file of one.
 //!
 //! Reading order: [`throughput`], [`memory`], [`restart`], [`compaction`], [`overwrite`] and
 //! [`idle`] are the comparisons; [`clients`] drives a server and [`server`] starts and stops one;
@@ -71,7 +71,7 @@ pub struct Options {
     #[arg(long, default_value_t = 32)]
     value_bytes: usize,
 
-    /// Every key that is set expires after so many seconds
+    /// Every key that is set expires after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     expire: Option<u64>,
 
@@ -115,21 +115,21 @@ pub struct Options {
     #[arg(long, value_name = "N", requires = "preload")]
     slow_us: Option<u64>,
 
-    /// Every round of the loads as it came, or every row of --overwrite, with commas
+    /// File for every round of the loads, or every row of --overwrite, as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 
-    /// What is printed in the end, tables in Markdown, into a file, too
+    /// File for what is printed at the end, with tables in Markdown
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// The ratios of the loads as a bar chart
+    /// File for the ratios of the loads, as a bar chart
     #[arg(long, value_name = "FILE", conflicts_with_all =
           ["only_ours", "only_peers", "memory", "restart", "compaction", "overwrite", "idle"])]
     svg: Option<PathBuf>,
 
-    /// Instead of the loads: how long a start takes that finds this many keys, in the log as it was
-    /// written and in a compacted one, and its memory; repeatable
+    /// Instead of the loads: how long a start with this many keys takes, from the log as it was
+    /// written and from a compacted one, and its memory; repeatable
     #[arg(long, value_name = "KEYS", value_delimiter = ',', group = "comparison",
           value_parser = clap::value_parser!(u64).range(1..))]
     restart: Vec<u64>,
@@ -145,7 +145,7 @@ pub struct Options {
           value_parser = clap::value_parser!(u64).range(1..))]
     compaction: Option<u64>,
 
-    /// Instead of the loads: what the log takes up on disk while its keys are overwritten for so long
+    /// Instead of the loads: what the log takes up on disk while its keys are overwritten for this long
     #[arg(long, value_name = "SECONDS", group = "comparison", value_parser = parse_seconds)]
     overwrite: Option<Duration>,
 
@@ -211,7 +211,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Who is compared: ours first, then the peers in the order given.
+/// The servers to compare: ours first, then the peers in the order given.
 fn programs(options: &Options) -> Result<Vec<Program<'_>>> {
     let mut command_lines = Vec::new();
     if !options.only_peers {
@@ -247,7 +247,7 @@ fn describe_disk(options: &Options) -> Result<String> {
     })
 }
 
-/// Whether the scheduler weighs sessions against each other and against the kernel's own threads, and not
+/// Whether the scheduler weighs sessions against each other and against the kernel's own threads, instead of
 /// thread against thread. With it, on Linux 6.18, the kernel thread that a loop device needs for a flush was
 /// left waiting for 200 ms and more beside 50 busy threads.
 fn describe_grouping() -> String {
@@ -261,7 +261,7 @@ fn parse_seconds(text: &str) -> Result<Duration> {
     Ok(Duration::try_from_secs_f64(text.parse()?)?)
 }
 
-/// A path must exist: a library that cannot be preloaded would slow nothing, and nobody would know.
+/// A path must exist: a library that cannot be preloaded would slow nothing, unnoticed.
 fn parse_path(text: &str) -> Result<PathBuf> {
     Ok(fs::canonicalize(text)?)
 }

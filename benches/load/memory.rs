@@ -20,7 +20,7 @@ use crate::server::{Program, Server};
 /// server is longer than their usual wait.
 const FILL: &str = "set:8:16";
 const DELETE: &str = "del:8:16";
-/// Of so many keys one stays, so that the survivors lie all over the allocator's pages.
+/// One key in this many stays, so that the survivors lie all over the allocator's pages.
 const ONE_STAYS_OF: u64 = 10;
 /// How long the server may give memory back before it is looked at again.
 const AFTER_DELETE: Duration = Duration::from_secs(1);

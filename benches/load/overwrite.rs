@@ -19,9 +19,9 @@ use crate::server::Program;
 
 /// Enough pipeline that the log grows fast.
 const LOAD: &str = "set:50:16";
-/// A compaction's files live shortly: the directory is looked at more often than a row is shown.
+/// A compaction's files are short-lived, so the directory is looked at more often than a row is shown.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The table has about so many rows, or one a second.
+/// The table has about this many rows, or fewer: at most one a second.
 const ROWS: u32 = 60;
 
 /// What one server's log took up.

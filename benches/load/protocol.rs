@@ -30,7 +30,7 @@ impl Protocol {
     }
 }
 
-/// All that the clients of one server say.
+/// The requests that the clients of one server send.
 pub struct Requests {
     pub set: Request,
     pub get: Request,
@@ -40,8 +40,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// With `expire` every SET gives its key so many seconds, which text has no words for: these
-    /// requests are RESP in any case.
+    /// With `expire` every SET gives its key this many seconds, which the text protocol cannot say: these
+    /// requests are always RESP.
     pub fn new(protocol: Protocol, value_bytes: usize, expire: Option<u64>) -> Requests {
         let value: String = ('a'..='z').cycle().take(value_bytes).collect();
         let set = match expire.map(|seconds| seconds.to_string()) {

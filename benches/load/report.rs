@@ -49,8 +49,8 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
 }
 
-/// Cells for p50, p99, p99.9 and longest, in milliseconds: medians over the rounds, but of the
-/// longest the longest.
+/// Cells for p50, p99, p99.9 and longest, in milliseconds: medians over the rounds, except that the
+/// longest is the longest of all rounds.
 pub fn latency_cells<'a>(rounds: impl Iterator<Item = &'a Histogram<u64>> + Clone) -> String {
     let millis = |nanos: u64| nanos as f64 / 1e6;
     let quantile =

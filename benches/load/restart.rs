@@ -1,5 +1,5 @@
-//! How long a start takes that finds many keys: from exec to the first answer that is not
-//! `-LOADING`, the files still in the page cache. Each log is met twice: plain, as the keys were
+//! How long a start with many keys takes: from exec to the first answer that is not
+//! `-LOADING`, the files still in the page cache. Each log is started on twice: plain, as the keys were
 //! written one by one, and compacted. Neither server compacts on its own here.
 //!
 //! Memory after the start is beside it: the most it took (VmHWM) and what stays (VmRSS), less what

@@ -1,7 +1,7 @@
 //! Servers from outside: started in a directory, asked until they answer, stopped by SIGTERM.
 //!
 //! A server never outlives the [`Server`] that stands for it. What it prints goes to a file in its
-//! directory; where the program ends by an error, the end of that file is shown.
+//! directory; if the load program fails, the end of that file is shown.
 
 use std::fs::{self, File};
 use std::iter;
@@ -36,19 +36,19 @@ const LAST_WORDS_BYTES: usize = 2000;
 /// A terabyte, the most that the flag takes, keeps any log that fits here from being compacted.
 const NEVER_SO_LONG: &str = "1099511627776";
 
-/// How one of the compared servers is started, and how it is spoken to.
+/// How one of the compared servers is started, and which requests it gets.
 pub struct Program<'a> {
     pub name: String,
     pub is_ours: bool,
     pub requests: Requests,
-    /// The command line; {ours}, {port} and {dir} still stand in it.
+    /// The command line, before {ours}, {port} and {dir} are replaced.
     words: Vec<String>,
     options: &'a Options,
 }
 
 impl<'a> Program<'a> {
-    /// By `[NAME=]COMMAND LINE`; without a name it is called after its first word. Quotes do no
-    /// more than to make an empty word, as in `--save ""`.
+    /// From `[NAME=]COMMAND LINE`; without a name it is called after its first word. Quotes only serve
+    /// to make an empty word, as in `--save ""`.
     pub fn new(text: &str, options: &'a Options) -> Result<Program<'a>> {
         let mut words = text.split_whitespace().map(|word| word.trim_matches('"').to_string());
         let first = words.next().context("an empty command line")?;
@@ -79,7 +79,7 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// Unless the command line has it, with a value of its own.
+    /// Adds a flag, unless the command line has it already.
     fn add_flag(&mut self, flag: &str, value: &str) {
         let name = |word: &str| word.trim_start_matches('-').to_string();
         if !self.words.iter().any(|word| word.starts_with('-') && name(word) == name(flag)) {
@@ -256,7 +256,7 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// Ours tells what its log does; of the peers, and of one that does not say, we know nothing.
+    /// What ours counts; `None` for a peer, and for a server that does not say.
     pub fn log_counters(&self) -> Result<Option<LogCounters>> {
         if !self.program.is_ours {
             return Ok(None);
@@ -282,7 +282,7 @@ impl Drop for Server<'_> {
         let name = &self.program.name;
         eprintln!("{name} {state}; the end of its output:\n{end}");
 
-        // Both fail only for a process that is gone already, and then there is nothing to do.
+        // Both fail only if the process is gone already, and then there is nothing to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

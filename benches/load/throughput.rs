@@ -26,7 +26,7 @@ struct Round {
     clients: Outcome,
     /// Over the operations of all groups.
     cpu_micros_per_op: f64,
-    /// Changes that shared one sync; unknown where the server does not tell or nothing was synced.
+    /// Changes that shared one sync; `None` if the server does not tell, or nothing was synced.
     ops_per_sync: Option<f64>,
 }
 
