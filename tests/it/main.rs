@@ -7,8 +7,8 @@
 //! | [`behaviour`] | what no script can say: many clients, slow ones, limits, starts |
 //! | [`tools`] | check, dump, repair and backup on logs that a real server wrote |
 //!
-//! They are one program, and its threads share one process: a test changes nothing that belongs to the
-//! process. A test that must runs in a process of its own ([`common::alone`]).
+//! They are one program, and its threads share one process: a test that changes anything of the process as a
+//! whole runs in a process of its own ([`common::alone`]).
 
 mod behaviour;
 mod common;

@@ -1,6 +1,6 @@
 //! The commit window in a whole engine: many clients that write, on a disk that takes its time.
 //!
-//! Whether a window opens is a matter of time, so it is waited for; what must hold is asked in any case.
+//! Whether a window opens depends on timing, so the test waits for one; what must hold is checked in any case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,7 +18,7 @@ const CLIENTS: usize = 32;
 
 const COMMIT_TAKES: Duration = Duration::from_millis(20);
 
-/// What a client does between two requests: without a window, others are committed meanwhile.
+/// How long a client thinks between two requests: without a window, others are committed meanwhile.
 const THINKS: Duration = Duration::from_millis(2);
 
 #[test]

@@ -1,8 +1,8 @@
-//! What commands cost, as `src/costs.md` has it: none grows with the batch that it is in, nor with the
-//! square of its arguments, and a long pipeline is a turn now and again for all others.
+//! What commands cost, as `src/costs.md` has it: no cost grows with the batch that the command is in, nor
+//! with the square of its arguments, and during a long pipeline the other clients get their turns.
 //!
-//! Costs are processor time of the server, held against that of as many plain commands: so nothing
-//! depends on how busy the machine is.
+//! Costs are the server's processor time, compared with that of as many plain commands, so nothing depends
+//! on how busy the machine is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -41,10 +41,10 @@ fn pairs(count: usize, second: &[&str]) -> Vec<u8> {
     (0..count).flat_map(pair).collect()
 }
 
-/// Seen: each DBSIZE and SCAN after writes walked all of the batch's changes, and 30,000 of them held
-/// everybody up for 25 seconds. Now a batch keeps count, and knows its keys in the order of a walk.
+/// Seen: each DBSIZE and SCAN after writes walked all of the batch's changes, and 30,000 of them held up
+/// all clients for 25 seconds. Now a batch keeps count, and knows its keys in the order of a walk.
 #[test]
-fn a_command_after_writes_in_a_batch_costs_the_same_however_many_they_are() {
+fn a_command_after_writes_in_a_batch_costs_the_same_however_many_writes_there_are() {
     for (inside, around) in [("a pipeline", None), ("a transaction", Some(["MULTI", "EXEC"]))] {
         let dir = tempfile::tempdir().expect("a directory");
         let server = start(&dir);
@@ -88,7 +88,7 @@ fn a_command_after_writes_in_a_batch_costs_the_same_however_many_they_are() {
 
 /// Seen: WATCH of one key 200,000 times took 23 seconds, because it looked through its list for each.
 #[test]
-fn an_argument_costs_the_same_however_many_there_are_and_however_often_it_is_the_same() {
+fn an_argument_costs_the_same_however_many_there_are_and_however_often_it_is_repeated() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = start(&dir);
     let different: Vec<String> = (0..ARGUMENTS).map(|n| format!("k{n}")).collect();
@@ -115,7 +115,7 @@ fn an_argument_costs_the_same_however_many_there_are_and_however_often_it_is_the
             assert!(ticks < 4 * TIMES * plain + TICKS, "{name}: {ticks} ticks, {plain} for EXISTS");
         }
     }
-    // As many connections as there may be here watch one key, each again and again.
+    // Many connections watch one key, each again and again.
     let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(&server)).collect();
     let before = server.cpu_ticks();
     for round in 0..20 {
@@ -160,7 +160,7 @@ fn a_long_pipeline_gives_others_their_turn() {
                 }
             });
             eprintln!("beside {count} x (SET, {second:?}): {turns} SETs, the longest {longest:?}");
-            // All of these KEYS fit into two batches by their bytes, which gave 14 turns.
+            // By their bytes alone these KEYS fit into two batches, which gave 14 turns.
             let least = if second[0] == "KEYS" { 30 } else { 5 };
             if turns >= least { Ok(()) } else { Err(format!("{second:?}: {turns} turns")) }
         });

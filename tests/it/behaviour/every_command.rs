@@ -1,5 +1,6 @@
-//! Each row of the commands' table, carried out with words that fit and words that do not: a row without a
-//! function for its place, or a function that panics, would close the client or end the server.
+//! Each row of the commands' table, carried out with words that fit and words that do not: a row that lacks a
+//! function for alone or for within a transaction, or a function that panics, would close the client or end
+//! the server.
 
 use crate::common::wire::{Value, ask, reply, request};
 use crate::common::{Client, Rng, Server, seed};
@@ -68,7 +69,7 @@ fn every_command_is_answered_whatever_its_words_are_alone_and_within_a_transacti
             if !(is_answered(&mut client, &[words.clone()], &shown)
                 && is_answered(&mut client, &[vec![b"MULTI"], words, vec![b"EXEC"]], &shown))
             {
-                // QUIT, and too many failed logins: the next request is another client's.
+                // QUIT, and too many failed logins: the next request is on a new connection.
                 assert!(["quit", "auth", "hello"].contains(&name), "{shown}: the client is closed");
                 client = Client::connect(&server);
             }
@@ -77,7 +78,7 @@ fn every_command_is_answered_whatever_its_words_are_alone_and_within_a_transacti
     assert_eq!(ask(&mut Client::connect(&server), ["PING"]), Value::Simple("PONG".into()));
 }
 
-/// Whether each of these gets a reply, after which the client is answered still.
+/// Whether each of these gets a reply and the connection stays open.
 fn is_answered(client: &mut Client, requests: &[Vec<&[u8]>], shown: &str) -> bool {
     let ping = vec![&b"PING"[..], b"still there"];
     for words in requests.iter().chain([&ping]) {

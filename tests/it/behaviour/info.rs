@@ -35,7 +35,7 @@ fn every_command_and_every_error_is_counted_under_its_name() {
     // The unknown command, the wrong number of words, the value that is no number.
     assert_eq!(section(&mut client, "errorstats"), "# Errorstats\r\nerrorstat_ERR:count=3\r\n");
     assert_eq!(client.counter("total_error_replies"), 3);
-    // Those within a transaction too.
+    // Errors within a transaction count, too.
     for command in
         [&["MULTI"][..], &["SET", "text", "x"], &["INCR", "text"], &["INCR", "text"], &["EXEC"]]
     {
@@ -44,7 +44,7 @@ fn every_command_and_every_error_is_counted_under_its_name() {
     assert_eq!(client.counter("total_error_replies"), 5);
     assert_eq!(ask(&mut client, ["DEL", "text"]), Value::Integer(1));
 
-    // Lines for each command are shown to those who want everything.
+    // Lines for each command are shown only if everything is asked for.
     for (sections, shown) in [(None, false), (Some("default"), false), (Some("all"), true)] {
         let words: Vec<&str> = std::iter::once("INFO").chain(sections).collect();
         assert_eq!(text(ask(&mut client, &words)).contains("cmdstat_get"), shown, "{sections:?}");
@@ -80,7 +80,7 @@ fn a_pipeline_longer_than_a_read_pays_few_syncs() {
 }
 
 /// Seen: `used_memory` was the resident memory, while `-maxmemory` counts keys and values, so that the usual
-/// alarm meant nothing. Now both are the same, and what comes on top can be seen.
+/// alarm meant nothing. Now both mean the same, and what comes on top has its own rows.
 #[test]
 fn used_memory_is_what_maxmemory_limits_and_the_rest_has_its_own_rows() {
     const MOST: u64 = 2 << 20;
@@ -119,7 +119,7 @@ fn used_memory_is_what_maxmemory_limits_and_the_rest_has_its_own_rows() {
     assert!((800_000..2_000_000).contains(&normal), "{normal}");
     assert_eq!(ask(&mut gatherer, ["DISCARD"]), Value::ok());
     assert_eq!(client.counter("mem_client_transactions"), 0);
-    // Of a question to the server itself only the question is kept, not the answer of 50 KB.
+    // Of a command about the server only the command is kept, not its answer of 50 KB.
     assert_eq!(ask(&mut gatherer, ["MULTI"]), Value::ok());
     (0..300).for_each(|_| assert_eq!(ask(&mut gatherer, ["COMMAND"]), queued));
     let transactions = client.counter("mem_client_transactions");
@@ -158,12 +158,12 @@ fn settings_are_shown_as_they_are_and_not_as_they_were_asked_for() {
         assert_eq!(client.counter("tcp_port").to_string(), port);
         assert_eq!(client.counter("aof_enabled"), enabled, "{flag}");
         let persistence = section(&mut client, "persistence");
-        // Nothing is said of a log that there is not.
+        // Without a log there are no rows about one.
         assert_eq!(persistence.contains("\r\nwal_status:ok\r\n"), enabled == 1, "{persistence}");
         assert_eq!(persistence.contains("wal_"), enabled == 1, "{persistence}");
         assert!(persistence.contains("\r\naof_last_rewrite_time_sec:-1\r\n"), "{persistence}");
         let Value::Integer(saved) = ask(&mut client, ["LASTSAVE"]) else { panic!("a number") };
-        // Without a log nothing has been saved since the start, whenever that is asked.
+        // Without a log the last save stays at the start.
         let range = if enabled == 1 { started..=now() } else { before..=started };
         assert!(range.contains(&saved), "{flag}: {saved} in {range:?}");
         server.stop();

@@ -1,5 +1,5 @@
-//! Clients that are slow, stuck, too many, or gone, and the order to stop among them: the others
-//! are not disturbed, and nothing half-sent is done.
+//! Clients that are slow, stuck, too many, or gone, and a stop among them: the other clients are not
+//! disturbed, and no half-sent request is carried out.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -22,7 +22,7 @@ fn a_client_that_reads_no_replies_to_reads_does_not_disturb_others() {
 
 #[test]
 fn a_client_that_reads_no_replies_to_writes_does_not_disturb_others() {
-    // The GET waits for the SET, so its reply comes from the thread that serves all writers.
+    // The GET waits for the SET, so its reply comes from the committing thread.
     leave_replies_unread("SET mine x\nGET big\n");
 }
 
@@ -99,7 +99,7 @@ fn a_client_that_dies_within_a_line_leaves_nothing_behind() {
         let mut dying = Client::connect(&server);
         assert_eq!(dying.ask("SET whole 1"), "+OK");
         dying.send("SET half 1");
-        // With a linger time of zero, the end is a reset.
+        // With a linger time of zero, the connection ends with a reset.
         set_socket_linger(dying.stream(), linger).expect("a socket");
         drop(dying);
         eventually("the server notices", || witness.counter("connected_clients") == 1);
@@ -184,7 +184,7 @@ fn without_free_descriptors_clients_wait_and_the_server_does_not_spin() {
     server.wait_for_log("Too many open files");
     assert_eq!(clients[0].line(), "+OK");
 
-    // To see whether it spins takes a while of real time, in which nothing else is to happen.
+    // Whether it spins shows only over some real time in which nothing else happens.
     let before = server.cpu_ticks();
     std::thread::sleep(Duration::from_secs(1));
     let ticks = server.cpu_ticks() - before;
@@ -234,9 +234,9 @@ fn a_signal_stops_the_server_in_order_whatever_its_clients_do() {
 }
 
 /// What was seen: `timeout 1 post-gres-rs` never stopped in order. It signals its child and then the group, so
-/// the second signal came within microseconds and ended the process. Now those two are one wish.
+/// the second signal came within microseconds and ended the process. Now the two count as one.
 #[test]
-fn two_signals_at_once_are_one_wish_to_stop_in_order() {
+fn two_signals_at_once_are_one_order_to_stop() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let mut client = Client::connect(&server);
@@ -264,7 +264,7 @@ fn a_later_signal_ends_the_server_at_once_and_loses_nothing() {
     let server = Server::start(dir.path(), &[]);
     let mut client = Client::connect(&server);
     assert_eq!(client.ask(&format!("SET big {}", "v".repeat(BIG_BYTES))), "+OK");
-    // The stop waits for this one to read: for replies that were made before, not for what it has not read.
+    // The stop waits until this client has read the replies made before.
     let mut stuck = Client::connect(&server);
     stuck.send("GET big\n".repeat(500));
     until_replies_wait(&mut client);
@@ -302,8 +302,8 @@ fn signals_that_ask_for_nothing_end_nothing() {
     server.stop();
 }
 
-/// What was seen: half a million guesses a second. Now the reply to each one from an address that fails comes
-/// later than the one before, also where each is on a connection of its own.
+/// What was seen: half a million guesses a second. Now the reply to each failed guess from an address comes
+/// later than the one before, even if each is on a connection of its own.
 #[test]
 fn a_client_that_guesses_passwords_is_slowed_down_and_reported_and_others_are_not_locked_out() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -362,7 +362,7 @@ fn a_client_that_guesses_passwords_is_slowed_down_and_reported_and_others_are_no
 #[test]
 fn an_unread_stderr_holds_up_neither_clients_nor_the_stop() {
     let dir = tempfile::tempdir().expect("a directory");
-    /// Kills the server also where the test fails.
+    /// Kills the server even if the test fails.
     struct Killed(Child);
     impl Drop for Killed {
         fn drop(&mut self) {
@@ -390,7 +390,7 @@ fn an_unread_stderr_holds_up_neither_clients_nor_the_stop() {
         socket.read_exact(&mut reply).expect("a reply");
         assert_eq!(&reply, b"+OK\n");
     }
-    // Once somebody reads, the count is told.
+    // Once stderr is read, a message says how many were dropped.
     let count = loop {
         let mut line = String::new();
         assert!(stderr.read_line(&mut line).expect("a line") > 0, "it ended without a count");
@@ -407,8 +407,7 @@ fn an_unread_stderr_holds_up_neither_clients_nor_the_stop() {
     assert!(rest.trim_end().ends_with("stopped"), "the last message is not lost: {rest}");
 }
 
-/// A segment is prepared up to 64 MiB; a batch that is larger makes it grow, and a start fills it up after
-/// that.
+/// A prepared segment has at most 64 MiB; a larger batch makes it grow, and a start after that fills it up.
 #[test]
 fn a_value_larger_than_any_prepared_segment_survives_restarts() {
     let dir = tempfile::tempdir().expect("a directory");

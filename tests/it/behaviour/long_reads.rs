@@ -11,9 +11,9 @@ const LONG_KEYS: usize = 60;
 const LONG_KEY_BYTES: usize = 60_000;
 const PATTERN_BYTES: usize = 1024;
 
-/// Seen: KEYS after a write was carried out on the commit path, where everybody waits, and held each key
-/// against the pattern under a shard's lock. Now the client's own thread does it, once its writes are
-/// answered, and without a lock.
+/// Seen: KEYS after a write was carried out on the commit path, where all writers wait, and matched each key
+/// with the pattern under a shard's lock. Now the client's own thread does it, once its writes are answered,
+/// and matches without a lock.
 #[test]
 fn a_long_read_after_a_write_keeps_no_writer_waiting_and_is_answered_in_its_place() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -58,7 +58,7 @@ fn a_long_read_after_a_write_keeps_no_writer_waiting_and_is_answered_in_its_plac
         }
         reader.join().expect("the replies are right");
     });
-    // Were they on the commit path, it would be one or two for each of them.
+    // With the long reads on the commit path there would be one or two writes for each.
     assert!(writes > 20 * rounds, "{writes} writes beside {} long reads", 2 * rounds);
     server.stop();
 }
@@ -112,7 +112,7 @@ fn a_transaction_looks_through_a_limited_number_of_keys_or_is_refused_as_a_whole
         panic!("a SCAN is never refused");
     };
 
-    // SCAN goes no further at a time, and comes to every key.
+    // SCAN looks at no more at a time, and still comes to every key.
     let (mut cursor, mut seen) = ("0".to_owned(), BTreeSet::new());
     loop {
         let Value::Array(parts) =

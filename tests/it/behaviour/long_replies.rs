@@ -1,5 +1,5 @@
-//! Replies that are longer than a server's memory should be: refused before memory is taken for
-//! them, counted until they are read, and given back.
+//! Replies longer than the server should have in memory: refused before memory is taken for them, counted
+//! until they are read, and given back.
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
@@ -11,8 +11,8 @@ const TOO_LONG: &str = "ERR the reply is longer than -maxreply allows";
 /// The longest value in these tests.
 const VALUE_BYTES: usize = 8 << 20;
 
-/// Twice the value, and the limit, and what a batch may have: far less than any of the replies that are
-/// asked for.
+/// Memory that the server may need: twice the value, the limit, and a batch. Far less than any of the replies
+/// that are asked for.
 const MEMORY_BYTES: u64 = 64 << 20;
 
 /// Seen: `SETRANGE k 536870911 x` and `MGET k k k …`, 155 bytes, ended the process, because replies were
@@ -34,11 +34,11 @@ fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_tak
     let before = server.peak_memory();
 
     assert_eq!(length(&ask(&mut client, ["GET", "k"])), VALUE_BYTES, "one always fits");
-    // In a line of text each of its bytes is four.
+    // In a line of text each of its bytes takes four.
     assert_eq!(client.ask("GET k"), format!("-{TOO_LONG}"));
     assert_eq!(ask(&mut client, ["MGET", "k"]), Value::Array(vec![ask(&mut client, ["GET", "k"])]));
 
-    // Neither is it where it waits for a write.
+    // Nor is it answered after a write.
     client.send("SET n 0\nGET k\n");
     assert_eq!(client.line().trim_end(), "+OK");
     assert_eq!(client.line().trim_end(), format!("-{TOO_LONG}"));
@@ -76,7 +76,7 @@ fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_tak
         }
         let refused = format!("EXECABORT Transaction discarded because of: {TOO_LONG}");
         assert_eq!(say(&mut client, "EXEC"), Value::error(&refused), "{:?}", commands[0]);
-        // Nothing of it was carried out.
+        // None of the transaction was carried out.
         assert_eq!(say(&mut client, "GET n"), Value::bulk("0"));
         assert_eq!(say(&mut client, "EXISTS k2 k3"), Value::Integer(0));
         assert_eq!(say(&mut client, "STRLEN k"), Value::Integer(VALUE_BYTES as i64));
@@ -94,9 +94,9 @@ fn a_reply_or_the_replies_of_a_transaction_that_are_too_long_are_refused_and_tak
     server.stop();
 }
 
-/// Seen: a reply to a client whose socket was full already was not counted, and 20 such clients held 4.8 GiB
-/// where all together may have one. Now every path counts, and over the limit the client that has most is
-/// closed.
+/// Seen: a reply to a client whose socket was already full was not counted, and 20 such clients held 4.8 GiB,
+/// though 1 GiB is the limit of all together. Now every path counts, and over the limit the client with the
+/// most is closed.
 #[test]
 fn all_clients_that_do_not_read_have_no_more_than_their_limit_together() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -123,12 +123,12 @@ fn all_clients_that_do_not_read_have_no_more_than_their_limit_together() {
     eventually("and given back", || good.counter("mem_client_replies") < 100_000);
 
     // Replies to reads, and to reads after writes, which another thread sends.
-    let behind_writes = [request(["SET", "n", "1"]), request(["GET", "k"])].concat().repeat(250);
+    let after_writes = [request(["SET", "n", "1"]), request(["GET", "k"])].concat().repeat(250);
     let mut clients = Vec::new();
     let mut most = 0;
     for number in 0..20 {
         let mut client = stalled_client(&server);
-        client.send(if number % 2 == 0 { &pipeline } else { &behind_writes });
+        client.send(if number % 2 == 0 { &pipeline } else { &after_writes });
         clients.push(client);
         // A client that reads has room, whatever the others do.
         assert_eq!(length(&ask(&mut good, ["GET", "long"])), 2_000_000);

@@ -1,4 +1,4 @@
-//! `-maxmemory`: over it, what would add something is refused as Redis refuses it, and everything
+//! `-maxmemory`: over it, commands that would add data are refused as Redis refuses them, and everything
 //! else goes on, also after a restart.
 
 use crate::common::wire::{self, Value, ask};
@@ -65,7 +65,7 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
     assert_eq!(ask(&mut client, ["RENAME", &last, "z"]), Value::ok());
     server.stop();
 
-    // Over the limit nothing that can add is carried out, whatever it would add.
+    // Over the limit no command that can add is carried out, however little it would add.
     let server = Server::start(dir.path(), &["-maxmemory", "500kb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     assert_eq!(ask(&mut client, ["SET", "key0", "shorter"]), Value::error(OOM));
@@ -83,7 +83,7 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
     server.stop();
 }
 
-/// Requests that are short themselves, all in one packet.
+/// The requests are short, and all in one packet.
 #[test]
 fn a_pipeline_does_not_get_past_the_limit() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -99,7 +99,7 @@ fn a_pipeline_does_not_get_past_the_limit() {
     assert!((3..=6).contains(&copied), "{copied} megabytes are in 5 MiB");
     assert!(replies[copied..].iter().all(|reply| *reply == Value::error(OOM)));
 
-    // Overwriting counts what goes.
+    // An overwrite also counts what it removes.
     let mut client = Client::connect(&server);
     (0..4).for_each(|key| drop(ask(&mut client, ["DEL", &key.to_string()])));
     let set = wire::request(["SET", "a", &"y".repeat(1_000_000)]);
@@ -110,8 +110,8 @@ fn a_pipeline_does_not_get_past_the_limit() {
     server.stop();
 }
 
-/// Seen: a transaction, and a command of many keys, went past the limit by all that it added, and by each
-/// value in between; because the limit was looked at before a batch. Now each change is counted first.
+/// Seen: a transaction, and a command of many keys, went past the limit by all that it added, including
+/// values in between, because the limit was checked before a batch only. Now each change is counted first.
 #[test]
 fn no_command_and_no_transaction_adds_more_than_there_is_room_for() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -134,7 +134,7 @@ fn no_command_and_no_transaction_adds_more_than_there_is_room_for() {
     assert_eq!(exec(many), Value::error(&refused));
     let set_range = |key: &str| wire::request(["SETRANGE", key, "2000000", "x"]);
     assert_eq!(exec(vec![set_range("k"); 100]), Value::error(&refused));
-    // What is there only in between counts as well.
+    // A value that exists only between two commands counts as well.
     let in_between = vec![set_range("k"), wire::request(["DEL", "k"])];
     assert_eq!(exec(in_between), Value::error(&refused));
     let mut chain = vec![wire::request(["SET", "0", &long])];
@@ -142,13 +142,13 @@ fn no_command_and_no_transaction_adds_more_than_there_is_room_for() {
     assert_eq!(exec(chain), Value::error(&refused));
     let append = wire::request(["APPEND", "a", &long]);
     assert_eq!(exec(vec![append.clone(); 200]), Value::error(&refused));
-    // Short keys count with what it takes to find them.
+    // Short keys count with their index.
     let short: Vec<String> = (0..60_000).map(|number| number.to_string()).collect();
     let short = ["MSET"].into_iter().chain(short.iter().flat_map(|key| [&**key, ""]));
     let short: Vec<&str> = short.collect();
     assert_eq!(exec(vec![wire::request(short)]), Value::error(&refused));
 
-    // What fits is done, also where it would not without what goes; each step is answered.
+    // A transaction that fits only because it also removes something is done; each step is answered.
     let half = wire::request(["SETRANGE", "k", "500000", "x"]);
     let Value::Array(replies) = exec(vec![half; 100]) else { panic!("it fits") };
     assert_eq!(replies, vec![Value::Integer(500_001); 100]);
@@ -188,7 +188,7 @@ fn a_short_transaction_makes_no_more_than_a_long_one_may_send() {
         assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1), "{what}");
         assert_eq!(ask(&mut client, ["TTL", "a"]), Value::Integer(-1), "{what}");
     }
-    // Here a value is not needed twice.
+    // No value is held twice here.
     assert!(server.peak_memory() < 1700 << 20, "{} bytes", server.peak_memory());
     server.stop();
 }

@@ -2,7 +2,7 @@
 //! and writers share a sync.
 //!
 //! A log on a quick disk is slowed without any help from the system: writes to one file take
-//! turns, so threads that write to the same file, far after what the server uses of it, make each
+//! turns, so threads that write to the same file, far past the part that the server uses, make each
 //! commit wait for its turn. What is asserted are numbers of events, not times.
 
 use std::fs::{self, OpenOptions};
@@ -14,17 +14,17 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Client, Server, StopOnDrop, eventually, in_some_try};
 
-/// Where the server's first segments never reach.
-const FAR_BEHIND: u64 = 8 << 20;
+/// An offset that the server's first segments never reach.
+const FAR_OFFSET: u64 = 8 << 20;
 /// What is written at once: some milliseconds of work.
 const CHUNK: usize = 16 << 20;
 /// Enough threads that there is always another write waiting.
 const THREADS: usize = 3;
 
-/// How many reads fit into a commit that waits its turn, at least, for a test to tell whether they
-/// waited as well. Those that do are one or two.
+/// A test can tell whether reads waited for a commit if at least this many fit into one that waits its turn.
+/// If they wait as well, there are only one or two.
 const READS_PER_COMMIT: usize = 20;
-/// How many of them must get through when several threads share the processors.
+/// How many reads must get through when several threads share the processors.
 const READS_EXPECTED: usize = 5;
 
 #[test]
@@ -74,8 +74,7 @@ fn a_write_is_seen_by_others_only_when_it_is_on_disk() {
                 }
                 assert_eq!(writer.line(), "+OK");
             }
-            // It is seen a moment before the reply to it is received, which may be long enough for a
-            // read or two.
+            // The write is visible a moment before its reply is received, long enough for a read or two.
             let said =
                 format!("before the reply the old value was read {old}, the new {new} times");
             if new < old { Ok(()) } else { Err(said) }
@@ -167,12 +166,12 @@ fn a_pipeline_of_writes_and_reads_pays_for_one_sync() {
     assert!((1..=2).contains(&syncs), "{syncs} syncs");
 }
 
-/// Runs a test on a server whose commits take long; or says that they do not here. One at a time:
-/// each keeps the machine busy.
+/// Runs a test on a server whose commits take long, or says that they do not on this machine. One test at
+/// a time, since each keeps the machine busy.
 fn on_a_slow_log(test: impl Fn(&Server)) {
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    // Rather in the build directory, which is on a disk more often than the one for temporary files.
+    // In the build directory, which is on a disk more often than the one for temporary files.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let stop = AtomicBool::new(false);
@@ -197,7 +196,7 @@ fn on_a_slow_log(test: impl Fn(&Server)) {
 fn take_turns(path: &Path, chunk: &[u8], stop: &AtomicBool) {
     let file = OpenOptions::new().write(true).open(path).expect("the log");
     while !stop.load(Relaxed) {
-        file.write_all_at(chunk, FAR_BEHIND).expect("room for some more MiB");
+        file.write_all_at(chunk, FAR_OFFSET).expect("room for some more MiB");
     }
 }
 

@@ -1,5 +1,5 @@
-//! A client from elsewhere, the `redis` crate, against the real server: whatever it sends
-//! on connecting, and however it reads replies, is not ours to choose.
+//! An independent client, the `redis` crate, against the real server: we choose neither what it sends on
+//! connecting nor how it reads replies.
 
 use std::collections::BTreeSet;
 

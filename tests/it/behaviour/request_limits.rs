@@ -16,7 +16,7 @@ fn a_request_at_a_limit_is_stored_and_one_over_it_is_not() {
     ok(ask(&mut client, ["SET", &key, &value]));
     assert_eq!(client.ask(&format!("SET {key} {value}")), "+OK");
 
-    // A key that is too long, wherever a command has keys, in RESP and as text.
+    // A key that is too long, at each place where a command has keys, in RESP and as text.
     let long = "x".repeat(17);
     let refusal = "ERR key is too long, the limit is 16 bytes";
     for words in [
@@ -46,7 +46,7 @@ fn a_request_at_a_limit_is_stored_and_one_over_it_is_not() {
     }
     assert_eq!(ask(&mut client, ["DBSIZE"]), Value::Integer(1));
 
-    // What the rest of the input cannot be told from garbage after ends the connection.
+    // A mistake after which the rest of the input cannot be understood ends the connection.
     for (request, error) in [
         (format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n${}\r\n", 1025), "invalid bulk length"),
         (format!("*{}\r\n", 17), "invalid multibulk length"),

@@ -1,4 +1,4 @@
-//! RESP where no script can say it: requests cut anywhere, passwords, clients that are listed and killed.
+//! RESP that no script can say: requests cut anywhere, passwords, clients that are listed and killed.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,7 +101,7 @@ fn a_protocol_error_is_reported_and_nothing_after_it_is_carried_out() {
         let server = Server::start(dir.path(), &["-persist=false"]);
         let mut client = Client::connect(&server);
         let after = spaced("SET after 1");
-        // Where the error is that a line does not end, nothing may stand after it.
+        // If the error is a line without an end, nothing may follow it.
         let after = if bad.ends_with('\n') { &after[..] } else { b"" };
         client.send([&spaced("SET before 1")[..], bad.as_bytes(), after].concat());
         assert_eq!(reply(&mut client), Ok(Value::ok()), "{bad:.40}");
@@ -124,7 +124,7 @@ fn commands_pipelined_after_quit_are_not_carried_out() {
     for after in [&b""[..], &spaced("SET after 1"), b"SET after 1\n", &many] {
         for quit in [&spaced("QUIT")[..], b"QUIT\r\n"] {
             let mut client = Client::connect(&server);
-            // What is more than the server reads may meet a connection that it has closed.
+            // The server may close the connection before it has read all of this.
             let _ = client.try_send([&spaced("SET before 1")[..], quit, after].concat());
             assert_eq!(client.rest().expect("an end"), b"+OK\r\n+OK\r\n");
         }

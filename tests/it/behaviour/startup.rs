@@ -1,6 +1,6 @@
 //! Starts that go well, and starts that are refused: flags, files, locks, logs of other programs.
 //!
-//! Whatever is refused leaves the disk as it was, and says in one sentence what to do.
+//! A start that is refused leaves the disk as it was, and says in one sentence what to do.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -40,7 +40,7 @@ fn a_flag_takes_one_dash_or_two_and_a_space_or_an_equals_sign() {
 }
 
 #[test]
-fn a_bad_value_is_refused_with_its_flag_and_what_would_be_good() {
+fn a_bad_value_is_refused_with_its_flag_and_the_values_that_are_allowed() {
     let dir = tempfile::tempdir().expect("a directory");
     let wal = path(&dir, "new/wal_file");
     for (flag, value, expected) in [
@@ -75,15 +75,15 @@ fn a_log_that_is_left_alone_is_marked_each_time() {
     };
     for batches in 1..=3 {
         assert_eq!(client.ask("SET a b"), "+OK");
-        // The next batch takes the place of the mark.
+        // The next batch overwrites the mark.
         let (header, mark) = (1, 1);
         eventually("the log is marked", || has_blocks(header + batches + mark));
     }
     server.kill9();
 }
 
-/// Seen where a duty was due that could not be done yet: the committer asked for it again and again, and
-/// had a processor for itself.
+/// Seen: when a timer was due whose work could not be done yet, the committer asked for it again and again,
+/// and kept a processor busy.
 #[test]
 fn a_server_that_is_left_alone_sleeps() {
     for fsync in ["always", "everysec", "no"] {
@@ -93,11 +93,11 @@ fn a_server_that_is_left_alone_sleeps() {
         let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
         let sleeps = |task: std::io::Result<fs::DirEntry>| {
             let stat = fs::read_to_string(task.expect("a thread").path().join("stat"));
-            // The state stands after the name; a thread that has ended needs no processor.
+            // The state follows the name; a thread that has ended needs no processor.
             stat.map_or(true, |stat| stat.contains(") S "))
         };
-        // A thread may be woken up for good reason, and one that never rests is never seen asleep. Long
-        // enough after the SET, so that a mark is due.
+        // A thread may be awake for a good reason; one that spins is never seen asleep. The wait makes sure
+        // that a mark is due.
         std::thread::sleep(2 * IDLE_BEFORE_MARK);
         eventually("all threads sleep", || fs::read_dir(&tasks).expect("threads").all(sleeps));
         server.kill9();
@@ -150,8 +150,8 @@ fn change_segment(client: &mut Client, dir: &Path) {
     }
 }
 
-/// Seen: two servers ran on one log through a hard link, each with a lock file of its own, and wrote over
-/// each other's batches. Now the segment is locked as well, and says so once another follows it.
+/// Seen: two servers ran on one log through a hard link, each with a lock file of its own, and overwrote each
+/// other's batches. Now the segment is locked as well, and a full one says that another follows.
 #[test]
 fn a_second_server_on_a_hard_link_to_the_log_is_refused_also_after_a_rotation() {
     let (dir, other) =
@@ -225,7 +225,7 @@ fn a_lock_file_that_is_deleted_lets_no_second_server_in_and_is_locked_again() {
     assert_eq!(client.ask("SET a 2"), "+OK");
     server.stop();
 
-    // Another process that has a new lock file may be a server that knows of no other lock.
+    // A process that holds a new lock file may be a server that knows of no other lock.
     let server = Server::start(dir.path(), &[]);
     let mut client = Client::connect(&server);
     fs::write(dir.path().join("other"), "12345\n").expect("a file");
@@ -263,14 +263,14 @@ fn a_directory_that_was_named_has_to_be_there_and_only_the_default_one_is_made()
     assert_eq!(Client::connect(&server).ask("SET a 1"), "+OK");
     assert!(dir.path().join("wal_files/wal_file").is_file());
     server.stop();
-    // What is spelled out is not the default.
+    // A directory that is named is not the default, even if it is the same.
     fs::remove_dir_all(dir.path().join("wal_files")).expect("own files");
     let named = by_default(&["-wal", "./wal_files/wal_file"]).err().expect("a refusal");
     assert_refused(&named, 1, &["wal_files", "mkdir -p"]);
 }
 
 /// Seen: `check` said of a log of 0 bytes "nothing was ever written", and a start served an empty store
-/// in its place.
+/// instead.
 #[test]
 fn a_log_that_is_gone_or_emptied_is_never_taken_for_a_new_one() {
     type Loss<'a> = (&'a str, &'a dyn Fn(&Path));
@@ -293,7 +293,7 @@ fn a_log_that_is_gone_or_emptied_is_never_taken_for_a_new_one() {
         }),
     ];
     for (what, lose) in losses {
-        // With its lock file; with what was once cut off it; as an earlier program left it.
+        // With its lock file; with what was once cut from it; as an earlier program left it.
         for beside in [".lock", ".4.torn", ".4.cut"] {
             let dir = tempfile::tempdir().expect("a directory");
             let server = Server::start(dir.path(), &[]);
@@ -323,14 +323,14 @@ fn a_log_that_is_gone_or_emptied_is_never_taken_for_a_new_one() {
     }
 }
 
-/// What is cut short before there is a log leaves nothing that looks like a lost one.
+/// A first start that is cut short before there is a log leaves nothing that looks like a lost one.
 #[test]
 fn a_first_start_that_was_killed_before_there_was_a_log_is_done_again() {
     for stood_empty in [false, true] {
         let dir = tempfile::tempdir().expect("a directory");
         let server = Server::start(dir.path(), &[]);
         server.kill9();
-        // As it is before the first segment has its name.
+        // As it is before the first segment gets its name.
         fs::remove_file(dir.path().join("wal_file")).expect("the log");
         fs::write(dir.path().join("wal_file.lock"), "1\nno log yet\n").expect("a file");
         if stood_empty {
@@ -463,8 +463,8 @@ fn damage_before_the_last_write_is_refused_with_file_and_offset() {
 #[test]
 fn a_log_of_the_seed_is_imported_once_and_kept() {
     let dir = tempfile::tempdir().expect("a directory");
-    // Deletions come with an empty value or with none. A length that a digit follows can be read
-    // in one way only where the other does not fit.
+    // Deletions have an empty value or none. A length followed by a digit can be read only if one of the
+    // two readings does not fit.
     let seed = "3SET5hello5world\n3SET1a1b\n3SET3two3one\n3DEL1a0\n3SET5hello2hi\n3DEL3two\n\
                 3SET111x\n3SET11key-of-11111y\n3SET6größ2é\n";
     fs::write(dir.path().join("wal_file"), seed).expect("a file");
@@ -491,7 +491,7 @@ fn an_import_does_not_overwrite_what_an_earlier_one_kept() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("wal_file.imported"), "3SET1a1b\n").expect("a file");
     fs::write(dir.path().join("wal_file"), "3SET1c1d\n").expect("a file");
-    // Whether it is refused or goes under another name is for the server to decide.
+    // The server may refuse the start, or keep the file under another name.
     drop(Server::spawn(&mut command(dir.path(), &[])));
     assert_eq!(contents(dir.path())["wal_file.imported"], b"3SET1a1b\n");
 }
@@ -621,8 +621,8 @@ fn assert_refused(refusal: &Refusal, code: i32, parts: &[&str]) {
 }
 
 /// Seen: with `-wal mylog`, without a directory, older segments were not recognised in the listing
-/// of `.`, so a start after a crash between the two renames of a change of segment found no log at
-/// all, and began a new one in place of acknowledged writes.
+/// of `.`, so a start after a crash between the two renames of a rotation found no log at all, and
+/// began a new one instead of serving the acknowledged writes.
 #[test]
 fn a_log_named_without_a_directory_keeps_its_older_segments() {
     let dir = tempfile::tempdir().expect("a directory");

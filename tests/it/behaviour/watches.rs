@@ -1,4 +1,4 @@
-//! WATCH, where a script cannot say it: keys that expire in between, and what watched keys take up.
+//! WATCH, as far as a script cannot say it: keys that expire in between, and the memory of watched keys.
 
 use crate::common::wire::{Value, ask, reply, request, say, spaced};
 use crate::common::{Client, Server, eventually};
@@ -16,8 +16,8 @@ fn shows(text: &[u8], part: &str) -> bool {
     String::from_utf8_lossy(text).contains(part)
 }
 
-/// Seen: a transaction whose watched key had expired was carried out, unless the expirer had been there
-/// first; because only changes were looked at, and an expiry is none. Now EXEC looks at the time as well.
+/// Seen: a transaction whose watched key had expired was carried out, unless the expirer had removed
+/// it first: only changes were looked at, and an expiry is none. Now EXEC looks at the time as well.
 #[test]
 fn a_watched_key_that_expires_before_exec_has_changed_whether_or_not_it_is_reclaimed() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -42,8 +42,8 @@ fn a_watched_key_that_expires_before_exec_has_changed_whether_or_not_it_is_recla
     server.stop();
 }
 
-/// Seen: the keys of a connection stayed in memory after it had left, and there was no limit to them; because
-/// they were only forgotten when others watched many more. Now each way to end gives them back.
+/// Seen: the keys of a connection stayed in memory after it had left, and there was no limit to them:
+/// they were only forgotten when others watched many more. Now they are given back however a watch ends.
 #[test]
 fn watched_keys_are_counted_and_given_back_however_the_watching_ends() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -87,7 +87,7 @@ fn watched_keys_are_counted_and_given_back_however_the_watching_ends() {
 }
 
 #[test]
-fn a_connection_can_watch_so_many_keys_and_is_told_when_they_are_too_many() {
+fn a_connection_can_watch_a_limited_number_of_keys_and_is_told_when_they_are_too_many() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path(), &[]);
     let [mut client, mut witness] = [(); 2].map(|()| Client::connect(&server));
@@ -106,14 +106,14 @@ fn a_connection_can_watch_so_many_keys_and_is_told_when_they_are_too_many() {
     let [_, keys, bytes] = watching(&mut witness);
     assert_eq!(keys, watched as u64, "all or none of a WATCH");
     assert!(bytes <= 512 << 10, "{bytes}");
-    // One request with more than it may, and one with a key that it watches already.
+    // A request for more keys than allowed, and one for a key that is watched already.
     let keys: Vec<String> = (0..5000).map(name).collect();
     match ask(&mut client, watch_of(&keys)) {
         Value::Error(error) => assert_eq!(error, refusal),
         reply => panic!("{reply:?}"),
     }
     assert_eq!(ask(&mut client, ["WATCH", &name(0)]), Value::ok());
-    // What it watches still counts.
+    // The keys that it watches still count.
     assert_eq!(ask(&mut witness, ["SET", &name(watched - 1), "x"]), Value::ok());
     assert_eq!(say(&mut client, "MULTI"), Value::ok());
     assert_eq!(say(&mut client, "EXEC"), Value::NullArray);

@@ -1,7 +1,7 @@
 //! What the tests share: the real server as a child process, a client, a seeded generator.
 //!
-//! Everything waits for events: a log line, a reply, the end of the process. [`PATIENCE`] only ends
-//! the wait for one that never comes.
+//! Everything waits for events: a message, a reply, the end of the process. [`PATIENCE`] only ends the
+//! wait for one that never comes.
 
 pub mod wire;
 
@@ -21,23 +21,22 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, se
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_post-gres-rs");
 
-/// How long to wait for an event that should come at once, on a machine that is busy with much else. It
-/// only ends the wait for one that never comes.
+/// How long to wait for an event that should come at once, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often [`eventually`] asks without a rest, and its rest from then on: what it waits for needs the
+/// How often [`eventually`] asks without a rest, and its rest from then on: the awaited event needs the
 /// processor as well.
 const ASKS_AT_ONCE: usize = 50;
 const REST: Duration = Duration::from_millis(1);
 
-/// A running server. Dropping it kills it, and shows its log if the test is failing.
+/// A running server. Dropping it kills it, and shows its messages if the test is failing.
 pub struct Server {
     child: Child,
     log: Arc<Log>,
     address: SocketAddr,
 }
 
-/// How a server ended that never served.
+/// The end of a server that never served.
 #[derive(Debug)]
 pub struct Refusal {
     pub code: Option<i32>,
@@ -88,12 +87,12 @@ impl Server {
         Pid::from_child(&self.child)
     }
 
-    /// What it has logged so far.
+    /// Its messages so far.
     pub fn log(&self) -> String {
         self.log.text()
     }
 
-    /// Waits for a log line that contains `text`.
+    /// Waits for a message that contains `text`.
     pub fn wait_for_log(&self, text: &str) -> String {
         let found = self.log.wait_for(text);
         found.unwrap_or_else(|| panic!("the server ended without logging {text:?}"))
@@ -109,7 +108,7 @@ impl Server {
         self.wait();
     }
 
-    /// Asks it to stop and waits until it has: its exit status and log.
+    /// Asks it to stop and waits until it has: its exit status and messages.
     pub fn terminate(self) -> (ExitStatus, String) {
         self.signal(Signal::TERM);
         self.wait()
@@ -151,7 +150,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail where it has ended already, which is as good.
+        // Both fail if it has ended already, which is as good.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
@@ -232,7 +231,7 @@ impl Client {
         Ok(Client::of(stream))
     }
 
-    /// A client on a connection that is there: one thread may send on it while another one reads.
+    /// A client on an open connection: one thread may send on it while another one reads.
     pub fn of(stream: TcpStream) -> Client {
         Client(BufReader::new(stream))
     }
@@ -289,7 +288,7 @@ impl Client {
         self.stream().shutdown(Shutdown::Write).expect("a connected socket");
     }
 
-    /// What is still to come before the server closes the connection, by an end or a reset.
+    /// Everything until the server closes the connection, by an end or a reset.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut rest = Vec::new();
         match self.0.read_to_end(&mut rest) {
@@ -349,7 +348,7 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// Asks again and again until something is so that an event elsewhere makes so.
+/// Asks again and again until `is_so`, which something elsewhere makes true.
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     for asked in 0.. {
@@ -377,7 +376,7 @@ pub fn process_of(module: &str, test: &str) -> Command {
 }
 
 /// Whether this process runs that test alone, so that it may change or measure the process as a whole. If
-/// not, a process is started that does, and fails here as it fails there.
+/// not, starts a process that does, and fails if that fails.
 pub fn alone(module: &str, test: &str) -> bool {
     if std::env::var(ALONE).is_ok_and(|name| name.ends_with(&format!("::{test}"))) {
         return true;
@@ -389,8 +388,8 @@ pub fn alone(module: &str, test: &str) -> bool {
     false
 }
 
-/// For a claim about shares of time, which other programs on the machine take as well: a server that keeps
-/// it does so in one of a few tries, and one that does not in none.
+/// For a claim about processor time, which other programs on the machine use as well: a server that keeps
+/// it does so in one of a few tries, and a server that breaks it in none.
 pub fn in_some_try(mut attempt: impl FnMut() -> Result<(), String>) {
     const TRIES: usize = 5;
     let failures: Vec<String> = (0..TRIES).map_while(|_| attempt().err()).collect();
@@ -406,7 +405,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Lets this process open as many files as it may ever, and says how many that are.
+/// Raises the limit on open files as far as this process may, and returns it.
 pub fn raise_descriptor_limit() -> usize {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });

@@ -1,7 +1,7 @@
 //! RESP as a client has it: requests as arrays of bulk strings, replies taken apart byte for byte.
 //!
-//! Nothing is forgiven: a line that does not end in CRLF, or a type that is not RESP, fails the
-//! test. [`Value`] keeps apart what the two versions of RESP spell differently.
+//! Nothing is forgiven: a line that does not end in CRLF, or a type that is not RESP, fails the test.
+//! [`Value`] distinguishes what the two versions of RESP spell differently.
 
 use std::fmt;
 

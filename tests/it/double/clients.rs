@@ -61,7 +61,7 @@ pub fn open_with(
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     tools::import::run(&disk, &log)?;
     let engine = Engine::open(disk, log, &options, store, metrics)?;
-    // The tests say themselves when the log is to be compacted.
+    // Never by itself: the tests say when the log is to be compacted.
     upkeep::start(&engine, Policy { factor: 1, least_bytes: u64::MAX })?;
     Ok(engine)
 }
@@ -70,7 +70,7 @@ pub fn open_with(
 #[derive(Default)]
 pub struct Inbox {
     replies: Mutex<Vec<Reply<'static>>>,
-    /// The thread that brought the last one.
+    /// The thread that delivered the last one.
     bringer: Mutex<Option<Thread>>,
     came: Condvar,
 }
@@ -93,7 +93,7 @@ impl Inbox {
         replies.clone()
     }
 
-    /// Whether the last reply was brought by the calling thread.
+    /// Whether the calling thread delivered the last reply.
     pub fn is_from_here(&self) -> bool {
         self.bringer.lock().as_ref().map(Thread::id) == Some(thread::current().id())
     }
@@ -168,7 +168,7 @@ pub fn history() -> History {
     History::of_single_keys(0, (0..KEYS).map(|key| format!("key{key}")))
 }
 
-/// Holds what an engine shows against a history: which operation each register shows, or what is wrong.
+/// Compares an engine with a history: which operation each register shows, or what is wrong.
 pub fn shown(history: &History, engine: &Engine) -> Result<Vec<usize>, String> {
     history.shown(NOW, |key| value(engine, key))
 }
@@ -220,12 +220,12 @@ pub fn work(engine: &Engine, history: &mut History, seed: u64, between: &mut dyn
     }
 }
 
-/// Whether that is what is answered where there is no room for the log.
+/// Whether this reply says that there is no room for the log.
 pub fn is_without_room(reply: &Reply<'_>) -> bool {
     matches!(reply, Reply::Error(text) if text.starts_with("MISCONF ") && text.contains("no room"))
 }
 
-/// Starts on the disk as it may be found, in several ways, and holds it against what is known.
+/// Starts on the disk as it may be found, in several ways, and compares it with the history.
 pub fn check_restarts(disk: &DoubleDisk, history: &History, seed: u64) -> usize {
     let mut rng = Rng::new(seed);
     let cut = |survives: &mut dyn FnMut() -> bool| disk.after_power_cut(survives);

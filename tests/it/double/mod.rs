@@ -1,8 +1,8 @@
 //! A disk that remembers what was synced, and fails on command.
 //!
 //! It keeps apart what the page cache shows, what the device would give back, and what survives a
-//! power cut: of everything that was not synced, any part may survive, also single sectors of a
-//! write, also the second of two renames without the first. A write that syncs itself makes no other
+//! power cut: of everything that was not synced, any part may survive, even single sectors of a
+//! write, or the second of two renames without the first. A write that syncs itself makes no other
 //! write durable. A failed sync loses the bytes for good while the cache goes on showing them, as
 //! ext4 does.
 
@@ -33,14 +33,14 @@ pub enum Fault {
     LostSync,
     /// Power is cut before the call: nothing works from then on.
     PowerCut,
-    /// A sync says that it is done, and is not: what the tests must notice.
+    /// A sync says that it is done, and is not; the tests must notice it.
     Lie,
 }
 
-/// Where the prepared segment of [`clients::options`] stands.
+/// The prepared segment of [`clients::options`].
 const PREPARED: &str = "/log/wal_file.next";
 
-/// Where it is noted how far that log is durable.
+/// The file that notes how far that log is durable.
 pub const WITNESS: &str = "/log/wal_file.durable";
 
 /// Something that happens in the middle of a call.
@@ -69,7 +69,7 @@ struct State {
     /// Whether calls on [`WITNESS`], and those for free space, neither count nor fail.
     spares_others: bool,
     power_is_off: bool,
-    /// What a commit takes at least.
+    /// The least time that a commit takes.
     commit_takes: Duration,
     /// While set, a commit waits.
     gate_closed: bool,
@@ -125,7 +125,7 @@ impl DoubleDisk {
         state.faulted = false;
     }
 
-    /// The same for the next call on the log itself, whatever the threads beside it do meanwhile.
+    /// The same for the next call on the log itself; calls of other threads on other files do not count.
     pub fn fail_log(&self, fault: Fault) {
         self.0.state.lock().spares_others = true;
         self.fail_at(1, fault);
@@ -136,7 +136,7 @@ impl DoubleDisk {
         self.0.state.lock().last_rename = Some(suffix);
     }
 
-    /// From now on writes to the file of this name say that they are done, and put down other bytes.
+    /// From now on writes to the file of this name report success, and put down other bytes.
     pub fn garble(&self, path: &Path) {
         self.0.state.lock().garbled = Some(path.to_owned());
     }
@@ -166,7 +166,7 @@ impl DoubleDisk {
         self.0.state.lock().faulted
     }
 
-    /// Whether there is a file of this name that no power cut takes, with so many bytes.
+    /// Whether there is a file of this name and length that no power cut takes.
     pub fn has_durable(&self, path: &str, bytes: usize) -> bool {
         let state = self.0.state.lock();
         let inode = state.durable_names.get(Path::new(path)).map(|&inode| &state.inodes[inode]);
@@ -179,7 +179,7 @@ impl DoubleDisk {
         self.0.state.lock().synced_by.iter().filter(|&&by| by == here).count()
     }
 
-    /// Gives the disk room for files of so many bytes; any number with `None`.
+    /// Gives the disk room for files of this many bytes; any number with `None`.
     pub fn limit(&self, bytes: Option<u64>) {
         self.0.state.lock().blocks = bytes.map(|bytes| bytes as usize / BLOCK_BYTES);
     }
@@ -189,7 +189,7 @@ impl DoubleDisk {
         (self.0.state.lock().used() * BLOCK_BYTES) as u64
     }
 
-    /// Makes each commit take at least so long.
+    /// Makes each commit take at least this long.
     pub fn slow_down(&self, commit_takes: Duration) {
         self.0.state.lock().commit_takes = commit_takes;
     }
@@ -224,7 +224,7 @@ impl DoubleDisk {
         }
     }
 
-    /// Lets so many segments be prepared from now on, and holds further ones; none are held with `None`.
+    /// Lets this many segments be prepared from now on, and holds further ones; none are held with `None`.
     pub fn allow_preparations(&self, preparations: Option<usize>) {
         self.0.state.lock().preparations = preparations;
         self.0.gate_changed.notify_all();
@@ -248,7 +248,7 @@ impl DoubleDisk {
         let named: BTreeSet<usize> = names.values().copied().collect();
         let found = |(number, inode): (usize, &Inode)| match named.contains(&number) {
             true => inode.after_power_cut(survives),
-            // Without a name there is no way to it.
+            // A file without a name cannot be found.
             false => Inode::default(),
         };
         let inodes = state.inodes.iter().enumerate().map(found).collect();

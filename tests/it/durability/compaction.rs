@@ -24,14 +24,14 @@ use rustix::process::Signal;
 fn compact(engine: &Engine, metrics: &Metrics) {
     let ended = || metrics.compaction.done.get() + metrics.compaction.failed.get();
     let before = ended();
-    // Refused where the log has failed.
+    // Refused if the log has failed.
     let _ = engine.compact();
     eventually("the compaction is over", || {
         ended() > before || engine.health().failure().is_some()
     });
 }
 
-/// Works, and compacts twice meanwhile, on a disk where one call goes wrong.
+/// Works, and compacts twice meanwhile, on a disk of which one call fails.
 fn run(disk: &DoubleDisk, fault: Fault, at: usize) -> (History, u64) {
     let (mut history, metrics) = (history(), Arc::<Metrics>::default());
     disk.fail_at(at, fault);
@@ -95,8 +95,8 @@ fn a_compaction_whose_disk_fails_harms_nothing() {
     }
 }
 
-/// A snapshot may have its name in the page cache alone when the server is killed. The next start goes by
-/// it, and deletes what it covers; so that start makes the name durable first.
+/// When the server is killed, a snapshot may have its name in the page cache alone. The next start uses it
+/// and deletes what it covers, so that start makes the name durable first.
 #[test]
 fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_take() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
@@ -139,8 +139,8 @@ fn a_start_deletes_nothing_for_a_snapshot_whose_name_a_power_cut_could_still_tak
     drop(engine);
 }
 
-/// What is written while the snapshot is: it has a part of that. Where batches are not synced, the rest
-/// must be durable before the snapshot has its name.
+/// A snapshot holds a part of what is written while it is made. If batches are not synced, the rest must be
+/// durable before the snapshot gets its name.
 #[test]
 fn a_power_cut_just_after_a_snapshot_has_its_name_takes_no_part_of_a_batch() {
     const KEYS: usize = 40;
@@ -160,7 +160,7 @@ fn a_power_cut_just_after_a_snapshot_has_its_name_takes_no_part_of_a_batch() {
     eventually("the power is cut", || disk.is_off());
     for survive in 0..6 {
         let mut asked = 0;
-        // Names come first.
+        // The names are asked for first.
         let found = disk.after_power_cut(&mut || {
             asked += 1;
             asked <= survive
@@ -238,7 +238,7 @@ fn two_starts_on_one_log_hash_differently() {
     assert_ne!(walks[0], walks[1], "the same hash twice");
 }
 
-/// The steps of a walk through all keys: each shows those of one leaf, which the hash chooses.
+/// The steps of a walk through all keys: each shows the keys of one leaf, as the hash spreads them.
 fn walk(engine: &Engine) -> Vec<BTreeSet<Vec<u8>>> {
     let (mut cursor, mut steps) = ("0".to_owned(), Vec::new());
     loop {
@@ -345,7 +345,7 @@ fn the_log_stays_short_by_itself_under_load_and_over_kills() {
     server.stop();
 }
 
-/// The engine's threads must not be held when a test panics.
+/// Lets held threads of the engine go on when a test panics.
 struct AllowOnDrop<'a>(&'a DoubleDisk);
 
 impl Drop for AllowOnDrop<'_> {
@@ -354,7 +354,7 @@ impl Drop for AllowOnDrop<'_> {
     }
 }
 
-/// On a busy disk a segment may only just be prepared when the committer waits for it.
+/// On a busy disk a segment may not be prepared before the committer waits for it.
 #[test]
 fn a_compaction_needs_no_segment_that_is_ready_before_it_is_needed() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
@@ -393,7 +393,7 @@ fn a_compaction_needs_no_segment_that_is_ready_before_it_is_needed() {
 fn a_snapshot_has_no_part_of_a_batch_that_a_power_cut_takes() {
     for fsync in [Fsync::EverySecond, Fsync::Never] {
         let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
-        // So long that no change of segment makes durable what a compaction has to.
+        // So long that no rotation makes durable what the compaction has to.
         let bytes = 4 << 20;
         let log =
             wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
@@ -409,7 +409,7 @@ fn a_snapshot_has_no_part_of_a_batch_that_a_power_cut_takes() {
                         continue;
                     }
                     round += 1;
-                    // One command: several may be split among batches.
+                    // In one command, since several may be split among batches.
                     let value = round.to_string();
                     let pairs = keys.iter().flat_map(|key| [*key, &*value]);
                     let mset: Vec<&str> = ["mset"].into_iter().chain(pairs).collect();
@@ -418,7 +418,7 @@ fn a_snapshot_has_no_part_of_a_batch_that_a_power_cut_takes() {
             });
             let _stop = StopOnDrop(&stop);
             for _ in 0..20 {
-                // A batch of these is a block: fewer than a segment holds, which a compaction begins.
+                // A batch of these is one block. These are fewer than the new segment of a compaction holds.
                 rounds.fetch_add(900, Relaxed);
                 compact(&engine, &metrics);
                 let found = open(&disk.after_power_cut(&mut || false), fsync).expect("a log");

@@ -3,11 +3,11 @@
 //! Three targets, all through public functions: the protocol parser, which must find the same
 //! requests however its input is cut; `record`, which must give back what it read; and the
 //! start on a log, which opens or names the place that is wrong. None may panic, and none may take
-//! much more memory than it was given bytes.
+//! much more memory than the bytes that it was given.
 //!
 //! Files in `corpus/log` are records and logs of the seed's format. Logs of our own are made here,
 //! because a log has random numbers in it, and half of the changed ones get valid checksums again:
-//! else no change would come further than those.
+//! otherwise no change would get past those.
 //!
 //! TEST_SEED repeats a run, except for the random numbers in those logs. An input that fails is
 //! printed as the inside of a byte string: put its bytes into the corpus as a file, and it is tried
@@ -39,7 +39,7 @@ const SHORT: Duration = Duration::from_secs(2);
 /// What the long run spends unless FUZZ_SECONDS says otherwise.
 const LONG_SECONDS: u64 = 30;
 
-/// After so many inputs that fail, the rest of a run says nothing new.
+/// After this many inputs that fail, the rest of a run says nothing new.
 const CRASHES: usize = 10;
 
 /// Inputs grow no further, except by [`FLOOD_BYTES`]: short ones are tried more often.
@@ -51,7 +51,7 @@ const FLOOD_BYTES: usize = 70_000;
 /// A value that is longer is refused: a limit that short inputs can meet.
 const VALUE_BYTES: usize = 1000;
 
-/// Memory that a parser may take for nothing: the answer to COMMAND has some ten thousand parts.
+/// Memory that a parser may take for any input: the answer to COMMAND has some ten thousand parts.
 const PARSER_BYTES: usize = 2 << 20;
 
 /// Memory that a parser may take for a byte: `COMMAND INFO` answers a word of nine bytes with a row
@@ -62,10 +62,10 @@ const PARSER_BYTES_PER_BYTE: usize = 200;
 /// the segments it prepares.
 const START_BYTES: usize = 32 << 20;
 
-/// Bytes of a segment's first block that say something; a frame's header has fewer.
+/// Bytes of a segment's first block that are fields; a frame's header has fewer.
 const SEGMENT_FIELDS: usize = 88;
 
-/// The longest file that a sealed header tells of: more than any here, and quickly filled.
+/// The longest file that a resealed header announces: longer than any here, and quickly filled.
 const FILE_BYTES: u64 = 1 << 20;
 
 const ACTIVE: &str = "/log/wal_file";
@@ -89,7 +89,7 @@ fn no_input_breaks_the_parser_or_a_start_for_longer() {
     fuzz(Duration::from_secs(seconds.unwrap_or(LONG_SECONDS)));
 }
 
-/// Gives half of the time to requests and half to logs, and fails at the end if anything did.
+/// Spends half of the time on requests and half on logs, and fails at the end if any input failed.
 fn fuzz(time: Duration) {
     COUNTS.store(true, Ordering::Relaxed);
     let seed = seed();
@@ -183,7 +183,7 @@ fn interesting_byte(rng: &mut Rng) -> u8 {
     if rng.below(4) == 0 { rng.next() as u8 } else { BYTES[rng.below(BYTES.len())] }
 }
 
-/// Numbers at which something may tip over.
+/// Numbers at the limits of types and lengths.
 const NUMBERS: &[i128] = &[
     -1,
     0,
@@ -242,8 +242,8 @@ fn try_requests(input: &[u8], rng: &mut Rng) {
     }
 }
 
-/// What a connection makes of `input` when it arrives in pieces; `next` says where the piece ends
-/// that begins at a place.
+/// What a connection makes of `input` that arrives in pieces; given where a piece begins, `next` says where
+/// it ends.
 fn requests(
     input: &[u8],
     authenticated: bool,
@@ -284,7 +284,7 @@ fn requests(
             }
             Parsed::Fatal(error, dialect) => {
                 check_error(&Reply::Error(error.clone()), dialect);
-                // How a line ends that is too long depends on how much of it has come.
+                // The error for a line that is too long depends on how much of it has come.
                 requests.push(format!("fatal: {error}"));
                 break;
             }
@@ -411,8 +411,7 @@ fn mutate_log(input: &mut Vec<u8>, corpus: &[Vec<u8>], rng: &mut Rng) {
     }
 }
 
-/// Gives headers and frames the checksums that they should have; `chain` also to what they say of
-/// the one before.
+/// Gives headers and frames valid checksums; with `chain` also valid fields about the one before.
 fn seal(input: &mut [u8], chain: bool) {
     let mut last = (0, 0);
     for range in segments(input) {
@@ -455,8 +454,8 @@ fn seal_frame(frame: &mut [u8], epoch: u64, previous: Option<u32>) {
     put(frame, 4, checksum.to_le_bytes());
 }
 
-/// A start fills a file with zeros up to the length that a valid header tells, which here would only
-/// take memory. A length that no segment has (found here: 2^57 bytes) is left: it must be refused.
+/// A start fills a file with zeros up to the length in a valid header, which here would only take memory. A
+/// length that no segment has (found here: 2^57 bytes) is left as it is: it must be refused.
 fn limit_file_bytes(bytes: &mut [u8], at: usize) {
     let told = u64::from_le_bytes(get(bytes, at));
     if told <= post_gres_rs::wal::LARGEST_SEGMENT_BYTES {
@@ -479,7 +478,7 @@ struct Counting;
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-/// Only in the process that runs one of these tests and nothing else.
+/// Set only in a process that runs one of these tests and nothing else.
 static COUNTS: AtomicBool = AtomicBool::new(false);
 static HELD: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 
 use crate::common::Rng;
 
-/// The instant of those that need no clock, and the end of time for others.
+/// The instant of every operation without a clock; after all others of any clock.
 pub const NOW: u64 = u64::MAX;
 
 /// The registers of all clients.
@@ -21,7 +21,7 @@ pub struct History {
     pub registers: Vec<Register>,
 }
 
-/// Keys that are only ever changed together; most are alone.
+/// A key, or a few keys that are always changed together.
 ///
 /// - `operations[n]` is operation `n`; number 0 is the beginning, without a value and acknowledged.
 #[derive(Clone)]
@@ -41,10 +41,10 @@ struct Operation {
 /// What an operation does to each key of its register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Sets it to a value of its own, with so many random letters in it.
+    /// Sets it to a value of its own, with this many random letters in it.
     Set(usize),
     Delete,
-    /// Adds 1 to it; a register that is counted sees nothing else.
+    /// Adds 1 to it; such a register sees nothing else.
     Count,
 }
 
@@ -83,7 +83,7 @@ impl History {
         History::new(seed, keys.into_iter().map(|key| vec![key]))
     }
 
-    /// Which operation each register shows; `value` is asked for every key. Says what is lost, or was never
+    /// Which operation each register shows; `value` looks up a key. An error says what is lost, or was never
     /// there.
     pub fn shown(
         &self,
@@ -97,7 +97,7 @@ impl History {
         self.registers.iter().map(shown).collect()
     }
 
-    /// The same; and what was shown must stay from now on.
+    /// The same, and from now on what was shown must stay.
     pub fn settle(&mut self, value: impl FnMut(&str) -> Option<String>) -> Result<(), String> {
         let shown = self.shown(NOW, value)?;
         self.registers.iter_mut().zip(shown).for_each(|(register, number)| register.settle(number));
@@ -189,7 +189,7 @@ impl Register {
         })
     }
 
-    /// What was seen has to stay.
+    /// What was seen must stay.
     fn settle(&mut self, number: usize) {
         self.operations[number].fate = Fate::Acknowledged(0);
         self.operations[number + 1..].iter_mut().for_each(|later| later.fate = Fate::Refused);

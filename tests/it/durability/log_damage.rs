@@ -63,8 +63,8 @@ fn start(files: &Files) -> Result<Vec<usize>, String> {
     Ok(missing)
 }
 
-/// Everything is there, or the start was refused with file and offset; `last_may_go` allows the
-/// last batch to be missing.
+/// Asserts that everything is there, or that the start was refused with file and offset; `last_may_go`
+/// allows the last batch to be missing.
 fn check(files: &Files, last_may_go: bool, what: &str) {
     match start(files) {
         Ok(missing) if missing.is_empty() => {}
@@ -101,7 +101,7 @@ fn an_undamaged_log_starts_with_everything() {
 fn every_truncation_is_noticed() {
     for closed in [true, false] {
         check_each(closed, |bytes, check| {
-            // Every byte near where something begins, and a sample of the others.
+            // Every length near the beginning of a block, and a sample of the others.
             let lengths = (0..bytes.len()).filter(|len| len % 4096 < 80 || len % 97 == 0);
             lengths.for_each(|len| check(bytes[..len].to_vec(), format!("cut to {len}")));
         });
@@ -124,7 +124,7 @@ fn every_bit_of_a_sample_of_bytes_is_noticed_when_flipped() {
     flip_bits(&mut |at| at % 4096 < 256 || at % 11 == 0, &mut |_| (0, 8));
 }
 
-/// Flips, in each byte that is `chosen`, the bits from the first to before the second of `bits`.
+/// Flips, in each byte that is `chosen`, each bit in the range that `bits` gives.
 fn flip_bits(
     chosen: &mut dyn FnMut(&usize) -> bool,
     bits: &mut dyn FnMut(usize) -> (usize, usize),
@@ -161,7 +161,7 @@ fn every_zeroed_sector_is_noticed() {
 fn missing_swapped_doubled_and_foreign_segments_are_noticed() {
     let mut files = log(true);
     let mut other = log(true);
-    // What tells of another log is noticed, what tells of none is not missed.
+    // A note of another log is noticed, one of none is not missed.
     let mut noted = files.clone();
     noted.insert(WITNESS.into(), other.remove(Path::new(WITNESS)).expect("it is noted"));
     check_refused(&noted, "what is known of another log");
@@ -190,8 +190,8 @@ fn check_refused(files: &Files, what: &str) {
     assert!(error.contains("Nothing was changed"), "{what}: {error}");
 }
 
-/// Seen: zeros over the last batches of a log that was not closed took them away unnoticed. Now
-/// how far the log was durable stands in a second place, too.
+/// Seen: zeros over the last batches of a log that was not closed removed them unnoticed. Now a second file
+/// notes how far the log was durable.
 #[test]
 fn zeros_over_the_end_of_a_log_are_noticed_as_soon_as_it_was_idle() {
     let disk = DoubleDisk::default();
@@ -228,7 +228,7 @@ fn zeros_over_the_end_of_a_log_are_noticed_as_soon_as_it_was_idle() {
     }
     assert!(noticed > 0, "the last segment has a batch");
 
-    // A log that another program has written, or a copy without that file, is believed alone.
+    // The log of an earlier program, or a copy without that file, is trusted by itself.
     files.remove(Path::new(WITNESS));
     files.insert(ACTIVE.into(), zeroed_from(1));
     assert!(!start(&files).expect("all is well, for all that is known").is_empty());
@@ -283,8 +283,8 @@ fn the_last_batch_of_a_full_segment_is_marked_too() {
     assert!(error.contains("offset 28672"), "{error}");
 }
 
-/// Seen: an import that failed left a half-made segment under the name of the next one. When the
-/// seed's file was moved away, as the message says, a start went on with that half.
+/// Seen: an import that failed left a half-made segment under the name of the next one. After the seed's
+/// file had been moved away, as the message says, a start went on with that half.
 #[test]
 fn an_import_that_fails_at_any_call_leaves_no_half_log_behind() {
     let records = 25_000;
@@ -359,8 +359,8 @@ fn a_batch_after_a_lost_one_is_cut_with_it_and_never_comes_back() {
     assert_eq!(value(&engine, "behind"), None);
 }
 
-/// A killed server leaves no mark behind its last batch. The first batch of the next one says that all
-/// before it is durable, for a start has synced it.
+/// A killed server leaves no mark after its last batch. The first batch of the next server says that all
+/// before it is durable, because the start has synced it.
 #[test]
 fn damage_to_the_last_batch_before_a_kill_is_refused_once_another_batch_follows() {
     let disk = DoubleDisk::default();
@@ -403,8 +403,8 @@ fn a_batch_that_does_not_follow_the_one_before_it_is_refused() {
     assert!(error.contains("offset 8192") && error.contains("does not follow"), "{error}");
 }
 
-/// A copy of a log that was written on has the same store, the same segments and the same numbers as the
-/// original up to some batch. What comes after that is not the same data.
+/// A log and a copy of it that were both written to have the same store, segments and numbers up to some
+/// batch. After that the data differ.
 #[test]
 fn a_segment_of_a_copy_that_went_its_own_way_is_refused() {
     let (files, second) = (histories(), Path::new("/log/wal_file.0000000002.log"));
@@ -418,7 +418,7 @@ fn a_segment_of_a_copy_that_went_its_own_way_is_refused() {
     }
 }
 
-/// A log and a copy of it, each written on: as many batches, as long, with other values.
+/// A log and a copy of it, both written to: batches equal in number and length, with other values.
 fn histories() -> [Files; 2] {
     let disk = DoubleDisk::default();
     let engine = open(&disk, Fsync::Always).expect("a fresh log");
@@ -462,11 +462,11 @@ fn a_value_that_holds_a_whole_log_is_not_mistaken_for_one() {
 }
 
 /// A start after an ordered stop fills the segment up again, and its first batch overwrites the closing
-/// mark. If that batch is torn, the last frame there is tells of the file as it was before the stop.
+/// mark. If that batch is torn, the last whole frame describes the file as it was before the stop.
 #[test]
 fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was() {
     const TORN: &str = "the torn one";
-    // Segments that grow, so that a start fills less than there was.
+    // A segment that has grown, so that a start fills less than there was.
     let log = wal::Options { first_segment_bytes: 8 << 10, ..options() };
     let open = |disk: &DoubleDisk| open_with(disk, log.clone(), Fsync::Always, Arc::default());
     for (batches, stops) in (1..BATCHES).flat_map(|batches| [(batches, 1), (batches, 3)]) {
@@ -504,7 +504,7 @@ fn a_start_keeps_the_mark_after_a_full_segment() {
     let engine = open(&disk).expect("a fresh log");
     ask(&engine, set("key0", &"x".repeat(9000)));
     assert!(engine.close());
-    // A start that cannot do more than read and fill up.
+    // This start can only read and fill up.
     let before = disk.files();
     let engine = open(&disk).expect("it was closed in order");
     let mut files = disk.files();

@@ -2,7 +2,7 @@
 //! and after every kill -9 the same keys.
 //!
 //! The model knows no clock: expiries are points in time in the next century, or in the past, where
-//! they remove the key. A key that expires while one watches has tests of its own below.
+//! they remove the key. Keys that expire during a test have tests of their own below.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -42,7 +42,7 @@ fn survive(kills: usize, most: usize) {
         }
         model.is_what(&mut client, &format!("before kill {}", kill + 1));
 
-        // One more, and the kill before its reply: it is done, or it is not.
+        // One more group, and the kill before its reply: it is done, or it is not.
         let last: Vec<Words> = group(&mut rng);
         let bytes: Vec<u8> = last.iter().flat_map(request).collect();
         client.send([&request(["MULTI"])[..], &bytes, &request(["EXEC"])].concat());
@@ -371,7 +371,7 @@ impl Model {
     }
 }
 
-/// The bytes whose place, counted from either end, lies between the two.
+/// The bytes from one place to another, each counted from either end.
 fn range(value: &[u8], start: i64, end: i64) -> Vec<u8> {
     let length = value.len() as i64;
     let from_front = |at: i64| if at < 0 { at + length } else { at };

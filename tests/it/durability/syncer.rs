@@ -1,5 +1,5 @@
 //! `-fsync everysec`: the sync is on a thread of its own, writers do not wait for it, and nothing is called
-//! durable that is not. And: whichever thread of the engine panics, the process ends.
+//! durable that is not. And: a panic in any thread of the engine ends the process.
 
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use post_gres_rs::engine::Fsync;
 use post_gres_rs::metrics::Metrics;
 
 /// What was seen: every writer stood still for each sync. Now a write is answered while a sync hangs, and
-/// counts as durable only after that has ended.
+/// counts as durable only once a sync has ended that covers it.
 #[test]
 fn a_writer_goes_on_while_a_sync_hangs_and_nothing_is_called_durable_before_it_ends() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
@@ -48,7 +48,7 @@ fn a_rotation_and_a_stop_wait_for_the_running_sync_and_lose_nothing() {
     for inbox in inboxes {
         assert!(inbox.wait_for(20).iter().all(|reply| *reply == Reply::Ok));
     }
-    // What a segment before the last holds was synced before that one began.
+    // The contents of an older segment were synced before the last one began.
     let cut = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("it starts");
     assert_eq!(value(&cut, "a").as_deref(), Some("1"));
 
@@ -63,7 +63,7 @@ fn a_sync_that_fails_beside_the_batches_closes_the_log_also_without_writers() {
     let disk = DoubleDisk::default();
     let engine = open(&disk, Fsync::EverySecond).expect("it starts");
     assert_eq!(ask(&engine, set("a", "1")), Reply::Ok);
-    // Other threads sync, too; in the end it is the log's.
+    // Another sync may meet the fault first; in the end one of the log's does.
     eventually("the log is closed", || {
         disk.fail_at(1, Fault::LostSync);
         if engine.health().failure().is_none() && disk.has_failed() {

@@ -77,7 +77,7 @@ fn run_all(dialect: Dialect) {
     assert!(failures.is_empty(), "{dialect:?}\n{}", failures.join("\n"));
 }
 
-/// Runs a script as far as it goes as written.
+/// Runs a script up to the first step that does not go as written.
 fn run(path: &Path, dialect: Dialect, server: &Server) -> Result<(), String> {
     let mut clients = [connect(server, dialect), connect(server, dialect)];
     let script = fs::read_to_string(path).expect("a script is UTF-8");
@@ -122,7 +122,7 @@ fn step(line: &str, client: &mut Client, dialect: Dialect, server: &Server) -> R
         }
         "x" => same(client.rest(), b""),
         "!" => {
-            // Where the server has closed it, it cannot be half-closed any more.
+            // Fails if the server has closed the connection.
             let _ = client.stream().shutdown(std::net::Shutdown::Write);
             same(client.rest(), b"")?;
             *client = connect(server, dialect);

@@ -1,6 +1,6 @@
 //! Replies as a script spells them: `OK` or `+"two words"` (simple strings), `-ERR text` (to the end of the
 //! line, or within an array to ` OK`, ` -` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)` and `{…}`,
-//! which stand for what the version has: `$-1`, `*-1` and a flat array, or `_`, `_` and a map. `1..5` is a
+//! which depend on the version: `$-1`, `*-1` and a flat array in RESP2, `_`, `_` and a map in RESP3. `1..5` is a
 //! number from 1 to 5, `(int)` any number, `(any)` anything.
 
 use crate::common::wire::Value;

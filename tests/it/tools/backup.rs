@@ -42,8 +42,8 @@ fn a_torn_batch_is_not_copied_and_damage_is_refused() {
     assert!(!active(copy.path()).exists(), "half a copy has the log's name");
 }
 
-/// A writer that never stops, and a change of segment in the middle: whatever was acknowledged before a
-/// backup began is in it, and nothing is in it without all before it.
+/// A writer that never stops, and a rotation in the middle: everything acknowledged before a backup began
+/// is in it, and nothing is in it without everything before it.
 #[test]
 fn every_write_acknowledged_before_a_backup_began_is_in_it() {
     let dir = new_dir();

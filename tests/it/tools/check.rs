@@ -117,7 +117,7 @@ fn an_empty_log_is_clean() {
 }
 
 #[test]
-fn an_interrupted_change_of_segment_is_clean_and_left_to_a_start() {
+fn an_interrupted_rotation_is_clean_and_left_to_a_start() {
     let dir = large_log(14);
     fs::rename(active(dir.path()), dir.path().join("wal_file.next")).expect("rename");
     let parts = ["interrupted by a crash", "14 in 14 batches"];
@@ -134,10 +134,10 @@ fn a_log_in_use_is_not_repaired_and_left_alone() {
     server.stop();
 }
 
-/// Seen: check refused a log that a server was using, so that a copy was needed to look at it. Now what moves
-/// is told from what is damaged.
+/// Seen: check refused a log that a server was using, so that a copy was needed to look at it. Now a log that
+/// changes is distinguished from a damaged one.
 #[test]
-fn a_log_in_use_is_checked_while_segments_change_and_are_compacted() {
+fn a_log_in_use_is_checked_while_it_is_rotated_and_compacted() {
     let dir = new_dir();
     let server = Server::start(dir.path(), &[]);
     let process = format!("by process {}", server.pid().as_raw_nonzero());
@@ -166,7 +166,7 @@ fn a_log_in_use_is_checked_while_segments_change_and_are_compacted() {
     });
     server.stop();
 
-    // What is damaged is so beside a server, too.
+    // Damage is damage beside a server, too.
     let dir = large_log(14);
     let server = Server::start(dir.path(), &[]);
     flip(&dir.path().join("wal_file.0000000001.log"), 4096 + 70);

@@ -59,7 +59,7 @@ fn records_are_chosen_by_key_and_lsn() {
     assert_eq!(lsns(&["-key", "deleted"]), ["2", "6", "7"]);
     assert_eq!(lsns(&["-key=[lp]*", "-from-lsn", "3"]), ["4", "5"]);
     assert_eq!(lsns(&["-from-lsn", "3", "-to-lsn", "5"]), ["3", "4", "5"]);
-    // FLUSHALL of some keys is no FLUSHALL of whoever reads.
+    // If only some keys are dumped, FLUSHALL must not remove all keys of the server that reads.
     let said = tool("dump", dir.path(), &["-resp", "-key", "gone"]).expect(0, &[]);
     let set = "*3\r\n$3\r\nSET\r\n$4\r\ngone\r\n$1\r\n1\r\n";
     assert_eq!(said.out, format!("{set}*2\r\n$3\r\nDEL\r\n$4\r\ngone\r\n"));
@@ -157,7 +157,7 @@ fn a_segment_that_is_missing_or_has_no_header_costs_only_what_was_in_it() {
     let alone = Command::new(PROGRAM).arg("dump").arg(&second).output().expect("it can be run");
     let inside = lsns(&String::from_utf8(alone.stdout).expect("text"));
     assert!(whole.len() == 14 && !inside.is_empty(), "{inside:?}");
-    // Its epoch stands in the header of the one after it, too.
+    // Its epoch is in the header of the next segment, too.
     overwrite(&second, &[0; 4096], 0);
     let said = tool("dump", dir.path(), &["-skip-damage"]).expect(1, &["0000000002.log: offset 0"]);
     assert_eq!(lsns(&said.out), whole);

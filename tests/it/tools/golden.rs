@@ -1,7 +1,7 @@
 //! Logs that earlier programs have written, kept in `golden/`: every tool reads them, and a start serves them.
 //!
 //! `golden/README.md` says which program wrote each, and how. A test that makes its log anew cannot see that
-//! what is written and what is read have changed together.
+//! writer and reader have changed together.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Reads JSON strictly, and keeps nothing of it: whether a text is one value.
+//! Checks strictly that a text is one JSON value.
 
 /// Panics if `text` is not one JSON value.
 pub fn assert_valid(text: &str) {

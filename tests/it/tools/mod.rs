@@ -39,7 +39,7 @@ pub(crate) fn tool(name: &str, dir: &Path, flags: &[&str]) -> Said {
 }
 
 impl Said {
-    /// Holds the exit code, and parts of what was said, against what is expected.
+    /// Compares the exit code, and parts of the output, with what is expected.
     pub fn expect(self, code: i32, parts: &[&str]) -> Said {
         assert_eq!(self.code, Some(code), "{self:#?}");
         for part in parts {
@@ -98,8 +98,8 @@ pub(crate) fn flip(path: &Path, offset: u64) {
     overwrite(path, &[byte ^ 1], offset);
 }
 
-/// Makes a closed log one whose server was killed in the middle of a batch: bytes that are no frame stand
-/// where the mark stood, and zeros again after them.
+/// Makes a closed log look as if its server was killed in the middle of a batch: bytes that are no frame
+/// replace the mark, and zeros follow them.
 pub(crate) fn tear(dir: &Path) -> u64 {
     let path = active(dir);
     let len = fs::metadata(&path).expect("the log").len();

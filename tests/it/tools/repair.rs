@@ -9,7 +9,7 @@ use super::{
 use crate::common::{Client, Server};
 use post_gres_rs::wal::frame::VERSION;
 
-/// Repairs, first without `-yes`, which changes nothing; the log is clean then.
+/// Repairs, first without `-yes`, which changes nothing; afterwards the log is clean.
 fn repair(dir: &Path, flags: &[&str], parts: &[&str]) {
     let before = state(dir);
     tool("repair", dir, flags).expect(1, parts).expect(1, &["Nothing was changed"]);
@@ -119,8 +119,8 @@ fn a_missing_segment_costs_only_the_records_after_it() {
     }
 }
 
-/// Seen: what a repair cut was lost to every tool; and a repair that took the log back was undone by what was
-/// known elsewhere of how far it had been.
+/// Seen: no tool could read what a repair had cut; and a repair that took the log back was undone by the note
+/// of how far the log had been durable.
 #[test]
 fn cut_records_are_dumped_and_the_log_goes_on_from_the_cut() {
     let dir = small_log(7);

@@ -1,5 +1,5 @@
-//! A power cut at any call of a repair: a start then finds the log as it was, or as it is to be, or refuses;
-//! and a second repair brings it to the same end.
+//! A power cut at any call of a repair: a start then finds the log as it was, or as the repair leaves it, or
+//! refuses; and a second repair completes it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ fn a_repair_that_is_cut_short_anywhere_can_be_done_again() {
     let first = files.get_mut(Path::new("/log/wal_file.0000000001.log")).expect("a segment");
     first[4096 + 70] ^= 1;
     check_every_cut(&files, None, 0);
-    // Without its header nothing of it can be kept, and an empty log takes its place.
+    // Without its header nothing of it can be kept, and an empty log replaces it.
     let first = files.get_mut(Path::new("/log/wal_file.0000000001.log")).expect("a segment");
     first[100] ^= 1;
     check_every_cut(&files, None, 0);

@@ -1,4 +1,4 @@
-//! All tools on a log whose older segments a snapshot has taken the place of.
+//! All tools on a log whose older segments a snapshot has replaced.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A log is opened while a server changes its segments: what is opened is one log, whole.
+//! A log is opened while a server rotates it: the tool gets one whole log.
 
 use std::io;
 use std::ops::ControlFlow;

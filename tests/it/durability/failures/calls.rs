@@ -1,10 +1,10 @@
 //! The real server, with every system call that it makes on its log going wrong in turn (as SQLite
 //! tests its own), and killed before each one that changes anything.
 //!
-//! For each call, each way to go wrong and each occurrence: start, write, change segment, stop, and
-//! start again without a fault. Whatever failed, nothing acknowledged is gone, nothing refused is
-//! seen, no start that fails says that it listens, and no stop that fails says that it was one. A
-//! failure that does not matter has no effect at all. Needs strace.
+//! For each call, each way to go wrong and each occurrence: start, write, rotate, stop, and start again
+//! without a fault. Whatever failed, nothing acknowledged is gone, nothing refused is seen, no start that
+//! fails says that it listens, and no stop that fails says that it was an ordered one. A failure that
+//! does not matter has no effect at all. Needs strace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ use crate::common::{Client, Refusal, Rng, Server, command, eventually, seed};
 
 use Way::{Error, Kill, Returns};
 
-/// So many occurrences are tried one after the other, those after them in growing random steps: a
+/// How many occurrences are tried one after the other; later ones follow in growing random steps, since a
 /// segment is filled with zeros by up to 64 calls that are all alike.
 const IN_SEQUENCE: usize = 5;
 
@@ -96,7 +96,7 @@ fn every_failing_system_call_loses_no_acknowledged_write() {
     println!("{kinds} kinds of fault; {tally}; seed {seed}, {seconds:.1} s");
 }
 
-/// Tries one occurrence after the other, until a run ends that never came so far.
+/// Tries one occurrence after the other, until a run ends without reaching it.
 fn sweep(job: Job, seed: u64) -> Tally {
     let mut rng = Rng::new(seed);
     let mut tally = Tally::default();
@@ -176,8 +176,8 @@ fn run(scenario: &Scenario, fault: Fault, seed: u64) -> Outcome {
         assert_eq!(Client::connect(&server).ask("SET other value"), "+OK");
         server.kill9();
     }
-    // The injected failure of a sync takes nothing from the disk, so no restart can tell whether it
-    // was heeded; the server has to.
+    // The injected failure of a sync removes nothing from the disk, so no restart can show whether the
+    // server heeded it: the server itself must have reported it.
     let swallowed = reached && fault.call == "fsync" && outcome == Outcome::NoEffect;
     let is_committer = scenario.traced == Traced::Committing;
     assert!(!(swallowed && is_committer), "a failed sync had no effect; trace:\n{text}");
@@ -220,7 +220,7 @@ fn lay_out(before: Before, dir: &Path, journal: &mut Journal) {
     assert_eq!(journal.write(&server, rounds, &mut || {}, &|| {}), End::Done);
     server.kill9();
     if before == Before::Interrupted {
-        assert!(dir.join("wal_file.0000000001.log").exists(), "there was no change of segment");
+        assert!(dir.join("wal_file.0000000001.log").exists(), "there was no rotation");
         let (active, next) = (dir.join("wal_file"), dir.join("wal_file.next"));
         let mut bytes = fs::read(&active).expect("a segment");
         let content = bytes.iter().rposition(|&byte| byte != 0).expect("a header") + 1;
@@ -234,7 +234,7 @@ fn lay_out(before: Before, dir: &Path, journal: &mut Journal) {
 /// A start that failed says what failed, where and why, and that it failed.
 fn refused(refusal: &Refusal, fault: Fault, place: &Path) -> Outcome {
     let Refusal { code, stderr } = refusal;
-    // Rust's own library does not go on where it cannot close a directory that it has listed.
+    // Rust's standard library panics if it cannot close a directory that it has listed.
     if fault.call == "close" && stderr.contains("unexpected error during closedir") {
         assert_eq!(*code, Some(101), "{stderr}");
         return Outcome::StartRefused;

@@ -128,8 +128,8 @@ fn a_long_pipeline_does_not_keep_the_others_waiting_until_its_end() {
     assert!(had < count, "the long one had {had} replies");
 }
 
-/// Seen in a build that was broken on purpose, and noticed by no test: the expirer finds an expired key,
-/// a client sets it anew, and then the expirer's removal has its turn. What is there by then stays.
+/// Seen in a build that was broken on purpose, and noticed by no test: the expirer finds an expired key, a
+/// client sets it anew, and then the expirer's removal has its turn. The new value stays.
 #[test]
 fn a_key_that_is_set_anew_before_its_removal_has_its_turn_stays() {
     let disk = DoubleDisk::default();
@@ -141,7 +141,7 @@ fn a_key_that_is_set_anew_before_its_removal_has_its_turn_stays() {
     assert_eq!(value(&engine, "key").as_deref(), Some("new"), "in one batch");
     send(&engine, vec![reclaim()]).wait_for(1);
     assert_eq!(value(&engine, "key").as_deref(), Some("new"), "in a later one");
-    // What has expired by then goes, also from the log.
+    // A key that has expired by then is removed, also from the log.
     send(&engine, vec![expired, reclaim()]).wait_for(2);
     assert_eq!(engine.store().len(), 0);
     let found = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
@@ -183,10 +183,10 @@ fn after_any_failing_call_no_acknowledged_write_is_lost_and_none_is_acknowledged
     fail_at_every(1);
 }
 
-/// The tests that every run has take one call of so many, and the first of them at random.
+/// The tests of every run take one call of this many, and the first of them at random.
 const SAMPLED: usize = 4;
 
-/// Lets one call fail, and then another one so many calls later, until none did.
+/// Lets one call fail, then in the next run the call `step` later, until none did.
 fn fail_at_every(step: usize) {
     let faults = [
         Fault::Error(ErrorKind::StorageFull),
@@ -304,8 +304,8 @@ fn with_everysec_a_power_cut_tears_the_tail_and_the_start_goes_on_by_itself() {
     }
 }
 
-/// Without a sync for each batch a power cut takes what it likes, and the start cuts the log where
-/// something is missing: so what is found is what was there after some batch, whatever was cut before.
+/// Without a sync for each batch a power cut may take any write, and the start cuts the log at the first
+/// that is missing. So it finds the state after some batch, whatever was cut before.
 #[test]
 fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_again() {
     const KEYS: usize = 4;
@@ -334,8 +334,8 @@ fn after_power_cuts_without_syncs_the_state_is_one_that_was_there_again_and_agai
     }
 }
 
-/// What a start cuts is cut for good before anything is written in its place: else half of it may come
-/// back after the next power cut, after what was written there.
+/// A start cuts a batch durably before anything is written over it: otherwise half of it may come back
+/// after the next power cut, after the batches that were written there.
 #[test]
 fn a_cut_batch_does_not_come_back_after_the_batches_that_replace_it() {
     let files = two_batches_without_the_first();
@@ -388,7 +388,7 @@ fn a_power_cut_while_a_torn_batch_is_cut_leaves_its_bytes_in_the_log_or_beside_i
                 survivors & (1 << (asked % 2)) != 0
             });
             drop(opened);
-            // Half of a zeroed batch is a batch no more: then it is beside the log.
+            // A half zeroed batch is no longer a batch: then it is beside the log.
             let kept = found.files().values().any(|bytes| holds(bytes));
             assert!(kept, "call {at}, survivors {survivors}: the torn bytes are gone");
             drop(open(&found, Fsync::Always).expect("restart"));
@@ -423,8 +423,8 @@ fn an_idle_mark_waits_until_all_batches_are_synced() {
     assert!(wal.is_marked() && block(2) != zeros, "marked after it");
 }
 
-/// The same through the engine, and what the mark is for: damage to the last batch is told from a
-/// torn write.
+/// The same through the engine, and the purpose of the mark: it distinguishes damage to the last batch from
+/// a torn write.
 #[test]
 fn with_everysec_damage_to_a_batch_that_was_synced_and_left_alone_is_refused() {
     let disk = DoubleDisk::default();
@@ -440,7 +440,7 @@ fn with_everysec_damage_to_a_batch_that_was_synced_and_left_alone_is_refused() {
     refuses_damage_to(&disk, 8192);
 }
 
-/// Also where the log stands alone, without the file that notes how far it was durable.
+/// Also without the file that notes how far the log was durable.
 fn refuses_damage_to(disk: &DoubleDisk, offset: usize) {
     let mut files = disk.files();
     files.remove(Path::new(WITNESS));
@@ -451,8 +451,8 @@ fn refuses_damage_to(disk: &DoubleDisk, offset: usize) {
     assert!(format!("{error:#}").contains(&format!("offset {offset}")), "{error:#}");
 }
 
-/// A start fills up what an ordered stop has cut off. The file's length is durable before a batch says
-/// how long the file is: else a power cut leaves a file that is shorter than its batches say.
+/// A start fills up what an ordered stop has cut off. The file's length is durable before a batch says how
+/// long the file is: otherwise a power cut could leave a file that is shorter than its batches say.
 #[test]
 fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
     for stops in 0..3 {
@@ -471,8 +471,8 @@ fn a_write_after_a_restart_survives_a_power_cut_however_the_server_stopped() {
     }
 }
 
-/// The engine tells of its failure, whichever call was the first that failed: a commit, an idle mark or a
-/// sync, for which no client waits, the end.
+/// The engine reports its failure, whichever call failed first: a commit, an idle mark or a sync, for which
+/// no client waits, or the last call at the end.
 #[test]
 fn a_failure_that_no_client_is_told_of_is_known_all_the_same() {
     let knows = |engine: &Engine| engine.health().failure().is_some();
@@ -532,13 +532,13 @@ fn run_until_failure(disk: &DoubleDisk, fault: Fault, at: usize) -> History {
 }
 
 /// Seen: after a full disk a prepared segment, half filled and of no use, kept the disk full, so that no
-/// restart could write; and where none could be prepared, the log was closed for good. Now what was begun is
-/// given back, what removes something is carried out, and when there is room again writing goes on.
+/// restart could write; and if none could be prepared, the log was closed for good. Now a half-prepared
+/// segment is given back, removals are carried out, and writing goes on when there is room again.
 #[test]
 fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of_it() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
     disk.limit(Some(8 << 20));
-    // The reserve is as long: room for two last segments of a quarter, and for the least snapshot.
+    // The reserve has the same length: room for two last segments of a quarter, and for the least snapshot.
     let bytes = 256 << 10;
     let log =
         || wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
@@ -584,7 +584,7 @@ fn a_full_disk_closes_nothing_and_a_client_that_removes_and_compacts_gets_out_of
     assert_eq!(value(&engine, "other"), None);
     assert_eq!(ask(&engine, command(&["flushall"])), Reply::Ok);
     while is_without_room(&ask(&engine, set("other", "value"))) {
-        // It may run by itself.
+        // It may already run by itself.
         let _ = engine.compact();
         assert_eq!(metrics.compaction.error(), "");
     }
@@ -640,8 +640,8 @@ fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_
     assert_eq!(value(&found, "large").map(|value| value.len()), Some(300 << 10));
 }
 
-/// Seen: what had expired could not be removed where nothing could be added, and the expirer tried it
-/// without a pause; no key of the batch was left to try when there was no room for all of it.
+/// Seen: expired keys could not be removed if nothing could be added, and the expirer tried it without a
+/// pause; when there was no room for all of a batch, none of its keys was removed.
 #[test]
 fn expired_keys_are_removed_on_a_full_disk() {
     let disk = DoubleDisk::default();
@@ -684,7 +684,7 @@ fn a_batch_that_is_too_large_for_the_disk_begins_no_segment_and_is_known_until_o
     assert_eq!(engine.health().room(), Room::Enough);
 }
 
-/// Seen: the end of the last segment was used up, and FLUSHALL was refused, though the reserve stood.
+/// Seen: the end of the last segment was used up, and FLUSHALL was refused, though there was the reserve.
 #[test]
 fn removals_go_on_in_a_segment_made_of_the_reserve() {
     let disk = DoubleDisk::default();
@@ -699,7 +699,7 @@ fn removals_go_on_in_a_segment_made_of_the_reserve() {
         number += 1;
     }
     disk.limit(Some(disk.used_bytes()));
-    // More than the end of one segment and all of the last one take.
+    // More than fit into the end of one segment and the last one.
     for removed in 0..20 {
         let reply = ask(&engine, del(&format!("key{removed}")));
         assert_eq!(reply, Reply::Integer(1), "DEL number {removed} of {number}");

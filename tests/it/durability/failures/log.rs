@@ -52,8 +52,8 @@ fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     assert_eq!(client.ask("SET a 5"), "+OK");
 }
 
-/// Seen: the compactor alone knew of a sync or seal that failed for it, so that INFO said `ok` on an idle
-/// server, and BGREWRITEAOF `started`, for ever. Now the log keeps its failure, and everyone asks there.
+/// Seen: only the compactor knew of a sync or seal that failed for it, so that INFO said `ok` on an idle
+/// server, and BGREWRITEAOF `started`, for ever. Now the log keeps its failure, and INFO and commands ask it.
 #[test]
 fn a_failure_that_a_compaction_meets_on_an_idle_server_is_in_info_at_once() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -76,7 +76,7 @@ fn a_failure_that_a_compaction_meets_on_an_idle_server_is_in_info_at_once() {
     assert_eq!(status.code(), Some(1));
 }
 
-/// INFO tells of the failure in all its rows, and BGREWRITEAOF is refused with the reason.
+/// INFO shows the failure in all its rows, and BGREWRITEAOF is refused with the reason.
 fn assert_told(client: &mut Client) {
     let info = client.info();
     let rows = ["aof_last_write_status:err", "aof_last_bgrewrite_status:err", "wal_status:err"];
@@ -87,7 +87,7 @@ fn assert_told(client: &mut Client) {
     assert_eq!(client.ask("BGREWRITEAOF"), refusal);
 }
 
-/// SIGXFSZ comes with each write over the limit, and ends a process that does not see to it.
+/// SIGXFSZ comes with each write over the limit, and ends a process that does not handle it.
 fn limit_file_size(server: &Server, current: Option<u64>) {
     let limit = Rlimit { current, maximum: None };
     prlimit(Some(server.pid()), Resource::Fsize, limit).expect("our own child");

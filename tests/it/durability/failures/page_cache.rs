@@ -3,9 +3,9 @@
 //!
 //! Seen with other servers (PostgreSQL, 2018): write-back fails, the kernel reports it once and
 //! calls the pages clean, the next sync succeeds, and a restart reads from the cache what no disk
-//! has. Here the device is real: an ext4 on a loop device whose file stands on a small tmpfs. When
-//! the log is prepared, the zeros in that file are made holes again, and the tmpfs is filled up: what
-//! is read stays the same, but no block can be written that is not there. Before the restart there is
+//! has. Here the device is real: an ext4 on a loop device whose file is on a small tmpfs. When the log
+//! is prepared, the zeros in that file are turned into holes again, and the tmpfs is filled up: reads
+//! stay the same, but a block that is a hole cannot be written. Before the restart there is
 //! room again, so that a later sync succeeds. Needs root and loop devices.
 
 use std::ffi::OsStr;
@@ -23,8 +23,8 @@ const BACKING: &str = "size=24m";
 /// The length of the segment that a fresh server prepares.
 const PREPARED_BYTES: u64 = 4 << 20;
 
-/// A record of less than a page: the loop driver calls a request that is cut short by a full tmpfs
-/// done, so a request must be whole or nothing.
+/// A record of less than a page: the loop driver reports a request cut short by a full tmpfs as done, so a
+/// request must be written as a whole or not at all.
 const VALUE_BYTES: usize = 3000;
 
 /// More writes than there is room for.
@@ -172,7 +172,7 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // Each fails where it did not come so far.
+        // Each fails if the setup did not get that far.
         let _ = run("umount", &[], &[self.mounted.as_os_str()]);
         if !self.device.is_empty() {
             let _ = run("losetup", &[OsStr::new("-d")], &[OsStr::new(&self.device)]);

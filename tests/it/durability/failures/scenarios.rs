@@ -3,17 +3,17 @@
 use super::traced::Traced;
 use super::traced::Way::{self, Error, Kill, Returns};
 
-/// Writing for so long fills the first segment of 1 MiB and goes on in the second.
+/// Rounds of writing that fill the first segment of 1 MiB and go on in the second.
 pub const OVER_A_SEGMENT: usize = 30;
 pub const SHORT: usize = 3;
 
-/// What stands at the log's path before the start.
+/// What is at the log's path before the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
     Nothing,
     /// A log of one segment, killed.
     Log,
-    /// A log that was killed between the two renames of a change of segment, with a torn batch.
+    /// A log whose server was killed between the two renames of a rotation, with a torn batch.
     Interrupted,
     /// A log of the seed's own program.
     Foreign,
@@ -63,7 +63,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "a start in the middle of a change of segment, with a torn batch",
+        name: "a start in the middle of a rotation, with a torn batch",
         before: Before::Interrupted,
         traced: Traced::Main,
         only: &[],
@@ -98,7 +98,7 @@ pub const SCENARIOS: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "commits, a change of segment, an ordered stop",
+        name: "commits, a rotation, an ordered stop",
         before: Before::Nothing,
         traced: Traced::Committing,
         only: &[],

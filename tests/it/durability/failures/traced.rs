@@ -1,9 +1,8 @@
 //! One chosen system call of the real server goes wrong, by way of strace.
 //!
-//! strace counts the calls of each thread by themselves, so with all threads under it "the third
-//! fsync" would fail once in each. Therefore it is told to follow one thread only: `main` from the
-//! start on, or another one, to which it is attached when the server listens. Only calls on the
-//! log's own files count.
+//! strace counts the calls of each thread separately, so if it traced all threads, "the third fsync"
+//! would fail once in each. Therefore it follows one thread only: `main` from the start on, or another
+//! one, to which it is attached when the server listens. Only calls on the log's own files count.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,7 +18,7 @@ use crate::common::{PROGRAM, eventually};
 pub enum Way {
     /// It fails with this error.
     Error(&'static str),
-    /// It says that it has done so many bytes.
+    /// It returns this number of bytes.
     Returns(u64),
     /// The process is killed when it is about to make it.
     Kill,
@@ -43,11 +42,11 @@ pub enum Traced {
     All,
     /// A thread of this name, from when the server listens.
     Thread(&'static str),
-    /// Every thread that may commit, each by itself, from when the journal's clients have connected.
+    /// Every thread that may commit, each by itself, once the journal's clients have connected.
     Committing,
 }
 
-/// Why none of this can be done here, if so.
+/// Why none of this can be done on this machine; `None` if it can.
 pub fn why_not() -> Option<String> {
     let mut victim =
         Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat");
@@ -76,7 +75,7 @@ pub struct Trace {
 impl Trace {
     /// Lets `fault` happen to calls on `files`. The trace is kept at `path`.
     pub fn new(path: &Path, fault: Fault, files: &[PathBuf]) -> Trace {
-        // What is `rename` on one kind of processor is `renameat` on another.
+        // `rename` on one kind of processor is `renameat` on another.
         let calls = format!("/^{}(at2?)?$", fault.call);
         let way = match fault.way {
             Way::Error(errno) => format!("error={errno}"),
@@ -131,7 +130,7 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         if let Some((tracer, _)) = &mut self.tracer {
-            // Both fail where it has ended already, which is as good.
+            // Both fail if it has ended already, which is as good.
             let _ = tracer.kill();
             let _ = tracer.wait();
         }

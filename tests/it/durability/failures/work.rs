@@ -144,8 +144,8 @@ impl Journal {
         (chosen, lines)
     }
 
-    /// Looks for all that was acknowledged. What was not may be there, as a whole; what is seen now
-    /// has to stay.
+    /// Looks for everything acknowledged. Other writes may be there, as a whole; what is seen now must
+    /// stay.
     pub fn check(&mut self, server: &Server) {
         let mut client = Client::connect(server);
         let value = |key: &str| value_in(&client.ask(&format!("GET {key}")), key);

@@ -1,8 +1,7 @@
 //! Says whether what concurrent clients saw of one object can be explained by each operation having
 //! taken effect at one moment between its call and its answer (Herlihy and Wing 1990).
 //!
-//! It walks through calls and ends in the order of time and keeps every [`Configuration`] that may
-//! be. An operation takes effect as late as possible: when its own end needs it, or the end of one
+//! It walks through calls and ends in the order of time and keeps every possible [`Configuration`]. An operation takes effect as late as possible: when its own end needs it, or the end of one
 //! that comes after it (Lowe 2017, "just-in-time linearization"). Then every order of the pending
 //! operations that their answers allow is tried, and the same configuration never twice.
 //!
@@ -14,8 +13,8 @@ use std::hash::Hash;
 /// Operations that are pending at the same time, one bit each.
 const MOST_PENDING: usize = u64::BITS as usize;
 
-/// With more configurations than this at one time a history is not decided, and the test fails:
-/// it has to be made easier.
+/// With more configurations than this at one time the check gives up, and the test fails: its history
+/// has to be made easier.
 const MOST_CONFIGURATIONS: usize = 1_000_000;
 
 /// What operations are carried out on, one after the other.
@@ -34,7 +33,7 @@ pub trait Object: Clone + Eq + Hash {
 pub struct Operation<C, A> {
     pub call: C,
     pub called: u64,
-    /// When the answer came; without one, after which it can no longer take effect.
+    /// When the answer came; without one, the instant after which it can no longer take effect.
     pub ended: u64,
     pub answer: Option<A>,
     /// The operation that its connection has sent before it, earlier in the history: it takes
@@ -82,7 +81,7 @@ enum Event {
     End(usize),
 }
 
-/// Of operations that end together the last is first: it needs those before it.
+/// Of operations that end together the last comes first, because it needs those before it.
 fn events<C, A>(history: &[Operation<C, A>]) -> Vec<Event> {
     let mut events = Vec::with_capacity(2 * history.len());
     for (index, operation) in history.iter().enumerate() {
@@ -109,7 +108,7 @@ impl<S: Object> Walk<'_, S> {
         self.places[index] = Some(place);
     }
 
-    /// From here on an operation has taken effect, or never does.
+    /// An operation ends: from here on it has taken effect, or never does.
     fn end(&mut self, index: usize) {
         let place = self.places[index].expect("it was called");
         let bit = 1 << place;
@@ -135,7 +134,7 @@ impl<S: Object> Walk<'_, S> {
         self.places[index] = None;
     }
 
-    /// What may be after one more of the pending operations.
+    /// The configurations after one more of the pending operations.
     fn successors(&self, from: &Configuration<S>) -> Vec<Configuration<S>> {
         let is_open = |place: usize| from.done & (1 << place) == 0;
         let mut successors = Vec::new();

@@ -9,7 +9,7 @@ use crate::common::wire::{Value, request};
 /// A value. Most are shared by many configurations of the checker.
 pub type Text = Arc<str>;
 
-/// What is asked of the object's keys, which are meant by their place in it.
+/// A request for the object's keys, which are named by their place in it.
 #[derive(Clone, Debug)]
 pub enum Call {
     Get(usize),
@@ -111,7 +111,7 @@ impl Call {
         }
     }
 
-    /// What a reply to this says; `None` if it makes no sense.
+    /// The answer in a reply to this; `None` if it makes no sense.
     pub fn understand(&self, reply: Value) -> Option<Answer> {
         let value = |value: Value| match value {
             Value::Bulk(bytes) => Some(Some(String::from_utf8(bytes).ok()?.into())),

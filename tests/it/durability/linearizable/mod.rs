@@ -1,9 +1,9 @@
-//! Clients that all want the same few keys, over kills with -9 and restarts: what each of them saw
-//! must be explained by one order in which all they did took effect, one thing after the other.
+//! Clients that all use the same few keys, over kills with -9 and restarts: some order in which all
+//! operations took effect, one after the other, must explain what each client saw.
 //!
-//! The history goes on across the restarts, so that durability is part of the question: what was
-//! answered before a kill, or only seen by a read, must not be undone after it. What was not
-//! answered may have happened before the kill or not at all.
+//! The history goes on across the restarts, so it tests durability as well: a write that was answered
+//! before a kill, or only seen by a read, must not be undone after it. An operation without an answer
+//! may have happened before the kill or not at all.
 
 mod checker;
 mod keys;
@@ -17,10 +17,10 @@ use crate::common::{Client, Rng, Server, seed};
 use checker::{Operation, check};
 use keys::{Answer, Call, Keys, Text};
 
-/// At the same time, so that each key is always asked for by several.
+/// As many at the same time that each key is always used by several.
 const CLIENTS: usize = 8;
 
-/// Sent before the first reply is read.
+/// The most operations that are sent before the first reply is read.
 const MOST_PIPELINED: usize = 4;
 
 /// The keys of each object. The two of the last are set and read together.
@@ -28,7 +28,7 @@ const OBJECTS: [&[&str]; 4] = [&["register"], &["text"], &["counter"], &["left",
 const COUNTER: usize = 2;
 const PAIR: usize = 3;
 
-/// Shown of a history that nothing explains.
+/// How many operations are shown of a history that nothing explains.
 const SHOWN: usize = 30;
 
 #[test]

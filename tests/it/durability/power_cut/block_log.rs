@@ -9,9 +9,8 @@
 //! | entry | sector, number of sectors, flags, bytes of a mark; then the data, unless it is a discard |
 //!
 //! After a cut the disk holds everything up to the last flush that was done. Of each later write it
-//! holds all, nothing, or some of its sectors. What reached the disk between the start and the end
-//! of a flush counts as flushed, so that not quite every possible disk is built, but no impossible
-//! one.
+//! holds all, nothing, or some of its sectors. A write that reached the disk between the start and the
+//! end of a flush counts as flushed, so not every possible disk is built, but no impossible one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -29,10 +28,10 @@ const DISCARD: u64 = 4;
 /// What a disk writes as a whole, and the unit of the log.
 const SECTOR_BYTES: usize = 512;
 
-/// The superblock of ext4 is somewhere in so many bytes at the disk's beginning. It is two sectors
+/// The superblock of ext4 is somewhere in the first bytes of the disk, this many. It is two sectors
 /// with one checksum, and outside the journal when a file system is mounted: ext4 relies on these
-/// being written as a whole and cannot be mounted where they are torn, whatever a server does. They
-/// may be lost, but are not torn here.
+/// being written as a whole and cannot be mounted if they are torn, whatever a server does. They may
+/// be lost, but are not torn here.
 const SUPERBLOCK_BYTES: usize = 4096;
 
 /// Memory for a disk is taken in pieces of this size, and only where it is not zero.
@@ -94,7 +93,7 @@ struct Entry {
 }
 
 impl BlockLog {
-    /// A log that is written no more.
+    /// A log that is complete.
     pub fn read(path: &Path) -> BlockLog {
         let bytes = fs::read(path).expect("a block log");
         let field = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
@@ -121,9 +120,9 @@ impl BlockLog {
         self.entries.get(position).map_or(self.bytes.len(), |entry| entry.start) as u64
     }
 
-    /// Where to cut: just before and just after every flush, which makes a change of segment a
-    /// dense row, then others at random, in order. If there are no others left, those before a
-    /// flush are taken again: what survives there is decided anew.
+    /// Where to cut: just before and just after every flush, which makes many cuts during a rotation,
+    /// then other places at random, in order. If there are no others left, those before a flush are
+    /// taken again: what survives there is decided anew.
     pub fn cuts(&self, count: usize, rng: &mut Rng) -> Vec<usize> {
         let flushes = || (0..self.entries.len()).filter(|&at| self.entries[at].flags & FLUSH != 0);
         let mut cuts: Vec<usize> = flushes()
@@ -200,7 +199,7 @@ impl<'a> Cutter<'a> {
 enum Fate {
     None,
     All,
-    /// One in so many is lost, one in so many of the others is torn.
+    /// One in this many is lost, and one in this many of the others is torn.
     Some(usize),
 }
 
@@ -215,7 +214,7 @@ impl Fate {
         }
     }
 
-    /// Which sectors of a write are on the disk: from the first of each pair to before the second.
+    /// Which sectors of a write are on the disk, as pairs of a first one and the end.
     fn survivors(&self, entry: &Entry, sectors: usize, rng: &mut Rng) -> Vec<(usize, usize)> {
         let one_in = match self {
             _ if sectors == 0 => return Vec::new(),

@@ -1,7 +1,7 @@
 //! A disk whose every request is logged, and mounted file systems that are unmounted again.
 //!
 //! An image file is opened by `qemu-storage-daemon`, which logs what it is asked to do and shows the
-//! disk as a file (by FUSE). On that file stands a loop device, on that ext4. Each part is a guard:
+//! disk as a file (by FUSE). A loop device uses that file, and ext4 is on the device. Each part is a guard:
 //! dropping it, also in a panic, undoes it.
 
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ pub fn format(image: &Path) -> Result<(), String> {
     run("mkfs.ext4", &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0", image])
 }
 
-/// Why none of this can be done here, if so.
+/// Why none of this can be done on this machine; `None` if it can.
 pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root can mount".into());
@@ -150,9 +150,9 @@ impl Drop for Mount {
     }
 }
 
-/// Whether a loop device still stands on `image`. Until it is gone `mount` would take it for the next
-/// image of that name, with what it has cached: a file system that was unmounted in order, so that no
-/// journal is replayed and what is only there seems lost.
+/// Whether a loop device still uses `image`. Until it is gone, `mount` would use it for the next image of
+/// that name, with its cached content: a file system that was unmounted in order, so that no journal is
+/// replayed and data that is only in the journal seems lost.
 fn has_loop_device(image: &Path) -> bool {
     let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let mut backing = devices

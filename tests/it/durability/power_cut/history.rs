@@ -1,4 +1,4 @@
-//! Clients that write to a server on a logged disk, and what a server that was started after a cut has to show.
+//! Clients that write to a server on a logged disk, and what a server started after a cut has to show.
 //!
 //! The clock of their [`History`] is the length of the block log, noted before each operation is sent and
 //! after its reply has come: a cut at or after the second length must show it or a later one, a cut at or
@@ -34,7 +34,7 @@ pub fn of_all_clients(seed: u64) -> History {
     History::new(seed, (0..CLIENTS * KINDS.len()).map(keys))
 }
 
-/// Lets all clients write, so many operations each.
+/// Lets all clients write, each this many operations.
 pub fn write(
     history: &mut History,
     server: &Server,

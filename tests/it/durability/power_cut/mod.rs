@@ -4,9 +4,9 @@
 //! could leave them (`block_log`). Each is mounted, so that the kernel replays its journal, and the
 //! server is started on it and asked for everything that was acknowledged by then (`history`).
 //!
-//! This needs root, FUSE, loop devices and `qemu-storage-daemon`; where one is missing the tests say
-//! that they were skipped. POWER_CUT_IMAGES says how many disks to build, if there are places for so
-//! many, but never fewer than there are places next to a flush. POWER_CUT_KEEP names a directory for
+//! This needs root, FUSE, loop devices and `qemu-storage-daemon`; if one is missing, the tests say
+//! that they were skipped. POWER_CUT_IMAGES says how many disks to build, if there are as many places
+//! to cut, but never fewer than there are places next to a flush. POWER_CUT_KEEP names a directory for
 //! the images on which something was lost (64 MiB each, and the last test makes hundreds).
 
 mod block_log;
@@ -27,13 +27,13 @@ use crate::common::{Client, Rng, Server, command, seed};
 use crate::durability::history::History;
 use sweep::{Outcome, Run, cut_twice};
 
-/// How many disks the first test builds; the others build a part of it. So many take a minute.
+/// How many disks the first test builds, in a minute; the others build a part of that.
 const DEFAULT_IMAGES: usize = 1000;
 
 /// What each client does: some 1 to 2 MiB for all of them, mostly more than the first segment.
 const OPERATIONS: usize = 70;
 
-/// A quarter of that is done again, at most so often, until the first segment is full.
+/// A quarter of that is done again, at most this often, until the first segment is full.
 const ROUNDS: usize = 20;
 
 /// Keys in the log that is imported.
@@ -131,7 +131,7 @@ fn a_server_that_skips_its_syncs_is_noticed_by_these_tests() {
     for define in ["-DALL", "-DONLY_COMMITS"] {
         let Some(proof) = Proof::begin() else { return };
         let mut rng = Rng::new(proof.seed);
-        // Not among the images: where these are, nothing may be executable.
+        // Not beside the images: their directory may forbid executables.
         let library_dir = tempfile::tempdir().expect("a directory");
         let library = library_dir.path().join("skip_sync.so");
         let source =
@@ -159,7 +159,7 @@ fn a_server_that_skips_its_syncs_is_noticed_by_these_tests() {
     }
 }
 
-/// One test on its own: the machine has only so many loop devices.
+/// One test at a time: the machine has a limited number of loop devices.
 struct Proof {
     dir: tempfile::TempDir,
     seed: u64,
@@ -171,7 +171,7 @@ struct Proof {
 static ALONE: Mutex<()> = Mutex::new(());
 
 impl Proof {
-    /// An empty file system in `image`; nothing where that cannot be had.
+    /// An empty file system in `image`; `None` if that cannot be made here.
     fn begin() -> Option<Proof> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(why) = device::missing() {
@@ -206,7 +206,7 @@ impl Proof {
             server.stop();
             let server = start();
             history::write(&mut history, &server, block_log, OPERATIONS, rng);
-            // How much that was is for chance and the disk to say: values may be short, batches shared.
+            // How much was written depends on chance and the disk: values may be short, batches shared.
             let full = dir.join("wal_file.0000000001.log");
             let more = (0..ROUNDS).take_while(|_| !full.exists());
             more.for_each(|_| {

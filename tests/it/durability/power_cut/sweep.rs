@@ -1,4 +1,4 @@
-//! Runs a server on a logged disk, then servers on what cuts at many places leave of it.
+//! Runs a server on a logged disk, then starts servers on that disk as cuts at many places leave it.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::device::{Mount, Recorder};
 use super::history::length;
 use crate::common::{Client, Rng, Server, command};
 
-/// Images are checked so many at a time: a mount mostly waits.
+/// How many images are checked at a time: a mount mostly waits.
 const WORKERS: usize = 2;
 
 /// A disk before a run, and what the run asked of it.
@@ -105,7 +105,7 @@ pub type Ask<'a, Shown> =
 pub struct Outcome {
     pub images: usize,
     pub looked_for: usize,
-    /// How many starts had to cut a torn batch, to finish a change of segment.
+    /// How many starts had to cut a torn batch, to finish a rotation.
     pub torn: usize,
     pub changes: usize,
     pub losses: Vec<String>,
@@ -141,7 +141,7 @@ fn start(
     at: u64,
     check: &Check<'_>,
 ) -> Result<(usize, String), String> {
-    // If it cannot be, that is no loss, but a disk that no cut leaves behind.
+    // If it cannot be mounted, that is no loss, but a disk that no cut can leave.
     let mount = Mount::new(image, mounted.to_owned()).expect("ext4 replays its journal");
     let server = try_start(mount.dir())?;
     let checked = check(mount.dir(), &mut Client::connect(&server), at);
