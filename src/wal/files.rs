@@ -153,7 +153,7 @@ fn newest_snapshot(
     let path = names.snapshot(lsn);
     let header = snapshot::header(&path, &*disk.open(&path, Access::Direct)?)?;
     if header.first_lsn != lsn.saturating_add(1) {
-        let what = format!("the snapshot says of itself that it ends with {}", header.first_lsn);
+        let what = format!("the snapshot's header says that LSN {} follows it", header.first_lsn);
         bail!(Damage::at(&path, 0, lsn, what));
     }
     Ok(Some((path, header)))
@@ -182,7 +182,7 @@ fn finish_rotation(
     lock_segment(&*next, &names.next())?;
     disk.rename(&names.next(), names.active())?;
     disk.sync_directory(names.directory())?;
-    log::info!("{}: finished an interrupted change of segment", names.active().display());
+    log::info!("{}: finished an interrupted rotation", names.active().display());
     Ok(())
 }
 

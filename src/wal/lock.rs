@@ -211,7 +211,7 @@ impl Drop for Lock {
             }
         };
         if let Err(error) = undone {
-            log::warn!("{}: is not as it was before: {error}", self.path.display());
+            log::warn!("{}: cannot be left as it was before: {error}", self.path.display());
         }
     }
 }

@@ -4,8 +4,8 @@
 //! prepared segment is kept at all times, so that a full disk is noticed before a commit runs into
 //! it. If none can be made, the unfinished file is removed at once, and the thread tries again
 //! while the log reports that it is short of room. The thread also cuts full segments to their
-//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the segment that is
-//! being written.
+//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the running
+//! segment, the one that is being written.
 //!
 //! A commit's flush also flushes what was written beside it, so the zeros come in small pieces with
 //! rests between them, as long as there is time. (Without rests, and in pieces of 256 KiB, one in a
@@ -368,6 +368,6 @@ fn thousandths(part: u64, whole: u64) -> u64 {
 fn cut(disk: &dyn Disk, path: &std::path::Path, content: u64) {
     let done = disk.open(path, Access::Buffered).and_then(|file| file.set_len(content));
     if let Err(error) = done {
-        log::warn!("a full segment keeps its spare zeros: {error}");
+        log::warn!("cannot cut the zeros off a full segment: {error}");
     }
 }

@@ -135,7 +135,7 @@ pub fn read_batches(
             Ok(frame) => frame,
             Err(why) if why.may_be_torn() => return Ok(Err(why)),
             Err(why) => {
-                let what = format!("the frame here is whole, and not of this format: {why:?}");
+                let what = format!("the frame here is whole, but not of this format: {why:?}");
                 bail!(Damage::at(path, offset, lsn, what));
             }
         };

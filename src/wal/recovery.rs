@@ -189,7 +189,7 @@ impl LogReader {
         }
         if let Some(known) = self.known.filter(|known| known.store_id != header.store_id) {
             let what = format!(
-                "the segment is of log {:032x}, but the file .durable beside it tells of log {:032x}. (If the \
+                "the segment belongs to log {:032x}, but the file .durable beside it to log {:032x}. (If the \
                  log was put here on purpose, move that file away)",
                 header.store_id, known.store_id
             );

@@ -150,10 +150,13 @@ pub fn read(path: &Path, file: &dyn DiskFile, replay: &mut dyn Replay) -> anyhow
     let damage = |offset, what| Damage::at(path, offset, tail.next_lsn, what);
     let bytes = match ended {
         Ok(mark) if mark.kind == Kind::Closed => tail.end + mark.frame_bytes(),
-        _ => bail!(damage(tail.end, "the snapshot goes on here, and what it holds is lost")),
+        _ => bail!(damage(
+            tail.end,
+            "there is no closing mark here, so the rest of the snapshot is lost"
+        )),
     };
     if reader.file_bytes() != bytes {
-        bail!(damage(bytes, "the snapshot ends here, and the file does not"));
+        bail!(damage(bytes, "the snapshot ends here, but its file does not"));
     }
     Ok(Read { tail, bytes })
 }

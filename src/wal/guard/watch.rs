@@ -145,7 +145,5 @@ impl Stop for Watch {
 }
 
 fn report(error: io::Error) {
-    log::error!(
-        "how far the log is durable is not noted in a second place any more, until a restart: {error}"
-    );
+    log::error!("until a restart it is not noted beside the log how far it is durable: {error}");
 }

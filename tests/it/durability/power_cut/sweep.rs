@@ -118,7 +118,7 @@ impl Outcome {
             Ok((looked_for, log)) => {
                 self.looked_for += looked_for;
                 self.torn += usize::from(log.contains("cut a torn batch"));
-                self.changes += usize::from(log.contains("finished an interrupted change"));
+                self.changes += usize::from(log.contains("finished an interrupted rotation"));
             }
             Err(what) => self.losses.push(format!("cut {cut}: {what}")),
         }
