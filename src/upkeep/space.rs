@@ -92,7 +92,8 @@ impl Space {
         };
         let least = LEAST_EARLY_BYTES.min(least_bytes).max(snapshot / EARLY_PART);
         let may_spend = matches!(room, Room::Full(_)) && self.frees_enough(size) == Spend::Reserve;
-        let is_possible = need <= free || may_spend && need <= free + self.reserve_bytes();
+        let is_possible =
+            need <= free || may_spend && need <= free.saturating_add(self.reserve_bytes());
         is_possible && since >= least.max(free.saturating_sub(need))
     }
 
@@ -122,7 +123,7 @@ impl Space {
     /// Gives up the reserve, if there is one and it makes enough room for the snapshot. If another program
     /// has taken more than that, the reserve would be spent for nothing.
     pub fn give_up_reserve_for(&self, need: u64) -> io::Result<bool> {
-        let helps = need <= self.free()? + self.reserve_bytes();
+        let helps = need <= self.free()?.saturating_add(self.reserve_bytes());
         let given = helps && self.reserve.give_up(&*self.disk, &self.names);
         if given {
             log::info!("the reserve is given up, so that the log can be compacted");
