@@ -132,7 +132,7 @@ impl Spec {
     }
 }
 
-/// What a client asks of the data.
+/// A request about data, or one that takes its place among those.
 #[derive(Clone, Debug)]
 pub enum Command {
     /// The value of a key.
@@ -208,7 +208,7 @@ impl Command {
         }
     }
 
-    /// Whether it may leave more in the store than there was: what Redis calls `denyoom`.
+    /// Whether it may leave more in the store than before: Redis's flag `denyoom`.
     pub fn may_grow(&self) -> bool {
         match self {
             Command::Set(..) => true,

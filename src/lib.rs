@@ -18,8 +18,8 @@
 //! - **Reads never wait for the disk.** A read runs on its own client's thread. Only a read after
 //!   an unanswered write of its own connection joins the queue, so that one connection's commands
 //!   take effect in order.
-//! - **The committer never waits for a client.** It sends without blocking; the flusher finishes, in
-//!   order, what a socket did not take.
+//! - **The committer never waits for a client.** It sends without blocking; if a socket does not take all,
+//!   the flusher sends the rest, in order.
 //!
 //! # Promises
 //!
@@ -41,13 +41,13 @@
 //! 7. A batch is all or nothing, and so is a command that changes several keys, on disk and for
 //!    readers.
 //! 8. Every length from outside is checked against a named limit before memory is taken.
-//! 9. Every waiting client is answered: no error, panic or shutdown leaves a client hanging.
+//! 9. Every client that waits is answered: no error, panic or shutdown leaves a client hanging.
 //!
 //! # Reading order
 //!
-//! No module uses one below it in this table; `tests/layers.rs` holds that true.
+//! No module uses one below it in this table; `tests/layers.rs` checks that.
 //!
-//! | module | what it is for |
+//! | module | purpose |
 //! |--------|----------------|
 //! | [`entry`], [`command`], [`record`] | the types that all layers share: a key with its value; commands, changes and replies; a change as the log keeps it |
 //! | [`sync`] | locks and threads, and their stand-ins for a checker of schedules |

@@ -49,7 +49,7 @@ impl Packed {
         number_in(&self.0[..END_BYTES])
     }
 
-    /// What it takes up in memory.
+    /// Bytes that it takes up in memory.
     pub fn bytes(&self) -> usize {
         self.0.len()
     }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_refused_and_so_is_an_infinite_sum() {
+    fn a_text_that_is_no_number_is_refused_and_so_is_an_infinite_sum() {
         for text in [
             "",
             ".",

@@ -1,7 +1,7 @@
 //! Commands that look through the keys.
 //!
-//! A walk goes in steps of some hundred keys, each under a lock of its own that is held for a copy of the
-//! keys and nothing else; what is done with them is done after it.
+//! A walk goes in steps of some hundred keys, each under a lock of its own. The lock is held only to copy the
+//! keys; they are looked at afterwards.
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -8,7 +8,7 @@
 use crate::command::{Answer, Dialect, Refusal, Reply, TOO_LONG};
 use crate::quote;
 
-/// What an item of a list takes up beside its bytes; a small reply too.
+/// Bytes that an item of a list, or a small reply, takes up beside its own.
 pub const ITEM_BYTES: usize = size_of::<Reply<'_>>();
 
 /// Entries that the walks of one transaction may look at. That is done on the commit path, while all other
@@ -19,7 +19,7 @@ const TOO_FAR: Refusal = Refusal::Unanswerable(
     "ERR a transaction may look through no more than 10000 keys; use KEYS or SCAN outside of it",
 );
 
-/// What the replies of a transaction, or to one command, may still take up.
+/// How long the replies of a transaction, or to one command, may still become.
 pub struct Allowance {
     bytes: usize,
     entries: usize,

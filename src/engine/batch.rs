@@ -1,4 +1,4 @@
-//! A batch being evaluated: what the store will be like once it is durable.
+//! A batch being evaluated: the store as it will be once the batch is durable.
 //!
 //! Commands are evaluated one after the other against the store plus what the batch has changed so far,
 //! by the one thread on the commit path, so that no lock is needed. The result is a list of absolute
@@ -49,7 +49,7 @@ pub struct Batch {
     memory: Option<Memory>,
 }
 
-/// What the store takes up and may take up.
+/// Bytes that the store takes up and may take up.
 #[derive(Clone, Copy)]
 struct Memory {
     most: i64,
@@ -99,12 +99,12 @@ impl Batch {
         self.memory = None;
     }
 
-    /// What is to be logged and applied, in order.
+    /// The changes to be logged and applied, in order.
     pub fn mutations(&self) -> &[Mutation] {
         self.kept.mutations()
     }
 
-    /// Hands over what is to be applied.
+    /// Hands over the changes to be applied.
     pub fn take_mutations(&mut self, apply: impl FnOnce(&mut Vec<Mutation>)) {
         self.kept.take(apply);
     }
@@ -158,7 +158,7 @@ pub struct BatchView<'a> {
 }
 
 impl BatchView<'_> {
-    /// What a connection sees of a key that it begins to watch.
+    /// A key as a connection that begins to watch it sees it.
     pub fn seen(&mut self, key: &[u8]) -> Seen {
         look(self, key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
     }
@@ -171,8 +171,8 @@ impl BatchView<'_> {
         }
     }
 
-    /// What the store will take up after a key has an entry of this many bytes, or none. The old entry is looked
-    /// up only if memory is limited.
+    /// Bytes that the store will take up after a key has an entry of this many bytes, or none. The old entry is
+    /// looked up only if memory is limited.
     fn used_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<Option<i64>, Refusal> {
         let Some(Memory { most, used_then, .. }) = self.batch.memory else {
             return Ok(None);
@@ -338,7 +338,7 @@ impl View for BatchView<'_> {
     }
 }
 
-/// What the batch says about a key.
+/// Looks a key up among the running changes, then among those that are kept.
 fn found<'a>(running: &'a mut Changes, kept: &'a mut Changes, key: &[u8]) -> Found<'a> {
     match running.find(key) {
         Found::Unchanged => kept.find(key),
@@ -346,7 +346,7 @@ fn found<'a>(running: &'a mut Changes, kept: &'a mut Changes, key: &[u8]) -> Fou
     }
 }
 
-/// What the kept changes are on top of.
+/// The store below the kept changes.
 struct OfStore<'a>(&'a dyn Store);
 
 impl Below for OfStore<'_> {
@@ -361,7 +361,7 @@ impl Below for OfStore<'_> {
     }
 }
 
-/// What the running command's changes are on top of.
+/// The store and the kept changes, below those of the running command.
 struct OfBatch<'a>(OfStore<'a>, &'a mut Changes);
 
 impl Below for OfBatch<'_> {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_see_what_the_batch_has_done_before_them_and_the_store_does_not() {
+    fn operations_see_earlier_changes_of_the_batch_and_readers_of_the_store_do_not() {
         let (store, mut batch) = with_one_key();
         let mut ask = |command| ask(&mut batch, &*store, command);
         let del = |key: &[u8]| Command::Del(vec![key.into()]);

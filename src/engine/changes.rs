@@ -18,7 +18,7 @@ const KEPT_CHANGES: usize = 16 << 10;
 
 /// Changes in their order.
 ///
-/// - A [`Mutation::Clear`] stands first or nowhere: what it takes with it is dropped.
+/// - A [`Mutation::Clear`] stands first or nowhere: changes before it are dropped.
 #[derive(Default)]
 pub struct Changes {
     mutations: Vec<Mutation>,
@@ -63,7 +63,7 @@ impl Changes {
         self.mutations.is_empty()
     }
 
-    /// Whether nothing of what is below can be seen.
+    /// Whether a [`Mutation::Clear`] hides everything below.
     pub fn hides_all(&self) -> bool {
         matches!(self.mutations.first(), Some(Mutation::Clear))
     }
@@ -101,7 +101,7 @@ impl Changes {
         later.clear();
     }
 
-    /// What is known of a key.
+    /// The last change of a key, if there is one.
     pub fn find(&mut self, key: &[u8]) -> Found<'_> {
         let hidden = self.hides_all();
         match self.index.find(&self.mutations, key) {

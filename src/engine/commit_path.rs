@@ -1,6 +1,6 @@
 //! The commit path: the one way by which anything is changed.
 //!
-//! What is waiting is evaluated, up to a batch; its changes are framed, written and synced once, and applied
+//! Waiting operations are evaluated as a batch; its changes are framed, written and synced once, and applied
 //! in that order, and only then are the replies sent (promises 1 and 2). One thread at a time is on the path,
 //! the one that holds its lock; it never waits for a client. After the first failure of the log every write is
 //! answered with the reason, and reads go on (promises 6 and 9); `no_room` deals with a batch that has no room.
@@ -28,7 +28,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// (A batch of [`BATCH_BYTES`] of plain SETs is evaluated in 2 ms.)
 const LONGEST_EVALUATION: Duration = Duration::from_millis(5);
 
-/// What a batch needs on its way.
+/// The state of the path, with the running batch.
 ///
 /// - Between two walks nothing is `evaluated`, and the batch is empty.
 pub struct CommitPath {

@@ -2,7 +2,7 @@
 //!
 //! Its own thread takes everything that is queued. While that sleeps and nothing is queued, a client that
 //! submits something leads: it commits on the spot and spares two threads a wake-up (as in RocksDB's write
-//! groups and MySQL's binary log). What is queued meanwhile is for the committer's thread, so a client leads
+//! groups and MySQL's binary log). Whatever is queued meanwhile the committer's thread commits, so a client leads
 //! one batch and no more. The states are at the head of `queue`.
 
 use super::commit_path::CommitPath;
@@ -26,7 +26,7 @@ impl Committer {
         &self.shared.queue
     }
 
-    /// What the thread does: works until the queue is closed and empty, then closes the log.
+    /// The thread's loop: works until the queue is closed and empty, then closes the log.
     pub fn run(&self) {
         let mut work = Work::default();
         let mut next = self.path.lock().walk(&mut work);

@@ -1,4 +1,4 @@
-//! Commands evaluated on a batch: what they add to it, and what they answer once that is durable.
+//! Evaluates commands on a batch: they add changes to it, and get replies that are sent once it is durable.
 //!
 //! GET, SET and DEL are carried out here; any other command is the function in its row. A refused command, or
 //! the transaction that it is in, leaves nothing in the batch.
@@ -17,8 +17,8 @@ const MISPLACED: &str = "ERR the command cannot be carried out here";
 /// A reply, or why the command, and the transaction that it is in, are not carried out.
 type Outcome = Result<Reply<'static>, Refusal>;
 
-/// Answers a command that changes nothing. What is put may borrow from the store, whose lock is held
-/// meanwhile.
+/// Answers a command that changes nothing. Replies may borrow from the store, whose lock is held while they
+/// are put.
 pub fn read(
     view: &mut dyn View,
     command: &Command,

@@ -25,7 +25,7 @@ impl Handle {
         &self.0.shared
     }
 
-    /// What is durable.
+    /// The store, which holds only what is durable, as far as `-fsync` says.
     pub fn store(&self) -> &dyn Store {
         &*self.shared().store
     }

@@ -300,7 +300,7 @@ mod tests {
         })
     }
 
-    /// What stands before the text of a record.
+    /// Bytes of a record before its text.
     const HEADER: usize = 12;
 
     fn batch(mutations: &[Mutation]) -> (u32, Vec<u8>) {

@@ -1,4 +1,4 @@
-//! What the engine needs of a log: the seam behind which the local files are one implementation.
+//! The engine's interface to a log. The local files are one implementation.
 //!
 //! A log keeps batches in order, says when one is durable, and can be sealed, so that a snapshot can replace
 //! everything before the seal. Only the thread that commits uses it, with calls for a batch, never for an

@@ -95,7 +95,7 @@ pub struct Options {
     pub max_memory: Option<usize>,
 }
 
-/// What client threads and the committer both use.
+/// Shared by client threads and the committer.
 struct Shared {
     store: Box<dyn Store>,
     queue: CommitQueue,

@@ -1,5 +1,6 @@
-//! A batch for which the log has no room: what it adds is refused, what only removes something is carried
-//! out, and the next batch is tried (promises 6 and 9). Nothing of a refused batch is in the log or the store.
+//! A batch for which the log has no room: commands that add something are refused, those that only remove
+//! something are carried out, and the next batch is tried (promises 6 and 9). Nothing that is refused is in the
+//! log or the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

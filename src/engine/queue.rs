@@ -34,7 +34,7 @@ struct State {
     closed: bool,
 }
 
-/// What is to be done.
+/// Submissions to commit and errands to do.
 #[derive(Default)]
 pub struct Work {
     pub submissions: Vec<Submission>,
@@ -57,7 +57,7 @@ enum Turn {
     Leader,
 }
 
-/// What becomes of a submission.
+/// The result of a push.
 pub enum Pushed {
     /// The committer's thread commits it.
     Queued,
@@ -73,7 +73,7 @@ pub struct Replying {
     pub answered: usize,
     /// Those that have to wait for a later batch.
     pub backlog: usize,
-    /// What the batch's sync took, if it was synced.
+    /// How long the batch's sync took, if it was synced.
     pub sync: Option<Duration>,
 }
 
@@ -99,7 +99,7 @@ impl CommitQueue {
             state.window.note_arrival();
         }
         if state.turn == Turn::Nobody && state.work.is_empty() {
-            debug_assert!(!state.closed, "nobody leads once the queue is closed");
+            debug_assert!(!state.closed, "no client leads once the queue is closed");
             state.turn = Turn::Leader;
             return Pushed::Leads(submission);
         }
@@ -207,7 +207,7 @@ impl CommitQueue {
         std::mem::take(&mut self.state.lock().work.errands)
     }
 
-    /// Takes nothing more.
+    /// Refuses everything that comes from now on, and wakes the committer's thread.
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.arrived.notify_one();

@@ -43,7 +43,7 @@ impl Client {
 }
 
 #[test]
-fn what_is_submitted_is_answered_once_and_in_order_or_given_back() {
+fn each_submission_is_answered_once_and_in_order_or_given_back() {
     check_schedules("submit and close", 8_000, || {
         let engine = engine();
         let clients: Vec<_> = (0..CLIENTS)

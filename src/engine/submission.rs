@@ -1,4 +1,4 @@
-//! What is asked of the engine, and where the replies go.
+//! Requests to the engine, and where the replies go.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 /// One request on its way, and its reply on the way back.
 #[derive(Debug)]
 pub struct Operation {
-    /// What is asked. After it is answered a SET's entry is gone: it is in the store.
+    /// The command. Once it is carried out a SET's entry is gone: it is in the batch, then in the store.
     pub command: Command,
     /// How the reply is to be spelled.
     pub dialect: Dialect,
@@ -46,7 +46,7 @@ pub trait Recipient: Send + Sync {
 pub struct Submission {
     /// Takes the replies.
     pub recipient: Arc<dyn Recipient>,
-    /// What is asked.
+    /// The requests.
     pub operations: Vec<Operation>,
 }
 

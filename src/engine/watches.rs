@@ -15,14 +15,14 @@ use std::sync::Arc;
 use crate::command::{Key, Mutation, Reply, Watcher};
 use crate::metrics::Metrics;
 
-/// What the keys that one connection watches may take up. Applications watch a handful; these are some
+/// The most bytes of keys that one connection may watch. Applications watch a handful; these are some
 /// 3,000, and to add or remove them takes about two milliseconds, in which no other thread can commit.
 pub const WATCHED_BYTES: usize = 512 << 10;
 
 /// The same for all connections together: 128 that use all they may.
 const ALL_WATCHED_BYTES: usize = 64 << 20;
 
-/// What a watched key takes up beside its bytes: counts of the `Arc`, a bucket of the table at least half
+/// Bytes of a watched key beside its name: counts of the `Arc`, a bucket of the table at least half
 /// full, a list of the connections that watch it, and its place in the connection's own list.
 const KEY_BYTES: usize = 160;
 
@@ -48,7 +48,7 @@ struct Watch {
     was_there: bool,
 }
 
-/// What a connection watches.
+/// The watches of a connection.
 struct Watching {
     watcher: Arc<Watcher>,
     keys: Vec<Arc<[u8]>>,
@@ -59,7 +59,7 @@ struct Watching {
     expires_at: Option<i64>,
 }
 
-/// What can be seen of a key.
+/// A key as a connection that begins to watch it sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// It is not there, or has expired.

@@ -37,7 +37,7 @@ const WEIGHT: f64 = 0.125;
 /// Estimates, in seconds, and the running round.
 #[derive(Default)]
 pub struct Window {
-    /// What a sync takes.
+    /// How long a sync takes.
     sync: f64,
     /// The time from the last reply of a round until all of its clients have submitted again.
     round: f64,

@@ -39,7 +39,7 @@ pub const REQUEST_BYTES: usize = 1 << 30;
 /// The words of a request, the command's name first.
 pub type Words<'a> = [&'a [u8]];
 
-/// What stands at the front of the received bytes.
+/// The first request among the received bytes, or why there is none.
 #[derive(Debug)]
 pub enum Parsed<'a> {
     /// Not yet a whole request.

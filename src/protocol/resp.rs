@@ -67,7 +67,7 @@ impl Parser {
         parsed
     }
 
-    /// What it keeps in memory.
+    /// Bytes of memory that it keeps for a request that has not arrived as a whole.
     pub fn bytes(&self) -> usize {
         self.words.capacity() * size_of::<Range<usize>>()
     }
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_request_is_refused_in_redis_words() {
+    fn malformed_requests_are_refused_with_the_texts_of_redis() {
         for (request, expected) in [
             ("*x\r\n", "invalid multibulk length"),
             ("*\r\n", "invalid multibulk length"),

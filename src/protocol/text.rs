@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back_as_the_same_bytes() {
+    fn a_printed_word_is_read_back_as_the_same_bytes() {
         let every_byte: Vec<u8> = (0..=255).collect();
         for word in [
             &b""[..],

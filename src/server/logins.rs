@@ -51,7 +51,7 @@ struct Failed {
     turn: Instant,
 }
 
-/// What becomes of a login.
+/// The result of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It succeeds.

@@ -87,11 +87,11 @@ pub struct Settings {
     pub password: Option<Vec<u8>>,
     /// Whether every reply to a write waits until that is on disk.
     pub saves_at_once: bool,
-    /// What CONFIG GET shows, beside the port that is listened on.
+    /// The settings that CONFIG GET shows, except the port, which is known once the server listens.
     pub shown: Vec<(&'static str, String)>,
 }
 
-/// What the threads of all clients share.
+/// Shared by the threads of all clients.
 struct Shared {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,

@@ -5,9 +5,9 @@
 //! not take at once). None of them waits for the client: a send never
 //! blocks, and what is left over stays here, in order.
 //!
-//! What a client leaves unread is limited, and so is what all clients together leave unread
-//! (`UnreadLimits`); a long reply reserves its bytes before they are allocated, and counts as unread from
-//! then on. A client over its own limit is closed. Above the limit for all, those with most unread are.
+//! Unread replies are limited, for each client and for all together (`UnreadLimits`); a long reply reserves its
+//! bytes before they are allocated, and counts as unread from then on. A client over its own limit is closed.
+//! Above the limit for all, the clients with most unread are closed.
 //!
 //! The lock is held for encoding and for a send that does not block. No two outboxes are locked at a time.
 
@@ -99,7 +99,7 @@ impl Outbox {
         &self.socket
     }
 
-    /// What this client has not read, and what is reserved for its next reply, in bytes of memory.
+    /// Bytes of memory with replies that this client has not read, or reserved for its next one.
     pub fn unread_bytes(&self) -> usize {
         self.accounted.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What is known of a client beside its replies: its line in CLIENT LIST.
+//! The facts about a client that make its line in CLIENT LIST.
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -36,7 +36,7 @@ pub struct ClientInfo {
     pub query: usize,
     /// Room for more of them.
     pub query_room: usize,
-    /// What the parser keeps of a request that has not arrived as a whole.
+    /// Bytes that the parser keeps for a request that has not arrived as a whole.
     pub arguments: usize,
     /// Commands of a transaction, if it has begun one.
     pub queued: Option<usize>,

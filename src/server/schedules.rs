@@ -161,7 +161,7 @@ impl Running {
         })
     }
 
-    /// What [`Server::run`] does at the end, and `main`.
+    /// Stops as [`Server::run`] and `main` do.
     fn stop(self) {
         let Running { server, flusher } = self;
         server.shared.clients.stop(STOP_PATIENCE);

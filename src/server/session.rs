@@ -39,9 +39,9 @@ pub struct Session<'a> {
 
 /// What to do with a request.
 pub struct Step {
-    /// What to answer or carry out.
+    /// The command to carry out, or one that has its reply.
     pub command: Command,
-    /// What is to be done after it, and answered in its reply.
+    /// Commands to carry out after it; their replies become part of its reply.
     pub deferred: Vec<Deferred>,
 }
 

@@ -8,11 +8,11 @@ use crate::protocol::REQUEST_BYTES;
 /// The most that the commands of one transaction may take up, as for a single request.
 const TRANSACTION_BYTES: usize = REQUEST_BYTES;
 
-/// What is gathered between MULTI and EXEC.
+/// See the head of this file.
 pub struct Transaction<'a> {
-    /// In their order.
+    /// In order; in place of a deferred one stands an empty reply.
     pub commands: Vec<Command>,
-    /// What is to be done after them.
+    /// The commands to be carried out after them.
     pub deferred: Vec<Deferred>,
     held: Held<'a>,
     /// Bytes that commands and deferred take up.

@@ -72,7 +72,7 @@ struct State {
     running: bool,
 }
 
-/// What a compaction did.
+/// The result of a compaction.
 struct Outcome {
     keys: u64,
     before: u64,
@@ -229,7 +229,7 @@ impl Compaction {
         let (writer, keys) = written?;
         self.sync_log()?;
         let after = writer.finish(&**disk, names, &|| self.go_on())?;
-        // From here on a start reads the snapshot; what it covers is only in the way.
+        // From here on a start reads the snapshot; the files that it covers are only in the way.
         self.space.remove_leftovers(Some(&sealed.following))?;
         let covered_before = self.covered.swap(sealed.logged, Ordering::Relaxed);
         assert!(covered_before <= sealed.logged, "a snapshot covers what the one before did");
@@ -239,7 +239,7 @@ impl Compaction {
         Ok(Outcome { keys, before: size.before(), after })
     }
 
-    /// Writes what is in the store, and returns the number of keys.
+    /// Writes the store into a snapshot, and returns the number of keys.
     fn write(&self, sealed: &Sealed, room: u64) -> anyhow::Result<(snapshot::Writer, u64)> {
         let Space { disk, names, .. } = &self.space;
         let least = self.policy.least_bytes.max(self.engine.store().bytes() as u64);

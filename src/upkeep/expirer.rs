@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn beside_clients_its_share_of_time_is_the_share_of_what_has_expired() {
+    fn beside_clients_its_share_of_time_is_the_share_of_expired_keys() {
         let took = Duration::from_millis(2);
         assert_eq!(walk(RECLAIMED, 2 * RECLAIMED).pause(Some(took)), took);
         assert_eq!(walk(RECLAIMED, 4 * RECLAIMED).pause(Some(took)), 3 * took);

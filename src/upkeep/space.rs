@@ -23,8 +23,8 @@ const LEAST_EARLY_BYTES: u64 = 256 << 10;
 /// Nor before the log has grown by this part of its snapshot; otherwise the disk would do little else.
 const EARLY_PART: u64 = 8;
 
-/// What a snapshot takes beside the entries as they are in memory (padding of its frames, a block for each
-/// 256 KiB, and numbers in its records): this part of them, and this many bytes.
+/// A snapshot takes more than the entries in memory (padding of its frames, a block for each 256 KiB, and
+/// numbers in its records): by this part of them, and this many bytes.
 const SNAPSHOT_PART: u64 = 16;
 const SNAPSHOT_LEAST: u64 = 64 << 10;
 
@@ -42,7 +42,7 @@ pub enum Spend {
     Nothing,
 }
 
-/// What a compaction works with and on.
+/// The bytes by which a compaction decides.
 #[derive(Clone, Copy)]
 pub struct Size {
     /// About the most bytes that a snapshot of the store will take.
@@ -139,7 +139,7 @@ impl Space {
         if self.reserve.stands() { self.reserve.bytes() } else { 0 }
     }
 
-    /// Deletes a snapshot that was not finished, and what a finished one covers: all before `following`.
+    /// Deletes unfinished snapshots, and the files that a finished one covers: all before `following`.
     pub fn remove_leftovers(&self, following: Option<&SegmentHeader>) -> io::Result<()> {
         let found = self.disk.list(self.names.directory())?;
         let leftovers = snapshot::leftovers(&found, &self.names, following);
