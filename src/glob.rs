@@ -81,7 +81,7 @@ impl Glob {
     }
 }
 
-/// Whether all of `text` fits `pattern`, for one text or two.
+/// Whether all of `text` fits `pattern`, for a pattern that is matched with one text or two.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     Glob::new(pattern).matches(text)
 }

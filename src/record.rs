@@ -190,7 +190,7 @@ impl<'a> Slices<'a> {
         (self.take(bytes.len())? == bytes).then_some(())
     }
 
-    /// A field after its length in digits.
+    /// Takes the digits of a field's length, and the field.
     fn field(&mut self, length: u32) -> Option<&'a [u8]> {
         self.expect(Buffer::new().format(length).as_bytes())?;
         self.take(length as usize)

@@ -1,5 +1,5 @@
-//! The locks and threads by which client threads, committer, expirer and flusher wait for each
-//! other: those of `parking_lot` and `std`.
+//! The locks by which the threads of `engine`, `upkeep` and `server` wait for each other, and the
+//! way in which threads are started: those of `parking_lot` and `std`.
 //!
 //! With `--cfg shuttle` they are those of a checker that runs one thread at a time and decides at
 //! every lock, wait and wake-up which one goes on, so that `schedules.rs` in `engine` and `server`
@@ -121,7 +121,7 @@ pub fn check_schedules(what: &str, schedules: usize, scenario: fn()) {
 #[cfg(all(test, shuttle))]
 const PREEMPTIONS: usize = 3;
 
-/// The checker's locks with the faces of `parking_lot`'s.
+/// The checker's locks with the interface of `parking_lot`'s.
 #[cfg(shuttle)]
 #[expect(missing_docs, reason = "they are parking_lot's")]
 mod checked {
@@ -213,7 +213,7 @@ mod checked {
         }
     }
 
-    /// Lets others have the lock in between.
+    /// Releases the lock for a moment, so that other threads can take it.
     fn give_way<T>(guard: &mut MutexGuard<'_, T>) {
         guard.held = None;
         shuttle::thread::yield_now();

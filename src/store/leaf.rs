@@ -228,7 +228,7 @@ impl Leaf {
         }
     }
 
-    /// Moves the small entries together.
+    /// Packs the small entries together, without the dead bytes.
     fn pack(&mut self, context: &mut LeafContext<'_>) {
         let small = context.copy_of(&self.pages);
         self.pages.drain(..).for_each(|page| context.pages.give_back(page));

@@ -47,7 +47,7 @@ impl Leaves {
         self.leaves[leaf].iter(&self.pages)
     }
 
-    /// Puts an entry in, in place of one with the same key.
+    /// Inserts an entry; removes the one with the same key.
     pub fn insert(&mut self, leaf: usize, hash: u64, new: New<'_>) -> Option<Removed> {
         let (it, mut context) = self.leaf_mut(leaf);
         let removed = it.insert(&mut context, hash, new);

@@ -34,7 +34,7 @@ pub trait Store: Send + Sync {
     fn apply(&self, mutations: &mut Vec<Mutation>, together: bool);
 
     /// Makes the changes that a start finds in the log, in order, all of them in one shard.
-    /// [`Change::Clear`] here means that no key of that shard is there.
+    /// [`Change::Clear`] here removes the keys of that shard only.
     fn load(&self, shard: usize, changes: &[Change<'_>]);
 
     /// The number of shards. Threads that load different shards do not wait for each other.

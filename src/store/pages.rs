@@ -153,7 +153,7 @@ mod tests {
             numbers.push(page);
         }
         assert_eq!(pages.bytes(), 2000 * PAGE_BYTES);
-        // From the front, so that all that stay have to move.
+        // From the front, so that all pages that stay have to move.
         for gone in 0..1990 {
             pages.give_back(numbers[gone]);
             while let Some(MovedPage { owner, from, to }) = pages.close_hole() {

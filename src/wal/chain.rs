@@ -72,7 +72,7 @@ impl Tail {
         }
     }
 
-    /// Advances past the batch that stands here. (A mark advances nothing: the next batch replaces it.)
+    /// Advances past a batch. (A mark advances nothing: the next batch replaces it.)
     pub fn follow(&mut self, batch: &FrameHeader) {
         assert_eq!(self.check(batch), Ok(()), "a frame that does not follow was to be followed");
         assert_eq!(batch.kind, Kind::Batch, "a mark does not advance the log");

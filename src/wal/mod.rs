@@ -1,4 +1,5 @@
-//! The write-ahead log: batches of opaque records, each durable as a whole before the next.
+//! The write-ahead log: batches of opaque records, each written as a whole, and with
+//! [`SyncPolicy::Always`] durable, before the next.
 //!
 //! Keeps promises 4, 5 and 6 of the crate. It holds no lock (everything that writes takes
 //! `&mut self`), knows no keys, and never tries a failed write or sync again.
@@ -63,7 +64,7 @@ pub use recovery::Summary;
 pub enum Refused {
     /// The log takes no more writes.
     Closed(Failure),
-    /// There is no room for it, for this reason. Nothing was written, and nothing is closed.
+    /// There is no room for it, for this reason. Nothing was written, and the log stays open.
     NoRoom(Arc<str>),
 }
 

@@ -266,7 +266,7 @@ impl Preparer {
                 site.health.has_room();
                 self.changed.notify_all();
             }
-            // Given up half way; the stop removes it.
+            // Given up half way at a stop, which removes it.
             Err(_) if state.stop => {}
             Err(error) => self.prepare_last(state, site, &error),
         }

@@ -2,8 +2,8 @@
 //!
 //! A segment is filled with zeros and synced before its first frame, so that a commit overwrites
 //! blocks that exist and touches no metadata: one write and one flush. (Growing a file, or first
-//! touching a block of one that was only reserved, makes ext4 commit its journal too: three
-//! writes and two flushes.) A durable block is never written again.
+//! touching a block of one that was only reserved, makes ext4 commit its journal too: three writes
+//! and two flushes.) A block of a durable batch is never written again.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -138,7 +138,7 @@ impl Segment {
         self.len
     }
 
-    /// Whether a frame of this size goes into what there is.
+    /// Whether a frame of this size fits into the filled part.
     pub fn has_room(&self, frame_bytes: u64) -> bool {
         self.tail.end + frame_bytes <= self.len
     }

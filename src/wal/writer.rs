@@ -113,12 +113,12 @@ impl Wal {
         self.health.failure()
     }
 
-    /// What it leaves free on its volume.
+    /// What the log leaves free on its volume.
     pub fn reserve(&self) -> Arc<Reserve> {
         self.reserve.clone()
     }
 
-    /// Whether it takes writes, to be asked from any thread.
+    /// Whether the log takes writes; any thread may ask.
     pub fn health(&self) -> Arc<Health> {
         self.health.clone()
     }
@@ -128,7 +128,8 @@ impl Wal {
         self.durable_lsn
     }
 
-    /// Ends the log in order: everything durable, a mark that says so, and no zeros after it.
+    /// Ends the log in order: everything durable, a mark that says so, and, unless room is short,
+    /// no zeros after it.
     pub fn close(mut self) -> Result<(), Failure> {
         self.preparer = None;
         self.sync()?;

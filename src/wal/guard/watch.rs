@@ -1,8 +1,9 @@
 //! The `watch` thread: looks after the files beside a log that is being written.
 //!
-//! Once a second, and when the log falls idle, it
+//! Once a second it
 //!
-//! - notes how far the log is durable, in a second place (see [`super::witness`]), with a sync of its own;
+//! - notes how far the log is durable, in a second place (see [`super::witness`]), with a sync of
+//!   its own, and does so when the log falls idle, too;
 //! - checks that the lock file is still the one that it has locked (see [`crate::wal::lock`]).
 //!
 //! It never touches a segment, and no commit waits for it: the log only leaves a number where this
@@ -54,7 +55,8 @@ impl Watch {
         health: Arc<Health>,
         known: Known,
     ) -> io::Result<Worker<Watch>> {
-        // A start must not fail for want of space, nor for what the log can do without.
+        // A start must not fail for lack of space, nor because of a file that the log can do
+        // without.
         let witness = Witness::open(disk, names, known).map_err(report).ok();
         let (durable_lsn, state, changed) = (known.lsn.into(), Mutex::default(), Condvar::new());
         let watch = Watch { durable_lsn, health, state, changed };
