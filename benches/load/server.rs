@@ -1,6 +1,6 @@
 //! Servers from outside: started in a directory, asked until they answer, stopped by SIGTERM.
 //!
-//! A server never outlives the [`Server`] that stands for it. What it prints goes to a file in its
+//! A server never outlives its [`Server`] value. Its output goes to a file in its
 //! directory; if the load program fails, the end of that file is shown.
 
 use std::fs::{self, File};
@@ -197,7 +197,7 @@ impl Server<'_> {
     /// Processor time of all its threads so far, in user and in kernel mode.
     pub fn cpu_time(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.id()))?;
-        // The program's name stands in parentheses and may hold anything. After it, utime and stime
+        // The program's name is in parentheses and may hold anything. After it, utime and stime
         // are the twelfth and thirteenth field.
         let (_, fields) = stat.rsplit_once(") ").context("no name in /proc/PID/stat")?;
         let fields: Vec<&str> = fields.split(' ').collect();
@@ -288,7 +288,7 @@ impl Drop for Server<'_> {
     }
 }
 
-/// What a server says of itself. All understand this line, whatever else they speak.
+/// The text of INFO. All servers understand this line, in either protocol.
 fn info(connection: &mut TcpStream) -> Result<String> {
     let reply = clients::ask(connection, &Protocol::Text.encode(&["INFO"]))?;
     Ok(String::from_utf8_lossy(&reply).into_owned())

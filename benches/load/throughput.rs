@@ -1,7 +1,7 @@
 //! What each server does under load: operations per second, latencies, processor time, syncs.
 //!
 //! For each load the servers start afresh and stay up until its last round; in each round they are
-//! driven in turn (A B A B), so that whatever changes on the machine meets them all.
+//! driven in turn (A B A B), so that changes on the machine affect them all.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -53,7 +53,7 @@ fn on_a_slow_disk_all_clients_share_each_sync() {
         clients.into_iter().map(|client| client.join().expect("each reply once")).collect()
     });
 
-    // What is sent when it closes is answered, too.
+    // A write that is sent just before the close is answered, too.
     let last = command(&["incr", &key(0)]);
     let inbox = send(&engine, vec![last]);
     assert!(engine.close());

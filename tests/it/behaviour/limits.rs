@@ -357,7 +357,7 @@ fn a_client_that_guesses_passwords_is_slowed_down_and_reported_and_others_are_no
     assert!(warnings(&log).len() < 7, "{log}");
 }
 
-/// What was seen: with a stderr that nobody reads, the accepting thread waited to log each connection, and
+/// What was seen: with a stderr that is not read, the accepting thread waited to log each connection, and
 /// accepted no more. Now a message that finds no room is dropped, and counted.
 #[test]
 fn an_unread_stderr_holds_up_neither_clients_nor_the_stop() {

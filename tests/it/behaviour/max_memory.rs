@@ -52,7 +52,7 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
         let refused = format!("EXECABORT Transaction discarded because of: {OOM}");
         assert_eq!(ask(client, ["EXEC"]), Value::error(&refused));
         assert_eq!(ask(client, ["GET", "key1"]), Value::bulk(&value));
-        // What adds nothing is carried out.
+        // A command that adds nothing is carried out.
         assert_eq!(ask(client, ["EXPIRE", "key1", "1000"]), Value::Integer(1));
         assert_eq!(ask(client, ["RENAME", "key1", "key1"]), Value::ok());
         assert_eq!(ask(client, ["DBSIZE"]), Value::Integer(stored));
@@ -72,7 +72,7 @@ fn a_full_store_adds_nothing_but_reads_deletes_and_takes_more_once_there_is_room
     assert_eq!(ask(&mut client, ["APPEND", "key0", "x"]), Value::error(OOM));
     server.stop();
 
-    // What is in the log is served, whatever the limit.
+    // The keys in the log are served, however low the limit is.
     let server = Server::start(dir.path(), &["-maxmemory", "500kb", "-fsync", "no"]);
     let mut client = Client::connect(&server);
     full(&mut client);

@@ -242,7 +242,7 @@ pub fn check_restarts(disk: &DoubleDisk, history: &History, seed: u64) -> usize 
             .unwrap_or_else(|error| panic!("seed {seed}, image {number}: {error:#}"));
         let seen = shown(history, &engine)
             .unwrap_or_else(|what| panic!("seed {seed}, image {number}: {what}"));
-        // What a restart shows must stay, whatever happens next.
+        // The state that a restart shows must stay, even after a power cut.
         let again = open(&found.after_power_cut(&mut || false), Fsync::Always).expect("again");
         assert!(
             Ok(seen) == shown(history, &again),

@@ -320,7 +320,7 @@ fn check_line(out: &[u8], dialect: Dialect) {
 
 // Records and logs.
 
-/// What is read as a record is written back as the same bytes, except for how an expiry is spelled.
+/// A record is written back as the bytes it was read from, except for the spelling of an expiry.
 fn try_record(input: &[u8], _: &mut Rng) {
     let most = 4 * input.len() + 1024;
     let decode = |bytes: &[u8]| {

@@ -309,8 +309,8 @@ fn an_import_that_fails_at_any_call_leaves_no_half_log_behind() {
     }
 }
 
-/// A power cut takes what was not synced, or some of it. Then a start has everything, by this import or by
-/// another one, and the old file stands under its own name or the one for keeping it.
+/// A power cut takes all or some of the unsynced bytes. Then a start has everything, by this import or by
+/// another one, and the old file has its own name or the one for keeping it.
 #[test]
 fn an_import_that_loses_power_at_any_call_loses_nothing() {
     let lines = "3SET1a1b\n3SET1c1d\n";
@@ -494,8 +494,8 @@ fn a_torn_first_batch_after_an_ordered_stop_is_cut_however_long_the_segment_was(
     }
 }
 
-/// The mark of a stop stands after a segment that is full to its end. It is what tells that the last
-/// batch was acknowledged, so a start must leave it alone until another batch is there.
+/// The mark of a stop is after a segment that is full to its end. It alone shows that the last batch was
+/// acknowledged, so a start must leave it until another batch is there.
 #[test]
 fn a_start_keeps_the_mark_after_a_full_segment() {
     let log = wal::Options { first_segment_bytes: 8 << 10, ..options() };

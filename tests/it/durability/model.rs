@@ -348,7 +348,7 @@ impl Model {
         }
     }
 
-    /// What expires in the past is not there.
+    /// Stores a value, unless its expiry is in the past: then the key is removed.
     fn put(&mut self, key: &[u8], value: Vec<u8>, expiry: Option<i64>) {
         if expiry.is_some_and(|at| at < FAR) {
             self.0.remove(key);

@@ -15,7 +15,7 @@ use crate::common::{Client, Server};
 /// One of the logs, and what is in it.
 struct Golden {
     name: &'static str,
-    /// What `check` says of its end, and its exit code.
+    /// The end that `check` reports, and its exit code.
     tail: (&'static str, i32),
     /// A line that `dump` prints.
     dumped: &'static str,

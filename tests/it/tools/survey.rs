@@ -82,7 +82,7 @@ fn segments_that_change_while_they_are_opened_are_opened_again() {
         else {
             panic!("no log");
         };
-        // What is written from here on is in files that are not open.
+        // Later writes go to files that are not open.
         write_through_a_segment(&engine, &disk);
         let survey = log.walk(&racing, &mut |_| Ok(ControlFlow::Continue(())));
         assert!(survey.tail.is_ok(), "{:#?}", survey.tail);

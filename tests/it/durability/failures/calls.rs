@@ -169,7 +169,7 @@ fn run(scenario: &Scenario, fault: Fault, seed: u64) -> Outcome {
     let reached = outcome == Outcome::Killed || text.contains("(INJECTED)");
     assert!(reached || outcome == Outcome::NoEffect, "{outcome:?} without a fault; trace:\n{text}");
 
-    // What a start shows is still there at the next one, and can be changed.
+    // The keys that a start shows are still there at the next one, and can be changed.
     for _ in 0..2 {
         let server = Server::start(&dir, &[]);
         journal.check(&server);

@@ -71,7 +71,7 @@ fn a_lone_client_commits_itself_and_the_committer_takes_over_later_writes() {
 fn a_leader_leaves_a_due_sync_to_the_committer() {
     let (disk, metrics) = (DoubleDisk::default(), Arc::<Metrics>::default());
     let engine = open_counted(&disk, Fsync::EverySecond, metrics.clone()).expect("a fresh log");
-    // What is tested is that the last sync is more than its second ago.
+    // So that the last sync is more than a second ago.
     std::thread::sleep(Duration::from_millis(1100));
     let before = disk.syncs_from_here();
     let inbox = send(&engine, vec![set("key", "value")]);
@@ -343,7 +343,7 @@ fn a_cut_batch_does_not_come_back_after_the_batches_that_replace_it() {
         let disk = DoubleDisk::with_files(&files);
         let engine = open(&disk, Fsync::Never).expect("torn, not damaged");
         assert_eq!(ask(&engine, set("first", "new")), Reply::Ok);
-        // What was written first does not reach the disk, and what came later does.
+        // The first `lost` unsynced changes do not reach the disk, and the later ones do.
         let mut asked = 0;
         let found = disk.after_power_cut(&mut || {
             asked += 1;

@@ -35,7 +35,7 @@ const FAILS: &[Way] = &[Error("EIO"), Error("ENOSPC"), Error("EINTR")];
 const FAILS_OR_DIES: &[Way] = &[Error("EIO"), Error("ENOSPC"), Error("EINTR"), Kill];
 const READS: &[Way] = &[Error("EIO"), Error("EINTR")];
 const WRITES: &[Way] = &[Error("EIO"), Error("ENOSPC"), Error("EINTR"), Returns(0), Kill];
-/// What a short count leaves out here are zeros, in a file that is new.
+/// A short count leaves out nothing but zeros here, in a new file.
 const FILLS: &[Way] =
     &[Error("EIO"), Error("ENOSPC"), Error("EINTR"), Returns(0), Returns(4096), Kill];
 
