@@ -106,7 +106,7 @@ fn all_before_the_damage_is_dumped_and_then_it_fails() {
     assert_eq!(said.out, "1 wal_file 4096 SET key1 value1\n2 wal_file 8192 SET key2 value2\n");
     let dir = small_log(2);
     tear(dir.path());
-    let said = tool("dump", dir.path(), &[]).expect(0, &["no whole batch"]);
+    let said = tool("dump", dir.path(), &[]).expect(0, &["not a whole batch"]);
     assert_eq!(said.out.lines().count(), 2);
 }
 
