@@ -68,7 +68,7 @@ pub struct Config {
     #[arg(long, value_enum, default_value_t = FsyncFlag::Always, value_name = "WHEN")]
     fsync: FsyncFlag,
 
-    /// The log is compacted when it has grown since the last snapshot by this many times that one's size
+    /// The log is compacted when it has grown since the last snapshot by this many times that snapshot's size
     #[arg(
         long = "compact-factor",
         default_value_t = upkeep::Policy::default().factor,
