@@ -342,9 +342,11 @@ fn last_seen(disk: &dyn Disk, log: &Log, keep: Option<&Segment>) -> anyhow::Resu
             let mut reader = Reader::new(&*file, header.epoch)?;
             let mut at = kept.map_or(FIRST_FRAME, |keep| keep.tail.end) - BLOCK_BYTES as u64;
             while let Some((offset, frame)) = reader.header_after(at)? {
+                at = offset;
+                // Only a later program knows what LSN its frame names.
+                let Ok(frame) = frame else { continue };
                 let records = if frame.kind == Kind::Batch { frame.records } else { 0 };
                 seen = seen.max((frame.first_lsn - 1).saturating_add(records.into()));
-                at = offset;
             }
         }
         if kept.is_some() {

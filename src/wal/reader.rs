@@ -165,6 +165,9 @@ pub fn read_batches(
     }
 }
 
+/// A frame header that stands after something else, and where; see [`Reader::header_after`].
+pub type Later = (u64, Result<FrameHeader, NotAFrame>);
+
 /// A segment being read.
 pub struct Reader<'a> {
     file: &'a dyn DiskFile,
@@ -206,14 +209,16 @@ impl<'a> Reader<'a> {
         Ok(if sum == header.payload_checksum { Ok(frame) } else { Err(NotAFrame::NoPayload) })
     }
 
-    /// The first frame header after `offset`, and its own offset. Its payload is not checked.
-    pub fn header_after(&mut self, offset: u64) -> io::Result<Option<(u64, FrameHeader)>> {
+    /// The offset of the first frame header after `offset`, and the header; an error if it is whole, but of a
+    /// kind that is not known here. Its payload is not checked.
+    pub fn header_after(&mut self, offset: u64) -> io::Result<Option<Later>> {
         let mut at = offset + BLOCK_BYTES as u64;
         while at < self.len {
             let epoch = self.epoch;
             let bytes = self.bytes(at, FRAME_HEADER_BYTES)?;
-            if let Ok(header) = FrameHeader::decode(epoch, bytes) {
-                return Ok(Some((at, header)));
+            match FrameHeader::decode(epoch, bytes) {
+                Err(why) if why.may_be_torn() => {}
+                header => return Ok(Some((at, header))),
             }
             at += BLOCK_BYTES as u64;
         }

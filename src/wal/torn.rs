@@ -3,7 +3,7 @@
 //! **Torn or damaged?** A batch is written only after the one before it is durable, or else says in
 //! its header how far the log was durable. So after a block that is no valid frame:
 //! - a later frame that says that the missing LSN was durable proves that it was there: this is
-//!   damage, and the start is refused;
+//!   damage, and the start is refused, as it is if only a later program can read what that frame says;
 //! - if there is none, the crash came at this block, what it held was never acknowledged, and it
 //!   is cut: kept in a file beside the log, then overwritten with zeros.
 //!
@@ -79,6 +79,13 @@ pub fn find(
     let damage = |what: String| Damage::at(path, end, next_lsn, what);
     let mut at = end;
     while let Some((offset, later)) = reader.header_after(at)? {
+        let Ok(later) = later else {
+            let what = format!(
+                "there is no valid batch here, and the frame at offset {offset}, of a later program, may \
+                 say that there was one"
+            );
+            bail!(damage(what));
+        };
         if later.durable_lsn >= next_lsn {
             let what = format!(
                 "there is no valid batch here, but the frame at offset {offset} was written when \

@@ -15,6 +15,7 @@ use crate::double::{self, DoubleDisk, WITNESS};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::wal;
+use post_gres_rs::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, MAGIC, SegmentHeader};
 
 const BATCHES: usize = 12;
 const ACTIVE: &str = "/log/wal_file";
@@ -260,6 +261,25 @@ fn a_torn_last_batch_is_cut_kept_aside_and_never_comes_back() {
     assert_eq!(ask(&engine, set("after", "the cut")), Reply::Ok);
     let again = open(&disk.after_power_cut(&mut || false), Fsync::Always).expect("restart");
     assert_eq!(value(&again, "after").as_deref(), Some("the cut"));
+}
+
+/// Seen: a whole frame of a kind that is not known was no frame to the search for a later one, so the damaged
+/// batch before it was taken for a torn one and cut, though it had been acknowledged.
+#[test]
+fn a_damaged_batch_before_a_frame_of_a_later_program_is_not_cut() {
+    let mut files = log(false);
+    let active = files.get_mut(Path::new(ACTIVE)).expect("the active segment");
+    let epoch = SegmentHeader::decode(MAGIC, &active[..4096]).expect("a header").epoch;
+    let is_frame = |at: &usize| FrameHeader::decode(epoch, &active[*at..]).is_ok();
+    let frames: Vec<usize> = (4096..active.len()).step_by(4096).filter(is_frame).collect();
+    let &[.., damaged, later] = &frames[..] else { panic!("{frames:?}") };
+    active[damaged + 70] ^= 1;
+    active[later + 8] = 4;
+    let covered = &active[later + 8..later + FRAME_HEADER_BYTES];
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&epoch.to_le_bytes()), covered);
+    active[later + 4..later + 8].copy_from_slice(&checksum.to_le_bytes());
+    let error = start(&files).expect_err("the frame after it may say that it was durable");
+    assert!(error.contains(&format!("offset {damaged}")), "{error}");
 }
 
 /// Seen: a segment that was exactly full had no room for the mark, so damage to its last batch was
