@@ -616,7 +616,7 @@ fn assert_refused(refusal: &Refusal, code: i32, parts: &[&str]) {
         assert!(refusal.stderr.contains(part), "{part:?} is not in:\n{}", refusal.stderr);
     }
     assert!(!refusal.stderr.contains("panicked"), "{}", refusal.stderr);
-    let errors = refusal.stderr.lines().filter(|line| line.contains(" ERROR ")).count();
+    let errors = refusal.stderr.lines().filter(|line| line.contains("ERROR post_gres_rs")).count();
     assert_eq!(errors, usize::from(code == 1), "{}", refusal.stderr);
 }
 
