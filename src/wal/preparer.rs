@@ -37,7 +37,8 @@ const RESERVE_RETRY: Duration = Duration::from_secs(1);
 
 /// The thread rests, and writes small pieces, only while the next segment is at least `LEAD` times
 /// as full of zeros as the running one is of batches: so it is ready when the running one is half
-/// full, and a compaction need not wait until that is full.
+/// full, and a compaction need not wait until that is full. (With values of 64 KiB: 50 clients write 1.14 to
+/// 1.25 times as much as without it, and the longest SET of 8 clients takes 10 ms instead of 118 to 235 ms.)
 const LEAD: u64 = 2;
 
 /// After each piece of zeros the thread rests `RESTS` times as long as the piece took.
