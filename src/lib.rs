@@ -64,7 +64,9 @@
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
-//! [`clients`] lists the commands, [`operations`] is for the person who runs a server, and [`tour`] follows one SET through its files. [`costs`] says what each command costs, and which threads wait for it; [`scaling`] what the server would do on more cores than two, and what would have to change.
+//! [`clients`] lists the commands, [`operations`] is the operator's page, and [`tour`] follows one SET through its
+//! files. [`costs`] lists the cost of each command, and the threads that wait for it; [`scaling`] tells how the server
+//! would run on more cores than two, and which parts would have to change.
 //!
 //! # Threads
 //!

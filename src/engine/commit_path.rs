@@ -66,14 +66,14 @@ impl CommitPath {
         self.backlog.push_back(submission);
     }
 
-    /// Gives back what was too much for one batch of a lone client.
+    /// Returns the operations of a lone client that did not fit into its batch; the committer commits them.
     pub fn take_rest(&mut self) -> Option<Submission> {
         debug_assert!(self.backlog.len() <= 1, "a client leads with one submission");
         self.backlog.pop_front()
     }
 
-    /// One turn of the thread that commits: does the errands, commits one batch, if there is anything for
-    /// it, and does what is due.
+    /// One turn of the committing thread: it runs the errands, commits one batch if operations wait, and
+    /// lets the log run its timers.
     pub fn walk(&mut self, work: &mut Work) -> Next {
         assert!(!self.is_closed, "what comes now would be acknowledged and not be in the log");
         self.backlog.extend(work.submissions.drain(..));

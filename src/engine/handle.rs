@@ -25,7 +25,7 @@ impl Handle {
         &self.0.shared
     }
 
-    /// The store, which holds only what is durable, as far as `-fsync` says.
+    /// The store. With `-fsync always` it holds durable changes only.
     pub fn store(&self) -> &dyn Store {
         &*self.shared().store
     }

@@ -56,10 +56,10 @@ pub trait Log: Send {
     /// Takes notice of a sync beside the batches, if it has ended or takes too long.
     fn settle(&mut self);
 
-    /// When there is something to do even if no batch comes.
+    /// The time at which the committer calls [`Log::on_timer`] even if no batch comes.
     fn next_timer(&self) -> Option<Instant>;
 
-    /// Does what is due.
+    /// Marks an idle log and begins a sync, each if its time has come.
     fn on_timer(&mut self, now: Instant);
 
     /// Ends the log in order: all of it durable, and marked so. Whether that succeeded stands in its health.

@@ -149,7 +149,7 @@ pub struct LogFiles {
     pub snapshot_bytes: u64,
 }
 
-/// The store, its log, and what is between them.
+/// A store and its log, with the thread that commits to both.
 pub struct Engine {
     handle: Handle,
     /// The committer's thread.

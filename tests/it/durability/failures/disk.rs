@@ -640,16 +640,35 @@ fn a_batch_for_which_there_is_no_room_at_all_is_refused_as_a_whole_and_the_next_
     assert_eq!(value(&found, "large").map(|value| value.len()), Some(300 << 10));
 }
 
+const SMALL_SEGMENT: u64 = 128 << 10;
+
+/// A log with segments and a reserve of [`SMALL_SEGMENT`] on a disk of 1 MiB.
+fn on_a_small_disk() -> (DoubleDisk, Engine) {
+    let disk = DoubleDisk::default();
+    disk.limit(Some(1 << 20));
+    let log = wal::Options {
+        first_segment_bytes: SMALL_SEGMENT,
+        largest_segment_bytes: SMALL_SEGMENT,
+        ..options()
+    };
+    let engine = open_with(&disk, log, Fsync::Always, Arc::default()).expect("a fresh log");
+    (disk, engine)
+}
+
+/// Sets keys, from `key0` on, until the disk has no room for one; returns how many it had room for.
+fn fill(engine: &Engine) -> usize {
+    (0..)
+        .find(|number| {
+            is_without_room(&ask(engine, set(&format!("key{number}"), &"x".repeat(3000))))
+        })
+        .expect("a disk of 1 MiB fills up")
+}
+
 /// Seen: expired keys could not be removed if nothing could be added, and the expirer tried it without a
 /// pause; when there was no room for all of a batch, none of its keys was removed.
 #[test]
 fn expired_keys_are_removed_on_a_full_disk() {
-    let disk = DoubleDisk::default();
-    disk.limit(Some(1 << 20));
-    let bytes = 128 << 10;
-    let log =
-        wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
-    let engine = open_with(&disk, log, Fsync::Always, Arc::default()).expect("a fresh log");
+    let (_, engine) = on_a_small_disk();
     let at = post_gres_rs::entry::now_millis() + 600;
     for number in 0..4 {
         ask(&engine, set(&format!("expiring{number}"), "value"));
@@ -657,10 +676,7 @@ fn expired_keys_are_removed_on_a_full_disk() {
         let expire = command(&["pexpireat", &key, &at.to_string()]);
         assert_eq!(ask(&engine, expire), Reply::Integer(1));
     }
-    let mut number = 0;
-    while !is_without_room(&ask(&engine, set(&format!("key{number}"), &"x".repeat(3000)))) {
-        number += 1;
-    }
+    let number = fill(&engine);
     let expire = command(&["pexpireat", "key0", "1"]);
     assert_eq!(ask(&engine, expire), Reply::Integer(1), "a time that is over removes");
     eventually("what has expired is gone", || engine.store().len() == number - 1);
@@ -687,17 +703,11 @@ fn a_batch_that_is_too_large_for_the_disk_begins_no_segment_and_is_known_until_o
 /// Seen: the end of the last segment was used up, and FLUSHALL was refused, though there was the reserve.
 #[test]
 fn removals_go_on_in_a_segment_made_of_the_reserve() {
-    let disk = DoubleDisk::default();
-    disk.limit(Some(1 << 20));
-    let bytes = 128 << 10;
-    let log =
-        wal::Options { first_segment_bytes: bytes, largest_segment_bytes: bytes, ..options() };
-    let engine = open_with(&disk, log, Fsync::Always, Arc::default()).expect("a fresh log");
-    eventually("the reserve is made", || disk.has_durable("/log/wal_file.reserve", bytes as usize));
-    let mut number = 0;
-    while !is_without_room(&ask(&engine, set(&format!("key{number}"), &"x".repeat(3000)))) {
-        number += 1;
-    }
+    let (disk, engine) = on_a_small_disk();
+    eventually("the reserve is made", || {
+        disk.has_durable("/log/wal_file.reserve", SMALL_SEGMENT as usize)
+    });
+    let number = fill(&engine);
     disk.limit(Some(disk.used_bytes()));
     // More than fit into the end of one segment and the last one.
     for removed in 0..20 {
