@@ -78,7 +78,7 @@ impl CommitPath {
         assert!(!self.is_closed, "what comes now would be acknowledged and not be in the log");
         self.backlog.extend(work.submissions.drain(..));
         if let Some(log) = &mut self.log {
-            log.settle();
+            log.note_sync_ended();
             work.errands.drain(..).for_each(|errand| errand(&mut **log));
         }
         let replied = (!self.backlog.is_empty()).then(|| self.run_batch());

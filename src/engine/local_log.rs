@@ -26,7 +26,7 @@ pub struct LocalLog {
     wal: Wal,
     fsync: Fsync,
     metrics: Arc<Metrics>,
-    /// Called when a sync beside the batches has ended; then [`Log::settle`] is due.
+    /// Called when a sync beside the batches has ended; then [`Log::note_sync_ended`] is due.
     notice: Arc<dyn Fn() + Send + Sync>,
     last_sync: Instant,
     /// When the last batch was written.
@@ -100,8 +100,8 @@ impl Log for LocalLog {
     }
 
     fn last_seal(&self) -> Sealed {
-        let logged = self.wal.total_bytes().saturating_sub(self.wal.running_bytes());
-        Sealed { following: *self.wal.running(), logged }
+        let logged = self.wal.total_bytes().saturating_sub(self.wal.active_bytes());
+        Sealed { following: *self.wal.active(), logged }
     }
 
     fn sync(&mut self) -> Result<(), Failure> {
@@ -112,21 +112,21 @@ impl Log for LocalLog {
         self.wal.note_freed();
     }
 
-    fn settle(&mut self) {
+    fn note_sync_ended(&mut self) {
         let Some(since) = self.wal.syncing_since().filter(|_| self.wal.failure().is_none()) else {
             return;
         };
-        let settled = match self.wal.settle() {
+        let ended = match self.wal.note_sync_ended() {
             Ok(false) if since.elapsed() > SYNC_PATIENCE => {
                 self.metrics.delayed_syncs.add(1);
                 self.wal.wait_for_sync().map(|()| true)
             }
-            settled => settled,
+            ended => ended,
         };
         if self.wal.syncing_since().is_none() {
             self.metrics.running_syncs.set(0);
         }
-        if settled.is_ok_and(|settled| settled) {
+        if ended.is_ok_and(|ended| ended) {
             self.metrics.syncs.add(1);
             self.metrics.durable_lsn.set(self.wal.durable_lsn());
         }

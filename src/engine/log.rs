@@ -54,7 +54,7 @@ pub trait Log: Send {
     fn note_freed(&self);
 
     /// Takes notice of a sync beside the batches, if it has ended or takes too long.
-    fn settle(&mut self);
+    fn note_sync_ended(&mut self);
 
     /// The time at which the committer calls [`Log::on_timer`] even if no batch comes.
     fn next_timer(&self) -> Option<Instant>;

@@ -209,7 +209,7 @@ impl Engine {
             files,
             compactor: OnceLock::new(),
             logged: wal.as_ref().map_or(0, Wal::total_bytes).into(),
-            segment: wal.as_ref().map_or(0, |wal| wal.running().sequence).into(),
+            segment: wal.as_ref().map_or(0, |wal| wal.active().sequence).into(),
             writers: AtomicUsize::new(0),
             max_value,
             max_reply,

@@ -22,7 +22,7 @@ use number::Rate;
 #[derive(Debug, Default)]
 pub struct Metrics {
     /// When the server was started.
-    pub birth: Birth,
+    pub run: Run,
     /// Clients that are connected now.
     pub connected_clients: Counter,
     /// Connections accepted so far, including those and the rejected ones.
@@ -109,17 +109,17 @@ impl Metrics {
 
 /// When the process was started, and a number that distinguishes it from every other run.
 #[derive(Debug)]
-pub struct Birth {
+pub struct Run {
     /// When it was started.
-    pub at: Instant,
+    pub began: Instant,
     /// A random number.
-    pub run_id: u64,
+    pub id: u64,
 }
 
-impl Default for Birth {
+impl Default for Run {
     /// A fresh RandomState is a random number, and it only has to differ from run to run.
-    fn default() -> Birth {
-        let run_id = RandomState::new().hash_one(std::process::id());
-        Birth { at: Instant::now(), run_id }
+    fn default() -> Run {
+        let id = RandomState::new().hash_one(std::process::id());
+        Run { began: Instant::now(), id }
     }
 }

@@ -28,7 +28,7 @@ impl Shared {
     }
 
     fn show_server(&self, info: &mut Info<'_>) {
-        let uptime = self.metrics.birth.at.elapsed();
+        let uptime = self.metrics.run.began.elapsed();
         info.section(
             "Server",
             &[
@@ -39,7 +39,7 @@ impl Shared {
                 ("os", &std::env::consts::OS),
                 ("arch_bits", &usize::BITS),
                 ("process_id", &std::process::id()),
-                ("run_id", &format_args!("{:040x}", self.metrics.birth.run_id)),
+                ("run_id", &format_args!("{:040x}", self.metrics.run.id)),
                 ("tcp_port", &self.port.load(Ordering::Relaxed)),
                 ("uptime_in_seconds", &uptime.as_secs()),
                 ("uptime_in_days", &(uptime.as_secs() / 86_400)),

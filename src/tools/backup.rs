@@ -76,14 +76,14 @@ pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         copying.enter(&header, true)?;
     }
     let mut failed = None;
-    let survey = log.walk(&ReadOnlyDisk, &mut |batch| {
+    let inspection = log.walk(&ReadOnlyDisk, &mut |batch| {
         progress.add(batch);
         record::read_batch(batch.frame.payload(), batch.records(), drop)?;
         failed = copying.add(batch).err();
         Ok(if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     drop(progress);
-    let done = match (failed, survey.tail, survey.segments.last()) {
+    let done = match (failed, inspection.tail, inspection.segments.last()) {
         (Some(error), _, _) | (None, Err(error), _) => Err(error),
         (None, Ok(_), Some(last)) => copying.finish(last),
         (None, Ok(_), None) => Err(anyhow::anyhow!("the log has no segment")),

@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::inspect::{Ending, Segment, Survey};
+use super::inspect::{Ending, Inspection, Segment};
 use super::json::line;
 use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open};
@@ -44,8 +44,8 @@ pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut report = Report::of(&ReadOnlyDisk, &names)?;
     // A server that started or stopped meanwhile may have been writing what was read last.
     report.user = user(&names)?.or(before);
-    if report.user.is_some() && matches!(report.survey.tail, Ok(Ending::Torn(_))) {
-        report.survey.tail = Ok(Ending::Running);
+    if report.user.is_some() && matches!(report.inspection.tail, Ok(Ending::Torn(_))) {
+        report.inspection.tail = Ok(Ending::Running);
     }
     match check.source.json {
         true => writeln!(out, "{}", line(&report.json()))?,
@@ -57,7 +57,7 @@ pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 /// What is in a log.
 pub struct Report {
     names: Names,
-    survey: Survey,
+    inspection: Inspection,
     contents: Contents,
     is_unfinished: bool,
     /// The process that has the log in use.
@@ -98,17 +98,18 @@ impl Report {
     pub fn of(disk: &dyn Disk, names: &Names) -> anyhow::Result<Report> {
         let mut contents = Contents::default();
         let Some(log) = open(disk, names)? else {
-            let survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Empty) };
+            let inspection =
+                Inspection { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Empty) };
             return Ok(Report {
                 names: names.clone(),
-                survey,
+                inspection,
                 contents,
                 is_unfinished: false,
                 user: None,
             });
         };
         let mut progress = Progress::new("reading", log.bytes());
-        let survey = log.walk(disk, &mut |batch| {
+        let inspection = log.walk(disk, &mut |batch| {
             progress.add(batch);
             record::read_batch(batch.frame.payload(), batch.records(), |change| {
                 contents.apply(change)
@@ -116,12 +117,12 @@ impl Report {
             Ok(ControlFlow::Continue(()))
         });
         let is_unfinished = log.is_unfinished();
-        Ok(Report { names: names.clone(), survey, contents, is_unfinished, user: None })
+        Ok(Report { names: names.clone(), inspection, contents, is_unfinished, user: None })
     }
 
     /// The exit code of `check`.
     pub fn outcome(&self) -> Outcome {
-        match &self.survey.tail {
+        match &self.inspection.tail {
             Ok(Ending::Torn(_)) => Outcome::ToDo,
             Ok(_) => Outcome::Well,
             Err(_) => Outcome::Bad,
@@ -130,15 +131,15 @@ impl Report {
 
     /// Prints the report for people.
     pub fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        let Report { survey, contents, .. } = self;
-        let widest = survey.files().map(|segment| file_name(&segment.path).len()).max();
+        let Report { inspection, contents, .. } = self;
+        let widest = inspection.files().map(|segment| file_name(&segment.path).len()).max();
         let width = widest.unwrap_or(0).max("file".len());
         writeln!(
             out,
             "{:width$}  sequence   first LSN    last LSN     batches     records         bytes",
             "file"
         )?;
-        for Segment { path, batches, records, tail } in survey.files() {
+        for Segment { path, batches, records, tail } in inspection.files() {
             let Tail { header, end, next_lsn, .. } = tail;
             let name = file_name(path);
             let [sequence, first, last] = match self.names.snapshot_of(path) {
@@ -167,9 +168,9 @@ impl Report {
         writeln!(
             out,
             "records      {records} in {batches} batches, {bytes} bytes in {} files",
-            survey.files().count()
+            inspection.files().count()
         )?;
-        writeln!(out, "durable LSN  {}", survey.last_lsn())?;
+        writeln!(out, "durable LSN  {}", inspection.last_lsn())?;
         if self.is_unfinished {
             writeln!(out, "rotation     interrupted by a crash; a start finishes it")?;
         }
@@ -180,7 +181,7 @@ impl Report {
             )?;
         }
         writeln!(out, "tail         {}", self.tail())?;
-        if survey.damage().is_some() {
+        if inspection.damage().is_some() {
             let wal = self.names.active().display();
             writeln!(out, "\nTo see what can be kept of it: post-gres-rs repair -wal {wal}")?;
         }
@@ -189,7 +190,7 @@ impl Report {
 
     /// The end of the log, in a sentence.
     fn tail(&self) -> String {
-        match &self.survey.tail {
+        match &self.inspection.tail {
             Ok(Ending::Empty) => "empty; nothing was ever written".to_owned(),
             Ok(Ending::Closed) => "closed in order".to_owned(),
             Ok(Ending::Idle) => "idle mark; not closed in order, all of it is durable".to_owned(),
@@ -209,12 +210,12 @@ impl Report {
     }
 
     fn last_file(&self) -> String {
-        self.survey.segments.last().map_or_else(String::new, |segment| file_name(&segment.path))
+        self.inspection.segments.last().map_or_else(String::new, |segment| file_name(&segment.path))
     }
 
     /// Records, batches and bytes of all files.
     fn sums(&self) -> (u64, u64, u64) {
-        let sum = |of: fn(&Segment) -> u64| self.survey.files().map(of).sum();
+        let sum = |of: fn(&Segment) -> u64| self.inspection.files().map(of).sum();
         (
             sum(|segment| segment.records),
             sum(|segment| segment.batches),
@@ -224,15 +225,15 @@ impl Report {
 
     /// The report for scripts.
     pub fn json(&self) -> Value {
-        let Report { survey, contents, .. } = self;
+        let Report { inspection, contents, .. } = self;
         let (records, batches, bytes) = self.sums();
-        let state = match (&survey.tail, survey.damage()) {
+        let state = match (&inspection.tail, inspection.damage()) {
             (Ok(Ending::Torn(_)), _) => "torn",
             (Ok(_), _) => "clean",
             (Err(_), Some(_)) => "damaged",
             (Err(_), None) => "unreadable",
         };
-        let tail = match &survey.tail {
+        let tail = match &inspection.tail {
             Ok(Ending::Empty) => "empty",
             Ok(Ending::Closed) => "closed",
             Ok(Ending::Idle) => "idle",
@@ -244,7 +245,7 @@ impl Report {
         let mut object = json!({
             "log": self.names.active().to_string_lossy(),
             "state": state,
-            "files": survey.files().map(|segment| self.file_json(segment)).collect::<Vec<_>>(),
+            "files": inspection.files().map(|segment| self.file_json(segment)).collect::<Vec<_>>(),
             "keys": contents.0.len(),
             "expiring": contents.expiring(),
             "key_bytes": contents.key_bytes(),
@@ -252,14 +253,14 @@ impl Report {
             "records": records,
             "batches": batches,
             "bytes": bytes,
-            "durable_lsn": survey.last_lsn(),
+            "durable_lsn": inspection.last_lsn(),
             "unfinished_change_of_segment": self.is_unfinished,
             "tail": tail,
         });
         if let Some(user) = &self.user {
             object["in_use_by"] = json!(user);
         }
-        match (&survey.tail, survey.damage()) {
+        match (&inspection.tail, inspection.damage()) {
             (Ok(Ending::Torn(torn)), _) => {
                 object["torn"] = json!({
                     "file": self.last_file(),

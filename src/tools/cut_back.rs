@@ -30,7 +30,7 @@ use crate::wal::torn::{self, Torn};
 
 /// What is to be kept of a log, and where the rest goes.
 #[derive(Clone, Debug)]
-pub struct Rewind {
+pub struct CutBack {
     /// The segment that becomes the last, up to its end. `None` if none can be kept.
     pub keep: Option<Segment>,
     /// The header of the empty segment that the log begins with in that case.
@@ -41,7 +41,7 @@ pub struct Rewind {
     pub moved: Vec<(PathBuf, PathBuf)>,
 }
 
-impl Rewind {
+impl CutBack {
     /// Takes the log back, in the order at the head of this file.
     pub fn carry_out(&self, disk: &dyn Disk, names: &Names) -> anyhow::Result<()> {
         let directory = names.directory();

@@ -91,10 +91,10 @@ fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
     let Some(log) = open(&ReadOnlyDisk, &names)? else {
         return Ok(Outcome::Well);
     };
-    let survey = log.walk(&ReadOnlyDisk, &mut |batch| printer.print(batch));
+    let inspection = log.walk(&ReadOnlyDisk, &mut |batch| printer.print(batch));
     printer.out.flush()?;
-    let has_damage = survey.damage().is_some();
-    let tail = survey.tail.with_context(|| match has_damage {
+    let has_damage = inspection.damage().is_some();
+    let tail = inspection.tail.with_context(|| match has_damage {
         true => "what can be read of the rest is printed with -skip-damage",
         false => "not all of the log was printed",
     });

@@ -48,7 +48,7 @@ const ATTEMPTS: usize = 100;
 pub type Visit<'a> = dyn FnMut(&Replayed<'_>) -> anyhow::Result<ControlFlow<()>> + 'a;
 
 /// What was found at a log's path.
-pub enum Stands {
+pub enum Found {
     /// Nothing.
     Nothing,
     /// An empty file where no log has been: a start would begin one.
@@ -75,7 +75,7 @@ pub struct Log {
 type Held = Option<Box<dyn DiskFile>>;
 
 /// What was read of a log.
-pub struct Survey {
+pub struct Inspection {
     /// The snapshot that replaces older segments. It is like a segment, but its records are counted from 1,
     /// and its header describes the segment that follows it.
     pub snapshot: Option<Segment>,
@@ -119,7 +119,7 @@ pub enum Ending {
 
 impl Log {
     /// Opens all files of the log.
-    pub fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Stands> {
+    pub fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Found> {
         for _ in 1..ATTEMPTS {
             match Log::open_once(disk, names) {
                 Ok(None) => {}
@@ -135,7 +135,7 @@ impl Log {
     }
 
     /// `None` if the log was rotated meanwhile.
-    fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Stands>> {
+    fn open_once(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Found>> {
         let known = witness::read(disk, names)?;
         let found = files::look(disk, names)?;
         let evidence = found.evidence(names, has_served(&names.lock())?);
@@ -146,7 +146,7 @@ impl Log {
             Last::Nowhere if paths.is_empty() && found.snapshot.is_none() => {
                 return match &evidence {
                     Some(evidence) => Err(files::lost(names, "missing", evidence)),
-                    None => Ok(Some(Stands::Nothing)),
+                    None => Ok(Some(Found::Nothing)),
                 };
             }
             Last::Nowhere => {}
@@ -165,16 +165,16 @@ impl Log {
                 Some(evidence) if first.is_empty() => {
                     return Err(files::lost(names, "empty", &evidence));
                 }
-                None if first.is_empty() => return Ok(Some(Stands::Empty)),
+                None if first.is_empty() => return Ok(Some(Found::Empty)),
                 _ => {}
             }
             let is_foreign = SegmentHeader::decode(MAGIC, first) == Err(NotAHeader::Foreign);
             if is_foreign && found.trace.is_none() {
-                return Ok(Some(Stands::Foreign));
+                return Ok(Some(Found::Foreign));
             }
         }
         let Layout { last, .. } = found;
-        Ok(Some(Stands::Log(Box::new(Log {
+        Ok(Some(Found::Log(Box::new(Log {
             names: names.clone(),
             snapshot,
             files,
@@ -211,22 +211,23 @@ impl Log {
     }
 
     /// Reads everything and hands every batch to `visit`.
-    pub fn walk(&self, disk: &dyn Disk, visit: &mut Visit<'_>) -> Survey {
-        let mut survey = Survey { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Stopped) };
-        survey.tail = self.try_walk(disk, visit, &mut survey);
-        survey
+    pub fn walk(&self, disk: &dyn Disk, visit: &mut Visit<'_>) -> Inspection {
+        let mut inspection =
+            Inspection { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Stopped) };
+        inspection.tail = self.try_walk(disk, visit, &mut inspection);
+        inspection
     }
 
     fn try_walk(
         &self,
         disk: &dyn Disk,
         visit: &mut Visit<'_>,
-        survey: &mut Survey,
+        inspection: &mut Inspection,
     ) -> anyhow::Result<Ending> {
         let mut log = LogReader::new(self.bytes(), self.known);
         if let Some((path, file)) = &self.snapshot {
             let header = snapshot::header(path, &**file)?;
-            let read = survey.snapshot.insert(Segment::begin(path, Tail::of_snapshot(header)));
+            let read = inspection.snapshot.insert(Segment::begin(path, Tail::of_snapshot(header)));
             let mut stopped = false;
             let done = log.read_snapshot(path, &**file, &mut |batch: Replayed<'_>| {
                 stopped = visit(&batch)?.is_break();
@@ -267,7 +268,7 @@ impl Log {
                     Segment::begin(path, Tail::of_segment(recovered.end.tail.header))
                 });
             }
-            survey.segments.extend(segment);
+            inspection.segments.extend(segment);
             if stopped {
                 return Ok(Ending::Stopped);
             }
@@ -389,7 +390,7 @@ impl Segment {
     }
 }
 
-impl Survey {
+impl Inspection {
     /// The snapshot, if there is one, and the segments.
     pub fn files(&self) -> impl Iterator<Item = &Segment> {
         self.snapshot.iter().chain(&self.segments)

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use crate::wal::names::Names;
 use crate::wal::read_only::user;
 use crate::wal::{self, disk::Disk, place};
-use inspect::{Log, Stands};
+use inspect::{Found, Log};
 
 /// How a tool ends; the number is its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,10 +115,10 @@ fn names(source: &Source) -> anyhow::Result<Names> {
 fn open(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Log>> {
     let shown = names.active().display();
     match Log::open(disk, names)? {
-        Stands::Log(log) => Ok(Some(*log)),
-        Stands::Empty => Ok(None),
-        Stands::Nothing => anyhow::bail!("{shown}: there is no log; name another with -wal"),
-        Stands::Foreign => anyhow::bail!(
+        Found::Log(log) => Ok(Some(*log)),
+        Found::Empty => Ok(None),
+        Found::Nothing => anyhow::bail!("{shown}: there is no log; name another with -wal"),
+        Found::Foreign => anyhow::bail!(
             "{shown}: damaged at offset 0, or not a log of this program. If the seed's program wrote it, \
              a start imports it"
         ),

@@ -14,8 +14,8 @@ use anyhow::bail;
 use serde_json::{Value, json};
 
 use super::check::Report;
-use super::cut_back::{Rewind, free_name};
-use super::inspect::{Ending, Log, Segment, Survey};
+use super::cut_back::{CutBack, free_name};
+use super::inspect::{Ending, Inspection, Log, Segment};
 use super::json::line;
 use super::progress::Progress;
 use super::salvage::{self, Piece};
@@ -89,7 +89,7 @@ pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         plan.print(out)?;
         out.flush()?;
     }
-    plan.rewind.carry_out(&SystemDisk, &names)?;
+    plan.cut_back.carry_out(&SystemDisk, &names)?;
     let report = Report::of(&ReadOnlyDisk, &names)?;
     match json {
         true => {
@@ -121,7 +121,7 @@ fn lock_last(disk: &dyn Disk, names: &Names) -> anyhow::Result<Option<Box<dyn Di
 /// What is to be done, and what it costs.
 pub struct Plan {
     /// What is done to the files.
-    pub rewind: Rewind,
+    pub cut_back: CutBack,
     reason: String,
     /// The last LSN that any frame after the cut names.
     last_seen: u64,
@@ -137,17 +137,17 @@ impl Plan {
         let Some(log) = open(disk, names)? else {
             return Ok(None);
         };
-        let (survey, wanted) = read(disk, &log, to_lsn.unwrap_or(u64::MAX));
-        let damage = survey.damage().map(|damage| format!("{}.", damage.place()));
+        let (inspection, wanted) = read(disk, &log, to_lsn.unwrap_or(u64::MAX));
+        let damage = inspection.damage().map(|damage| format!("{}.", damage.place()));
         let in_snapshot = |damage: &Damage| names.snapshot_of(&damage.path).is_some();
-        if let Some(damage) = survey.damage().filter(|damage| in_snapshot(damage)) {
+        if let Some(damage) = inspection.damage().filter(|damage| in_snapshot(damage)) {
             bail!(
                 "{damage}. What a snapshot held is nowhere else: repair cannot mend it. What can still be read \
                  of the log: post-gres-rs dump -skip-damage"
             );
         }
         let covered =
-            survey.snapshot.as_ref().map_or(0, |snapshot| snapshot.tail.header.first_lsn - 1);
+            inspection.snapshot.as_ref().map_or(0, |snapshot| snapshot.tail.header.first_lsn - 1);
         if let Some(lsn) = to_lsn.filter(|&lsn| lsn < covered) {
             bail!(
                 "{}: the records up to LSN {covered} are in a snapshot, which holds only the \
@@ -156,30 +156,30 @@ impl Plan {
             );
         }
         let more_may_be_lost = damage.is_some();
-        let (reason, keep) = match (survey.tail, damage) {
+        let (reason, keep) = match (inspection.tail, damage) {
             (Ok(Ending::Stopped), _) => {
                 let lsn = to_lsn.unwrap_or(u64::MAX);
                 (format!("Asked for: keep the whole batches up to LSN {lsn}."), wanted)
             }
-            (Ok(Ending::Torn(torn)), _) => (torn_text(&torn), survey.segments.last().cloned()),
+            (Ok(Ending::Torn(torn)), _) => (torn_text(&torn), inspection.segments.last().cloned()),
             (Ok(_), _) => return Ok(None),
-            (Err(_), Some(damage)) => (damage, survey.segments.last().cloned()),
+            (Err(_), Some(damage)) => (damage, inspection.segments.last().cloned()),
             (Err(error), None) => return Err(error),
         };
-        let rewind = rewind_to(disk, names, &log, keep)?;
-        let last_seen = last_seen(disk, &log, rewind.keep.as_ref())?.max(log.known_lsn());
-        let mut plan = Plan { rewind, reason, last_seen, more_may_be_lost, readable: (0, 0) };
+        let cut_back = cut_back_to(disk, names, &log, keep)?;
+        let last_seen = last_seen(disk, &log, cut_back.keep.as_ref())?.max(log.known_lsn());
+        let mut plan = Plan { cut_back, reason, last_seen, more_may_be_lost, readable: (0, 0) };
         plan.readable = readable_after(disk, names, plan.kept_lsn())?;
         Ok(Some(plan))
     }
 
     fn kept_lsn(&self) -> u64 {
-        self.rewind.kept_lsn()
+        self.cut_back.kept_lsn()
     }
 
     fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
         writeln!(out, "{}\n", self.reason)?;
-        let Rewind { keep, tail, moved, .. } = &self.rewind;
+        let CutBack { keep, tail, moved, .. } = &self.cut_back;
         match keep {
             Some(keep) => writeln!(
                 out,
@@ -225,7 +225,7 @@ impl Plan {
     }
 
     fn json(&self, state: &str) -> Value {
-        let Rewind { keep, tail, moved, .. } = &self.rewind;
+        let CutBack { keep, tail, moved, .. } = &self.cut_back;
         let mut object = json!({
             "state": state,
             "reason": self.reason,
@@ -262,10 +262,10 @@ fn torn_text(torn: &Torn) -> String {
 
 /// Reads a log up to the first batch that has a record after `to_lsn`, and says how it stood before
 /// that batch; `None` if nothing was before.
-fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Survey, Option<Segment>) {
+fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Inspection, Option<Segment>) {
     let mut progress = Progress::new("reading", log.bytes());
     let mut wanted = None;
-    let survey = log.walk(disk, &mut |batch| {
+    let inspection = log.walk(disk, &mut |batch| {
         progress.add(batch);
         record::read_batch(batch.frame.payload(), batch.records(), drop)?;
         if batch.is_snapshot {
@@ -279,19 +279,19 @@ fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Survey, Option<Segment>) {
         Ok(ControlFlow::Continue(()))
     });
     // With LSN 0 the first segment stays, empty.
-    let first = survey.segments.first();
+    let first = inspection.segments.first();
     let empty = |first: &Segment| Segment::begin(&first.path, Tail::of_segment(first.tail.header));
     let wanted = wanted.or_else(|| first.map(empty));
-    (survey, wanted)
+    (inspection, wanted)
 }
 
 /// How the files have to be changed for the log to end as `keep` says.
-fn rewind_to(
+fn cut_back_to(
     disk: &dyn Disk,
     names: &Names,
     log: &Log,
     keep: Option<Segment>,
-) -> anyhow::Result<Rewind> {
+) -> anyhow::Result<CutBack> {
     let listed = disk.list(names.directory())?;
     let stays = |path: &&Path| keep.as_ref().is_none_or(|keep| keep.path != *path);
     // If no segment is kept, the new one replaces a prepared one, which has no records.
@@ -310,7 +310,7 @@ fn rewind_to(
         None => None,
     };
     let anew = anew(log.snapshot_header()?.as_ref())?;
-    Ok(Rewind { keep, anew, tail, moved })
+    Ok(CutBack { keep, anew, tail, moved })
 }
 
 /// How many whole batches after `kept_lsn` there are, and the records in them.

@@ -263,7 +263,7 @@ impl Compaction {
         Ok((walk.writer, walk.keys))
     }
 
-    /// Has the committer begin a new segment between two batches. If there is no space for one, the running
+    /// Has the committer begin a new segment between two batches. If there is no space for one, the active
     /// segment will do: everything before it is in the store.
     fn seal(&self) -> anyhow::Result<Sealed> {
         let until = Instant::now() + SEAL_PATIENCE;
@@ -272,8 +272,8 @@ impl Compaction {
         loop {
             let first_asked_in = asked_in;
             let answer = self.engine.errand(move |log| {
-                let running = log.last_seal().following.sequence;
-                let asked_in = first_asked_in.unwrap_or(running);
+                let active = log.last_seal().following.sequence;
+                let asked_in = first_asked_in.unwrap_or(active);
                 (seal(log, asked_in, covered), asked_in)
             });
             let (sealed, first) = answer.context(STOPS)?;
@@ -313,18 +313,18 @@ impl Compaction {
 
 /// Begins a new segment, or takes one that has begun since this was first asked for: everything before it
 /// is in the store by now. (If the disk is so busy that each segment is only just ready when it is needed,
-/// there is no other.) On a full disk the running segment will do, if it has something before it that no
+/// there is no other.) On a full disk the active segment will do, if it has something before it that no
 /// snapshot covers.
 fn seal(log: &mut dyn Log, asked_in: u64, covered: u64) -> Result<Option<Sealed>, Refused> {
     if let Some(failure) = log.health().failure() {
         return Err(failure.clone().into());
     }
-    let running = log.last_seal();
-    if running.following.sequence != asked_in {
-        return Ok(Some(running));
+    let active = log.last_seal();
+    if active.following.sequence != asked_in {
+        return Ok(Some(active));
     }
     match log.seal() {
-        Err(Refused::NoRoom(_)) if running.logged > covered => Ok(Some(running)),
+        Err(Refused::NoRoom(_)) if active.logged > covered => Ok(Some(active)),
         sealed => sealed,
     }
 }

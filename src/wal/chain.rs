@@ -10,7 +10,7 @@ use std::io;
 
 use super::block::{BLOCK_BYTES, Block, BlockBuffer, bytes_of};
 use super::frame::{
-    FIRST_FRAME, FRAME_HEADER_BYTES, FrameHeader, Kind, SEALED, SegmentHeader, payload_checksum,
+    FIRST_FRAME, FOLLOWED, FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, payload_checksum,
 };
 
 /// Where a chain of frames ends.
@@ -140,8 +140,8 @@ impl Default for Frame {
 
 impl Frame {
     /// The mark of a segment that another one follows, to be sealed as [`Kind::Idle`].
-    pub fn of_sealed_segment() -> Frame {
-        Frame { records: SEALED, ..Frame::default() }
+    pub fn of_followed_segment() -> Frame {
+        Frame { records: FOLLOWED, ..Frame::default() }
     }
 
     /// Adds a record: what `write` appends.
@@ -180,7 +180,7 @@ impl Frame {
     }
 
     /// Completes it as the next frame of a chain, and returns its header and its blocks.
-    pub fn seal(
+    pub fn complete(
         &mut self,
         tail: &Tail,
         kind: Kind,
@@ -213,7 +213,7 @@ impl Frame {
 pub fn closing_mark(tail: &Tail) -> (FrameHeader, BlockBuffer) {
     let mut frame = Frame::default();
     let file_bytes = tail.end + BLOCK_BYTES as u64;
-    let (header, _) = frame.seal(tail, Kind::Closed, tail.next_lsn - 1, file_bytes);
+    let (header, _) = frame.complete(tail, Kind::Closed, tail.next_lsn - 1, file_bytes);
     (header, frame.bytes)
 }
 
@@ -226,12 +226,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_frame_is_the_one_that_follows_and_reads_back_as_it_was_written() {
+    fn a_completed_frame_is_the_one_that_follows_and_reads_back_as_it_was_written() {
         let mut tail = tail();
         for records in [1_u32, 300] {
             let mut frame = Frame::default();
             (0..records).for_each(|_| frame.push(|bytes| bytes.extend_from_slice(&[9; 20])));
-            let (header, blocks) = frame.seal(&tail, Kind::Batch, 0, 1 << 20);
+            let (header, blocks) = frame.complete(&tail, Kind::Batch, 0, 1 << 20);
             assert_eq!(FrameHeader::decode(7, bytes_of(blocks)), Ok(header));
             let before = tail;
             tail.follow(&header);
@@ -251,7 +251,7 @@ mod tests {
     fn a_frame_that_does_not_follow_is_never_followed() {
         let mut frame = Frame::default();
         frame.push(|bytes| bytes.extend_from_slice(b"record"));
-        let (header, _) = frame.seal(&tail(), Kind::Batch, 0, 0);
+        let (header, _) = frame.complete(&tail(), Kind::Batch, 0, 0);
         let mut later = Tail { next_lsn: 5, ..tail() };
         later.follow(&header);
     }
@@ -261,7 +261,7 @@ mod tests {
         let mut tail = tail();
         let mut frame = Frame::default();
         frame.push(|bytes| bytes.extend_from_slice(b"record"));
-        let (header, _) = frame.seal(&tail, Kind::Batch, 0, 0);
+        let (header, _) = frame.complete(&tail, Kind::Batch, 0, 0);
         tail.follow(&header);
         let following = tail.following().expect("random numbers");
         let before = Tail::before(&following);

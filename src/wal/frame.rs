@@ -55,7 +55,7 @@ pub const VERSION: u32 = 1;
 /// Offset of the first frame.
 pub const FIRST_FRAME: u64 = BLOCK_BYTES as u64;
 /// The number of records in an idle mark if another segment follows. (Earlier programs ignore it.)
-pub const SEALED: u32 = 1;
+pub const FOLLOWED: u32 = 1;
 /// Bytes of a frame before its payload.
 pub const FRAME_HEADER_BYTES: usize = 64;
 const FRAME_MAGIC: &[u8; 4] = b"PGB1";

@@ -19,7 +19,7 @@ pub enum Room {
     /// Nothing is wrong.
     #[default]
     Enough,
-    /// No segment can follow the running one, for this reason; the running one still has room.
+    /// No segment can follow the active one, for this reason; the active one still has room.
     Short(Arc<str>),
     /// A batch was refused, for this reason.
     Full(Arc<str>),

@@ -202,7 +202,7 @@ impl Wal {
         let mut wal = Wal::assemble(disk, names, options, segment);
         let mut summary = found.summary;
         // Without the headers, so that a log of one segment has no more than that one's
-        // `running_bytes`.
+        // `active_bytes`.
         wal.total_bytes = summary.bytes.saturating_sub(summary.segments as u64 * FIRST_FRAME);
         if wal.unless_failed(|wal| wal.segment.fill_up(len, found.end.file_bytes)).is_ok() {
             wal.start_preparer()?;

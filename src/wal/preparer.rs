@@ -4,7 +4,7 @@
 //! prepared segment is kept at all times, so that a full disk is noticed before a commit runs into
 //! it. If none can be made, the unfinished file is removed at once, and the thread tries again
 //! while the log reports that it is short of room. The thread also cuts full segments to their
-//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the running
+//! content, and keeps the reserve ([`super::guard::reserve`]). It never touches the active
 //! segment, the one that is being written.
 //!
 //! A commit's flush also flushes what was written beside it, so the zeros come in small pieces with
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const RESERVE_RETRY: Duration = Duration::from_secs(1);
 
 /// The thread rests, and writes small pieces, only while the next segment is at least `LEAD` times
-/// as full of zeros as the running one is of batches: so it is ready when the running one is half
+/// as full of zeros as the active one is of batches: so it is ready when the active one is half
 /// full, and a compaction need not wait until that is full. (With values of 64 KiB: 50 clients write 1.14 to
 /// 1.25 times as much as without it, and the longest SET of 8 clients takes 10 ms instead of 118 to 235 ms.)
 const LEAD: u64 = 2;
@@ -51,7 +51,7 @@ const LONGEST_REST: Duration = Duration::from_millis(20);
 pub struct Preparer {
     state: Mutex<State>,
     changed: Condvar,
-    /// How much of the running segment is used, in thousandths.
+    /// How much of the active segment is used, in thousandths.
     used: AtomicU64,
     health: Arc<Health>,
 }
@@ -168,7 +168,7 @@ impl Preparer {
         }
     }
 
-    /// Notes how much of the running segment is used.
+    /// Notes how much of the active segment is used.
     pub fn note_used(&self, end: u64, file_bytes: u64) {
         self.used.store(thousandths(end, file_bytes), Ordering::Relaxed);
     }

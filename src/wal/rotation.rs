@@ -83,7 +83,7 @@ impl Wal {
         self.unless_failed(|wal| wal.rotate(file, preparer))?
     }
 
-    /// Makes the empty running segment larger, for a batch that is larger than a segment.
+    /// Makes the empty active segment larger, for a batch that is larger than a segment.
     fn make_larger(&mut self, bytes: u64) -> Result<(), Refused> {
         let bytes = self.larger_by(bytes);
         self.check_larger(bytes)?;
@@ -121,12 +121,12 @@ impl Wal {
     }
 
     /// The header of the segment that is being written.
-    pub fn running(&self) -> &SegmentHeader {
+    pub fn active(&self) -> &SegmentHeader {
         &self.segment.tail().header
     }
 
     /// Bytes of batches in it.
-    pub fn running_bytes(&self) -> u64 {
+    pub fn active_bytes(&self) -> u64 {
         self.segment.tail().end - FIRST_FRAME
     }
 
@@ -166,7 +166,7 @@ impl Wal {
         assert_eq!(next.tail().next_lsn, old.next_lsn, "no LSN is left out between two segments");
         let full = std::mem::replace(&mut self.segment, next);
         // The old segment's lock ends here; from now on its mark says that it is not the last one.
-        let content = full.seal().unwrap_or_else(|error| {
+        let content = full.mark_followed().unwrap_or_else(|error| {
             log::warn!("{}: has no mark that another segment follows: {error}", archived.display());
             old.end
         });
@@ -174,7 +174,7 @@ impl Wal {
         Ok(Ok(()))
     }
 
-    /// Makes all of the running segment durable, as has to be done before a rotation.
+    /// Makes all of the active segment durable, as has to be done before a rotation.
     fn finish_segment(&mut self) -> io::Result<()> {
         self.finish_sync()?;
         self.segment.sync()?;

@@ -47,7 +47,7 @@ impl Segment {
         pace: &mut dyn FnMut(u64) -> usize,
     ) -> io::Result<Box<dyn DiskFile>> {
         let file = disk.create(path, access)?;
-        // Before it can become the running segment, so that this is never without a lock.
+        // Before it can become the active segment, so that this is never without a lock.
         lock_segment(&*file, path)?;
         // So a lack of room is known before anything is written.
         file.allocate(0, len)?;
@@ -171,7 +171,7 @@ impl Segment {
         sync: SyncPolicy,
     ) -> io::Result<()> {
         let file_bytes = self.len.max(self.tail.end + frame.len());
-        let (header, blocks) = frame.seal(&self.tail, Kind::Batch, durable_lsn, file_bytes);
+        let (header, blocks) = frame.complete(&self.tail, Kind::Batch, durable_lsn, file_bytes);
         match sync {
             SyncPolicy::Always => self.file.write_synced_at(blocks, self.tail.end)?,
             SyncPolicy::Later => self.file.write_at(blocks, self.tail.end)?,
@@ -190,13 +190,13 @@ impl Segment {
 
     /// Marks after the last batch that another segment follows. It is written without a sync, once
     /// that other one has its name. So a start on this file alone, under whatever name, is refused.
-    pub fn seal(&self) -> io::Result<u64> {
-        self.write_mark(&mut Frame::of_sealed_segment(), Kind::Idle)
+    pub fn mark_followed(&self) -> io::Result<u64> {
+        self.write_mark(&mut Frame::of_followed_segment(), Kind::Idle)
     }
 
     /// Writes a mark; everything before it must be durable.
     fn write_mark(&self, frame: &mut Frame, kind: Kind) -> io::Result<u64> {
-        let (header, blocks) = frame.seal(&self.tail, kind, self.tail.next_lsn - 1, self.len);
+        let (header, blocks) = frame.complete(&self.tail, kind, self.tail.next_lsn - 1, self.len);
         self.file.write_at(blocks, self.tail.end)?;
         Ok(self.tail.end + header.frame_bytes())
     }

@@ -93,7 +93,7 @@ impl Writer {
             return Ok(());
         }
         let file_bytes = self.tail.end + self.frame.len().next_multiple_of(BLOCK_BYTES as u64);
-        let (header, blocks) = self.frame.seal(&self.tail, Kind::Batch, 0, file_bytes);
+        let (header, blocks) = self.frame.complete(&self.tail, Kind::Batch, 0, file_bytes);
         self.file.write_at(blocks, self.tail.end)?;
         if file_bytes / SYNC_BYTES > self.tail.end / SYNC_BYTES {
             self.file.sync()?;
@@ -116,7 +116,7 @@ impl Writer {
     ) -> anyhow::Result<u64> {
         self.flush()?;
         let file_bytes = self.tail.end + BLOCK_BYTES as u64;
-        let (_, mark) = self.frame.seal(&self.tail, Kind::Closed, 0, file_bytes);
+        let (_, mark) = self.frame.complete(&self.tail, Kind::Closed, 0, file_bytes);
         self.file.write_at(mark, self.tail.end)?;
         self.file.sync()?;
         go_on()?;

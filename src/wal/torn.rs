@@ -21,7 +21,7 @@ use super::block::{BLOCK_BYTES, Block, BlockBuffer};
 use super::chain::Tail;
 use super::damage::Damage;
 use super::disk::{Access, Disk, DiskFile};
-use super::frame::{FIRST_FRAME, FrameHeader, Kind, SEALED};
+use super::frame::{FIRST_FRAME, FOLLOWED, FrameHeader, Kind};
 use super::guard::witness::Known;
 use super::names::{Names, first_free};
 use super::options::LARGEST_SEGMENT_BYTES;
@@ -58,8 +58,8 @@ impl End {
     }
 
     /// Whether the segment says that another one follows.
-    fn is_sealed(&self) -> bool {
-        self.mark.is_some_and(|mark| mark.records == SEALED)
+    fn is_followed(&self) -> bool {
+        self.mark.is_some_and(|mark| mark.records == FOLLOWED)
     }
 
     /// Where the mark ends, or the last batch if there is no mark.
@@ -96,7 +96,7 @@ pub fn find(
         }
         at = offset;
     }
-    if now.is_sealed() {
+    if now.is_followed() {
         let what = format!("segment {} has followed this one, and is missing", header.sequence + 1);
         bail!(damage(what));
     }

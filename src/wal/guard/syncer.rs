@@ -104,7 +104,7 @@ impl Stop for Syncer {
 impl Wal {
     /// Begins to make all batches so far durable, beside those that follow, unless a sync is
     /// running already. `when_done` is called when it has ended; the committer then has to call
-    /// [`Wal::settle`].
+    /// [`Wal::note_sync_ended`].
     pub fn begin_sync(&mut self, when_done: WhenDone) -> Result<(), Failure> {
         if self.syncing_since.is_some() {
             return Ok(());
@@ -133,7 +133,7 @@ impl Wal {
     }
 
     /// Takes the result of a sync beside the batches, if it has ended; returns whether it has.
-    pub fn settle(&mut self) -> Result<bool, Failure> {
+    pub fn note_sync_ended(&mut self) -> Result<bool, Failure> {
         let ended = self.syncer.as_ref().and_then(|syncer| syncer.result());
         ended.map_or(Ok(false), |ended| {
             self.unless_failed(|wal| wal.note_synced(ended).map(|()| true))

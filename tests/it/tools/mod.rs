@@ -5,11 +5,11 @@ mod backup;
 mod check;
 mod dump;
 mod golden;
+mod inspection;
 mod json;
 mod repair;
 mod repair_crash;
 mod snapshot;
-mod survey;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;

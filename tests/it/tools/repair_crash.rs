@@ -47,7 +47,7 @@ fn check_every_cut(files: &Files, to_lsn: Option<u64>, kept: usize) {
             let disk = DoubleDisk::with_files(files);
             let plan = Plan::of(&disk, &names, to_lsn).expect("readable").expect("to do");
             disk.fail_at(at, Fault::PowerCut);
-            let done = plan.rewind.carry_out(&disk, &names);
+            let done = plan.cut_back.carry_out(&disk, &names);
             failed |= disk.has_failed();
             assert_eq!(done.is_err(), disk.has_failed(), "call {at}");
             let mut asked = 0;
@@ -60,7 +60,7 @@ fn check_every_cut(files: &Files, to_lsn: Option<u64>, kept: usize) {
                 Err(error) => assert!(error.contains("Nothing was changed"), "call {at}: {error}"),
             }
             if let Some(again) = Plan::of(&found, &names, to_lsn).expect("readable") {
-                again.rewind.carry_out(&found, &names).expect("a second repair");
+                again.cut_back.carry_out(&found, &names).expect("a second repair");
             }
             assert_eq!(start(&found), Ok(kept), "call {at}, survivors {survivors}");
             let mut cut = found

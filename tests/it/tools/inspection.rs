@@ -9,7 +9,7 @@ use crate::double::DoubleDisk;
 use crate::double::clients::{ask, open, set};
 use post_gres_rs::command::Reply;
 use post_gres_rs::engine::{Engine, Fsync};
-use post_gres_rs::tools::inspect::{Log, Stands};
+use post_gres_rs::tools::inspect::{Found, Log};
 use post_gres_rs::wal::disk::{Access, Disk, DiskFile};
 use post_gres_rs::wal::names::Names;
 
@@ -46,15 +46,15 @@ impl Disk for Racing<'_> {
     }
 
     fn create(&self, _: &Path, _: Access) -> io::Result<Box<dyn DiskFile>> {
-        panic!("a survey creates nothing")
+        panic!("a inspection creates nothing")
     }
 
     fn rename(&self, _: &Path, _: &Path) -> io::Result<()> {
-        panic!("a survey renames nothing")
+        panic!("a inspection renames nothing")
     }
 
     fn remove(&self, _: &Path) -> io::Result<()> {
-        panic!("a survey removes nothing")
+        panic!("a inspection removes nothing")
     }
 
     fn list(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -66,7 +66,7 @@ impl Disk for Racing<'_> {
     }
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
-        panic!("a survey syncs nothing")
+        panic!("a inspection syncs nothing")
     }
 }
 
@@ -78,16 +78,16 @@ fn segments_that_change_while_they_are_opened_are_opened_again() {
         let least = write_through_a_segment(&engine, &disk);
         let racing =
             Racing { disk: disk.clone(), engine: &engine, changes_left: AtomicUsize::new(changes) };
-        let Stands::Log(log) = Log::open(&racing, &Names::new(Path::new(ACTIVE))).expect("a log")
+        let Found::Log(log) = Log::open(&racing, &Names::new(Path::new(ACTIVE))).expect("a log")
         else {
             panic!("no log");
         };
         // Later writes go to files that are not open.
         write_through_a_segment(&engine, &disk);
-        let survey = log.walk(&racing, &mut |_| Ok(ControlFlow::Continue(())));
-        assert!(survey.tail.is_ok(), "{:#?}", survey.tail);
-        assert!(survey.last_lsn() >= least, "{} of {least}", survey.last_lsn());
-        assert!(survey.segments.len() > changes, "{}", survey.segments.len());
+        let inspection = log.walk(&racing, &mut |_| Ok(ControlFlow::Continue(())));
+        assert!(inspection.tail.is_ok(), "{:#?}", inspection.tail);
+        assert!(inspection.last_lsn() >= least, "{} of {least}", inspection.last_lsn());
+        assert!(inspection.segments.len() > changes, "{}", inspection.segments.len());
         assert_eq!(racing.changes_left.load(Ordering::Relaxed), 0);
     }
 }
