@@ -59,6 +59,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "engine",
             "engine::batch",
+            "engine::batch_view",
             "engine::handle",
             "engine::local_log",
             "engine::submission",

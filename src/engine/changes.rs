@@ -101,6 +101,12 @@ impl Changes {
         later.clear();
     }
 
+    /// Moves all changes of `later` here; each replaces an earlier one of the same key.
+    pub fn absorb(&mut self, later: &mut Changes) {
+        later.mutations.drain(..).for_each(|mutation| self.put(mutation));
+        later.clear();
+    }
+
     /// The last change of a key, if there is one.
     pub fn find(&mut self, key: &[u8]) -> Found<'_> {
         let hidden = self.hides_all();
@@ -278,7 +284,7 @@ mod tests {
                     assert_eq!(count, expected.len());
                 }
             }
-            changes.append(&mut later);
+            changes.absorb(&mut later);
             assert_eq!(changes.count(&mut below, 8), expected.len());
             let (mut cursor, mut walked) = (0, Vec::new());
             while cursor < 256 {

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::batch_view::BatchView;
 use super::evaluate::carry_out;
 use super::log::Log;
 use super::queue::{Next, Replying, Work};
@@ -100,7 +101,7 @@ impl CommitPath {
     fn run_batch(&mut self) -> Instant {
         debug_assert!(self.evaluated.is_empty(), "the batch before has been answered");
         let answered = self.evaluate();
-        self.shared.metrics.batch_memory.set(self.batch.bytes as u64);
+        self.shared.metrics.batch_memory.set(self.batch.bytes() as u64);
         let mut committed = self.commit();
         if let Err(Refused::NoRoom(reason)) = committed {
             committed = self.commit_without_room(reason);
@@ -160,14 +161,14 @@ impl CommitPath {
             let mut done = 0;
             for operation in &mut submission.operations {
                 let Operation { command, dialect, reply, id, .. } = operation;
-                let pushed = self.batch.bytes;
+                let pushed = self.batch.bytes();
                 let before = command.is_answered();
                 if !is_gone || command.is_write() {
-                    let mut view = self.batch.over(&**store, metrics);
+                    let mut view = BatchView::over(&mut self.batch, &**store, metrics);
                     *reply = carry_out(&mut view, command, *dialect, *max_reply);
                 }
                 // A short command may make a long value, like COPY.
-                bytes += operation.bytes.max(self.batch.bytes - pushed) + reply.bytes();
+                bytes += operation.bytes.max(self.batch.bytes() - pushed) + reply.bytes();
                 let now = Instant::now();
                 count(metrics, *id, command, before, reply, now - started);
                 started = now;

@@ -4,7 +4,7 @@
 //! the transaction that it is in, leaves nothing in the batch.
 
 use super::answer::{Allowance, Collected};
-use super::batch::BatchView;
+use super::batch_view::BatchView;
 use crate::command::{
     Answer, Command, Dialect, Edit, Key, Mutation, Refusal, Reply, Run, SetAnswer, SetCondition,
     SetOptions, View, look,
@@ -68,8 +68,8 @@ pub fn carry_out(
         _ if has_no_room => Err(Refusal::NoRoom),
         _ if has_no_memory => Err(Refusal::NoMemory),
         Command::Transaction(commands, _) => {
-            let perform = |command| perform(view, command, room);
-            commands.iter_mut().map(perform).collect::<Result<_, _>>().map(Reply::Array)
+            let part = |command| part(view, command, room);
+            commands.iter_mut().map(part).collect::<Result<_, _>>().map(Reply::Array)
         }
         command => perform(view, command, room),
     };
@@ -122,25 +122,33 @@ fn watch(view: &mut BatchView<'_>, command: &mut Command) -> Option<Reply<'stati
     reply
 }
 
-/// Carries out a command that is no transaction. Its own mistake is its reply.
+/// Carries out a command inside a transaction. Its own mistake is its reply, and then nothing of it is in the
+/// batch, even if it found the mistake half-way.
+fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
+    // The core's own commands make no mistake once they have changed something.
+    if !matches!(command, Command::Call(..)) || !command.is_write() {
+        return perform(view, command, room).or_else(mistake);
+    }
+    view.batch.begin_part();
+    let outcome = perform(view, command, room);
+    match outcome {
+        Ok(_) => view.batch.keep_part(),
+        Err(_) => view.batch.forget_part(),
+    }
+    outcome.or_else(mistake)
+}
+
+/// Carries out a command that is no transaction. If it fails, the caller takes back what it has changed.
 fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
     if command.is_write() {
         view.batch.may_grow = command.may_grow();
-        let before = view.batch.running_changes();
-        let written = write(view, command);
-        debug_assert!(
-            !matches!(written, Err(Refusal::Error(_))) || view.batch.running_changes() == before,
-            "a mistake is found before anything is changed"
-        );
-        let reply = written.or_else(mistake)?;
+        let reply = write(view, command)?;
         room.take(&reply)?;
         return Ok(reply);
     }
     let mut collected = Collected::new(room);
-    match read(view, command, &mut collected) {
-        Ok(()) => Ok(collected.into_reply()),
-        Err(refusal) => mistake(refusal),
-    }
+    read(view, command, &mut collected)?;
+    Ok(collected.into_reply())
 }
 
 fn mistake(refusal: Refusal) -> Outcome {

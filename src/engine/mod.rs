@@ -17,6 +17,7 @@
 
 mod answer;
 mod batch;
+mod batch_view;
 mod changes;
 mod commit_path;
 mod committer;

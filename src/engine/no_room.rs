@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::batch_view::BatchView;
 use super::commit_path::CommitPath;
 use super::evaluate::carry_out;
 use super::log::Log;
@@ -51,7 +52,7 @@ impl CommitPath {
                 continue;
             }
             *reply = if is_possible(command) {
-                let mut view = self.batch.over(&**store, metrics);
+                let mut view = BatchView::over(&mut self.batch, &**store, metrics);
                 carry_out(&mut view, command, *dialect, *max_reply)
             } else {
                 refusal.clone()

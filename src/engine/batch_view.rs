@@ -1,0 +1,514 @@
+//! The data as the commands of a batch see and change it: the store with the batch's changes on top.
+
+use super::batch::{Batch, Sums};
+use super::changes::{Below, Changes, Found};
+use super::view::{StoreView, count_read};
+use super::watches::Seen;
+use crate::command::{Edit, Mutation, Refusal, View, look};
+use crate::entry::Entry;
+use crate::metrics::Metrics;
+use crate::store::{Store, bytes_of_entry};
+
+/// Bytes of all values that the commands of a transaction may make out of existing ones, even if later ones
+/// replace them: as much as a client may send for one transaction. It bounds the memory that a short
+/// transaction takes (COPY of a long value, again and again) and the time that it holds others up (APPEND to
+/// a long value). The first value is always made: no command alone makes more than one.
+const MADE_BYTES: usize = 1 << 30;
+
+/// A store with a batch on top.
+pub struct BatchView<'a> {
+    /// The batch.
+    pub batch: &'a mut Batch,
+    /// Where reads are counted.
+    pub metrics: &'a Metrics,
+    store: &'a dyn Store,
+}
+
+impl<'a> BatchView<'a> {
+    /// The data as it will be after this batch.
+    pub fn over(batch: &'a mut Batch, store: &'a dyn Store, metrics: &'a Metrics) -> BatchView<'a> {
+        BatchView { batch, store, metrics }
+    }
+
+    /// A key as a connection that begins to watch it sees it.
+    pub fn seen(&mut self, key: &[u8]) -> Seen {
+        look(self, key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
+    }
+
+    fn used_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<i64, Refusal> {
+        match mutation {
+            Mutation::Set(entry) => self.used_after(entry.key(), Some(bytes)),
+            Mutation::Delete(key) => self.used_after(key, None),
+            Mutation::Clear => Ok(0),
+        }
+    }
+
+    /// Bytes that the store will take up after a key has an entry of this many bytes, or none. The old entry is
+    /// looked up only if memory is limited.
+    fn used_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<i64, Refusal> {
+        let Some(most) = self.batch.most_memory else {
+            return Ok(0);
+        };
+        let before = look(self, key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
+        let grown = bytes.map_or(0, bytes_of_entry) as i64 - before as i64;
+        let used = self.batch.sums.used + grown;
+        if self.batch.may_grow && grown > 0 && used > most {
+            return Err(Refusal::NoMemory);
+        }
+        Ok(used)
+    }
+
+    /// Whether a key has expired and is still to be removed.
+    pub fn has_expired(&mut self, key: &[u8]) -> bool {
+        let now = self.batch.now;
+        let is_expired = |entry: &Entry| entry.is_expired(now);
+        match found(&mut self.batch.layers, key) {
+            Found::Set(entry) => is_expired(entry),
+            Found::Gone => false,
+            Found::Unchanged => {
+                let mut expired = false;
+                self.store.get(key, &mut |entry| expired = entry.is_some_and(is_expired));
+                expired
+            }
+        }
+    }
+
+    fn below(&self) -> StoreView<'_> {
+        StoreView { store: self.store, now: self.batch.now, metrics: self.metrics }
+    }
+}
+
+impl Edit for BatchView<'_> {
+    fn push(&mut self, mutation: Mutation) -> Result<(), Refusal> {
+        if self.batch.no_room.is_some() && matches!(mutation, Mutation::Set(_)) {
+            return Err(Refusal::NoRoom);
+        }
+        let bytes = match &mutation {
+            Mutation::Set(entry) => entry.bytes(),
+            Mutation::Delete(_) | Mutation::Clear => 0,
+        };
+        let used = self.used_with(&mutation, bytes)?;
+        let bytes = self.batch.sums.bytes + bytes;
+        self.batch.put(mutation, Sums { bytes, used });
+        Ok(())
+    }
+
+    fn derive(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<(), Refusal> {
+        let bytes = Entry::bytes_with(to.len(), length, expiry.is_some());
+        self.used_after(to, Some(bytes))?;
+        let made = self.make((from, to), length, expiry, fill)?;
+        self.push(Mutation::Set(made))
+    }
+
+    fn make(
+        &mut self,
+        (from, to): (&[u8], &[u8]),
+        length: usize,
+        expiry: Option<i64>,
+        fill: &dyn Fn(&[u8], &mut [u8]),
+    ) -> Result<Box<Entry>, Refusal> {
+        let made_bytes = self.batch.made_bytes.saturating_add(length);
+        if self.batch.made_bytes > 0 && made_bytes > MADE_BYTES {
+            return Err(Refusal::TooMuch);
+        }
+        self.batch.made_bytes = made_bytes;
+        Ok(look(self, from, |old| {
+            let old = old.map_or(&[][..], Entry::value);
+            Entry::filled(to, length, expiry, |new| fill(old, new))
+        }))
+    }
+
+    fn max_value(&self) -> usize {
+        self.batch.max_value
+    }
+
+    fn grow(&mut self) -> Result<(), Refusal> {
+        self.batch.may_grow = true;
+        if self.batch.is_full() { Err(Refusal::NoMemory) } else { Ok(()) }
+    }
+}
+
+impl View for BatchView<'_> {
+    fn now(&self) -> i64 {
+        self.batch.now
+    }
+
+    fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
+        let now = self.batch.now;
+        match found(&mut self.batch.layers, key) {
+            Found::Set(entry) => look(Some(entry).filter(|entry| !entry.is_expired(now))),
+            Found::Gone => look(None),
+            Found::Unchanged => self.below().get(key, look),
+        }
+    }
+
+    fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
+        // No other thread changes anything meanwhile, so one after the other is one moment.
+        keys.iter().for_each(|key| self.get(key, look));
+    }
+
+    fn count(&mut self) -> usize {
+        let mut count = self.store.len();
+        for layer in 0..self.batch.layers.len() {
+            let (below, rest) = self.batch.layers.split_at_mut(layer);
+            count = rest[0].count(&mut Under { store: self.store, layers: below }, count);
+        }
+        count
+    }
+
+    /// Cursors are the store's. A key that the batch has changed is shown where the store will have it, so that
+    /// a walk that goes on in the store misses nothing. A step ends after `count` changed keys, even in the
+    /// middle of what the store shows at a time: the next step shows the rest.
+    fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
+        let (store, now, end) = (self.store, self.batch.now, self.store.cursors());
+        if self.batch.layers.iter().all(Changes::is_empty) {
+            return self.below().scan(cursor, count, look);
+        }
+        let layers = &mut self.batch.layers;
+        let mut next = end;
+        for layer in 0..layers.len() {
+            let (below, rest) = layers.split_at_mut(layer);
+            let of_layer = rest[0].cursor_after(&mut Under { store, layers: below }, cursor, count);
+            next = next.min(of_layer.unwrap_or(end));
+        }
+        let mut look = |entry: &Entry| {
+            if !entry.is_expired(now) {
+                look(entry);
+            }
+        };
+        if !layers.iter().any(Changes::hides_all) {
+            let of_store = store.scan(cursor, count, &mut |entry| {
+                let key = entry.key();
+                let is_here = (cursor..next).contains(&store.cursor_of(key));
+                if is_here && found(layers, key) == Found::Unchanged {
+                    look(entry);
+                }
+            });
+            next = next.min(if of_store == 0 { end } else { of_store });
+        }
+        for layer in 0..layers.len() {
+            let (below, above) = layers.split_at_mut(layer + 1);
+            for entry in below[layer].between(cursor, next) {
+                if found(above, entry.key()) == Found::Unchanged {
+                    look(entry);
+                }
+            }
+        }
+        if next >= end { 0 } else { next }
+    }
+
+    fn cursors(&self) -> u64 {
+        self.store.cursors()
+    }
+
+    fn count_read(&mut self, found: bool) {
+        count_read(self.metrics, found);
+    }
+}
+
+/// What the topmost of these layers that has a change of a key says about it.
+fn found<'a>(layers: &'a mut [Changes], key: &[u8]) -> Found<'a> {
+    layers
+        .iter_mut()
+        .rev()
+        .map(|layer| layer.find(key))
+        .find(|found| *found != Found::Unchanged)
+        .unwrap_or(Found::Unchanged)
+}
+
+/// What is below a layer: the store, and the layers on it.
+struct Under<'a> {
+    store: &'a dyn Store,
+    layers: &'a mut [Changes],
+}
+
+impl Below for Under<'_> {
+    fn cursor_of(&self, key: &[u8]) -> u64 {
+        self.store.cursor_of(key)
+    }
+
+    fn holds(&mut self, key: &[u8]) -> bool {
+        match found(self.layers, key) {
+            Found::Set(_) => true,
+            Found::Gone => false,
+            Found::Unchanged => {
+                let mut there = false;
+                self.store.get(key, &mut |entry| there = entry.is_some());
+                there
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    use crate::command::{
+        Command, CommandId, Dialect, Packed, Reply, RespVersion, Run, SetOptions, Spec, Words,
+    };
+    use crate::commands::command;
+    use crate::engine::evaluate::carry_out;
+
+    fn set(key: &[u8], value: &[u8]) -> Command {
+        Command::Set(Entry::new(key, value), SetOptions::default())
+    }
+
+    fn ask(batch: &mut Batch, store: &dyn Store, mut command: Command) -> Reply<'static> {
+        let dialect = Dialect::Resp(RespVersion::V2);
+        let metrics = Metrics::default();
+        carry_out(&mut BatchView::over(batch, store, &metrics), &mut command, dialect, usize::MAX)
+    }
+
+    fn flush() -> Command {
+        command(&[b"flushall"]).expect("it is one")
+    }
+
+    fn with_one_key() -> (Box<dyn Store>, Batch) {
+        let store = crate::store::new(2, 0);
+        store.apply(&mut vec![Mutation::Set(Entry::new(b"old", b"1"))], false);
+        (store, Batch::new(1000))
+    }
+
+    #[test]
+    fn operations_see_earlier_changes_of_the_batch_and_readers_of_the_store_do_not() {
+        let (store, mut batch) = with_one_key();
+        let mut ask = |command| ask(&mut batch, &*store, command);
+        let del = |key: &[u8]| Command::Del(vec![key.into()]);
+        assert_eq!(ask(del(b"old")), Reply::Integer(1));
+        assert_eq!(ask(del(b"old")), Reply::Integer(0));
+        assert_eq!(ask(set(b"old", b"2")), Reply::Ok);
+        assert_eq!(ask(set(b"new", b"3")), Reply::Ok);
+        assert_eq!(ask(del(b"new")), Reply::Integer(1));
+        assert_eq!(ask(Command::Get(b"old"[..].into())), Reply::bulk(b"2"));
+        assert_eq!(BatchView::over(&mut batch, &*store, &Metrics::default()).count(), 1);
+        assert_eq!(batch.mutations().len(), 4);
+        store.get(b"old", &mut |entry| assert_eq!(entry.map(Entry::value), Some(&b"1"[..])));
+    }
+
+    #[test]
+    fn after_a_clear_the_batch_sees_nothing_of_the_store() {
+        let (store, mut batch) = with_one_key();
+        ask(&mut batch, &*store, set(b"before", b""));
+        ask(&mut batch, &*store, flush());
+        ask(&mut batch, &*store, set(b"after", b""));
+        let metrics = Metrics::default();
+        let mut view = BatchView::over(&mut batch, &*store, &metrics);
+        assert!(!view.has(b"old") && !view.has(b"before") && view.has(b"after"));
+        assert_eq!(view.count(), 1);
+        let mut seen = Vec::new();
+        assert_eq!(view.scan(0, 10, &mut |entry| seen.push(entry.key().to_vec())), 0);
+        assert_eq!(seen, [b"after".to_vec()]);
+    }
+
+    /// All keys, each as often as it is shown, in steps of `count`.
+    fn walk(view: &mut dyn View, count: usize) -> Vec<Vec<u8>> {
+        let (mut keys, mut cursor) = (Vec::new(), 0);
+        loop {
+            cursor = view.scan(cursor, count, &mut |entry| keys.push(entry.key().to_vec()));
+            if cursor == 0 {
+                break;
+            }
+        }
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn a_walk_over_a_batch_shows_each_key_once_and_one_that_goes_on_in_the_store_misses_none() {
+        for clears in [false, true] {
+            let store = crate::store::new(8, 0);
+            let key = |number: u32| number.to_le_bytes();
+            let set = |number| set(&key(number), b"");
+            let set_now = |number| Mutation::Set(Entry::new(&key(number), b""));
+            store.apply(&mut (0..3000).map(set_now).collect(), false);
+            let mut batch = Batch::new(1000);
+            if clears {
+                ask(&mut batch, &*store, flush());
+            }
+            for number in 1000..5000 {
+                let all = [set(number), Command::Del(vec![key(number / 8)[..].into()])].into();
+                ask(&mut batch, &*store, Command::Transaction(all, None));
+            }
+            let metrics = Metrics::default();
+            let mut view = BatchView::over(&mut batch, &*store, &metrics);
+            let expected = walk(&mut view, usize::MAX);
+            assert!(expected.windows(2).all(|pair| pair[0] != pair[1]));
+            assert_eq!(expected.len(), view.count());
+            for count in [1, 10, 1000] {
+                assert_eq!(walk(&mut view, count), expected, "{count} at a time");
+            }
+            // The first steps over the batch, the others over the store.
+            let (mut keys, mut cursor) = (Vec::new(), 0);
+            for _ in 0..10 {
+                cursor = view.scan(cursor, 10, &mut |entry| keys.push(entry.key().to_vec()));
+            }
+            batch.take_mutations(|all| store.apply(all, true));
+            while cursor != 0 {
+                cursor = store.scan(cursor, 10, &mut |entry| keys.push(entry.key().to_vec()));
+            }
+            keys.sort_unstable();
+            keys.dedup();
+            assert_eq!(keys, expected);
+        }
+    }
+
+    #[test]
+    fn a_transaction_keeps_the_last_value_of_a_key_and_one_that_is_refused_leaves_nothing() {
+        let (store, mut batch) = with_one_key();
+        batch.begin(0, Some((store.bytes(), store.bytes() + 5000)));
+        let lengthen = |to| {
+            let to: usize = to;
+            command(&[b"setrange", b"k", to.to_string().as_bytes(), b"x"]).expect("it is one")
+        };
+        let transaction = Command::Transaction((0..900).map(lengthen).collect(), None);
+        assert!(
+            matches!(ask(&mut batch, &*store, transaction), Reply::Array(all) if all.len() == 900)
+        );
+        assert_eq!(batch.mutations().len(), 1);
+
+        let copies =
+            (0..20_u8).map(|to| command(&[b"copy", b"k", &[to], b"replace"]).expect("it is one"));
+        let all = [set(b"old", b"2"), flush(), lengthen(999)].into_iter().chain(copies);
+        let refused = ask(&mut batch, &*store, Command::Transaction(all.collect(), None));
+        assert!(matches!(refused, Reply::Error(text) if text.starts_with("EXECABORT")));
+        assert_eq!(batch.mutations().len(), 1);
+        let metrics = Metrics::default();
+        let mut view = BatchView::over(&mut batch, &*store, &metrics);
+        assert_eq!(view.count(), 2);
+        assert_eq!(
+            look(&mut view, b"old", |entry| entry.map(|entry| entry.value().to_vec())),
+            Some(vec![b'1'])
+        );
+    }
+
+    /// Sets `a` and `b`, removes `old`, and then finds a mistake.
+    fn fail_half_way(view: &mut dyn Edit, _: &Words<'_>) -> Result<Reply<'static>, Refusal> {
+        view.push(Mutation::Set(Entry::new(b"a", b"wrong")))?;
+        view.push(Mutation::Set(Entry::new(b"b", b"wrong")))?;
+        view.push(Mutation::Delete(b"old"[..].into()))?;
+        Err("ERR half-way".into())
+    }
+
+    static FAILING: Spec = Spec {
+        name: "failing",
+        arity: 1,
+        flags: &[],
+        groups: &[],
+        keys: (0, 0, 0),
+        run: Run::Write(fail_half_way),
+        id: CommandId(0),
+        parent: None,
+        children: 0,
+    };
+
+    #[test]
+    fn a_command_that_fails_half_way_takes_back_its_own_changes_and_its_transaction_goes_on() {
+        let (store, mut batch) = with_one_key();
+        batch.begin(0, Some((store.bytes(), store.bytes() + 5000)));
+        let failing = || Command::Call(&FAILING, Packed::new(&[b"failing"]));
+        assert_eq!(ask(&mut batch, &*store, failing()), Reply::Error("ERR half-way".into()));
+        assert_eq!((batch.mutations(), batch.bytes()), (&[][..], 0));
+        let append = || command(&[b"append", b"a", b"1"]).expect("it is one");
+        let commands = [set(b"c", b"1"), append(), failing(), append(), set(b"c", b"2")];
+        let all = Command::Transaction(commands.into(), None);
+        let Reply::Array(replies) = ask(&mut batch, &*store, all) else {
+            panic!("it is carried out");
+        };
+        assert_eq!(replies[2], Reply::Error("ERR half-way".into()));
+        assert_eq!(replies[3], Reply::Integer(2));
+        let entry = |key, value| Mutation::Set(Entry::new(key, value));
+        assert_eq!(batch.mutations(), [entry(b"c", b"2"), entry(b"a", b"11")]);
+        let (memory, bytes) = (batch.sums.used, batch.bytes());
+        // The same without the failure adds up to the same.
+        let (store, mut batch) = with_one_key();
+        batch.begin(0, Some((store.bytes(), store.bytes() + 5000)));
+        let all = [set(b"c", b"1"), append(), append(), set(b"c", b"2")].into();
+        ask(&mut batch, &*store, Command::Transaction(all, None));
+        assert_eq!((batch.sums.used, batch.bytes()), (memory, bytes));
+    }
+
+    #[test]
+    fn parts_and_commands_are_kept_and_forgotten_as_copies_of_a_map_are() {
+        let seed = 1_u64;
+        let mut state = seed;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        let metrics = Metrics::default();
+        const NOW: i64 = 1000;
+        for round in 0..300 {
+            let store = crate::store::new(4, 0);
+            let mut all = (0..8_u8).map(|key| Mutation::Set(Entry::new(&[key], b""))).collect();
+            store.apply(&mut all, false);
+            let mut batch = Batch::new(1000);
+            batch.begin(NOW, Some((store.bytes(), usize::MAX)));
+            // Each key with its expiry.
+            let mut kept: BTreeMap<u8, Option<i64>> = (0..8).map(|key| (key, None)).collect();
+            let (mut running, mut part) = (kept.clone(), None);
+            let mut sums = [batch.sums; 3];
+            for _ in 0..random(80) {
+                let mut view = BatchView::over(&mut batch, &*store, &metrics);
+                match (random(12), &mut part) {
+                    (0, None) => {
+                        view.batch.begin_part();
+                        (part, sums[2]) = (Some(running.clone()), view.batch.sums);
+                    }
+                    (0, Some(_)) => {
+                        view.batch.keep_part();
+                        running = part.take().expect("it was begun");
+                    }
+                    (1, Some(_)) => {
+                        view.batch.forget_part();
+                        part = None;
+                        assert_eq!(view.batch.sums, sums[2]);
+                    }
+                    (1, None) => {
+                        view.batch.keep();
+                        (kept, sums[1]) = (running.clone(), view.batch.sums);
+                    }
+                    (2, _) => {
+                        view.batch.forget();
+                        (running, part) = (kept.clone(), None);
+                        assert_eq!(view.batch.sums, sums[1]);
+                    }
+                    (what, part) => {
+                        let (key, map) = (random(12) as u8, part.as_mut().unwrap_or(&mut running));
+                        let expiry = [None, Some(NOW), Some(NOW + 1)][random(3) as usize];
+                        let mutation = match what {
+                            3 if random(4) == 0 => Mutation::Clear,
+                            3..6 => Mutation::Delete([key].into()),
+                            _ => Mutation::Set(Entry::expiring(&[key], b"v", expiry)),
+                        };
+                        match &mutation {
+                            Mutation::Clear => map.clear(),
+                            Mutation::Delete(_) => drop(map.remove(&key)),
+                            Mutation::Set(_) => drop(map.insert(key, expiry)),
+                        }
+                        view.push(mutation).expect("there is room");
+                    }
+                }
+                let now = part.as_ref().unwrap_or(&running);
+                let is_expired = |expiry: &Option<i64>| expiry.is_some_and(|at| at <= NOW);
+                assert_eq!(view.count(), now.len(), "round {round} of seed {seed}");
+                for key in 0..12 {
+                    let expected = now.get(&key);
+                    let expired = expected.is_some_and(is_expired);
+                    assert_eq!(view.has(&[key]), expected.is_some() && !expired);
+                    assert_eq!(view.has_expired(&[key]), expired);
+                }
+                let live = now.iter().filter(|(_, expiry)| !is_expired(expiry));
+                let live: Vec<_> = live.map(|(key, _)| vec![*key]).collect();
+                assert_eq!(walk(&mut view, 1 + random(3) as usize), live);
+            }
+        }
+    }
+}
