@@ -6,6 +6,8 @@
 
 mod change;
 mod client;
+mod double;
+mod program;
 mod reply;
 mod view;
 mod watcher;
@@ -15,6 +17,8 @@ use std::sync::Arc;
 
 pub use change::{Change, Key, Mutation};
 pub use client::{Client, KillFilter, Label, REDIS_VERSION, USER};
+pub use double::shortest;
+pub use program::{Parts, Program};
 pub use reply::{Dialect, LineEnd, Reply, RespVersion};
 pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
 pub use watcher::Watcher;
@@ -79,6 +83,27 @@ pub enum Run {
     Ask(AskFn),
     /// By the session, at once even in a transaction.
     Session(SessionCommand),
+    /// By the room of scripts, as a program.
+    Script(ScriptCommand),
+}
+
+/// Commands about scripts that take their place among the commands on data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptCommand {
+    /// Runs the script that is given.
+    Eval,
+    /// Runs the script with this name.
+    EvalSha,
+    /// Runs the script that is given, which may write nothing.
+    EvalRo,
+    /// Runs the script with this name, which may write nothing.
+    EvalShaRo,
+    /// Keeps a script for later.
+    Load,
+    /// Tells which scripts are kept.
+    Exists,
+    /// Forgets all scripts.
+    Flush,
 }
 
 /// Commands that the session carries out, because they change how it treats later requests.
@@ -116,7 +141,10 @@ impl Spec {
 
     /// Those of a request's words that are keys, for a request that [`Spec::takes`] allows.
     pub fn keys_among<'a>(&self, words: &'a Words<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (first, last, step) = self.keys;
+        let (first, last, step) = match self.run {
+            Run::Script(_) if self.has("movablekeys") => (3, numbered_keys(words), 1),
+            _ => self.keys,
+        };
         let last = if last < 0 { words.len() as i32 + last } else { last };
         let places = (first.max(1)..=last).step_by(step.max(1) as usize);
         places.filter_map(|place| words.get(place as usize).copied())
@@ -126,10 +154,19 @@ impl Spec {
     pub fn is_about_data(&self) -> bool {
         match self.run {
             Run::Core(_) | Run::Read(_) | Run::Walk(_) | Run::Write(_) => true,
+            Run::Script(_) => self.has("movablekeys"),
             Run::Say(_) | Run::Ask(_) => false,
             Run::Session(command) => command == SessionCommand::Watch,
         }
     }
+}
+
+/// The place of the last key of a request whose third word is the number of its keys, which begin with the fourth.
+/// No keys if the number makes no sense.
+fn numbered_keys(words: &Words<'_>) -> i32 {
+    let most = words.len().saturating_sub(3) as i64;
+    let count = words.get(2).and_then(|word| integer(word));
+    2 + count.filter(|count| (0..=most).contains(count)).unwrap_or(0) as i32
 }
 
 /// A request about data, or one that takes its place among those.
@@ -145,6 +182,8 @@ pub enum Command {
     Call(&'static Spec, Packed),
     /// Carries out several commands as one, unless a watched key has changed.
     Transaction(Vec<Command>, Option<Arc<Watcher>>),
+    /// Runs a program, which is one command whatever it carries out.
+    Program(Arc<dyn Program>),
     /// Begins to watch keys, each listed once.
     Watch(Vec<Key>, Arc<Watcher>),
     /// Ends all watching of a connection; the reply is given.
@@ -202,6 +241,7 @@ impl Command {
             | Command::Del(_)
             | Command::Reclaim(_)
             | Command::Transaction(..)
+            | Command::Program(_)
             | Command::Watch(..)
             | Command::Unwatch(..)
             | Command::Leave(_) => true,
@@ -214,6 +254,7 @@ impl Command {
             Command::Set(..) => true,
             Command::Call(spec, _) => spec.has("denyoom"),
             Command::Transaction(commands, _) => commands.iter().any(Command::may_grow),
+            Command::Program(program) => program.may_grow(),
             _ => false,
         }
     }
@@ -224,14 +265,19 @@ impl Command {
             Command::Call(spec, words) => match spec.run {
                 Run::Walk(_) => true,
                 Run::Read(_) => words.count() > 1 + FEW_KEYS,
-                Run::Core(_) | Run::Write(_) | Run::Say(_) | Run::Ask(_) | Run::Session(_) => false,
+                Run::Core(_)
+                | Run::Write(_)
+                | Run::Say(_)
+                | Run::Ask(_)
+                | Run::Session(_)
+                | Run::Script(_) => false,
             },
             _ => false,
         }
     }
 
     /// Whether it may turn out to log only removals, which may use the last room of a disk. For a
-    /// [`Command::Call`] that is known only when it is carried out.
+    /// [`Command::Call`] or a program that is known only when it is carried out.
     pub fn may_only_remove(&self) -> bool {
         match self {
             Command::Set(..) => false,
@@ -245,11 +291,12 @@ impl Command {
         matches!(self, Command::Answered(_))
     }
 
-    /// Whether it cannot be carried out without the log.
+    /// Whether it cannot be carried out without the log; of a program that is known once it has run.
     pub fn needs_log(&self) -> bool {
         match self {
             Command::Watch(..) | Command::Unwatch(..) | Command::Leave(_) => false,
             Command::Transaction(commands, _) => commands.iter().any(Command::needs_log),
+            Command::Program(program) => program.has_written(),
             other => other.is_write(),
         }
     }
@@ -272,6 +319,7 @@ impl Command {
                 Command::Del(list) | Command::Reclaim(list) | Command::Watch(list, _) => keys(list),
                 Command::Call(_, words) => words.bytes(),
                 Command::Transaction(commands, _) => commands.iter().map(Command::bytes).sum(),
+                Command::Program(program) => program.bytes(),
                 Command::Answered(reply) | Command::Unwatch(_, reply) => reply.bytes(),
                 Command::Leave(_) => 0,
             }

@@ -5,12 +5,14 @@
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
 
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
+use crate::scripts;
 use crate::server::{self, Settings, UnreadLimits};
 use crate::tools::Tool;
 use crate::upkeep;
@@ -155,6 +157,15 @@ pub struct Config {
         value_parser = number(1024, MAX_LINE)
     )]
     max_line: u64,
+
+    /// Milliseconds after which other clients are told BUSY while a script runs; 0 is never
+    #[arg(
+        long = "busy-reply-threshold",
+        default_value_t = 5000,
+        value_name = "MILLISECONDS",
+        value_parser = number(0, 1 << 31)
+    )]
+    busy_after: u64,
 
     /// File with the password of all clients in its first line; or set POST_GRES_RS_PASSWORD in the
     /// environment
@@ -303,6 +314,7 @@ impl Config {
             ("appendfsync", fsync.to_owned()),
             ("appendonly", if self.persist { "yes" } else { "no" }.to_owned()),
             ("bind", self.bind.to_string()),
+            ("busy-reply-threshold", self.busy_after.to_string()),
             ("client-output-buffer-limit", format!("normal {} 0 0", self.unread().one)),
             ("databases", "1".to_owned()),
             ("maxclients", max_clients.to_string()),
@@ -315,7 +327,12 @@ impl Config {
         ];
         let saves_at_once = self.persist && matches!(self.fsync, FsyncFlag::Always);
         let (limits, unread) = (self.limits(), self.unread());
-        Ok(Settings { max_clients, limits, unread, password, saves_at_once, shown })
+        let scripts = scripts::Limits {
+            key: limits.key,
+            value: limits.value,
+            busy_after: Duration::from_millis(self.busy_after),
+        };
+        Ok(Settings { max_clients, limits, scripts, unread, password, saves_at_once, shown })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {

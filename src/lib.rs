@@ -58,6 +58,7 @@
 //! | [`store`] | the data in memory, behind a trait object; knows no disk |
 //! | [`wal`] | the log on disk; knows no keys |
 //! | [`metrics`] | counters, shown as INFO |
+//! | [`scripts`] | EVAL and its kin: Lua, whose programs the engine carries out as one command |
 //! | [`engine`] | ties store and log together; the only place where threads meet |
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
@@ -109,6 +110,8 @@ pub mod record;
 pub mod operations {}
 #[doc = include_str!("scaling.md")]
 pub mod scaling {}
+#[cfg_attr(not(feature = "scripts"), path = "scripts/none.rs")]
+pub mod scripts;
 pub mod server;
 pub mod store;
 pub mod sync;

@@ -18,11 +18,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["command", "entry"]),
     ("wal", &["sync"]),
     ("metrics", &["command"]),
+    ("scripts", &["command", "commands", "metrics", "sync"]),
     ("engine", &["command", "entry", "metrics", "quote", "record", "store", "sync", "wal"]),
     ("upkeep", &["command", "engine", "entry", "record", "store", "sync", "wal"]),
-    ("server", &["command", "commands", "engine", "entry", "metrics", "protocol", "sync"]),
+    (
+        "server",
+        &["command", "commands", "engine", "entry", "metrics", "protocol", "scripts", "sync"],
+    ),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
-    ("config", &["engine", "protocol", "server", "tools", "upkeep", "wal"]),
+    ("config", &["engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),
 ];
 
 #[test]
@@ -74,6 +78,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("upkeep", &[]),
     ("engine::info", &[]),
     ("engine::no_room", &[]),
+    // Lua.
+    ("scripts", &["server", "server::session"]),
     ("server::info", &[]),
     ("server::logins", &["server"]),
     ("server::preemption", &["server::connection"]),

@@ -38,6 +38,8 @@ pub trait Client {
     fn settings(&self) -> Vec<(&'static str, String)>;
     /// Begins a compaction of the log.
     fn compact(&self) -> Result<(), Text>;
+    /// Ends the script that is running, or says why not.
+    fn kill_script(&mut self) -> Result<(), Text>;
     /// When everything was last known to be on disk, in seconds of Unix time.
     fn saved_at(&self) -> i64;
 }

@@ -20,10 +20,22 @@ pub enum Reply<'a> {
     Bulk(Cow<'a, [u8]>),
     /// Lines of text for people, which RESP3 marks as such.
     Verbatim(Cow<'a, [u8]>),
+    /// A text that is marked as of some kind.
+    Marked([u8; 3], Cow<'a, [u8]>),
+    /// A word of a script's, in which line ends become spaces.
+    Status(Cow<'a, [u8]>),
+    /// A floating-point number.
+    Double(f64),
+    /// A truth value; in RESP2 1 or 0.
+    Boolean(bool),
+    /// The digits of a number of any size.
+    BigNumber(Cow<'a, [u8]>),
     /// A list.
     Array(Vec<Reply<'a>>),
     /// Names and values, alternating.
     Map(Vec<Reply<'a>>),
+    /// A set; in RESP2 a list.
+    Set(Vec<Reply<'a>>),
     /// It was not done; the text says why, and begins with an error code.
     Error(Cow<'a, str>),
     /// It was not done, because the log takes no more writes, for this reason.
@@ -52,7 +64,13 @@ impl Reply<'_> {
             Reply::Integer(number) => Reply::Integer(*number),
             Reply::Bulk(bytes) => Reply::bulk(bytes),
             Reply::Verbatim(bytes) => Reply::Verbatim(bytes.to_vec().into()),
+            Reply::Marked(kind, bytes) => Reply::Marked(*kind, bytes.to_vec().into()),
+            Reply::Status(bytes) => Reply::Status(bytes.to_vec().into()),
+            Reply::Double(number) => Reply::Double(*number),
+            Reply::Boolean(is) => Reply::Boolean(*is),
+            Reply::BigNumber(digits) => Reply::BigNumber(digits.to_vec().into()),
             Reply::Array(items) => Reply::Array(all(items)),
+            Reply::Set(items) => Reply::Set(all(items)),
             Reply::Map(items) => Reply::Map(all(items)),
             Reply::Error(text) => Reply::Error(text.clone().into_owned().into()),
             Reply::NotDurable(reason) => Reply::NotDurable(reason.clone()),
@@ -62,8 +80,12 @@ impl Reply<'_> {
     /// Roughly what it takes up beside the enum itself.
     pub fn bytes(&self) -> usize {
         match self {
-            Reply::Bulk(bytes) | Reply::Verbatim(bytes) => bytes.len(),
-            Reply::Array(items) | Reply::Map(items) => {
+            Reply::Bulk(bytes)
+            | Reply::Verbatim(bytes)
+            | Reply::Marked(_, bytes)
+            | Reply::Status(bytes)
+            | Reply::BigNumber(bytes) => bytes.len(),
+            Reply::Array(items) | Reply::Map(items) | Reply::Set(items) => {
                 items.iter().map(|item| size_of::<Reply<'_>>() + item.bytes()).sum()
             }
             Reply::Error(text) => text.len(),

@@ -1,4 +1,4 @@
-//! The replies to CLIENT HELP, COMMAND HELP, CONFIG HELP, MEMORY HELP and OBJECT HELP.
+//! The replies to CLIENT HELP, COMMAND HELP, CONFIG HELP, MEMORY HELP, OBJECT HELP and SCRIPT HELP.
 //!
 //! Redis's form: lines, each a simple string. A test compares the subcommands here with the table.
 
@@ -73,6 +73,21 @@ const HELP: &[(&str, &[&str])] = &[
             "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
             "ENCODING <key>",
             "    Answer how Redis would keep the value: int, embstr or raw.",
+        ],
+    ),
+    #[cfg(feature = "scripts")]
+    (
+        "script",
+        &[
+            "SCRIPT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "EXISTS <sha1> [<sha1> ...]",
+            "    Answer for each name whether a script of this name is kept.",
+            "FLUSH [ASYNC|SYNC]",
+            "    Forget all scripts; both modes do the same.",
+            "KILL",
+            "    End the script that is running. Nothing of what it has changed remains.",
+            "LOAD <script>",
+            "    Keep a script without running it, and answer its name.",
         ],
     ),
 ];

@@ -14,6 +14,8 @@ type Said = Result<Reply<'static>, Text>;
 /// description is many times as long as a name.)
 const DESCRIBED: usize = 1000;
 
+const NO_KEYS: &str = "ERR The command has no key arguments";
+
 pub fn command(_: &mut dyn Client, _: &Words<'_>) -> Said {
     Ok(Reply::Array(commands().map(describe).collect()))
 }
@@ -60,13 +62,14 @@ pub fn command_list(_: &mut dyn Client, words: &Words<'_>) -> Said {
 pub fn command_getkeys(words: &Words<'_>) -> Said {
     let request = &words[2..];
     let spec = find(request).map_err(|_| "ERR Invalid command specified")?;
-    if spec.keys == (0, 0, 0) {
-        return Err("ERR The command has no key arguments".into());
+    if spec.keys == (0, 0, 0) && !spec.has("movablekeys") {
+        return Err(NO_KEYS.into());
     }
     if !spec.takes(request.len()) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
-    Ok(Reply::Array(spec.keys_among(request).map(Reply::bulk).collect()))
+    let keys: Vec<_> = spec.keys_among(request).map(Reply::bulk).collect();
+    if keys.is_empty() { Err(NO_KEYS.into()) } else { Ok(Reply::Array(keys)) }
 }
 
 /// A row of COMMAND, in its form since Redis 7. Tips and key specifications are left empty.

@@ -116,7 +116,7 @@ pub fn command(words: &Words<'_>) -> Result<Command, Text> {
         Run::Core(make) => make(words),
         Run::Read(_) | Run::Walk(_) | Run::Write(_) => Ok(Command::Call(spec, Packed::new(words))),
         Run::Say(say) => say(words).map(Command::Answered),
-        Run::Ask(_) | Run::Session(_) => Err("ERR it needs a connection".into()),
+        Run::Ask(_) | Run::Session(_) | Run::Script(_) => Err("ERR it needs a connection".into()),
     }
 }
 

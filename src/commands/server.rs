@@ -33,6 +33,12 @@ pub fn bgrewriteaof(client: &mut dyn Client, _: &Words<'_>) -> Said {
     Ok(Reply::Simple("Background append only file rewriting started"))
 }
 
+#[cfg(feature = "scripts")]
+pub fn script_kill(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    client.kill_script()?;
+    Ok(Reply::Ok)
+}
+
 pub fn lastsave(client: &mut dyn Client, _: &Words<'_>) -> Said {
     Ok(Reply::Integer(client.saved_at()))
 }

@@ -10,6 +10,8 @@ use super::words::*;
 use super::{
     clients, connection, expiry, help, introspection, keys, numbers, server, strings, walks,
 };
+#[cfg(feature = "scripts")]
+use crate::command::ScriptCommand;
 use crate::command::{CommandId, Reply, Run, SessionCommand, Spec, Text, Words, is};
 
 /// The categories that commands here are in, in Redis's order.
@@ -24,6 +26,7 @@ pub const CATEGORIES: &[&str] = &[
     "@dangerous",
     "@connection",
     "@transaction",
+    "@scripting",
 ];
 
 const NONE: (i32, i32, i32) = (0, 0, 0);
@@ -34,9 +37,9 @@ const PAIRS: (i32, i32, i32) = (1, -1, 2);
 const SECOND: (i32, i32, i32) = (2, 2, 1);
 
 macro_rules! commands {
-    ($($name:literal $arity:literal [$($flag:ident)*] [$($group:ident)*] $keys:ident $run:ident($function:expr);)*) => {
+    ($($(#[$only:meta])* $name:literal $arity:literal [$($flag:ident)*] [$($group:ident)*] $keys:ident $run:ident($function:expr);)*) => {
         /// Every command, in the order of their names.
-        pub static COMMANDS: &[Spec] = &numbered([$(Spec {
+        pub static COMMANDS: &[Spec] = &numbered([$($(#[$only])* Spec {
             name: $name,
             arity: $arity,
             flags: &[$(stringify!($flag)),*],
@@ -106,6 +109,14 @@ commands! {
     "del" -2 [write] [keyspace] ALL Core(keys::del);
     "discard" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Discard);
     "echo" 2 [loading stale fast] [connection] NONE Say(connection::echo);
+    #[cfg(feature = "scripts")]
+    "eval" -3 [noscript stale skip_monitor may_replicate no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::Eval);
+    #[cfg(feature = "scripts")]
+    "eval_ro" -3 [readonly noscript stale skip_monitor no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::EvalRo);
+    #[cfg(feature = "scripts")]
+    "evalsha" -3 [noscript stale skip_monitor may_replicate no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::EvalSha);
+    #[cfg(feature = "scripts")]
+    "evalsha_ro" -3 [readonly noscript stale skip_monitor no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::EvalShaRo);
     "exec" 1 [noscript loading stale skip_slowlog] [transaction] NONE Session(SessionCommand::Exec);
     "exists" -2 [readonly fast] [keyspace] ALL Read(keys::exists);
     "expire" -3 [write fast] [keyspace] ONE Write(expiry::expire);
@@ -148,6 +159,18 @@ commands! {
     "renamenx" 3 [write fast] [keyspace] TWO Write(keys::renamenx);
     "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Reset);
     "scan" -2 [readonly] [keyspace] NONE Walk(walks::scan);
+    #[cfg(feature = "scripts")]
+    "script" -2 [] [] NONE Say(container);
+    #[cfg(feature = "scripts")]
+    "script|exists" -3 [noscript] [scripting] NONE Script(ScriptCommand::Exists);
+    #[cfg(feature = "scripts")]
+    "script|flush" -2 [noscript may_replicate] [scripting] NONE Script(ScriptCommand::Flush);
+    #[cfg(feature = "scripts")]
+    "script|help" 2 [loading stale] [scripting] NONE Say(help::help);
+    #[cfg(feature = "scripts")]
+    "script|kill" 2 [noscript allow_busy] [scripting] NONE Ask(server::script_kill);
+    #[cfg(feature = "scripts")]
+    "script|load" 3 [noscript stale may_replicate] [scripting] NONE Script(ScriptCommand::Load);
     "select" 2 [loading stale fast] [connection] NONE Session(SessionCommand::Select);
     "set" -3 [write denyoom] [string] ONE Core(strings::set);
     "setex" 4 [write denyoom] [string] ONE Core(strings::setex);
@@ -255,6 +278,7 @@ mod tests {
                 Run::Core(_) => (spec.name != "get", spec.name == "get"),
                 Run::Read(_) | Run::Walk(_) => (false, true),
                 Run::Write(_) => (true, false),
+                Run::Script(_) => (false, spec.has("readonly")),
                 Run::Say(_) | Run::Ask(_) | Run::Session(_) => (false, false),
             };
             let said = (spec.has("write"), spec.has("readonly"));

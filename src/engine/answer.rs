@@ -32,6 +32,19 @@ impl Allowance {
         Allowance { bytes: max_reply, entries: WALKED, dialect }
     }
 
+    /// Carries out `part` with room for `bytes` of replies that are not sent. What it looks at counts here.
+    pub fn aside<T>(&mut self, bytes: usize, part: impl FnOnce(&mut Allowance) -> T) -> T {
+        let mut aside = Allowance { bytes, ..*self };
+        let result = part(&mut aside);
+        self.entries = aside.entries;
+        result
+    }
+
+    /// Bytes that replies may still take up.
+    pub fn bytes_left(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes room for a reply.
     pub fn take(&mut self, reply: &Reply<'_>) -> Result<(), Refusal> {
         let bytes = match (self.dialect, reply) {

@@ -8,7 +8,8 @@
 //! evaluated. Then they are kept, of each key only the last one, or forgotten as if they had never been:
 //! a command that would exceed the memory limit is refused before it takes the memory (promise 8), and as a
 //! whole (promise 7). A command inside a transaction is a part of it: its changes lie on top of the
-//! transaction's, so that one that fails half-way takes back its own and the transaction goes on.
+//! transaction's, so that one that fails half-way takes back its own and the transaction goes on. A program inside a
+//! transaction is such a part, and a command of the program's a part of that.
 
 use super::changes::Changes;
 use super::watches::Watches;
@@ -18,8 +19,10 @@ use crate::command::{Mutation, Reply};
 const KEPT: usize = 0;
 /// those of the command, or the transaction, that is being evaluated,
 const RUNNING: usize = 1;
-/// and those of a part of it.
+/// those of a part of it,
 const PART: usize = 2;
+/// and those of a part of that.
+const PART_OF_PART: usize = 3;
 
 /// Changes on top of a store.
 ///
@@ -40,15 +43,15 @@ pub struct Batch {
     /// The reply to a command that does more than remove something, while the log has no room for it.
     pub no_room: Option<Reply<'static>>,
     /// Each lies on the one before it.
-    pub(super) layers: [Changes; 3],
-    /// The layer to which changes are added: `RUNNING`, or `PART` within a part.
+    pub(super) layers: [Changes; PART_OF_PART + 1],
+    /// The layer to which changes are added: `RUNNING`, or one above it within a part.
     top: usize,
     /// Of all layers.
     pub(super) sums: Sums,
     /// Of what is kept.
     sums_kept: Sums,
-    /// Of all that was there when the part began.
-    sums_before_part: Sums,
+    /// Of all that was there when the part of this layer began.
+    sums_before: [Sums; PART_OF_PART + 1],
     /// Bytes of all values that the running command has made out of existing ones. Those of a part that is
     /// forgotten stay counted, because this also bounds the time that they took.
     pub(super) made_bytes: usize,
@@ -79,7 +82,7 @@ impl Batch {
             top: RUNNING,
             sums: Sums::default(),
             sums_kept: Sums::default(),
-            sums_before_part: Sums::default(),
+            sums_before: Default::default(),
             made_bytes: 0,
             most_memory: None,
         }
@@ -131,7 +134,7 @@ impl Batch {
     /// Keeps the changes of the running command.
     pub fn keep(&mut self) {
         debug_assert_eq!(self.top, RUNNING, "a part ends before its command");
-        let [kept, running, _] = &mut self.layers;
+        let [kept, running, ..] = &mut self.layers;
         if !running.is_empty() {
             self.together |= running.mutations().len() > 1;
             self.watches.touch(running.mutations());
@@ -141,7 +144,7 @@ impl Batch {
         self.made_bytes = 0;
     }
 
-    /// Forgets the changes of the running command, with those of a part of it.
+    /// Forgets the changes of the running command, with those of its parts.
     pub fn forget(&mut self) {
         self.layers[RUNNING..].iter_mut().for_each(Changes::clear);
         self.top = RUNNING;
@@ -149,29 +152,30 @@ impl Batch {
         self.made_bytes = 0;
     }
 
-    /// From now on changes belong to a part of the running command, which alone may be taken back.
+    /// From now on changes belong to a part of the running command, or to a part of that part, which alone may be
+    /// taken back.
     pub fn begin_part(&mut self) {
-        assert_eq!(self.top, RUNNING, "a part has no parts");
-        self.top = PART;
-        self.sums_before_part = self.sums;
+        assert!(self.top < PART_OF_PART, "a part of a part has no parts");
+        self.top += 1;
+        self.sums_before[self.top] = self.sums;
     }
 
-    /// Ends the part; its changes are the running command's.
+    /// Ends the part that began last; its changes belong to what it is a part of.
     pub fn keep_part(&mut self) {
-        assert_eq!(self.top, PART, "a part was begun");
-        let [_, running, part] = &mut self.layers;
-        if !part.is_empty() {
-            running.absorb(part);
+        assert!(self.top >= PART, "a part was begun");
+        let (below, part) = self.layers.split_at_mut(self.top);
+        self.top -= 1;
+        if !part[0].is_empty() {
+            below[self.top].absorb(&mut part[0]);
         }
-        self.top = RUNNING;
     }
 
-    /// Ends the part as if it had changed nothing.
+    /// Ends the part that began last as if it had changed nothing.
     pub fn forget_part(&mut self) {
-        assert_eq!(self.top, PART, "a part was begun");
-        self.layers[PART].clear();
-        self.top = RUNNING;
-        self.sums = self.sums_before_part;
+        assert!(self.top >= PART, "a part was begun");
+        self.layers[self.top].clear();
+        self.sums = self.sums_before[self.top];
+        self.top -= 1;
     }
 
     /// Whether nothing may be added.

@@ -3,11 +3,14 @@
 //! GET, SET and DEL are carried out here; any other command is the function in its row. A refused command, or
 //! the transaction that it is in, leaves nothing in the batch.
 
+use std::time::Instant;
+
 use super::answer::{Allowance, Collected};
 use super::batch_view::BatchView;
+use super::submission::count;
 use crate::command::{
-    Answer, Command, Dialect, Edit, Key, Mutation, Refusal, Reply, Run, SetAnswer, SetCondition,
-    SetOptions, View, look,
+    Answer, Command, CommandId, Dialect, Edit, Key, Mutation, Parts, Program, Refusal, Reply, Run,
+    SetAnswer, SetCondition, SetOptions, View, look,
 };
 use crate::entry::Entry;
 
@@ -36,13 +39,16 @@ pub fn read(
         Command::Call(spec, words) => match spec.run {
             Run::Read(read) | Run::Walk(read) => read(view, &words.list(), answer),
             Run::Say(say) => answer.put(&say(&words.list())?),
-            Run::Core(_) | Run::Write(_) | Run::Ask(_) | Run::Session(_) => Err(MISPLACED.into()),
+            Run::Core(_) | Run::Write(_) | Run::Ask(_) | Run::Session(_) | Run::Script(_) => {
+                Err(MISPLACED.into())
+            }
         },
         Command::Answered(reply) => answer.put(reply),
         Command::Set(..)
         | Command::Del(_)
         | Command::Reclaim(_)
         | Command::Transaction(..)
+        | Command::Program(_)
         | Command::Watch(..)
         | Command::Unwatch(..)
         | Command::Leave(_) => Err(MISPLACED.into()),
@@ -122,11 +128,12 @@ fn watch(view: &mut BatchView<'_>, command: &mut Command) -> Option<Reply<'stati
     reply
 }
 
-/// Carries out a command inside a transaction. Its own mistake is its reply, and then nothing of it is in the
+/// Carries out a command inside a transaction or a program. Its own mistake is its reply, and then nothing of it is in the
 /// batch, even if it found the mistake half-way.
 fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
     // The core's own commands make no mistake once they have changed something.
-    if !matches!(command, Command::Call(..)) || !command.is_write() {
+    let may_fail_late = matches!(command, Command::Call(..) | Command::Program(_));
+    if !may_fail_late || !command.is_write() {
         return perform(view, command, room).or_else(mistake);
     }
     view.batch.begin_part();
@@ -140,6 +147,9 @@ fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -
 
 /// Carries out a command that is no transaction. If it fails, the caller takes back what it has changed.
 fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
+    if let Command::Program(program) = command {
+        return run(view, &**program, room);
+    }
     if command.is_write() {
         view.batch.may_grow = command.may_grow();
         let reply = write(view, command)?;
@@ -149,6 +159,56 @@ fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance
     let mut collected = Collected::new(room);
     read(view, command, &mut collected)?;
     Ok(collected.into_reply())
+}
+
+/// Runs a program. If it fails, the caller takes back what it has changed.
+fn run(view: &mut BatchView<'_>, program: &dyn Program, room: &mut Allowance) -> Outcome {
+    let max_reply = room.bytes_left();
+    let reply = program.run(&mut Running { view, room, max_reply })?;
+    room.take(&reply)?;
+    Ok(reply)
+}
+
+/// What a program asks for while it runs. Its commands' replies go to the program, not to its client, and each may
+/// be as long as the client's reply.
+struct Running<'a, 'b> {
+    view: &'a mut BatchView<'b>,
+    room: &'a mut Allowance,
+    max_reply: usize,
+}
+
+impl Parts for Running<'_, '_> {
+    fn now(&self) -> i64 {
+        self.view.now()
+    }
+
+    fn max_reply(&self) -> usize {
+        self.max_reply
+    }
+
+    fn carry_out(&mut self, mut command: Command, id: CommandId) -> Outcome {
+        let Running { view, room, max_reply } = self;
+        let started = Instant::now();
+        let outcome = if view.batch.no_room.is_some() && !command.may_only_remove() {
+            Err(Refusal::NoRoom)
+        } else if view.batch.is_full() && command.may_grow() {
+            // Nothing has begun, so the program may go on without it.
+            Ok(Reply::Error(Refusal::NoMemory.text()))
+        } else {
+            room.aside(*max_reply, |room| part(view, &mut command, room))
+        };
+        if let Ok(reply) = &outcome {
+            count(
+                view.metrics,
+                Some(id),
+                &command,
+                command.is_answered(),
+                reply,
+                started.elapsed(),
+            );
+        }
+        outcome
+    }
 }
 
 fn mistake(refusal: Refusal) -> Outcome {
@@ -177,11 +237,13 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
             | Run::Walk(_)
             | Run::Say(_)
             | Run::Ask(_)
-            | Run::Session(_) => Err(MISPLACED.into()),
+            | Run::Session(_)
+            | Run::Script(_) => Err(MISPLACED.into()),
         },
         Command::Get(_)
         | Command::Answered(_)
         | Command::Transaction(..)
+        | Command::Program(_)
         | Command::Watch(..)
         | Command::Unwatch(..)
         | Command::Leave(_) => Err(MISPLACED.into()),

@@ -123,7 +123,7 @@ pub fn most_bytes(dialect: Dialect, reply: &Reply<'_>) -> usize {
     FRAME_BYTES
         + match (dialect, reply) {
             (Dialect::Text(_), Reply::Bulk(value)) => crate::quote::most_bytes(value),
-            (_, Reply::Array(items) | Reply::Map(items)) => {
+            (_, Reply::Array(items) | Reply::Map(items) | Reply::Set(items)) => {
                 items.iter().map(|item| most_bytes(dialect, item)).sum()
             }
             (_, other) => other.bytes(),

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::ops::Range;
 
 use super::{Limits, Parsed};
-use crate::command::{Dialect, Reply, RespVersion, integer};
+use crate::command::{Dialect, Reply, RespVersion, integer, shortest};
 
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
 const HEADER_BYTES: usize = 64 * 1024;
@@ -19,7 +19,7 @@ const UNAUTHENTICATED_WORDS: i64 = 10;
 const UNAUTHENTICATED_BYTES: usize = 16 * 1024;
 
 /// How RESP3 marks a text for people as plain text.
-const VERBATIM_KIND: &[u8] = b"txt:";
+const PLAIN_TEXT: [u8; 3] = *b"txt";
 
 /// The place in a request that has not arrived as a whole.
 ///
@@ -157,14 +157,20 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
         Reply::Simple(word) => line(out, format_args!("+{word}")),
         Reply::Integer(number) => number_line(out, b':', *number),
         Reply::Bulk(bytes) => bulk(out, bytes),
-        Reply::Verbatim(bytes) => match version {
-            RespVersion::V2 => bulk(out, bytes),
-            RespVersion::V3 => {
-                number_line(out, b'=', VERBATIM_KIND.len() + bytes.len());
-                out.extend_from_slice(VERBATIM_KIND);
-                out.extend_from_slice(bytes);
-                out.extend_from_slice(b"\r\n");
-            }
+        Reply::Verbatim(bytes) => marked(version, PLAIN_TEXT, bytes, out),
+        Reply::Marked(kind, bytes) => marked(version, *kind, bytes, out),
+        Reply::Status(bytes) => one_line(b'+', bytes, out),
+        Reply::Double(number) => match version {
+            RespVersion::V2 => bulk(out, shortest(*number).as_bytes()),
+            RespVersion::V3 => line(out, format_args!(",{}", shortest(*number))),
+        },
+        Reply::Boolean(is) => match version {
+            RespVersion::V2 => number_line(out, b':', i64::from(*is)),
+            RespVersion::V3 => line(out, format_args!("#{}", if *is { 't' } else { 'f' })),
+        },
+        Reply::BigNumber(digits) => match version {
+            RespVersion::V2 => bulk(out, digits),
+            RespVersion::V3 => one_line(b'(', digits, out),
         },
         Reply::Null => out.extend_from_slice(match version {
             RespVersion::V2 => b"$-1\r\n",
@@ -185,13 +191,11 @@ pub fn encode(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
             }
             items.iter().for_each(|item| encode(version, item, out));
         }
-        Reply::Error(text) => {
-            out.push(b'-');
-            // A line end in an error would end the reply before its time.
-            let one_line = |byte: u8| if byte == b'\r' || byte == b'\n' { b' ' } else { byte };
-            out.extend(text.bytes().map(one_line));
-            out.extend_from_slice(b"\r\n");
+        Reply::Set(items) => {
+            number_line(out, if version == RespVersion::V2 { b'*' } else { b'~' }, items.len());
+            items.iter().for_each(|item| encode(version, item, out));
         }
+        Reply::Error(text) => one_line(b'-', text.as_bytes(), out),
         Reply::NotDurable(reason) => {
             line(out, format_args!("-MISCONF Errors writing to the AOF file: {reason}"));
         }
@@ -206,6 +210,26 @@ pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
 /// Inserts the head of an array before its `items`, which begin at `start`.
 pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
     out.splice(start..start, format!("*{items}\r\n").into_bytes());
+}
+
+/// Appends a text with its kind, which RESP2 leaves out.
+fn marked(version: RespVersion, kind: [u8; 3], bytes: &[u8], out: &mut Vec<u8>) {
+    if version == RespVersion::V2 {
+        return bulk(out, bytes);
+    }
+    number_line(out, b'=', kind.len() + 1 + bytes.len());
+    out.extend_from_slice(&kind);
+    out.push(b':');
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a text that is a line. A line end within it would end the reply before its time.
+fn one_line(kind: u8, text: &[u8], out: &mut Vec<u8>) {
+    out.push(kind);
+    let blank = |byte: &u8| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte };
+    out.extend(text.iter().map(blank));
+    out.extend_from_slice(b"\r\n");
 }
 
 fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {

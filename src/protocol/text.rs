@@ -147,7 +147,16 @@ pub fn encode(key: &[u8], line_end: LineEnd, reply: &Reply<'_>, out: &mut Vec<u8
         Reply::NotDurable(reason) => {
             append(out, format_args!("-ERR not confirmed, the log takes no more writes: {reason}"));
         }
-        Reply::NullArray | Reply::Verbatim(_) | Reply::Array(_) | Reply::Map(_) => {
+        Reply::NullArray
+        | Reply::Verbatim(_)
+        | Reply::Marked(..)
+        | Reply::Status(_)
+        | Reply::Double(_)
+        | Reply::Boolean(_)
+        | Reply::BigNumber(_)
+        | Reply::Array(_)
+        | Reply::Map(_)
+        | Reply::Set(_) => {
             return resp::encode(RespVersion::V2, reply, out);
         }
     }

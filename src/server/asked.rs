@@ -111,6 +111,10 @@ impl Client for Session<'_> {
         })
     }
 
+    fn kill_script(&mut self) -> Result<(), Text> {
+        self.shared.scripts.kill()
+    }
+
     fn saved_at(&self) -> i64 {
         self.shared.saved_at()
     }

@@ -42,6 +42,7 @@ use crate::engine::Engine;
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
+use crate::scripts::{self, Scripts};
 use crate::sync::{spawn_vital, thread};
 use client::Client;
 use clients::Clients;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub max_clients: usize,
     /// The limits of a request.
     pub limits: Limits,
+    /// The limits of scripts.
+    pub scripts: scripts::Limits,
     /// The limits of what clients leave unread.
     pub unread: UnreadLimits,
     /// The password that a client has to give before anything else.
@@ -98,6 +101,7 @@ struct Shared {
     settings: Settings,
     clients: Clients,
     logins: Logins,
+    scripts: Scripts,
     /// The message that a client is turned away.
     turned_away: Seldom,
     /// The message that a client is closed because it speaks HTTP.
@@ -133,12 +137,14 @@ impl Server {
         settings: Settings,
     ) -> anyhow::Result<Server> {
         let flusher = Arc::new(Flusher::new(settings.unread).context("cannot watch sockets")?);
+        let scripts = Scripts::new(settings.scripts, metrics.clone());
         let shared = Arc::new(Shared {
             engine,
             metrics,
             settings,
             clients: Clients::default(),
             logins: Logins::default(),
+            scripts,
             turned_away: Seldom::default(),
             speak_http: Seldom::default(),
             flusher: flusher.clone(),
@@ -174,6 +180,7 @@ impl Server {
         let flusher_thread = spawn_vital("flusher", move || flusher.run())
             .context("cannot start the flusher thread")?;
         self.accept_all(listener, shutdown);
+        self.shared.scripts.stop();
         self.shared.clients.stop(STOP_PATIENCE);
         self.flusher.stop();
         flusher_thread.join().expect("its panic ends the process");

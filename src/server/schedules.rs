@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown as Half, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
@@ -18,6 +19,7 @@ use super::{STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
 use crate::engine::{Engine, Fsync, Options};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
+use crate::scripts;
 use crate::store;
 use crate::sync::{check_schedules, thread};
 use crate::upkeep;
@@ -112,6 +114,7 @@ impl Running {
         let settings = Settings {
             max_clients: 10,
             limits: Limits::default(),
+            scripts: scripts::Limits { key: 1000, value: 1000, busy_after: Duration::ZERO },
             unread: UnreadLimits::default(),
             password: None,
             saves_at_once: false,

@@ -19,6 +19,10 @@ use crate::commands;
 use crate::engine;
 use crate::protocol::Parser;
 
+/// The reply to almost everything while a script runs for long.
+const BUSY: &str =
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+
 /// One connection's state.
 ///
 /// - If `no_database` is set, the client believes to be in a database that does not exist: commands about
@@ -96,6 +100,9 @@ impl<'a> Session<'a> {
             }
             Err(text) => return self.refuse(text),
         };
+        if self.shared.scripts.is_busy() && !spec.has("allow_busy") {
+            return self.refuse(BUSY.into());
+        }
         let no_database = match &self.transaction {
             None => &self.no_database,
             Some(transaction) => &transaction.no_database,
@@ -114,6 +121,9 @@ impl<'a> Session<'a> {
             Run::Say(say) => say(words).map_or_else(mistake, Command::Answered),
             Run::Ask(ask) => return self.ask(ask, words),
             Run::Session(command) => return self.obey(command, words),
+            Run::Script(script) => {
+                self.shared.scripts.command(script, words).unwrap_or_else(mistake)
+            }
         };
         match &mut self.transaction {
             None => command.into(),
