@@ -40,8 +40,8 @@ pub struct Batch {
     pub watches: Watches,
     /// Whether the running command may be refused for what it adds.
     pub may_grow: bool,
-    /// The reply to a command that does more than remove something, while the log has no room for it.
-    pub no_room: Option<Reply<'static>>,
+    /// Which changes may be added.
+    pub takes: Takes,
     /// Each lies on the one before it.
     pub(super) layers: [Changes; PART_OF_PART + 1],
     /// The layer to which changes are added: `RUNNING`, or one above it within a part.
@@ -57,6 +57,35 @@ pub struct Batch {
     pub(super) made_bytes: usize,
     /// Bytes that the store may take up, if that is limited.
     pub(super) most_memory: Option<i64>,
+}
+
+/// Which changes a batch takes, as the log has room for them.
+#[derive(Clone, Debug)]
+pub enum Takes {
+    /// All.
+    Everything,
+    /// Removals; the reply is that to a command which does more.
+    Removals(Reply<'static>),
+    /// None, because nothing will be written; the reply is that to a command which turns out to change something.
+    Nothing(Reply<'static>),
+}
+
+impl Takes {
+    /// The reply to a command that is refused.
+    pub fn refusal(&self) -> Option<&Reply<'static>> {
+        match self {
+            Takes::Everything => None,
+            Takes::Removals(reply) | Takes::Nothing(reply) => Some(reply),
+        }
+    }
+
+    pub(super) fn allows(&self, mutation: &Mutation) -> bool {
+        match self {
+            Takes::Everything => true,
+            Takes::Removals(_) => !matches!(mutation, Mutation::Set(_)),
+            Takes::Nothing(_) => false,
+        }
+    }
 }
 
 /// What changes add up to.
@@ -77,7 +106,7 @@ impl Batch {
             together: false,
             watches: Watches::default(),
             may_grow: false,
-            no_room: None,
+            takes: Takes::Everything,
             layers: Default::default(),
             top: RUNNING,
             sums: Sums::default(),

@@ -80,7 +80,7 @@ impl<'a> BatchView<'a> {
 
 impl Edit for BatchView<'_> {
     fn push(&mut self, mutation: Mutation) -> Result<(), Refusal> {
-        if self.batch.no_room.is_some() && matches!(mutation, Mutation::Set(_)) {
+        if !self.batch.takes.allows(&mutation) {
             return Err(Refusal::NoRoom);
         }
         let bytes = match &mutation {

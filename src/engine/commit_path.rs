@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::batch::Batch;
+use super::batch::{Batch, Takes};
 use super::batch_view::BatchView;
 use super::evaluate::carry_out;
 use super::log::Log;
@@ -113,11 +113,11 @@ impl CommitPath {
                 sync
             }
             Err(Refused::NoRoom(reason)) => {
-                self.refuse(&Shared::no_room(&reason), |command| !command.needs_log());
+                self.refuse_changes(&Shared::no_room(&reason));
                 None
             }
             Err(Refused::Closed(Failure(reason))) => {
-                self.refuse(&Reply::NotDurable(reason), |command| !command.needs_log());
+                self.refuse_changes(&Reply::NotDurable(reason));
                 None
             }
         };
@@ -148,7 +148,10 @@ impl CommitPath {
         if self.no_room.is_some() && !matches!(self.shared.health.room(), Room::Full(_)) {
             self.no_room = None;
         }
-        self.batch.no_room = self.no_room.as_deref().map(Shared::no_room);
+        self.batch.takes = match self.no_room.as_deref() {
+            None => Takes::Everything,
+            Some(reason) => Takes::Removals(Shared::no_room(reason)),
+        };
         let mut started = Instant::now();
         let full_at = started + LONGEST_EVALUATION;
         let mut bytes = 0;

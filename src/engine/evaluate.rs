@@ -67,7 +67,7 @@ pub fn carry_out(
         return reply;
     }
     let room = &mut Allowance::new(max_reply, dialect);
-    let has_no_room = view.batch.no_room.is_some() && !command.may_only_remove();
+    let has_no_room = view.batch.takes.refusal().is_some() && !command.may_only_remove();
     // Redis checks only here, and there, too, a transaction that would remove more than it adds is refused.
     let has_no_memory = view.batch.is_full() && command.may_grow();
     let outcome = match &mut *command {
@@ -86,7 +86,7 @@ pub fn carry_out(
         }
         Err(refusal) => {
             view.batch.forget();
-            match (refusal, command, &view.batch.no_room) {
+            match (refusal, command, view.batch.takes.refusal()) {
                 (Refusal::NoRoom, _, Some(reply)) => reply.clone(),
                 (refusal, Command::Transaction(..), _) => {
                     let why = refusal.text();
@@ -189,7 +189,7 @@ impl Parts for Running<'_, '_> {
     fn carry_out(&mut self, mut command: Command, id: CommandId) -> Outcome {
         let Running { view, room, max_reply } = self;
         let started = Instant::now();
-        let outcome = if view.batch.no_room.is_some() && !command.may_only_remove() {
+        let outcome = if view.batch.takes.refusal().is_some() && !command.may_only_remove() {
             Err(Refusal::NoRoom)
         } else if view.batch.is_full() && command.may_grow() {
             // Nothing has begun, so the program may go on without it.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::batch::Takes;
 use super::batch_view::BatchView;
 use super::commit_path::CommitPath;
 use super::evaluate::carry_out;
@@ -29,19 +30,24 @@ impl CommitPath {
         reason: Arc<str>,
     ) -> Result<Option<Duration>, Refused> {
         let refusal = Shared::no_room(&reason);
-        self.batch.no_room = Some(refusal.clone());
+        self.batch.takes = Takes::Removals(refusal.clone());
         self.refuse(&refusal, Command::may_only_remove);
         self.no_room = Some(reason);
         self.commit()
     }
 
+    /// Answers the batch anew, of which nothing will be written: every command that changes something gets this
+    /// reply. A program that changed nothing before may do so now, for it no longer sees the changes before it: it
+    /// gets this reply, too.
+    pub(super) fn refuse_changes(&mut self, refusal: &Reply<'static>) {
+        self.batch.takes = Takes::Nothing(refusal.clone());
+        self.refuse(refusal, |command| !command.needs_log());
+        assert!(self.batch.mutations().is_empty(), "nothing is acknowledged that is not written");
+    }
+
     /// Answers the batch anew, of which nothing has been applied. Commands that are possible are carried out
     /// again, the others get this reply.
-    pub(super) fn refuse(
-        &mut self,
-        refusal: &Reply<'static>,
-        is_possible: impl Fn(&Command) -> bool,
-    ) {
+    fn refuse(&mut self, refusal: &Reply<'static>, is_possible: impl Fn(&Command) -> bool) {
         self.batch.clear();
         let Shared { store, metrics, max_reply, .. } = &*self.shared;
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
