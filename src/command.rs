@@ -6,6 +6,7 @@
 
 mod change;
 mod client;
+mod comparison;
 mod double;
 mod program;
 mod reply;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 pub use change::{Change, Key, Mutation};
 pub use client::{Client, KillFilter, Label, REDIS_VERSION, USER};
+pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
 pub use program::{Parts, Program};
 pub use reply::{Dialect, LineEnd, Reply, RespVersion};
@@ -44,9 +46,8 @@ pub struct Spec {
     pub flags: &'static [&'static str],
     /// Its categories, except those that follow from its flags.
     pub groups: &'static [&'static str],
-    /// Where its keys stand among the words: first, last (from the end if negative), step; zeros if there
-    /// are none.
-    pub keys: (i32, i32, i32),
+    /// Where its keys stand among the words.
+    pub keys: Keys,
     /// Carries it out.
     pub run: Run,
     /// Its place in the table.
@@ -55,6 +56,20 @@ pub struct Spec {
     pub parent: Option<usize>,
     /// Its subcommands are the rows after it, this many.
     pub children: usize,
+}
+
+/// Where the keys of a command stand among its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// First, last (from the end if negative), step; zeros if there are none.
+    Range(i32, i32, i32),
+    /// As many as the word at this place says, after it, the next one this many words further on.
+    Counted(usize, usize),
+}
+
+impl Keys {
+    /// Of a command without any.
+    pub const NONE: Keys = Keys::Range(0, 0, 0);
 }
 
 /// Reads, and puts the reply into the [`Answer`].
@@ -141,13 +156,20 @@ impl Spec {
 
     /// Those of a request's words that are keys, for a request that [`Spec::takes`] allows.
     pub fn keys_among<'a>(&self, words: &'a Words<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let (first, last, step) = match self.run {
-            Run::Script(_) if self.has("movablekeys") => (3, numbered_keys(words), 1),
-            _ => self.keys,
+        let (first, end, step) = match self.keys {
+            Keys::Range(first, last, step) => {
+                let last = if last < 0 { words.len() as i32 + last } else { last };
+                (first.max(1) as usize, (last + 1).max(0) as usize, step.max(1) as usize)
+            }
+            // No keys if the number makes no sense.
+            Keys::Counted(place, step) => {
+                let count = words.get(place).and_then(|word| integer(word));
+                let count = count.and_then(|count| usize::try_from(count).ok());
+                let count = count.filter(|count| *count < words.len()).unwrap_or(0);
+                (place + 1, place + 1 + count * step, step)
+            }
         };
-        let last = if last < 0 { words.len() as i32 + last } else { last };
-        let places = (first.max(1)..=last).step_by(step.max(1) as usize);
-        places.filter_map(|place| words.get(place as usize).copied())
+        words.get(first..end.min(words.len())).unwrap_or_default().iter().step_by(step).copied()
     }
 
     /// Whether it depends on the selected database.
@@ -159,14 +181,6 @@ impl Spec {
             Run::Session(command) => command == SessionCommand::Watch,
         }
     }
-}
-
-/// The place of the last key of a request whose third word is the number of its keys, which begin with the fourth.
-/// No keys if the number makes no sense.
-fn numbered_keys(words: &Words<'_>) -> i32 {
-    let most = words.len().saturating_sub(3) as i64;
-    let count = words.get(2).and_then(|word| integer(word));
-    2 + count.filter(|count| (0..=most).contains(count)).unwrap_or(0) as i32
 }
 
 /// A request about data, or one that takes its place among those.
@@ -197,7 +211,7 @@ pub enum Command {
 }
 
 /// The options of SET.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SetOptions {
     /// When to set at all.
     pub condition: SetCondition,
@@ -208,7 +222,7 @@ pub struct SetOptions {
 }
 
 /// When SET sets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SetCondition {
     /// In any case.
     #[default]
@@ -217,6 +231,23 @@ pub enum SetCondition {
     New,
     /// Only one that is.
     Existing,
+    /// Only one whose value is as it is wanted. (A box, so that no other SET is longer for it.)
+    Compares(Box<Comparison>),
+}
+
+impl SetOptions {
+    /// Whether there is nothing to look up before the key is set.
+    pub fn is_plain(&self) -> bool {
+        let SetOptions { condition, keep_expiry, answer } = self;
+        matches!((condition, answer), (SetCondition::Always, SetAnswer::Ok)) && !keep_expiry
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.condition {
+            SetCondition::Compares(comparison) => comparison.bytes(),
+            SetCondition::Always | SetCondition::New | SetCondition::Existing => 0,
+        }
+    }
 }
 
 /// What SET answers.
@@ -315,7 +346,7 @@ impl Command {
         size_of::<Command>()
             + match self {
                 Command::Get(key) => key.len(),
-                Command::Set(entry, _) => entry.bytes(),
+                Command::Set(entry, options) => entry.bytes() + options.bytes(),
                 Command::Del(list) | Command::Reclaim(list) | Command::Watch(list, _) => keys(list),
                 Command::Call(_, words) => words.bytes(),
                 Command::Transaction(commands, _) => commands.iter().map(Command::bytes).sum(),

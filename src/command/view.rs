@@ -109,6 +109,13 @@ pub trait Edit: View {
         fill: &dyn Fn(&[u8], &mut [u8]),
     ) -> Result<Box<Entry>, Refusal>;
 
+    /// Announces a value of this length for a key: refused if that would take up too much.
+    fn announce(&mut self, key: &[u8], length: usize, expiry: Option<i64>) -> Result<(), Refusal>;
+
+    /// Announces that so many bytes of values are made or looked through: refused if a transaction does that with
+    /// too many.
+    fn look_through(&mut self, bytes: usize) -> Result<(), Refusal>;
+
     /// The longest value.
     fn max_value(&self) -> usize;
 
@@ -130,6 +137,9 @@ pub trait Edit: View {
 pub trait Answer {
     /// Takes the reply, or its next item if it is a list.
     fn put(&mut self, reply: &Reply<'_>) -> Result<(), Refusal>;
+
+    /// Checks that there is room for a reply of about this many bytes, before it is made.
+    fn expect(&mut self, bytes: usize) -> Result<(), Refusal>;
 
     /// Makes the reply a list of the pieces that were put.
     fn wrap(&mut self);

@@ -5,7 +5,7 @@
 
 use super::table::{CATEGORIES, COMMANDS, commands, find, is_in, spec_named, subcommands};
 use super::words::*;
-use crate::command::{Client, Reply, Spec, Text, Words, is};
+use crate::command::{Client, Keys, Reply, Spec, Text, Words, is};
 use crate::glob;
 
 type Said = Result<Reply<'static>, Text>;
@@ -62,7 +62,7 @@ pub fn command_list(_: &mut dyn Client, words: &Words<'_>) -> Said {
 pub fn command_getkeys(words: &Words<'_>) -> Said {
     let request = &words[2..];
     let spec = find(request).map_err(|_| "ERR Invalid command specified")?;
-    if spec.keys == (0, 0, 0) && !spec.has("movablekeys") {
+    if spec.keys == Keys::NONE {
         return Err(NO_KEYS.into());
     }
     if !spec.takes(request.len()) {
@@ -74,7 +74,11 @@ pub fn command_getkeys(words: &Words<'_>) -> Said {
 
 /// A row of COMMAND, in its form since Redis 7. Tips and key specifications are left empty.
 fn describe(spec: &Spec) -> Reply<'static> {
-    let (first, last, step) = spec.keys;
+    let (first, last, step) = match spec.keys {
+        Keys::Range(first, last, step) => (first, last, step),
+        // As Redis says it of a command with the flag `movablekeys`.
+        Keys::Counted(..) => (0, 0, 0),
+    };
     let number = |number: i32| Reply::Integer(number.into());
     let categories = CATEGORIES.iter().filter(|name| is_in(spec, name));
     Reply::Array(vec![

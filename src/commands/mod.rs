@@ -7,14 +7,21 @@
 //!
 //! The server enters by one door, [`look_up`].
 
+mod bitfield;
+mod bitop;
+mod bits;
 mod clients;
+mod compare;
 mod connection;
 mod decimal;
+mod dump;
 mod expiry;
 mod help;
 mod introspection;
 mod keys;
+mod lcs;
 mod numbers;
+mod rdb;
 mod server;
 mod strings;
 mod table;

@@ -1,5 +1,6 @@
 //! Commands about values as strings of bytes. The errors are Redis 7's own texts, because clients match them.
 
+use super::compare;
 use super::expiry::{self, Form};
 use super::words::*;
 use crate::command::{
@@ -8,7 +9,7 @@ use crate::command::{
 };
 use crate::entry::Entry;
 
-const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
+pub const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 pub fn get(words: &Words<'_>) -> Result<Command, Text> {
     Ok(Command::Get(words[1].into()))
@@ -21,11 +22,17 @@ pub fn set(words: &Words<'_>) -> Result<Command, Text> {
     let mut rest = &words[3..];
     while let [option, after @ ..] = rest {
         rest = after;
-        let may_be = |condition| [SetCondition::Always, condition].contains(&options.condition);
-        if is(option, "nx") && may_be(SetCondition::New) {
+        let is_free = options.condition == SetCondition::Always;
+        if is(option, "nx") && (is_free || options.condition == SetCondition::New) {
             options.condition = SetCondition::New;
-        } else if is(option, "xx") && may_be(SetCondition::Existing) {
+        } else if is(option, "xx") && (is_free || options.condition == SetCondition::Existing) {
             options.condition = SetCondition::Existing;
+        } else if is_free
+            && let [operand, after @ ..] = rest
+            && let Some(comparison) = compare::comparison(option, operand)
+        {
+            options.condition = SetCondition::Compares(Box::new(comparison?));
+            rest = after;
         } else if is(option, "get") {
             options.answer = SetAnswer::OldValue;
         } else if is(option, "keepttl") && expires_at.is_none() {
@@ -93,7 +100,7 @@ pub fn getrange(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer)
 }
 
 /// Answers with what `form` makes of a value; a missing value counts as an empty one.
-fn about_value(
+pub fn about_value(
     view: &mut dyn View,
     key: &[u8],
     answer: &mut dyn Answer,

@@ -8,11 +8,12 @@
 
 use super::words::*;
 use super::{
-    clients, connection, expiry, help, introspection, keys, numbers, server, strings, walks,
+    bitfield, bitop, bits, clients, compare, connection, dump, expiry, help, introspection, keys,
+    lcs, numbers, server, strings, walks,
 };
 #[cfg(feature = "scripts")]
 use crate::command::ScriptCommand;
-use crate::command::{CommandId, Reply, Run, SessionCommand, Spec, Text, Words, is};
+use crate::command::{CommandId, Keys, Reply, Run, SessionCommand, Spec, Text, Words, is};
 
 /// The categories that commands here are in, in Redis's order.
 pub const CATEGORIES: &[&str] = &[
@@ -20,6 +21,7 @@ pub const CATEGORIES: &[&str] = &[
     "@read",
     "@write",
     "@string",
+    "@bitmap",
     "@admin",
     "@fast",
     "@slow",
@@ -29,12 +31,16 @@ pub const CATEGORIES: &[&str] = &[
     "@scripting",
 ];
 
-const NONE: (i32, i32, i32) = (0, 0, 0);
-const ONE: (i32, i32, i32) = (1, 1, 1);
-const TWO: (i32, i32, i32) = (1, 2, 1);
-const ALL: (i32, i32, i32) = (1, -1, 1);
-const PAIRS: (i32, i32, i32) = (1, -1, 2);
-const SECOND: (i32, i32, i32) = (2, 2, 1);
+const NONE: Keys = Keys::NONE;
+const ONE: Keys = Keys::Range(1, 1, 1);
+const TWO: Keys = Keys::Range(1, 2, 1);
+const ALL: Keys = Keys::Range(1, -1, 1);
+const PAIRS: Keys = Keys::Range(1, -1, 2);
+const SECOND: Keys = Keys::Range(2, 2, 1);
+const FROM_SECOND: Keys = Keys::Range(2, -1, 1);
+const COUNTED_PAIRS: Keys = Keys::Counted(1, 2);
+#[cfg(feature = "scripts")]
+const COUNTED: Keys = Keys::Counted(2, 1);
 
 macro_rules! commands {
     ($($(#[$only:meta])* $name:literal $arity:literal [$($flag:ident)*] [$($group:ident)*] $keys:ident $run:ident($function:expr);)*) => {
@@ -84,6 +90,11 @@ commands! {
     "append" 3 [write denyoom fast] [string] ONE Write(strings::append);
     "auth" -2 [noscript loading stale fast no_auth allow_busy] [connection] NONE Ask(connection::auth);
     "bgrewriteaof" 1 [admin noscript no_async_loading] [] NONE Ask(server::bgrewriteaof);
+    "bitcount" -2 [readonly] [bitmap] ONE Walk(bits::bitcount);
+    "bitfield" -2 [write denyoom] [bitmap] ONE Write(bitfield::bitfield);
+    "bitfield_ro" -2 [readonly fast] [bitmap] ONE Read(bitfield::bitfield_ro);
+    "bitop" -4 [write denyoom] [bitmap] FROM_SECOND Write(bitop::bitop);
+    "bitpos" -3 [readonly] [bitmap] ONE Walk(bits::bitpos);
     "client" -2 [] [] NONE Say(container);
     "client|getname" 2 [noscript loading stale] [connection] NONE Ask(clients::client_getname);
     "client|help" 2 [loading stale] [connection] NONE Say(help::help);
@@ -107,16 +118,20 @@ commands! {
     "decr" 2 [write denyoom fast] [string] ONE Write(numbers::decr);
     "decrby" 3 [write denyoom fast] [string] ONE Write(numbers::decrby);
     "del" -2 [write] [keyspace] ALL Core(keys::del);
+    "delex" -2 [write fast] [string] ONE Write(compare::delex);
+    "delifeq" 3 [write fast] [string] ONE Write(compare::delifeq);
+    "digest" 2 [readonly fast] [string] ONE Walk(compare::digest_of);
     "discard" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Discard);
+    "dump" 2 [readonly] [keyspace] ONE Read(dump::dump);
     "echo" 2 [loading stale fast] [connection] NONE Say(connection::echo);
     #[cfg(feature = "scripts")]
-    "eval" -3 [noscript stale skip_monitor may_replicate no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::Eval);
+    "eval" -3 [noscript stale skip_monitor may_replicate no_mandatory_keys movablekeys] [scripting] COUNTED Script(ScriptCommand::Eval);
     #[cfg(feature = "scripts")]
-    "eval_ro" -3 [readonly noscript stale skip_monitor no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::EvalRo);
+    "eval_ro" -3 [readonly noscript stale skip_monitor no_mandatory_keys movablekeys] [scripting] COUNTED Script(ScriptCommand::EvalRo);
     #[cfg(feature = "scripts")]
-    "evalsha" -3 [noscript stale skip_monitor may_replicate no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::EvalSha);
+    "evalsha" -3 [noscript stale skip_monitor may_replicate no_mandatory_keys movablekeys] [scripting] COUNTED Script(ScriptCommand::EvalSha);
     #[cfg(feature = "scripts")]
-    "evalsha_ro" -3 [readonly noscript stale skip_monitor no_mandatory_keys movablekeys] [scripting] NONE Script(ScriptCommand::EvalShaRo);
+    "evalsha_ro" -3 [readonly noscript stale skip_monitor no_mandatory_keys movablekeys] [scripting] COUNTED Script(ScriptCommand::EvalShaRo);
     "exec" 1 [noscript loading stale skip_slowlog] [transaction] NONE Session(SessionCommand::Exec);
     "exists" -2 [readonly fast] [keyspace] ALL Read(keys::exists);
     "expire" -3 [write fast] [keyspace] ONE Write(expiry::expire);
@@ -125,6 +140,7 @@ commands! {
     "flushall" -1 [write] [keyspace dangerous] NONE Write(keys::flush);
     "flushdb" -1 [write] [keyspace dangerous] NONE Write(keys::flush);
     "get" 2 [readonly fast] [string] ONE Core(strings::get);
+    "getbit" 3 [readonly fast] [bitmap] ONE Read(bits::getbit);
     "getdel" 2 [write fast] [string] ONE Write(strings::getdel);
     "getex" -2 [write fast] [string] ONE Write(expiry::getex);
     "getrange" 4 [readonly] [string] ONE Read(strings::getrange);
@@ -136,11 +152,13 @@ commands! {
     "info" -1 [loading stale] [dangerous] NONE Ask(server::info);
     "keys" 2 [readonly] [keyspace dangerous] NONE Walk(walks::keys);
     "lastsave" 1 [loading stale fast] [admin dangerous] NONE Ask(server::lastsave);
+    "lcs" -3 [readonly] [string] TWO Walk(lcs::lcs);
     "memory" -2 [] [] NONE Say(container);
     "memory|help" 2 [loading stale] [] NONE Say(help::help);
     "memory|usage" -3 [readonly] [] SECOND Read(keys::memory_usage);
     "mget" -2 [readonly fast] [string] ALL Read(strings::mget);
     "mset" -3 [write denyoom] [string] PAIRS Write(strings::mset);
+    "msetex" -4 [write denyoom movablekeys] [string] COUNTED_PAIRS Write(compare::msetex);
     "msetnx" -3 [write denyoom] [string] PAIRS Write(strings::msetnx);
     "multi" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Multi);
     "object" -2 [] [] NONE Say(container);
@@ -158,6 +176,7 @@ commands! {
     "rename" 3 [write] [keyspace] TWO Write(keys::rename);
     "renamenx" 3 [write fast] [keyspace] TWO Write(keys::renamenx);
     "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Reset);
+    "restore" -4 [write denyoom] [keyspace dangerous] ONE Write(dump::restore);
     "scan" -2 [readonly] [keyspace] NONE Walk(walks::scan);
     #[cfg(feature = "scripts")]
     "script" -2 [] [] NONE Say(container);
@@ -173,6 +192,7 @@ commands! {
     "script|load" 3 [noscript stale may_replicate] [scripting] NONE Script(ScriptCommand::Load);
     "select" 2 [loading stale fast] [connection] NONE Session(SessionCommand::Select);
     "set" -3 [write denyoom] [string] ONE Core(strings::set);
+    "setbit" 4 [write denyoom] [bitmap] ONE Write(bits::setbit);
     "setex" 4 [write denyoom] [string] ONE Core(strings::setex);
     "setnx" 3 [write denyoom fast] [string] ONE Core(strings::setnx);
     "setrange" 4 [write denyoom] [string] ONE Write(strings::setrange);
@@ -263,6 +283,11 @@ mod tests {
             ("rename a b", "a b"),
             ("copy a b replace", "a b"),
             ("del a b c", "a b c"),
+            ("bitop and to a b", "to a b"),
+            ("msetex 2 a 1 b 2 ex 10", "a b"),
+            ("msetex 9 a 1 b 2", ""),
+            ("msetex -1 a 1", ""),
+            ("msetex 99999999999999999999 a 1", ""),
         ] {
             let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
             let spec = spec_named(words[0]).expect(request);

@@ -1,7 +1,7 @@
 //! Helpers of all commands for reading words and values: numbers, options, and the errors that Redis has for
 //! them. Clients match the errors' texts.
 
-use crate::command::{Edit, Key, Refusal, Reply, Text, Words, integer, look};
+use crate::command::{Answer, Edit, Key, Refusal, Reply, Text, View, Words, integer, look};
 use crate::glob::PATTERN_BYTES;
 
 /// Whether a read was answered, or why not.
@@ -49,6 +49,36 @@ pub fn pattern(word: &[u8]) -> Result<&[u8], Text> {
     match word.len() {
         ..=PATTERN_BYTES => Ok(word),
         _ => Err(format!("ERR pattern is too long, the limit is {PATTERN_BYTES} bytes").into()),
+    }
+}
+
+/// Bytes of a value that are looked through as fast as a walk looks at an entry, or faster.
+const BYTES_PER_ENTRY: usize = 4096;
+
+/// A shorter value is nothing to ask about.
+const LONG_BYTES: usize = 64 << 10;
+
+const TOO_LONG_HERE: &str =
+    "ERR a transaction may look through no more than 40 MB of values; do it outside of one";
+
+/// Asks whether all of a value may be looked through. In a transaction, while all other writes wait, only so many
+/// bytes may.
+pub fn may_look_through(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer) -> Put {
+    let length = look(view, key, |entry| entry.map_or(0, |entry| entry.value().len()));
+    let outcome = match length {
+        ..LONG_BYTES => Ok(()),
+        _ => answer.go_on(length / BYTES_PER_ENTRY),
+    };
+    outcome.map_err(|why| as_limit(why, TOO_LONG_HERE))
+}
+
+/// The same refusal of a walk with a text of its own, if it is because of the transaction.
+pub fn as_limit(why: Refusal, text: &'static str) -> Refusal {
+    match why {
+        Refusal::Unanswerable(about_keys) if about_keys.contains("a transaction") => {
+            Refusal::Unanswerable(text)
+        }
+        other => other,
     }
 }
 

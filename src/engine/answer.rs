@@ -87,6 +87,13 @@ impl Answer for Collected<'_> {
         Ok(())
     }
 
+    fn expect(&mut self, bytes: usize) -> Result<(), Refusal> {
+        match bytes > self.room.bytes {
+            true => Err(Refusal::Unanswerable(TOO_LONG)),
+            false => Ok(()),
+        }
+    }
+
     fn wrap(&mut self) {
         self.is_list = true;
     }

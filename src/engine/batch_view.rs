@@ -100,8 +100,7 @@ impl Edit for BatchView<'_> {
         expiry: Option<i64>,
         fill: &dyn Fn(&[u8], &mut [u8]),
     ) -> Result<(), Refusal> {
-        let bytes = Entry::bytes_with(to.len(), length, expiry.is_some());
-        self.used_after(to, Some(bytes))?;
+        self.announce(to, length, expiry)?;
         let made = self.make((from, to), length, expiry, fill)?;
         self.push(Mutation::Set(made))
     }
@@ -113,15 +112,25 @@ impl Edit for BatchView<'_> {
         expiry: Option<i64>,
         fill: &dyn Fn(&[u8], &mut [u8]),
     ) -> Result<Box<Entry>, Refusal> {
-        let made_bytes = self.batch.made_bytes.saturating_add(length);
-        if self.batch.made_bytes > 0 && made_bytes > MADE_BYTES {
-            return Err(Refusal::TooMuch);
-        }
-        self.batch.made_bytes = made_bytes;
+        self.look_through(length)?;
         Ok(look(self, from, |old| {
             let old = old.map_or(&[][..], Entry::value);
             Entry::filled(to, length, expiry, |new| fill(old, new))
         }))
+    }
+
+    fn announce(&mut self, key: &[u8], length: usize, expiry: Option<i64>) -> Result<(), Refusal> {
+        let bytes = Entry::bytes_with(key.len(), length, expiry.is_some());
+        self.used_after(key, Some(bytes)).map(|_| ())
+    }
+
+    fn look_through(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let made_bytes = self.batch.made_bytes.saturating_add(bytes);
+        if self.batch.made_bytes > 0 && made_bytes > MADE_BYTES {
+            return Err(Refusal::TooMuch);
+        }
+        self.batch.made_bytes = made_bytes;
+        Ok(())
     }
 
     fn max_value(&self) -> usize {
@@ -252,7 +261,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use crate::command::{
-        Command, CommandId, Dialect, Packed, Reply, RespVersion, Run, SetOptions, Spec, Words,
+        Command, CommandId, Dialect, Keys, Packed, Reply, RespVersion, Run, SetOptions, Spec, Words,
     };
     use crate::commands::command;
     use crate::engine::evaluate::carry_out;
@@ -402,7 +411,7 @@ mod tests {
         arity: 1,
         flags: &[],
         groups: &[],
-        keys: (0, 0, 0),
+        keys: Keys::NONE,
         run: Run::Write(fail_half_way),
         id: CommandId(0),
         parent: None,

@@ -221,7 +221,7 @@ fn mistake(refusal: Refusal) -> Outcome {
 /// Carries out one command that changes something. A SET's entry is taken out of it.
 fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
     match command {
-        Command::Set(entry, options) => set(view, std::mem::take(entry), *options),
+        Command::Set(entry, options) => set(view, std::mem::take(entry), options),
         Command::Del(keys) => {
             let mut removed = 0;
             for key in keys {
@@ -263,16 +263,23 @@ fn reclaim(view: &mut BatchView<'_>, keys: &[Key]) -> Outcome {
     Ok(Reply::Integer(removed))
 }
 
-fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: SetOptions) -> Outcome {
-    if options == SetOptions::default() {
+fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: &SetOptions) -> Outcome {
+    if options.is_plain() {
         view.push(Mutation::Set(new))?;
         return Ok(Reply::Ok);
     }
     let old = look(view, new.key(), |entry| entry.map(Entry::expiry));
-    let sets = match options.condition {
+    if let SetCondition::Compares(comparison) = &options.condition {
+        let length = look(view, new.key(), |entry| entry.map_or(0, |entry| entry.value().len()));
+        view.look_through(comparison.looks_at(length))?;
+    }
+    let sets = match &options.condition {
         SetCondition::Always => true,
         SetCondition::New => old.is_none(),
         SetCondition::Existing => old.is_some(),
+        SetCondition::Compares(comparison) => {
+            look(view, new.key(), |entry| comparison.holds(entry.map(Entry::value)))
+        }
     };
     let reply = match (options.answer, sets) {
         (SetAnswer::Ok, true) => Reply::Ok,

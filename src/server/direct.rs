@@ -76,6 +76,13 @@ impl Answer for Direct<'_> {
         Ok(())
     }
 
+    fn expect(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.admit(bytes)?;
+        // They are admitted, and will be counted once they are put.
+        self.bytes -= bytes;
+        Ok(())
+    }
+
     fn wrap(&mut self) {
         protocol::wrap(self.items, self.start, self.out);
     }
