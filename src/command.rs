@@ -8,6 +8,7 @@ mod change;
 mod client;
 mod comparison;
 mod double;
+mod news;
 mod program;
 mod reply;
 mod view;
@@ -17,9 +18,10 @@ mod words;
 use std::sync::Arc;
 
 pub use change::{Change, Key, Mutation};
-pub use client::{Client, KillFilter, Label, REDIS_VERSION, USER};
+pub use client::{Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, USER};
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
+pub use news::{Scope, Topic};
 pub use program::{Parts, Program};
 pub use reply::{Dialect, LineEnd, Reply, RespVersion};
 pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
@@ -136,6 +138,10 @@ pub enum SessionCommand {
     Unwatch,
     /// Chooses a database; only 0 exists.
     Select,
+    /// Has the client hear of these.
+    Subscribe(Topic),
+    /// Ends that, for these or for all of the kind.
+    Unsubscribe(Topic),
     /// Makes the session as it was when the client connected.
     Reset,
     /// Ends the connection.
@@ -146,6 +152,11 @@ impl Spec {
     /// Whether Redis has this flag for it.
     pub fn has(&self, flag: &str) -> bool {
         self.flags.contains(&flag)
+    }
+
+    /// Whether it sends messages to other clients.
+    pub fn publishes(&self) -> bool {
+        matches!(self.run, Run::Read(_)) && self.has("pubsub")
     }
 
     /// Whether a request may have this many words.
@@ -328,6 +339,8 @@ impl Command {
             Command::Watch(..) | Command::Unwatch(..) | Command::Leave(_) => false,
             Command::Transaction(commands, _) => commands.iter().any(Command::needs_log),
             Command::Program(program) => program.has_written(),
+            // In the queue a message comes after a write, and may tell of it.
+            Command::Call(spec, _) if spec.publishes() => true,
             other => other.is_write(),
         }
     }

@@ -315,7 +315,7 @@ impl Config {
             ("appendonly", if self.persist { "yes" } else { "no" }.to_owned()),
             ("bind", self.bind.to_string()),
             ("busy-reply-threshold", self.busy_after.to_string()),
-            ("client-output-buffer-limit", format!("normal {} 0 0", self.unread().one)),
+            ("client-output-buffer-limit", server::output_limits(self.unread().one)),
             ("databases", "1".to_owned()),
             ("maxclients", max_clients.to_string()),
             ("maxmemory", self.max_memory.to_string()),

@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upkeep", &["command", "engine", "entry", "record", "store", "sync", "wal"]),
     (
         "server",
-        &["command", "commands", "engine", "entry", "metrics", "protocol", "scripts", "sync"],
+        &["command", "commands", "engine", "entry", "glob", "metrics", "protocol", "scripts", "sync"],
     ),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
     ("config", &["engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),
@@ -90,6 +90,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("wal::read_only", &[]),
     // All of Redis.
     ("commands", &["server::connection"]),
+    // Messages that clients publish.
+    ("server::pubsub", &["server"]),
+    ("server::pushes", &["server"]),
     ("server::asked", &[]),
     ("server::session", &["server::connection"]),
     ("server::transaction", &["server::connection"]),

@@ -1,5 +1,6 @@
 //! What a command may ask of its connection and of the server.
 
+use super::news::{Scope, Topic};
 use super::reply::RespVersion;
 use super::view::Text;
 
@@ -28,8 +29,8 @@ pub trait Client {
     fn set_label(&self, label: Label, text: String);
     /// Its line in CLIENT LIST.
     fn line(&self) -> String;
-    /// The lines of all clients, or of those with these numbers; `None` if that is too long.
-    fn lines(&self, ids: Option<&[u64]>) -> Option<String>;
+    /// The lines of these clients; `None` if that is too long.
+    fn lines(&self, listed: &Listed) -> Option<String>;
     /// Closes the clients that fit, and returns how many they were.
     fn kill(&mut self, filter: &KillFilter) -> usize;
     /// The text of INFO, with these sections.
@@ -40,6 +41,13 @@ pub trait Client {
     fn compact(&self) -> Result<(), Text>;
     /// Ends the script that is running, or says why not.
     fn kill_script(&mut self) -> Result<(), Text>;
+    /// The channels that someone has subscribed to and that fit; `None` if they are too long to be listed.
+    fn channels(&self, scope: Scope, fits: &mut dyn FnMut(&[u8]) -> bool)
+    -> Option<Vec<Box<[u8]>>>;
+    /// How many clients have subscribed to this.
+    fn subscribers(&self, topic: Topic, name: &[u8]) -> usize;
+    /// How many different patterns clients have subscribed to.
+    fn patterns(&self) -> usize;
     /// When everything was last known to be on disk, in seconds of Unix time.
     fn saved_at(&self) -> i64;
 }
@@ -55,6 +63,15 @@ pub enum Label {
     LibraryVersion,
 }
 
+/// The type of a client, for CLIENT LIST and CLIENT KILL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// It has subscribed to nothing.
+    Normal,
+    /// It has.
+    Subscriber,
+}
+
 /// The clients that CLIENT KILL closes: those that fit every field that is set.
 #[derive(Debug, Default)]
 pub struct KillFilter {
@@ -66,6 +83,19 @@ pub struct KillFilter {
     pub local: Option<Vec<u8>>,
     /// Connected for at least this many seconds.
     pub age: Option<u64>,
+    /// Of this type.
+    pub kind: Option<ClientKind>,
     /// Not the client that asks.
     pub skips_asking: bool,
+}
+
+/// The clients that CLIENT LIST lists.
+#[derive(Debug)]
+pub enum Listed {
+    /// All.
+    All,
+    /// Those of a type.
+    Of(ClientKind),
+    /// Those with these numbers.
+    With(Vec<u64>),
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::change::{Key, Mutation};
+use super::news::Scope;
 use super::reply::Reply;
 use crate::entry::Entry;
 
@@ -69,6 +70,9 @@ pub trait View {
     fn cursors(&self) -> u64;
     /// Counts a read as a hit or a miss.
     fn count_read(&mut self, found: bool);
+    /// Has other clients hear a message, and returns how many do. After a write of its connection, in a
+    /// transaction or a script it leaves only once that is durable, and not at all if that is refused.
+    fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) -> Result<i64, Refusal>;
 
     /// Whether a key is there.
     fn has(&mut self, key: &[u8]) -> bool {

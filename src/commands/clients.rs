@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use super::connection::printable;
 use super::words::*;
-use crate::command::{Client, KillFilter, Label, Reply, TOO_LONG, Text, USER, Words, integer, is};
+use crate::command::{
+    Client, ClientKind, KillFilter, Label, Listed, Reply, TOO_LONG, Text, USER, Words, integer, is,
+};
 
 type Said = Result<Reply<'static>, Text>;
 
@@ -12,9 +14,8 @@ type Said = Result<Reply<'static>, Text>;
 /// leave during the lookup, which takes a millisecond or so.
 const LISTED: usize = 10_000;
 
-/// The type of all clients here.
-const NORMAL: &str = "normal";
-const OTHER_TYPES: [&str; 4] = ["master", "replica", "slave", "pubsub"];
+/// Types of which there are no clients here.
+const OTHER_TYPES: [&str; 3] = ["master", "replica", "slave"];
 
 pub fn client_id(client: &mut dyn Client, _: &Words<'_>) -> Said {
     Ok(Reply::Integer(client.id() as i64))
@@ -46,13 +47,13 @@ pub fn client_info(client: &mut dyn Client, _: &Words<'_>) -> Said {
 
 pub fn client_list(client: &mut dyn Client, words: &Words<'_>) -> Said {
     let lines = match &words[2..] {
-        [] => client.lines(None),
-        [option, kind] if is(option, "type") => match is_normal(kind)? {
-            true => client.lines(None),
-            false => Some(String::new()),
+        [] => client.lines(&Listed::All),
+        [option, kind] if is(option, "type") => match kind_of(kind)? {
+            Some(kind) => client.lines(&Listed::Of(kind)),
+            None => Some(String::new()),
         },
         [option, ids @ ..] if is(option, "id") && !ids.is_empty() => {
-            client.lines(Some(&numbers_of(ids)?))
+            client.lines(&Listed::With(numbers_of(ids)?))
         }
         _ => return Err(SYNTAX.into()),
     };
@@ -91,7 +92,10 @@ pub fn client_kill(client: &mut dyn Client, words: &Words<'_>) -> Said {
             () if is(option, "id") => {
                 filter.id = Some(positive(value, "ERR client-id should be greater than 0")?);
             }
-            () if is(option, "type") => may_fit = is_normal(value)?,
+            () if is(option, "type") => {
+                filter.kind = kind_of(value)?;
+                may_fit = filter.kind.is_some();
+            }
             () if is(option, "addr") => filter.address = Some(value.to_vec()),
             () if is(option, "laddr") => filter.local = Some(value.to_vec()),
             // Every client is this user.
@@ -120,10 +124,12 @@ fn positive(word: &[u8], error: &'static str) -> Result<u64, Text> {
     number.filter(|number| *number > 0).ok_or(error.into())
 }
 
-fn is_normal(kind: &[u8]) -> Result<bool, Text> {
-    match is(kind, NORMAL) {
-        true => Ok(true),
-        false if OTHER_TYPES.iter().any(|name| is(kind, name)) => Ok(false),
-        false => Err(format!("ERR Unknown client type '{}'", shown(kind)).into()),
+/// The type of this name; `None` if no client here is of it.
+fn kind_of(name: &[u8]) -> Result<Option<ClientKind>, Text> {
+    match () {
+        () if is(name, "normal") => Ok(Some(ClientKind::Normal)),
+        () if is(name, "pubsub") => Ok(Some(ClientKind::Subscriber)),
+        () if OTHER_TYPES.iter().any(|other| is(name, other)) => Ok(None),
+        () => Err(format!("ERR Unknown client type '{}'", shown(name)).into()),
     }
 }

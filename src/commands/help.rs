@@ -1,4 +1,4 @@
-//! The replies to CLIENT HELP, COMMAND HELP, CONFIG HELP, MEMORY HELP, OBJECT HELP and SCRIPT HELP.
+//! The replies to CLIENT HELP, COMMAND HELP, CONFIG HELP, MEMORY HELP, OBJECT HELP, PUBSUB HELP and SCRIPT HELP.
 //!
 //! Redis's form: lines, each a simple string. A test compares the subcommands here with the table.
 
@@ -23,7 +23,7 @@ const HELP: &[(&str, &[&str])] = &[
             "    * ID <number>",
             "    * ADDR <ip:port>, where it comes from",
             "    * LADDR <ip:port>, where it has connected to",
-            "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB); all are normal",
+            "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB); pubsub are those that have subscribed",
             "    * USER <name>; all are 'default'",
             "    * MAXAGE <seconds>, for connections at least as old as this",
             "    * SKIPME (YES|NO), whether to spare this connection (default: yes)",
@@ -73,6 +73,22 @@ const HELP: &[(&str, &[&str])] = &[
             "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
             "ENCODING <key>",
             "    Answer how Redis would keep the value: int, embstr or raw.",
+        ],
+    ),
+    (
+        "pubsub",
+        &[
+            "PUBSUB <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "CHANNELS [<pattern>]",
+            "    Answer the channels that someone has subscribed to, or those that fit the pattern.",
+            "NUMPAT",
+            "    Answer the number of different patterns that clients have subscribed to.",
+            "NUMSUB [<channel> ...]",
+            "    Answer how many clients have subscribed to each channel, patterns not counted.",
+            "SHARDCHANNELS [<pattern>]",
+            "    Answer the shard channels that someone has subscribed to, or those that fit.",
+            "SHARDNUMSUB [<channel> ...]",
+            "    Answer how many clients have subscribed to each shard channel.",
         ],
     ),
     #[cfg(feature = "scripts")]

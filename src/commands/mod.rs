@@ -2,7 +2,7 @@
 //!
 //! `table` has a row for each command; a row names the function that carries it out, which is in the file
 //! of its topic: `strings`, `numbers`, `keys`, `walks` (through all keys), `expiry`, `connection`,
-//! `clients`, `server`, `introspection`, `help`. A function knows the data, its connection and the server only
+//! `clients`, `pubsub`, `server`, `introspection`, `help`. A function knows the data, its connection and the server only
 //! through the traits of [`crate::command`]; no function here takes a lock, writes to the log or sends a byte.
 //!
 //! The server enters by one door, [`look_up`].
@@ -21,6 +21,7 @@ mod introspection;
 mod keys;
 mod lcs;
 mod numbers;
+mod pubsub;
 mod rdb;
 mod server;
 mod strings;
@@ -28,6 +29,7 @@ mod table;
 mod walks;
 mod words;
 
+pub use pubsub::{CHANNEL_BYTES, topic};
 pub use table::command_names;
 pub use words::database;
 

@@ -9,11 +9,11 @@
 use super::words::*;
 use super::{
     bitfield, bitop, bits, clients, compare, connection, dump, expiry, help, introspection, keys,
-    lcs, numbers, server, strings, walks,
+    lcs, numbers, pubsub, server, strings, walks,
 };
 #[cfg(feature = "scripts")]
 use crate::command::ScriptCommand;
-use crate::command::{CommandId, Keys, Reply, Run, SessionCommand, Spec, Text, Words, is};
+use crate::command::{CommandId, Keys, Reply, Run, SessionCommand, Spec, Text, Topic, Words, is};
 
 /// The categories that commands here are in, in Redis's order.
 pub const CATEGORIES: &[&str] = &[
@@ -22,6 +22,7 @@ pub const CATEGORIES: &[&str] = &[
     "@write",
     "@string",
     "@bitmap",
+    "@pubsub",
     "@admin",
     "@fast",
     "@slow",
@@ -170,7 +171,17 @@ commands! {
     "pexpiretime" 2 [readonly fast] [keyspace] ONE Read(expiry::pexpiretime);
     "ping" -1 [fast] [connection] NONE Say(connection::ping);
     "psetex" 4 [write denyoom] [string] ONE Core(strings::psetex);
+    "psubscribe" -2 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Subscribe(Topic::Pattern));
     "pttl" 2 [readonly fast] [keyspace] ONE Read(expiry::pttl);
+    "publish" 3 [pubsub loading stale fast] [] NONE Read(pubsub::publish);
+    "pubsub" -2 [] [] NONE Say(container);
+    "pubsub|channels" -2 [pubsub loading stale] [] NONE Ask(pubsub::channels);
+    "pubsub|help" 2 [loading stale] [] NONE Say(help::help);
+    "pubsub|numpat" 2 [pubsub loading stale] [] NONE Ask(pubsub::numpat);
+    "pubsub|numsub" -2 [pubsub loading stale] [] NONE Ask(pubsub::numsub);
+    "pubsub|shardchannels" -2 [pubsub loading stale] [] NONE Ask(pubsub::shardchannels);
+    "pubsub|shardnumsub" -2 [pubsub loading stale] [] NONE Ask(pubsub::shardnumsub);
+    "punsubscribe" -1 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Unsubscribe(Topic::Pattern));
     "quit" -1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Quit);
     "randomkey" 1 [readonly] [keyspace] NONE Walk(walks::randomkey);
     "rename" 3 [write] [keyspace] TWO Write(keys::rename);
@@ -196,13 +207,18 @@ commands! {
     "setex" 4 [write denyoom] [string] ONE Core(strings::setex);
     "setnx" 3 [write denyoom fast] [string] ONE Core(strings::setnx);
     "setrange" 4 [write denyoom] [string] ONE Write(strings::setrange);
+    "spublish" 3 [pubsub loading stale fast] [] ONE Read(pubsub::spublish);
+    "ssubscribe" -2 [pubsub noscript loading stale] [] ALL Session(SessionCommand::Subscribe(Topic::Shard));
     "strlen" 2 [readonly fast] [string] ONE Read(strings::strlen);
+    "subscribe" -2 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Subscribe(Topic::Channel));
     "substr" 4 [readonly] [string] ONE Read(strings::getrange);
+    "sunsubscribe" -1 [pubsub noscript loading stale] [] ALL Session(SessionCommand::Unsubscribe(Topic::Shard));
     "time" 1 [loading stale fast] [] NONE Say(server::time);
     "touch" -2 [readonly fast] [keyspace] ALL Read(keys::exists);
     "ttl" 2 [readonly fast] [keyspace] ONE Read(expiry::ttl);
     "type" 2 [readonly fast] [keyspace] ONE Read(keys::kind);
     "unlink" -2 [write fast] [keyspace] ALL Core(keys::del);
+    "unsubscribe" -1 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Unsubscribe(Topic::Channel));
     "unwatch" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Unwatch);
     "wait" 3 [noscript] [connection] NONE Say(server::wait);
     "watch" -2 [noscript loading stale fast allow_busy] [transaction] ALL Session(SessionCommand::Watch);
@@ -257,6 +273,7 @@ pub fn is_in(spec: &Spec, category: &str) -> bool {
     spec.groups.contains(&category)
         || match category {
             "read" => spec.has("readonly"),
+            "pubsub" => spec.has("pubsub"),
             "write" => spec.has("write"),
             "admin" | "dangerous" => spec.has("admin"),
             "fast" => spec.has("fast"),
@@ -301,7 +318,7 @@ mod tests {
         for spec in COMMANDS {
             let (is_write, is_read) = match spec.run {
                 Run::Core(_) => (spec.name != "get", spec.name == "get"),
-                Run::Read(_) | Run::Walk(_) => (false, true),
+                Run::Read(_) | Run::Walk(_) => (false, !spec.publishes()),
                 Run::Write(_) => (true, false),
                 Run::Script(_) => (false, spec.has("readonly")),
                 Run::Say(_) | Run::Ask(_) | Run::Session(_) => (false, false),

@@ -11,6 +11,9 @@
 //! transaction's, so that one that fails half-way takes back its own and the transaction goes on. A program inside a
 //! transaction is such a part, and a command of the program's a part of that.
 
+use std::sync::Arc;
+
+use super::audience::{Audience, Gathered};
 use super::changes::Changes;
 use super::watches::Watches;
 use crate::command::{Mutation, Reply};
@@ -38,6 +41,10 @@ pub struct Batch {
     /// WATCH flags by key. Only the committing thread touches them, so that setting one cannot race with
     /// EXEC looking at it.
     pub watches: Watches,
+    /// What there is to tell once it is durable.
+    pub news: Gathered,
+    /// Those who are told, if there is a server.
+    pub audience: Option<Arc<dyn Audience>>,
     /// Whether the running command may be refused for what it adds.
     pub may_grow: bool,
     /// Which changes may be added.
@@ -105,6 +112,8 @@ impl Batch {
             max_value,
             together: false,
             watches: Watches::default(),
+            news: Gathered::default(),
+            audience: None,
             may_grow: false,
             takes: Takes::Everything,
             layers: Default::default(),
@@ -129,10 +138,11 @@ impl Batch {
         self.sums = self.sums_kept;
     }
 
-    /// Forgets everything but the watches.
+    /// Forgets everything but the watches and the audience.
     pub fn clear(&mut self) {
         self.layers.iter_mut().for_each(Changes::clear);
         self.top = RUNNING;
+        self.news.clear();
         self.together = false;
         (self.sums, self.sums_kept) = (Sums::default(), Sums::default());
         self.made_bytes = 0;
@@ -169,6 +179,7 @@ impl Batch {
             self.watches.touch(running.mutations());
             kept.append(running);
         }
+        self.news.keep();
         self.sums_kept = self.sums;
         self.made_bytes = 0;
     }
@@ -178,6 +189,7 @@ impl Batch {
         self.layers[RUNNING..].iter_mut().for_each(Changes::clear);
         self.top = RUNNING;
         self.sums = self.sums_kept;
+        self.news.forget();
         self.made_bytes = 0;
     }
 
@@ -187,6 +199,7 @@ impl Batch {
         assert!(self.top < PART_OF_PART, "a part of a part has no parts");
         self.top += 1;
         self.sums_before[self.top] = self.sums;
+        self.news.begin_part();
     }
 
     /// Ends the part that began last; its changes belong to what it is a part of.
@@ -197,6 +210,7 @@ impl Batch {
         if !part[0].is_empty() {
             below[self.top].absorb(&mut part[0]);
         }
+        self.news.keep_part();
     }
 
     /// Ends the part that began last as if it had changed nothing.
@@ -204,6 +218,7 @@ impl Batch {
         assert!(self.top >= PART, "a part was begun");
         self.layers[self.top].clear();
         self.sums = self.sums_before[self.top];
+        self.news.forget_part();
         self.top -= 1;
     }
 

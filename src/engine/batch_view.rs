@@ -1,10 +1,11 @@
 //! The data as the commands of a batch see and change it: the store with the batch's changes on top.
 
+use super::audience::News;
 use super::batch::{Batch, Sums};
 use super::changes::{Below, Changes, Found};
 use super::view::{StoreView, count_read};
 use super::watches::Seen;
-use crate::command::{Edit, Mutation, Refusal, View, look};
+use crate::command::{Edit, Mutation, Refusal, Scope, View, look};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::{Store, bytes_of_entry};
@@ -74,7 +75,8 @@ impl<'a> BatchView<'a> {
     }
 
     fn below(&self) -> StoreView<'_> {
-        StoreView { store: self.store, now: self.batch.now, metrics: self.metrics }
+        let (store, now, metrics) = (self.store, self.batch.now, self.metrics);
+        StoreView { store, now, metrics, audience: None }
     }
 }
 
@@ -218,6 +220,17 @@ impl View for BatchView<'_> {
 
     fn count_read(&mut self, found: bool) {
         count_read(self.metrics, found);
+    }
+
+    /// Those who hear are counted now, and hear it when the batch is durable.
+    fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) -> Result<i64, Refusal> {
+        let audience = self.batch.audience.as_ref();
+        let hearers = audience.map_or(0, |audience| audience.hearers(scope, channel));
+        if hearers > 0 {
+            let (channel, message) = (channel.into(), message.into());
+            self.batch.news.push(News::Message { scope, channel, message })?;
+        }
+        Ok(hearers as i64)
     }
 }
 

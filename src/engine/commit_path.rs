@@ -121,6 +121,11 @@ impl CommitPath {
                 None
             }
         };
+        // After the changes are visible and before the replies: who hears of a change finds it, and a client
+        // that has its reply knows that the others were told.
+        if let Some(audience) = self.shared.audience.get() {
+            self.batch.news.tell(&**audience);
+        }
         self.batch.clear();
         self.shared.metrics.batch_memory.set(0);
         self.reply(answered, sync)
@@ -144,6 +149,7 @@ impl CommitPath {
     fn evaluate(&mut self) -> usize {
         let mut answered = 0;
         let Shared { store, max_memory, metrics, max_reply, .. } = &*self.shared;
+        self.batch.audience = self.shared.audience.get().cloned();
         self.batch.begin(now_millis(), max_memory.map(|most| (store.bytes(), most)));
         if self.no_room.is_some() && !matches!(self.shared.health.room(), Room::Full(_)) {
             self.no_room = None;

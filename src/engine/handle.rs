@@ -85,9 +85,11 @@ impl Handle {
         id: Option<CommandId>,
         answer: &mut dyn Answer,
     ) -> Result<(), Refusal> {
-        let Shared { store, metrics, .. } = self.shared();
+        let shared = self.shared();
+        let Shared { store, metrics, .. } = shared;
         let started = Instant::now();
-        let mut view = StoreView { store: &**store, now: now_millis(), metrics };
+        let mut view =
+            StoreView { store: &**store, now: now_millis(), metrics, audience: shared.audience() };
         let outcome = evaluate::read(&mut view, command, answer);
         let refused = outcome.clone().err().map(|why| Reply::Error(why.text()));
         let reply = match (&refused, command) {

@@ -16,6 +16,7 @@
 //! store, and the [`Recipient`] that the submission brought for its replies. The engine knows no socket.
 
 mod answer;
+mod audience;
 mod batch;
 mod batch_view;
 mod changes;
@@ -62,6 +63,7 @@ use queue::CommitQueue;
 use submission::count;
 
 pub use answer::{Allowance, Collected};
+pub use audience::{Audience, News};
 pub use handle::{Handle, NotCompacted};
 pub use submission::{Operation, Recipient, Submission};
 pub use watches::distinct as distinct_watched_keys;
@@ -107,6 +109,8 @@ struct Shared {
     files: Option<LogFiles>,
     /// Kept alive by its thread.
     compactor: OnceLock<Weak<dyn Compactor>>,
+    /// Set by the server.
+    audience: OnceLock<Arc<dyn Audience>>,
     /// Bytes of the log that were read at the start and written since.
     logged: AtomicU64,
     /// The segment that is being written.
@@ -121,6 +125,10 @@ struct Shared {
 impl Shared {
     fn compactor(&self) -> Option<Arc<dyn Compactor>> {
         self.compactor.get()?.upgrade()
+    }
+
+    fn audience(&self) -> Option<&dyn Audience> {
+        self.audience.get().map(|audience| &**audience)
     }
 }
 
@@ -209,6 +217,7 @@ impl Engine {
             health: wal.as_ref().map(Wal::health).unwrap_or_default(),
             files,
             compactor: OnceLock::new(),
+            audience: OnceLock::new(),
             logged: wal.as_ref().map_or(0, Wal::total_bytes).into(),
             segment: wal.as_ref().map_or(0, |wal| wal.active().sequence).into(),
             writers: AtomicUsize::new(0),
@@ -244,6 +253,12 @@ impl Engine {
     pub fn attach(&self, compactor: Weak<dyn Compactor>) {
         let attached = self.handle.shared().compactor.set(compactor);
         assert!(attached.is_ok(), "a log has one compactor");
+    }
+
+    /// Lets the engine know those who hear what is published.
+    pub fn attach_audience(&self, audience: Arc<dyn Audience>) {
+        let attached = self.handle.shared().audience.set(audience);
+        assert!(attached.is_ok(), "a server has one audience");
     }
 
     /// Has [`Engine::close`] begin by stopping a thread that works beside the committer.

@@ -2,7 +2,8 @@
 //!
 //! Either way a key that has expired is not there, whether or not it has been reclaimed.
 
-use crate::command::View;
+use super::audience::Audience;
+use crate::command::{Refusal, Scope, View};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -15,6 +16,8 @@ pub struct StoreView<'a> {
     pub now: i64,
     /// Where reads are counted.
     pub metrics: &'a Metrics,
+    /// Those who hear what is published, if there is a server.
+    pub audience: Option<&'a dyn Audience>,
 }
 
 impl View for StoreView<'_> {
@@ -52,6 +55,12 @@ impl View for StoreView<'_> {
 
     fn count_read(&mut self, found: bool) {
         count_read(self.metrics, found);
+    }
+
+    /// At once: every earlier write of this connection is durable.
+    fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) -> Result<i64, Refusal> {
+        let heard = self.audience.map_or(0, |audience| audience.publish(scope, channel, message));
+        Ok(heard as i64)
     }
 }
 

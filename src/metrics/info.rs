@@ -52,32 +52,30 @@ impl Info<'_> {
 }
 
 impl Metrics {
-    /// The section `Stats`: what was done since the start.
-    pub fn show_stats(&self, info: &mut Info<'_>) {
+    /// The section `Stats`: what was done since the start, and `more` that its owner has counted.
+    pub fn show_stats(&self, info: &mut Info<'_>, more: &[(&str, &dyn Display)]) {
         let [answered, input, output] =
             [&self.answered, &self.input_bytes, &self.output_bytes].map(Counter::get);
         let kibibytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
-        info.section(
-            "Stats",
-            &[
-                ("total_connections_received", &self.total_connections.get()),
-                ("total_commands_processed", &answered),
-                ("instantaneous_ops_per_sec", &self.answer_rate.per_second(answered)),
-                ("total_net_input_bytes", &input),
-                ("total_net_output_bytes", &output),
-                ("instantaneous_input_kbps", &kibibytes(self.input_rate.per_second(input))),
-                ("instantaneous_output_kbps", &kibibytes(self.output_rate.per_second(output))),
-                ("rejected_connections", &self.rejected_connections.get()),
-                ("acl_access_denied_auth", &self.failed_logins.get()),
-                ("expired_keys", &self.expired.get()),
-                ("evicted_keys", &0),
-                ("evicted_clients", &self.evicted_clients.get()),
-                ("keyspace_hits", &self.hits.get()),
-                ("keyspace_misses", &self.misses.get()),
-                ("total_error_replies", &self.commands.errors()),
-                ("client_output_buffer_limit_disconnections", &self.unread_disconnections.get()),
-            ],
-        );
+        let counted: [(&str, &dyn Display); 16] = [
+            ("total_connections_received", &self.total_connections.get()),
+            ("total_commands_processed", &answered),
+            ("instantaneous_ops_per_sec", &self.answer_rate.per_second(answered)),
+            ("total_net_input_bytes", &input),
+            ("total_net_output_bytes", &output),
+            ("instantaneous_input_kbps", &kibibytes(self.input_rate.per_second(input))),
+            ("instantaneous_output_kbps", &kibibytes(self.output_rate.per_second(output))),
+            ("rejected_connections", &self.rejected_connections.get()),
+            ("acl_access_denied_auth", &self.failed_logins.get()),
+            ("expired_keys", &self.expired.get()),
+            ("evicted_keys", &0),
+            ("evicted_clients", &self.evicted_clients.get()),
+            ("keyspace_hits", &self.hits.get()),
+            ("keyspace_misses", &self.misses.get()),
+            ("total_error_replies", &self.commands.errors()),
+            ("client_output_buffer_limit_disconnections", &self.unread_disconnections.get()),
+        ];
+        info.section("Stats", &[&counted[..], more].concat());
     }
 
     /// The section `CPU`: processor time in seconds.

@@ -116,6 +116,17 @@ pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
     resp::encode_array_head(count, out);
 }
 
+/// Appends a reply as RESP spells it.
+pub fn encode_resp(version: RespVersion, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    resp::encode(version, reply, out);
+}
+
+/// Appends the head of something that the client has not asked for, of this many replies, which are to follow: a
+/// list in RESP2.
+pub fn encode_push_head(version: RespVersion, count: usize, out: &mut Vec<u8>) {
+    resp::encode_push_head(version, count, out);
+}
+
 /// An upper bound of the bytes that [`encode`] appends.
 pub fn most_bytes(dialect: Dialect, reply: &Reply<'_>) -> usize {
     // A length or a line end, and the type.

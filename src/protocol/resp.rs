@@ -207,6 +207,14 @@ pub fn encode_array_head(count: usize, out: &mut Vec<u8>) {
     number_line(out, b'*', count);
 }
 
+/// Appends the head of a push of this many replies.
+pub fn encode_push_head(version: RespVersion, count: usize, out: &mut Vec<u8>) {
+    match version {
+        RespVersion::V2 => number_line(out, b'*', count),
+        RespVersion::V3 => number_line(out, b'>', count),
+    }
+}
+
 /// Inserts the head of an array before its `items`, which begin at `start`.
 pub fn wrap(items: usize, start: usize, out: &mut Vec<u8>) {
     out.splice(start..start, format!("*{items}\r\n").into_bytes());

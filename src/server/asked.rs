@@ -4,7 +4,7 @@ use subtle::ConstantTimeEq;
 
 use super::logins::Verdict;
 use super::session::Session;
-use crate::command::{Client, KillFilter, Label, RespVersion, Text, USER};
+use crate::command::{Client, KillFilter, Label, Listed, RespVersion, Scope, Text, Topic, USER};
 use crate::engine::NotCompacted;
 
 /// Failed logins after which a connection is closed: a person mistypes less often, and a pipeline of guesses
@@ -59,6 +59,7 @@ impl Client for Session<'_> {
     fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion {
         let version = wanted.unwrap_or(self.parser.version);
         self.parser.version = version;
+        self.outbox.speak(version);
         self.outbox.profile.note(|info| info.resp = version.number());
         version
     }
@@ -79,8 +80,8 @@ impl Client for Session<'_> {
         self.outbox.line()
     }
 
-    fn lines(&self, ids: Option<&[u64]>) -> Option<String> {
-        self.shared.clients.list(ids, self.shared.settings.unread.one)
+    fn lines(&self, listed: &Listed) -> Option<String> {
+        self.shared.clients.list(listed, self.shared.settings.unread.one)
     }
 
     fn kill(&mut self, filter: &KillFilter) -> usize {
@@ -113,6 +114,22 @@ impl Client for Session<'_> {
 
     fn kill_script(&mut self) -> Result<(), Text> {
         self.shared.scripts.kill()
+    }
+
+    fn channels(
+        &self,
+        scope: Scope,
+        fits: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Option<Vec<Box<[u8]>>> {
+        self.shared.hub.channels(scope, self.shared.settings.unread.one, fits)
+    }
+
+    fn subscribers(&self, topic: Topic, name: &[u8]) -> usize {
+        self.shared.hub.subscribers(topic, name)
+    }
+
+    fn patterns(&self) -> usize {
+        self.shared.hub.patterns()
     }
 
     fn saved_at(&self) -> i64 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outbox::Outbox;
-use crate::command::KillFilter;
+use crate::command::{KillFilter, Listed};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex};
 
@@ -73,12 +73,16 @@ impl Clients {
         threads.into_iter().for_each(join);
     }
 
-    /// A line for each client, or for those with these numbers, in the order in which they came or are listed in
-    /// `ids`. Leaves out closed clients whose threads have not ended yet. `None` if there are more than `most` bytes.
-    pub fn list(&self, ids: Option<&[u64]>, most: usize) -> Option<String> {
-        let clients = match ids {
-            None => self.all(),
-            Some(ids) => {
+    /// A line for each of these clients, in the order in which they came or their numbers are listed. Leaves out closed clients whose threads have not ended yet. `None` if there are more than `most` bytes.
+    pub fn list(&self, listed: &Listed, most: usize) -> Option<String> {
+        let clients = match listed {
+            Listed::All => self.all(),
+            Listed::Of(kind) => {
+                let mut clients = self.all();
+                clients.retain(|client| client.profile.kind() == *kind);
+                clients
+            }
+            Listed::With(ids) => {
                 let registry = self.registry.lock();
                 ids.iter().filter_map(|id| registry.connected.get(id).cloned()).collect()
             }

@@ -16,7 +16,7 @@ use super::preemption::Preemption;
 use super::received::{LINGER, Received, drain};
 use super::session::{Session, Step};
 use super::transaction::Deferred;
-use crate::command::{Command, CommandId, Dialect, Reply, Run, Spec, TOO_LONG};
+use crate::command::{Command, CommandId, Dialect, Reply, Run, Spec, TOO_LONG, Words};
 use crate::commands;
 use crate::engine::{Engine, Operation, Recipient, Submission};
 use crate::protocol::{self, Parsed};
@@ -85,6 +85,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         end = End::Left;
     }
     connection.hand_over();
+    connection.session.stop_hearing();
     outbox.wait_until_empty();
     // Its watches are forgotten before its input is drained.
     drop(connection);
@@ -147,6 +148,13 @@ impl Connection<'_> {
                     if let Ok(Spec { run: Run::Ask(_) | Run::Session(_), .. }) = asked.found {
                         self.tell((unread - length, room), last, self.replies.len());
                     }
+                    if let Ok(spec) = asked.found
+                        && self.session.answers_among_messages(spec)
+                    {
+                        self.hear(spec, &words);
+                        received.consume(length);
+                        continue;
+                    }
                     let Step { command, deferred } = self.session.step(asked, &words);
                     received.consume(length);
                     let id = named.map(|spec| spec.id);
@@ -176,6 +184,7 @@ impl Connection<'_> {
                 }
                 Parsed::Fatal(error, dialect) => {
                     self.submit();
+                    self.session.stop_hearing();
                     self.outbox.wait_until_empty();
                     let error = Reply::Error(error);
                     protocol::encode(&[], dialect, &error, &mut self.replies);
@@ -242,6 +251,21 @@ impl Connection<'_> {
         self.send_much(is_long);
     }
 
+    /// Subscribes to something, or ends that. Its replies are put among the messages, after all earlier replies.
+    fn hear(&mut self, spec: &Spec, words: &Words<'_>) {
+        self.hand_over();
+        self.outbox.wait_until_answered();
+        let began = Instant::now();
+        let outbox = self.outbox;
+        self.session.hear(spec, words, &mut |said| outbox.put(said));
+        // What was put is sent.
+        outbox.send(&mut Vec::new());
+        outbox.wait_for_reader();
+        let metrics = self.engine.metrics();
+        metrics.commands.count_call(Some(spec.id), began.elapsed());
+        metrics.answered.add(1);
+    }
+
     /// Sends the replies, if the last one is long or there are many.
     fn send_much(&mut self, is_long: bool) {
         if is_long || self.replies.len() >= SEND_BYTES {
@@ -255,6 +279,14 @@ impl Connection<'_> {
     fn run_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) {
         self.hand_over();
         self.outbox.queue(&[], 0);
+        // Its reply is sent piece by piece, and may subscribe to something.
+        self.outbox.hold_messages();
+        self.carry_out_with(data, deferred, id);
+        self.outbox.send(&mut self.replies);
+        self.outbox.release_messages();
+    }
+
+    fn carry_out_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) {
         let outcome = Arc::<Outcome>::default();
         let operations = vec![Operation::new(data, Dialect::Resp(self.session.parser.version), id)];
         if self.engine.submit(Submission { recipient: outcome.clone(), operations }).is_err() {
@@ -277,7 +309,12 @@ impl Connection<'_> {
         protocol::encode_array_head(items.len(), &mut self.replies);
         for (place, mut item) in items.into_iter().enumerate() {
             if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
-                let reply = self.session.catch_up(deferred);
+                let replies = &mut self.replies;
+                let mut say = |said: &[u8]| replies.extend_from_slice(said);
+                let Some(reply) = self.session.catch_up(deferred, &mut say) else {
+                    self.send_much(false);
+                    continue;
+                };
                 self.session.shared.metrics.commands.count_error(None, &reply, true);
                 // Replies about data were limited while it was carried out.
                 bytes += reply.bytes();

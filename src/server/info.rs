@@ -9,13 +9,21 @@ use crate::metrics::Info;
 impl Shared {
     /// The sections that were asked for.
     pub fn info(&self, asked: &[String]) -> String {
-        let Shared { engine, metrics, flusher, .. } = self;
+        let Shared { engine, metrics, flusher, hub, .. } = self;
         let mut info = Info::new(asked);
         self.show_server(&mut info);
         self.show_clients(&mut info);
         engine.show_memory(&mut info, flusher.unread_bytes());
         engine.show_persistence(&mut info);
-        metrics.show_stats(&mut info);
+        let counts = hub.counts();
+        metrics.show_stats(
+            &mut info,
+            &[
+                ("pubsub_channels", &counts.channels),
+                ("pubsub_patterns", &counts.patterns),
+                ("pubsubshard_channels", &counts.shard_channels),
+            ],
+        );
         info.section(
             "Replication",
             &[("role", &"master"), ("connected_slaves", &0), ("master_repl_offset", &0)],
@@ -49,13 +57,15 @@ impl Shared {
     }
 
     fn show_clients(&self, info: &mut Info<'_>) {
-        let Shared { metrics, settings, clients, .. } = self;
+        let Shared { metrics, settings, clients, hub, .. } = self;
+        let counts = hub.counts();
         info.section(
             "Clients",
             &[
                 ("connected_clients", &metrics.connected_clients.get()),
                 ("blocked_clients", &0),
                 ("maxclients", &settings.max_clients),
+                ("pubsub_clients", &counts.clients),
                 ("watching_clients", &metrics.watching_clients.get()),
                 ("total_watched_keys", &metrics.watched_keys.get()),
                 ("watched_keys_bytes", &metrics.watched_bytes.get()),

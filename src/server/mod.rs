@@ -16,6 +16,8 @@ mod logins;
 mod outbox;
 mod preemption;
 mod profile;
+mod pubsub;
+mod pushes;
 mod received;
 #[cfg(all(test, shuttle))]
 mod schedules;
@@ -27,6 +29,7 @@ mod waiting;
 
 pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
+pub use pushes::output_limits;
 pub use shutdown::Shutdown;
 
 use std::io;
@@ -50,6 +53,7 @@ use flusher::Flusher;
 use logins::Logins;
 use outbox::Outbox;
 use profile::Profile;
+use pubsub::Hub;
 use seldom::Seldom;
 
 /// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their
@@ -100,6 +104,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     settings: Settings,
     clients: Clients,
+    hub: Arc<Hub>,
     logins: Logins,
     scripts: Scripts,
     /// The message that a client is turned away.
@@ -138,11 +143,14 @@ impl Server {
     ) -> anyhow::Result<Server> {
         let flusher = Arc::new(Flusher::new(settings.unread).context("cannot watch sockets")?);
         let scripts = Scripts::new(settings.scripts, metrics.clone());
+        let hub = Arc::new(Hub::new(flusher.clone()));
+        engine.attach_audience(hub.clone());
         let shared = Arc::new(Shared {
             engine,
             metrics,
             settings,
             clients: Clients::default(),
+            hub,
             logins: Logins::default(),
             scripts,
             turned_away: Seldom::default(),

@@ -2,8 +2,10 @@
 //!
 //! Three threads put bytes here or take them away: the client's own (replies to reads, and to writes
 //! that it commits itself), the committer (replies to writes) and the flusher (what the socket did
-//! not take at once). None of them waits for the client: a send never
-//! blocks, and what is left over stays here, in order.
+//! not take at once). Any thread may put messages here that others have published (see [`super::pushes`]).
+//! None of them waits for the client: a send never
+//! blocks, and what is left over stays here, in order. Replies and messages are put here as wholes, so that
+//! none is in the middle of another.
 //!
 //! Unread replies are limited, for each client and for all together (`UnreadLimits`); a long reply reserves its
 //! bytes before they are allocated, and counts as unread from then on. A client over its own limit is closed.
@@ -16,13 +18,14 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::flusher::Flusher;
 use super::profile::{Profile, Sending};
-use crate::command::TOO_LONG;
+use crate::command::{RespVersion, TOO_LONG};
 use crate::engine::{Operation, Recipient};
 use crate::metrics::Metrics;
 use crate::protocol;
@@ -51,23 +54,31 @@ pub struct Outbox {
     pub id: u64,
     pub profile: Profile,
     socket: TcpStream,
-    flusher: Arc<Flusher>,
-    metrics: Arc<Metrics>,
+    pub(super) flusher: Arc<Flusher>,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     /// This client's part of the sum over all clients.
     accounted: AtomicUsize,
     /// `State::broken`, to be read without the lock.
     pub(super) gone: AtomicBool,
+    /// The version of RESP in which messages are spelled.
+    speaks_v3: AtomicBool,
 }
 
 /// - `unsent[sent..]` is still to be sent; if that is empty, so is `unsent`.
 /// - If `flushing`, the flusher has it, and no other thread may send.
+/// - At most `replied` bytes of what is unsent are replies, the others are messages.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) unsent: Vec<u8>,
     sent: usize,
-    flushing: bool,
+    pub(super) flushing: bool,
+    replied: usize,
+    /// Since when there are too many messages unsent for long.
+    pub(super) heavy_since: Option<Instant>,
+    /// Messages that have to wait until a reply that is sent piece by piece is complete.
+    pub(super) held: Option<Vec<u8>>,
     pub(super) queued_operations: usize,
     /// Bytes that they took up when they were queued.
     pub(super) queued_bytes: usize,
@@ -91,7 +102,8 @@ impl Outbox {
     ) -> Outbox {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let (accounted, gone) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Outbox { id, profile, socket, flusher, metrics, state, changed, accounted, gone }
+        let speaks_v3 = AtomicBool::new(false);
+        Outbox { id, profile, socket, flusher, metrics, state, changed, accounted, gone, speaks_v3 }
     }
 
     /// The client's socket, to read from.
@@ -102,6 +114,19 @@ impl Outbox {
     /// Bytes of memory with replies that this client has not read, or reserved for its next one.
     pub fn unread_bytes(&self) -> usize {
         self.accounted.load(Ordering::Relaxed)
+    }
+
+    /// The version of RESP in which messages are spelled.
+    pub fn version(&self) -> RespVersion {
+        match self.speaks_v3.load(Ordering::Relaxed) {
+            true => RespVersion::V3,
+            false => RespVersion::V2,
+        }
+    }
+
+    /// Messages are spelled in this version from now on.
+    pub fn speak(&self, version: RespVersion) {
+        self.speaks_v3.store(version == RespVersion::V3, Ordering::Relaxed);
     }
 
     /// Sends replies that are ready, and empties `replies`. Ends the reservation, which was for them.
@@ -139,7 +164,7 @@ impl Outbox {
         state.reserved += bytes;
         self.account(&state);
         drop(state);
-        if self.flusher.make_room(self) {
+        if self.flusher.make_room(self, 0) {
             return Ok(());
         }
         self.release(&mut self.state.lock());
@@ -151,7 +176,7 @@ impl Outbox {
     fn make_room(&self, state: MutexGuard<'_, State>) {
         let has_much = state.unsent_bytes() > COMFORTABLE_BYTES;
         drop(state);
-        if has_much && !self.flusher.make_room(self) {
+        if has_much && !self.flusher.make_room(self, 0) {
             self.close_for_unread(&mut self.state.lock());
         }
     }
@@ -218,7 +243,9 @@ impl Outbox {
         if self.is_too_much(state, bytes) {
             return self.close_for_unread(state);
         }
+        let before = state.unsent.len();
         write(&mut state.unsent);
+        state.replied += state.unsent.len() - before;
         if !state.flushing {
             self.send_unsent(state);
             if !state.unsent.is_empty() {
@@ -235,11 +262,11 @@ impl Outbox {
     /// Whether a client with much unread would have too much with this many bytes more. A client that keeps
     /// up never has more than one reply unread, and replies have a limit of their own.
     fn is_too_much(&self, state: &State, bytes: usize) -> bool {
-        let unsent = state.unsent_bytes();
+        let unsent = state.unsent_replies();
         unsent > COMFORTABLE_BYTES && unsent + state.reserved + bytes > self.flusher.limits.one
     }
 
-    fn close_for_unread(&self, state: &mut State) {
+    pub(super) fn close_for_unread(&self, state: &mut State) {
         if !state.broken {
             log::warn!("client {}: closed, it leaves its replies unread", self.id);
             self.break_off(state);
@@ -248,8 +275,9 @@ impl Outbox {
     }
 
     /// Updates the sum over all clients. Called with the lock held, whenever what is unread has changed.
-    fn account(&self, state: &State) {
-        let now = state.unsent.len() + state.reserved;
+    pub(super) fn account(&self, state: &State) {
+        let held = state.held.as_ref().map_or(0, Vec::len);
+        let now = state.unsent.len() + state.reserved + held;
         let before = self.accounted.load(Ordering::Relaxed);
         if now != before {
             self.accounted.store(now, Ordering::Relaxed);
@@ -268,6 +296,7 @@ impl Outbox {
             match rustix::net::send(&self.socket, &state.unsent[state.sent..], flags) {
                 Ok(count) => {
                     state.sent += count;
+                    state.replied = state.replied.saturating_sub(count);
                     state.total_sent += count as u64;
                     self.metrics.output_bytes.add(count as u64);
                 }
@@ -279,16 +308,16 @@ impl Outbox {
                 }
             }
         }
-        state.sent = 0;
+        (state.sent, state.replied) = (0, 0);
         state.unsent.clear();
         state.unsent.shrink_to(KEPT_BYTES);
     }
 
-    fn break_off(&self, state: &mut State) {
+    pub(super) fn break_off(&self, state: &mut State) {
         state.broken = true;
         self.gone.store(true, Ordering::Relaxed);
-        (state.sent, state.reserved) = (0, 0);
-        state.unsent = Vec::new();
+        (state.sent, state.reserved, state.replied) = (0, 0, 0);
+        (state.unsent, state.held) = (Vec::new(), None);
         self.account(state);
         // The peer may be gone already, which is as good.
         if let Err(error) = self.socket.shutdown(Shutdown::Both)
@@ -312,6 +341,16 @@ impl State {
 
     pub(super) fn unsent_bytes(&self) -> usize {
         self.unsent.len() - self.sent
+    }
+
+    /// Bytes of replies that are unsent, at most; what is sent is taken to be replies first.
+    pub(super) fn unsent_replies(&self) -> usize {
+        self.replied.min(self.unsent_bytes())
+    }
+
+    /// Bytes of messages that are unsent, at least.
+    pub(super) fn unsent_messages(&self) -> usize {
+        self.unsent_bytes() - self.unsent_replies()
     }
 }
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::command::{KillFilter, USER, Watcher};
+use crate::command::{ClientKind, KillFilter, USER, Watcher};
 use crate::sync::Mutex;
 
 /// See the head of this file.
@@ -16,8 +17,28 @@ pub struct Profile {
     pub local: Option<SocketAddr>,
     /// How much it watches.
     pub watcher: Arc<Watcher>,
+    /// How much it has subscribed to.
+    pub subscribed: Subscribed,
     since: Instant,
     info: Mutex<ClientInfo>,
+}
+
+/// How much a client has subscribed to.
+#[derive(Default)]
+pub struct Subscribed {
+    pub channels: AtomicUsize,
+    pub patterns: AtomicUsize,
+    pub shard_channels: AtomicUsize,
+    /// Bytes of memory that this takes up.
+    pub bytes: AtomicUsize,
+}
+
+impl Subscribed {
+    /// Channels, patterns and shard channels.
+    fn counts(&self) -> [usize; 3] {
+        let Subscribed { channels, patterns, shard_channels, .. } = self;
+        [channels, patterns, shard_channels].map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 /// What a client tells of itself, and what it does.
@@ -51,7 +72,8 @@ impl Profile {
         let watcher = Arc::new(Watcher::new(id));
         let info = ClientInfo { resp: 2, command: "NULL", ..ClientInfo::default() };
         let info = Mutex::new(info);
-        Profile { address, local, watcher, since: Instant::now(), info }
+        let subscribed = Subscribed::default();
+        Profile { address, local, watcher, subscribed, since: Instant::now(), info }
     }
 
     pub fn info(&self) -> ClientInfo {
@@ -76,10 +98,12 @@ impl Profile {
             + info.queued_bytes
             + waiting_bytes
             + words
-            + self.watcher.bytes();
+            + self.watcher.bytes()
+            + self.subscribed.bytes.load(Ordering::Relaxed);
+        let [channels, patterns, shard_channels] = self.subscribed.counts();
         format!(
             "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db=0 \
-             sub=0 psub=0 ssub=0 multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
+             sub={channels} psub={patterns} ssub={shard_channels} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
              oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
              lib-name={} lib-ver={}\n",
             self.address,
@@ -101,15 +125,25 @@ impl Profile {
         )
     }
 
-    /// Redis's letters: `x` in a transaction, `d` if a watched key has changed, `N` if neither.
+    /// Redis's letters: `P` subscribed to something, `x` in a transaction, `d` if a watched key has changed, `N` if none.
     fn flags(&self, info: &ClientInfo) -> String {
-        let flags = [(info.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
+        let is_subscriber = self.kind() == ClientKind::Subscriber;
+        let flags =
+            [(is_subscriber, 'P'), (info.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
         let flags: String =
             flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
         if flags.is_empty() { "N".to_owned() } else { flags }
     }
 
-    /// Whether its addresses and age are among those that CLIENT KILL means.
+    /// Its type, for CLIENT LIST and KILL.
+    pub fn kind(&self) -> ClientKind {
+        match self.subscribed.counts() {
+            [0, 0, 0] => ClientKind::Normal,
+            _ => ClientKind::Subscriber,
+        }
+    }
+
+    /// Whether its addresses, type and age are among those that CLIENT KILL means.
     pub fn fits(&self, filter: &KillFilter) -> bool {
         let is = |address: Option<SocketAddr>, wanted: &Option<Vec<u8>>| match wanted {
             None => true,
@@ -117,6 +151,7 @@ impl Profile {
         };
         is(Some(self.address), &filter.address)
             && is(self.local, &filter.local)
+            && filter.kind.is_none_or(|kind| self.kind() == kind)
             && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::outbox::Outbox;
 use super::profile::ClientInfo;
+use super::pubsub::{Say, Subscriptions};
 use super::transaction::{Deferred, Later, Transaction};
 use crate::command::{
     AskFn, Client, Command, Label, Packed, Reply, RespVersion, Run, SessionCommand, Spec, Text,
@@ -17,7 +18,7 @@ use crate::command::{
 };
 use crate::commands;
 use crate::engine;
-use crate::protocol::Parser;
+use crate::protocol::{self, Parser};
 
 /// The reply to almost everything while a script runs for long.
 const BUSY: &str =
@@ -39,6 +40,7 @@ pub struct Session<'a> {
     /// It may watch something, so the engine has to be told when it ends.
     watches: bool,
     no_database: Option<Text>,
+    subscriptions: Subscriptions<'a>,
 }
 
 /// What to do with a request.
@@ -77,6 +79,7 @@ impl<'a> Session<'a> {
             watcher,
             watches: false,
             no_database: None,
+            subscriptions: Subscriptions::new(&shared.hub, outbox),
         }
     }
 
@@ -100,17 +103,25 @@ impl<'a> Session<'a> {
             }
             Err(text) => return self.refuse(text),
         };
+        match self.refusal(spec) {
+            Some(text) => self.refuse(text),
+            None => self.begin(spec, words),
+        }
+    }
+
+    /// Why a command is not carried out now, whatever its words are.
+    fn refusal(&self, spec: &Spec) -> Option<Text> {
         if self.shared.scripts.is_busy() && !spec.has("allow_busy") {
-            return self.refuse(BUSY.into());
+            return Some(BUSY.into());
+        }
+        if self.hears_only() && !is_heard(spec) {
+            return Some(not_heard(spec));
         }
         let no_database = match &self.transaction {
             None => &self.no_database,
             Some(transaction) => &transaction.no_database,
         };
-        if let Some(text) = no_database.clone().filter(|_| spec.is_about_data()) {
-            return self.refuse(text);
-        }
-        self.begin(spec, words)
+        no_database.clone().filter(|_| spec.is_about_data())
     }
 
     fn begin(&mut self, spec: &'static Spec, words: &Words<'_>) -> Step {
@@ -118,8 +129,23 @@ impl<'a> Session<'a> {
         let command = match spec.run {
             Run::Core(make) => make(words).unwrap_or_else(mistake),
             Run::Read(_) | Run::Walk(_) | Run::Write(_) => Command::Call(spec, Packed::new(words)),
+            Run::Say(_) if self.hears_only() && spec.name == "ping" => {
+                let message = words.get(1).copied().unwrap_or_default();
+                let pong = Reply::bulk(b"pong");
+                Command::Answered(Reply::Array(vec![pong, Reply::bulk(message)]))
+            }
             Run::Say(say) => say(words).map_or_else(mistake, Command::Answered),
             Run::Ask(ask) => return self.ask(ask, words),
+            Run::Session(SessionCommand::Subscribe(_) | SessionCommand::Unsubscribe(_)) => {
+                let later = Later::Hear(spec, Packed::new(words));
+                return match &mut self.transaction {
+                    // The connection has it answered at once.
+                    None => unreachable!("it is answered among the messages"),
+                    Some(transaction) => {
+                        transaction.gather(Command::Answered(Reply::Null), Some(later)).into()
+                    }
+                };
+            }
             Run::Session(command) => return self.obey(command, words),
             Run::Script(script) => {
                 self.shared.scripts.command(script, words).unwrap_or_else(mistake)
@@ -141,15 +167,56 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Does at EXEC what had to wait for it.
-    pub fn catch_up(&mut self, deferred: Deferred) -> Reply<'static> {
+    /// Does at EXEC what had to wait for it. `None` if `say` got all that is to be answered.
+    pub fn catch_up(&mut self, deferred: Deferred, say: &mut Say<'_>) -> Option<Reply<'static>> {
         match deferred.what {
-            Later::Ask(ask, words) => ask(self, &words.list()).unwrap_or_else(Reply::Error),
+            Later::Ask(ask, words) => Some(ask(self, &words.list()).unwrap_or_else(Reply::Error)),
             Later::Select => {
                 self.no_database = None;
-                Reply::Ok
+                Some(Reply::Ok)
+            }
+            Later::Hear(spec, words) => {
+                self.hear(spec, &words.list(), say);
+                None
             }
         }
+    }
+
+    /// Subscribes to what the words name, or ends that, and says so.
+    pub fn hear(&mut self, spec: &Spec, words: &Words<'_>, say: &mut Say<'_>) {
+        match spec.run {
+            _ if let Some(text) = self.refusal(spec) => {
+                let mut spelled = Vec::new();
+                protocol::encode_resp(self.parser.version, &Reply::Error(text), &mut spelled);
+                say(&spelled);
+            }
+            Run::Session(SessionCommand::Subscribe(topic)) => {
+                self.subscriptions.subscribe(topic, &words[1..], say);
+            }
+            Run::Session(SessionCommand::Unsubscribe(topic)) => {
+                self.subscriptions.unsubscribe(topic, &words[1..], say);
+            }
+            _ => unreachable!("only these are answered among messages"),
+        }
+    }
+
+    /// Whether the client may do nothing but hear: it could not tell a message from a reply.
+    fn hears_only(&self) -> bool {
+        self.parser.version == RespVersion::V2 && !self.subscriptions.is_empty()
+    }
+
+    /// Whether a request has to wait for all earlier replies, because its own are put among the messages.
+    pub fn answers_among_messages(&self, spec: &Spec) -> bool {
+        let is_about_messages = matches!(
+            spec.run,
+            Run::Session(SessionCommand::Subscribe(_) | SessionCommand::Unsubscribe(_))
+        );
+        is_about_messages && self.transaction.is_none() && self.parser.authenticated
+    }
+
+    /// Ends all subscriptions: the connection is about to end.
+    pub fn stop_hearing(&mut self) {
+        self.subscriptions.end();
     }
 
     /// Refuses a request with a word that is too long for any command.
@@ -197,6 +264,9 @@ impl<'a> Session<'a> {
                 Some(transaction) => transaction.gather(Command::Answered(Reply::Ok), None).into(),
             },
             SessionCommand::Select => self.select(words),
+            SessionCommand::Subscribe(_) | SessionCommand::Unsubscribe(_) => {
+                unreachable!("these are told apart before")
+            }
             SessionCommand::Reset => self.reset(),
             SessionCommand::Quit => {
                 self.ends = true;
@@ -262,6 +332,7 @@ impl<'a> Session<'a> {
 
     fn reset(&mut self) -> Step {
         self.transaction = None;
+        self.subscriptions.end();
         self.no_database = None;
         self.parser.authenticated = !self.needs_password();
         self.speak(Some(RespVersion::V2));
@@ -281,4 +352,27 @@ impl Drop for Session<'_> {
 
 fn error(text: &'static str) -> Step {
     Reply::Error(text.into()).into()
+}
+
+/// Whether a client that hears may send this, as in Redis.
+fn is_heard(spec: &Spec) -> bool {
+    match spec.run {
+        Run::Session(command) => matches!(
+            command,
+            SessionCommand::Subscribe(_)
+                | SessionCommand::Unsubscribe(_)
+                | SessionCommand::Quit
+                | SessionCommand::Reset
+        ),
+        _ => spec.name == "ping",
+    }
+}
+
+fn not_heard(spec: &Spec) -> Text {
+    let name = spec.name;
+    format!(
+        "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed \
+         in this context"
+    )
+    .into()
 }

@@ -1,7 +1,7 @@
 //! A transaction while it is gathered, between MULTI and EXEC. It is bounded like a single request.
 
 use super::Shared;
-use crate::command::{AskFn, Command, Packed, Reply, Text};
+use crate::command::{AskFn, Command, Packed, Reply, Spec, Text};
 use crate::metrics::Held;
 use crate::protocol::REQUEST_BYTES;
 
@@ -35,6 +35,8 @@ pub struct Deferred {
 pub enum Later {
     /// Calls a row's function with these words.
     Ask(AskFn, Packed),
+    /// Subscribes to what these words name, or ends that.
+    Hear(&'static Spec, Packed),
     /// SELECT of database 0, the only one.
     Select,
 }
@@ -58,7 +60,9 @@ impl<'a> Transaction<'a> {
         let later_bytes = match &later {
             None => 0,
             Some(Later::Select) => size_of::<Deferred>(),
-            Some(Later::Ask(_, words)) => size_of::<Deferred>() + words.bytes(),
+            Some(Later::Ask(_, words) | Later::Hear(_, words)) => {
+                size_of::<Deferred>() + words.bytes()
+            }
         };
         self.bytes += command.bytes() + later_bytes;
         if self.bytes > TRANSACTION_BYTES {

@@ -42,11 +42,12 @@ impl Outbox {
         }
     }
 
-    /// Waits while a client that reads has much left to read. For one that does not read it waits only once,
+    /// Waits while a client that reads has many replies left to read; messages that others publish may come without
+    /// end, and must not keep it from unsubscribing. For one that does not read it waits only once,
     /// briefly: it may be sending a long pipeline first, and is closed if that does not end.
     pub fn wait_for_reader(&self) {
         let mut state = self.state.lock();
-        while !state.broken && state.unsent_bytes() > COMFORTABLE_BYTES {
+        while !state.broken && state.unsent_replies() > COMFORTABLE_BYTES {
             if state.stalled_at == Some(state.total_sent) {
                 return;
             }

@@ -30,6 +30,8 @@ pub enum Value {
     Array(Vec<Value>),
     /// `%`, names and values in turn
     Map(Vec<Value>),
+    /// `>`
+    Push(Vec<Value>),
 }
 
 impl Value {
@@ -65,6 +67,7 @@ impl fmt::Debug for Value {
             Value::Null => f.write_str("(_)"),
             Value::Array(items) => list(f, '[', items, ']'),
             Value::Map(items) => list(f, '{', items, '}'),
+            Value::Push(items) => list(f, '(', items, ')'),
         }
     }
 }
@@ -119,6 +122,7 @@ pub fn reply(client: &mut Client) -> Result<Value, String> {
             Value::Verbatim(text.strip_prefix(b"txt:").ok_or("not plain text")?.to_vec())
         }
         '*' => Value::Array(items(client, number()?)?),
+        '>' => Value::Push(items(client, number()?)?),
         '%' => Value::Map(items(client, 2 * number()?)?),
         _ => return Err(format!("not RESP: {line:.200}")),
     })

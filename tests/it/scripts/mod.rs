@@ -18,7 +18,8 @@
 //! | `%` | the client closes its sending side |
 //! | `x` | the server closes the connection, and sent nothing more |
 //! | `!` | the conversation goes on over a new connection |
-//! | `2> …`, `2< …` | the same over a second connection |
+//! | `2> …`, `2< …`, `3> …` | the same over a second or a third connection |
+//! | `v2 > …`, `v3 < …` | a step of that version of RESP only |
 //! | `# …` or nothing | a comment |
 //!
 //! Before a `!`, and at the end, nothing that was not expected may be left: the client half-closes, and the
@@ -79,12 +80,19 @@ fn run_all(dialect: Dialect) {
 
 /// Runs a script up to the first step that does not go as written.
 fn run(path: &Path, dialect: Dialect, server: &Server) -> Result<(), String> {
-    let mut clients = [connect(server, dialect), connect(server, dialect)];
+    let mut clients = [(); 3].map(|()| connect(server, dialect));
     let script = fs::read_to_string(path).expect("a script is UTF-8");
-    for (index, line) in script.lines().chain(["!", "2!"]).enumerate() {
-        let (client, of_client) = match line.strip_prefix('2') {
-            Some(line) => (&mut clients[1], line),
-            None => (&mut clients[0], line),
+    for (index, line) in script.lines().chain(["!", "2!", "3!"]).enumerate() {
+        let mine = if dialect == Resp3 { "v3 " } else { "v2 " };
+        let step_of_version = match line.strip_prefix(mine) {
+            Some(line) => line,
+            None if line.starts_with('v') => continue,
+            None => line,
+        };
+        let (client, of_client) = match step_of_version.as_bytes().first() {
+            Some(b'2') => (&mut clients[1], &step_of_version[1..]),
+            Some(b'3') => (&mut clients[2], &step_of_version[1..]),
+            _ => (&mut clients[0], step_of_version),
         };
         step(of_client, client, dialect, server)
             .map_err(|what| format!("{}:{}: {line:.200}\n    {what}", path.display(), index + 1))?;

@@ -1,6 +1,6 @@
 //! Replies as a script spells them: `OK` or `+"two words"` (simple strings), `-ERR text` (to the end of the
-//! line, or within an array to ` OK`, ` -` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)` and `{…}`,
-//! which depend on the version: `$-1`, `*-1` and a flat array in RESP2, `_`, `_` and a map in RESP3. `1..5` is a
+//! line, or within an array to ` OK`, ` -` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)`, `{…}` and `>[…]`,
+//! which depend on the version: `$-1`, `*-1`, a flat array and an array in RESP2, `_`, `_`, a map and a push in RESP3. `1..5` is a
 //! number from 1 to 5, `(int)` any number, `(any)` anything.
 
 use crate::common::wire::Value;
@@ -14,6 +14,7 @@ pub enum Pattern {
     Number(i64, i64),
     Array(Vec<Pattern>),
     Map(Vec<Pattern>),
+    Push(Vec<Pattern>),
 }
 
 impl Pattern {
@@ -33,6 +34,8 @@ impl Pattern {
             (Pattern::Array(patterns), Value::Array(items)) => all(patterns, items),
             (Pattern::Map(patterns), Value::Array(items)) => version == 2 && all(patterns, items),
             (Pattern::Map(patterns), Value::Map(items)) => version == 3 && all(patterns, items),
+            (Pattern::Push(patterns), Value::Array(items)) => version == 2 && all(patterns, items),
+            (Pattern::Push(patterns), Value::Push(items)) => version == 3 && all(patterns, items),
             _ => false,
         }
     }
@@ -48,6 +51,13 @@ fn next_pattern(rest: &mut &str, outermost: bool) -> Result<Pattern, String> {
     let text = *rest;
     if text.starts_with('"') {
         return Ok(Pattern::Is(Value::Bulk(quoted(rest)?)));
+    }
+    if let Some(text) = text.strip_prefix('>').filter(|text| text.starts_with('[')) {
+        *rest = text;
+        return match next_pattern(rest, outermost)? {
+            Pattern::Array(items) => Ok(Pattern::Push(items)),
+            _ => Err("not a push".into()),
+        };
     }
     if let Some(text) = text.strip_prefix('+').filter(|text| text.starts_with('"')) {
         *rest = text;

@@ -1,0 +1,206 @@
+//! Messages between clients: who hears what.
+//!
+//! The [`Hub`] knows the subscribers of every channel and pattern. A message is spelled once for each version of
+//! RESP and appended to the outbox of each subscriber; the flusher sends it (see [`super::pushes`]). Nothing
+//! here waits for a client, a disk or the engine.
+//!
+//! One lock for all of it, held for one message or for one channel that a client subscribes to: so all subscribers
+//! hear the messages of all publishers in the same order, nothing of a channel comes before the confirmation of
+//! its SUBSCRIBE, and nothing after that of its UNSUBSCRIBE. Outboxes are locked under it, one at a time.
+//! While nobody has subscribed to anything, a publisher pays one atomic load.
+
+mod channels;
+mod spelling;
+mod subscriptions;
+
+pub use subscriptions::{Say, Subscriptions};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::flusher::Flusher;
+use super::outbox::Outbox;
+use crate::command::{Scope, Text, Topic};
+use crate::engine::{Audience, News};
+use crate::sync::Mutex;
+use channels::Tables;
+use spelling::Spelled;
+
+/// The most bytes that the subscriptions of one client may take up in memory: some 100,000 channels with names
+/// of usual length. (Redis has no such limit, and may run out of memory.)
+pub const CLIENT_BYTES: usize = 32 << 20;
+
+/// The same for all clients together.
+const ALL_BYTES: usize = 256 << 20;
+
+/// The most different patterns of all clients together: each is compared with the channel of every message, which
+/// takes some microseconds for a hundred.
+const PATTERNS: usize = 10_000;
+
+/// Knows the subscribers. See the head of this file.
+pub struct Hub {
+    tables: Mutex<Tables>,
+    /// How many subscriptions there are, to be read without the lock.
+    subscriptions: AtomicUsize,
+    /// Clients with a subscription.
+    clients: AtomicUsize,
+    flusher: Arc<Flusher>,
+}
+
+/// What INFO shows.
+pub struct Counts {
+    pub channels: usize,
+    pub patterns: usize,
+    pub shard_channels: usize,
+    pub clients: usize,
+}
+
+impl Hub {
+    /// A hub without subscribers, whose messages this flusher sends.
+    pub fn new(flusher: Arc<Flusher>) -> Hub {
+        let (tables, clients) = (Mutex::default(), AtomicUsize::new(0));
+        Hub { tables, subscriptions: AtomicUsize::new(0), clients, flusher }
+    }
+
+    /// Adds a subscription that is not there yet, and has `confirm` put the confirmation before any message.
+    fn add(
+        &self,
+        topic: Topic,
+        name: &Arc<[u8]>,
+        outbox: &Arc<Outbox>,
+        confirm: impl FnOnce(),
+    ) -> Result<(), Text> {
+        let mut tables = self.tables.lock();
+        let is_known_pattern = || tables.patterns.contains_key(name);
+        if topic == Topic::Pattern && tables.patterns.len() >= PATTERNS && !is_known_pattern() {
+            let text = format!("ERR all clients together may subscribe to {PATTERNS} patterns");
+            return Err(text.into());
+        }
+        if tables.bytes + channels::bytes_of(topic, name) > ALL_BYTES {
+            let text = format!(
+                "ERR the subscriptions of all clients together may take up {ALL_BYTES} bytes"
+            );
+            return Err(text.into());
+        }
+        tables.add(topic, name, outbox);
+        self.subscriptions.fetch_add(1, Ordering::SeqCst);
+        confirm();
+        Ok(())
+    }
+
+    /// Removes a subscription that is there, and has `confirm` put the confirmation after every message.
+    fn remove(&self, topic: Topic, name: &[u8], id: u64, confirm: impl FnOnce()) {
+        let mut tables = self.tables.lock();
+        tables.remove(topic, name, id);
+        self.subscriptions.fetch_sub(1, Ordering::SeqCst);
+        confirm();
+    }
+
+    /// The channels that have subscribers and that fit; `None` if they take up more than `most` bytes.
+    pub fn channels(
+        &self,
+        scope: Scope,
+        most: usize,
+        fits: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Option<Vec<Box<[u8]>>> {
+        let tables = self.tables.lock();
+        let (mut bytes, mut found) = (0, Vec::new());
+        for name in tables.of_scope(scope).keys().filter(|name| fits(name)) {
+            bytes += channels::SUBSCRIPTION_BYTES + name.len();
+            if bytes > most {
+                return None;
+            }
+            found.push(name[..].into());
+        }
+        Some(found)
+    }
+
+    /// How many clients have subscribed to this.
+    pub fn subscribers(&self, topic: Topic, name: &[u8]) -> usize {
+        self.tables.lock().subscribers(topic, name)
+    }
+
+    /// How many different patterns there are.
+    pub fn patterns(&self) -> usize {
+        self.tables.lock().patterns.len()
+    }
+
+    /// Counts all of it.
+    pub fn counts(&self) -> Counts {
+        let tables = self.tables.lock();
+        Counts {
+            channels: tables.channels.len(),
+            patterns: tables.patterns.len(),
+            shard_channels: tables.shard_channels.len(),
+            clients: self.clients.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Appends a message to the outbox of each subscriber. `woken` gets those that the flusher has to be told of.
+    fn send(
+        &self,
+        scope: Scope,
+        channel: &[u8],
+        message: &[u8],
+        woken: &mut Vec<Arc<Outbox>>,
+    ) -> usize {
+        if self.subscriptions.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
+        let kind: &[u8] = match scope {
+            Scope::All => b"message",
+            Scope::Shard => b"smessage",
+        };
+        let (mut tables, mut heard) = (self.tables.lock(), 0);
+        if let Some(subscribers) = tables.of_scope(scope).get(channel) {
+            let mut spelled = Spelled::new([kind, channel, message]);
+            for outbox in subscribers {
+                outbox.push(spelled.in_version(outbox.version()), woken);
+            }
+            heard += subscribers.len();
+        }
+        if scope == Scope::All {
+            tables.for_patterns_of(channel, |pattern, subscribers| {
+                let mut spelled = Spelled::new([b"pmessage", pattern, channel, message]);
+                for outbox in subscribers {
+                    outbox.push(spelled.in_version(outbox.version()), woken);
+                }
+                heard += subscribers.len();
+            });
+        }
+        heard
+    }
+}
+
+impl Audience for Hub {
+    fn publish(&self, scope: Scope, channel: &[u8], message: &[u8]) -> usize {
+        let mut woken = Vec::new();
+        let heard = self.send(scope, channel, message, &mut woken);
+        self.flusher.take_over(&mut woken);
+        heard
+    }
+
+    fn hearers(&self, scope: Scope, channel: &[u8]) -> usize {
+        if self.subscriptions.load(Ordering::SeqCst) == 0 {
+            return 0;
+        }
+        let mut tables = self.tables.lock();
+        let mut hearers = tables.of_scope(scope).get(channel).map_or(0, Vec::len);
+        if scope == Scope::All {
+            tables.for_patterns_of(channel, |_, subscribers| hearers += subscribers.len());
+        }
+        hearers
+    }
+
+    fn tell(&self, news: &mut Vec<News>) {
+        let mut woken = Vec::new();
+        for news in news.drain(..) {
+            match news {
+                News::Message { scope, channel, message } => {
+                    self.send(scope, &channel, &message, &mut woken);
+                }
+            }
+        }
+        self.flusher.take_over(&mut woken);
+    }
+}
