@@ -23,7 +23,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upkeep", &["command", "engine", "entry", "record", "store", "sync", "wal"]),
     (
         "server",
-        &["command", "commands", "engine", "entry", "glob", "metrics", "protocol", "scripts", "sync"],
+        &[
+            "command", "commands", "engine", "entry", "glob", "metrics", "protocol", "scripts",
+            "sync",
+        ],
     ),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
     ("config", &["engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),

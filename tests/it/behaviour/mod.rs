@@ -8,6 +8,7 @@ mod limits;
 mod long_reads;
 mod long_replies;
 mod max_memory;
+mod messages;
 mod read_path;
 mod redis_crate;
 mod request_limits;

@@ -1,7 +1,7 @@
 //! Nothing acknowledged is lost, and nothing else appears, whatever fails, is killed, or loses power.
 
 mod compaction;
-mod failures;
+pub mod failures;
 mod fuzz;
 pub mod history;
 mod kill;

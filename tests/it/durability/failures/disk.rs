@@ -165,7 +165,7 @@ fn a_restart_after_a_failed_sync_serves_only_what_the_device_has() {
 }
 
 /// The `segments` thread works beside the test; its calls would be counted among those that fail.
-fn wait_until_prepared(disk: &DoubleDisk) {
+pub fn wait_until_prepared(disk: &DoubleDisk) {
     let is_made = |name: &str| disk.has_durable(name, 32 << 10);
     eventually("both files are made", || {
         is_made("/log/wal_file.next") && is_made("/log/wal_file.reserve")

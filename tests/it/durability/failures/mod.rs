@@ -3,7 +3,7 @@
 //! has (`page_cache`).
 
 mod calls;
-mod disk;
+pub mod disk;
 mod log;
 mod page_cache;
 mod scenarios;
