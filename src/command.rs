@@ -11,19 +11,21 @@ mod double;
 mod news;
 mod program;
 mod reply;
+mod space;
 mod view;
 mod watcher;
 mod words;
 
 use std::sync::Arc;
 
-pub use change::{Change, Key, Mutation};
+pub use change::{Change, Changed, Key, Logged, Mutation};
 pub use client::{Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, USER};
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
 pub use news::{Scope, Topic};
 pub use program::{Parts, Program};
 pub use reply::{Dialect, LineEnd, Reply, RespVersion};
+pub use space::{Database, FIRST, MOST_DATABASES, Order, Space};
 pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
 pub use watcher::Watcher;
 pub use words::{Packed, Words, integer, is};
@@ -136,7 +138,7 @@ pub enum SessionCommand {
     Watch,
     /// Ends all watching.
     Unwatch,
-    /// Chooses a database; only 0 exists.
+    /// Chooses a database.
     Select,
     /// Has the client hear of these.
     Subscribe(Topic),
@@ -216,7 +218,9 @@ pub enum Command {
     /// The same for a connection that has ended, and waits for no answer.
     Leave(Arc<Watcher>),
     /// Removes those of these keys that have expired; only the server itself asks for it.
-    Reclaim(Vec<Key>),
+    Reclaim(Vec<(Space, Key)>),
+    /// Inside a transaction: the commands after it are about the database with this number.
+    Select(u16),
     /// Has its reply already, and only takes its place among the other replies.
     Answered(Reply<'static>),
 }
@@ -277,7 +281,7 @@ impl Command {
     /// Whether it has to go through the queue, because it may change something, or is about watched keys.
     pub fn is_write(&self) -> bool {
         match self {
-            Command::Get(_) | Command::Answered(_) => false,
+            Command::Get(_) | Command::Select(_) | Command::Answered(_) => false,
             Command::Call(spec, _) => matches!(spec.run, Run::Write(_)),
             Command::Set(..)
             | Command::Del(_)
@@ -360,12 +364,15 @@ impl Command {
             + match self {
                 Command::Get(key) => key.len(),
                 Command::Set(entry, options) => entry.bytes() + options.bytes(),
-                Command::Del(list) | Command::Reclaim(list) | Command::Watch(list, _) => keys(list),
+                Command::Del(list) | Command::Watch(list, _) => keys(list),
+                Command::Reclaim(list) => {
+                    list.iter().map(|(_, key)| key.len() + size_of::<(Space, Key)>()).sum()
+                }
                 Command::Call(_, words) => words.bytes(),
                 Command::Transaction(commands, _) => commands.iter().map(Command::bytes).sum(),
                 Command::Program(program) => program.bytes(),
                 Command::Answered(reply) | Command::Unwatch(_, reply) => reply.bytes(),
-                Command::Leave(_) => 0,
+                Command::Leave(_) | Command::Select(_) => 0,
             }
     }
 }

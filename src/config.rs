@@ -131,6 +131,15 @@ pub struct Config {
     )]
     max_value: u64,
 
+    /// How many databases there are, numbered from 0, for SELECT
+    #[arg(
+        long,
+        default_value_t = 16,
+        value_name = "1-1024",
+        value_parser = number(1, engine::MOST_DATABASES.into())
+    )]
+    databases: u64,
+
     /// The longest key, in bytes
     #[arg(
         long = "maxkey",
@@ -266,6 +275,7 @@ impl Config {
             max_value: self.limits().value,
             max_reply: self.unread().one,
             max_memory: usize::try_from(self.max_memory).ok().filter(|most| *most > 0),
+            databases: self.databases as u16,
         }
     }
 
@@ -316,7 +326,7 @@ impl Config {
             ("bind", self.bind.to_string()),
             ("busy-reply-threshold", self.busy_after.to_string()),
             ("client-output-buffer-limit", server::output_limits(self.unread().one)),
-            ("databases", "1".to_owned()),
+            ("databases", self.databases.to_string()),
             ("maxclients", max_clients.to_string()),
             ("maxmemory", self.max_memory.to_string()),
             ("maxmemory-clients", self.max_memory_clients.to_string()),

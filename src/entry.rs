@@ -156,11 +156,11 @@ impl New<'_> {
         }
     }
 
-    /// Whether it has an expiry.
-    pub fn expires(&self) -> bool {
+    /// When it expires, in milliseconds of Unix time.
+    pub fn expiry(&self) -> Option<i64> {
         match self {
-            New::Made(entry) => entry.expiry().is_some(),
-            New::Parts(parts) => parts.expiry.is_some(),
+            New::Made(entry) => entry.expiry(),
+            New::Parts(parts) => parts.expiry,
         }
     }
 

@@ -31,6 +31,10 @@ pub trait Parts {
     /// The time at which it runs, in milliseconds of Unix time: one moment from its beginning to its end.
     fn now(&self) -> i64;
 
+    /// How many databases there are. A [`Command::Select`] has a number less than that, and holds until the
+    /// program ends.
+    fn databases(&self) -> u16;
+
     /// How long the program's reply may be, in bytes.
     fn max_reply(&self) -> usize;
 

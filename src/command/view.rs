@@ -61,6 +61,13 @@ pub trait View {
     fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
     /// Shows the entries of several keys, as they are at one moment.
     fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
+    /// How many databases there are.
+    fn databases(&self) -> u16;
+    /// The number of the database that everything below is about.
+    fn database(&self) -> u16;
+    /// From now on everything is about the database with this number, which is less than
+    /// [`View::databases`].
+    fn select(&mut self, number: u16);
     /// Number of keys.
     fn count(&mut self) -> usize;
     /// A step of a walk through all entries, with at least `count` of them, or all of a stretch in which
@@ -125,6 +132,12 @@ pub trait Edit: View {
 
     /// Announces changes that may leave more in the store than before: refused if that is full.
     fn grow(&mut self) -> Result<(), Refusal>;
+
+    /// Removes every key of every database.
+    fn clear_all(&mut self) -> Result<(), Refusal>;
+
+    /// The databases with these numbers exchange their keys.
+    fn swap(&mut self, one: u16, other: u16) -> Result<(), Refusal>;
 
     /// Removes a key, and returns whether it was there.
     fn remove(&mut self, key: &[u8]) -> Result<bool, Refusal> {

@@ -2,12 +2,14 @@
 
 use super::words::*;
 use crate::command::{
-    Answer, Command, Edit, Key, Mutation, Reply, Text, View, Words, integer, is, look,
+    Answer, Command, Edit, Key, Mutation, Refusal, Reply, Text, View, Words, integer, is, look,
 };
 use crate::entry::Entry;
 
 /// The longest value that Redis keeps in the object itself (OBJ_ENCODING_EMBSTR_SIZE_LIMIT).
 const EMBEDDED_BYTES: usize = 44;
+
+const SAME: &str = "ERR source and destination objects are the same";
 
 pub fn del(words: &Words<'_>) -> Result<Command, Text> {
     Ok(Command::Del(key_list(&words[1..])))
@@ -87,36 +89,95 @@ fn move_value(view: &mut dyn Edit, from: &[u8], to: &[u8]) -> Put {
 
 pub fn copy(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     let (from, to) = (words[1], words[2]);
-    let mut replaces = false;
+    let here = view.database();
+    let (mut replaces, mut there) = (false, here);
     let mut rest = &words[3..];
     while let [option, after @ ..] = rest {
         rest = after;
         match after {
             _ if is(option, "replace") => replaces = true,
             [index, after @ ..] if is(option, "db") => {
-                database(index)?;
+                there = database(index, view.databases())?;
                 rest = after;
             }
             _ => return Err(SYNTAX.into()),
         }
     }
-    if from == to {
-        return Err("ERR source and destination objects are the same".into());
+    if from == to && here == there {
+        return Err(SAME.into());
     }
-    let copies = view.has(from) && (replaces || !view.has(to));
-    if copies {
-        let (length, expiry) = shape(view, from);
+    if !view.has(from) || !replaces && within(view, there, |view| view.has(to)) {
+        return Ok(Reply::Integer(0));
+    }
+    let (length, expiry) = shape(view, from);
+    if here == there {
         view.derive((from, to), length, expiry, &copy_value)?;
+    } else {
+        within(view, there, |view| view.announce(to, length, expiry))?;
+        let copy = view.make((from, to), length, expiry, &copy_value)?;
+        within(view, there, |view| view.push(Mutation::Set(copy)))?;
     }
-    Ok(Reply::Integer(copies.into()))
+    Ok(Reply::Integer(1))
 }
 
-pub fn flush(view: &mut dyn Edit, words: &Words<'_>) -> Written {
-    match &words[1..] {
-        [] => {}
-        [option] if is(option, "async") || is(option, "sync") => {}
-        _ => return Err(SYNTAX.into()),
+pub fn move_key(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    let key = words[1];
+    let (here, there) = (view.database(), database(words[2], view.databases())?);
+    if here == there {
+        return Err(SAME.into());
     }
+    if !view.has(key) || within(view, there, |view| view.has(key)) {
+        return Ok(Reply::Integer(0));
+    }
+    let (length, expiry) = shape(view, key);
+    let moved = view.make((key, key), length, expiry, &copy_value)?;
+    view.push(Mutation::Delete(Key::from(key)))?;
+    within(view, there, |view| view.push(Mutation::Set(moved)))?;
+    Ok(Reply::Integer(1))
+}
+
+/// Does something in the database with this number.
+fn within<T>(view: &mut dyn Edit, number: u16, act: impl FnOnce(&mut dyn Edit) -> T) -> T {
+    let here = view.database();
+    view.select(number);
+    let done = act(view);
+    view.select(here);
+    done
+}
+
+pub fn swapdb(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    let index = |word, wrong: &'static str| {
+        let index = integer(word).filter(|index| i32::try_from(*index).is_ok());
+        index.ok_or(Refusal::from(wrong))
+    };
+    let one = index(words[1], "ERR invalid first DB index")?;
+    let other = index(words[2], "ERR invalid second DB index")?;
+    let number = |index: i64| {
+        let number = u16::try_from(index).ok().filter(|number| *number < view.databases());
+        number.ok_or(Refusal::from(NO_DATABASE))
+    };
+    let (one, other) = (number(one)?, number(other)?);
+    view.swap(one, other)?;
+    Ok(Reply::Ok)
+}
+
+pub fn flushdb(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    flush_option(words)?;
     view.push(Mutation::Clear)?;
     Ok(Reply::Ok)
+}
+
+pub fn flushall(view: &mut dyn Edit, words: &Words<'_>) -> Written {
+    flush_option(words)?;
+    view.clear_all()?;
+    Ok(Reply::Ok)
+}
+
+/// A flush takes no longer for either option: it is done when its record is on disk.
+fn flush_option(words: &Words<'_>) -> Put {
+    match &words[1..] {
+        [] => Ok(()),
+        [option] if is(option, "async") || is(option, "sync") => Ok(()),
+        _ => Err(SYNTAX.into()),
+    }
 }

@@ -138,8 +138,8 @@ commands! {
     "expire" -3 [write fast] [keyspace] ONE Write(expiry::expire);
     "expireat" -3 [write fast] [keyspace] ONE Write(expiry::expireat);
     "expiretime" 2 [readonly fast] [keyspace] ONE Read(expiry::expiretime);
-    "flushall" -1 [write] [keyspace dangerous] NONE Write(keys::flush);
-    "flushdb" -1 [write] [keyspace dangerous] NONE Write(keys::flush);
+    "flushall" -1 [write] [keyspace dangerous] NONE Write(keys::flushall);
+    "flushdb" -1 [write] [keyspace dangerous] NONE Write(keys::flushdb);
     "get" 2 [readonly fast] [string] ONE Core(strings::get);
     "getbit" 3 [readonly fast] [bitmap] ONE Read(bits::getbit);
     "getdel" 2 [write fast] [string] ONE Write(strings::getdel);
@@ -158,6 +158,7 @@ commands! {
     "memory|help" 2 [loading stale] [] NONE Say(help::help);
     "memory|usage" -3 [readonly] [] SECOND Read(keys::memory_usage);
     "mget" -2 [readonly fast] [string] ALL Read(strings::mget);
+    "move" 3 [write fast] [keyspace] ONE Write(keys::move_key);
     "mset" -3 [write denyoom] [string] PAIRS Write(strings::mset);
     "msetex" -4 [write denyoom movablekeys] [string] COUNTED_PAIRS Write(compare::msetex);
     "msetnx" -3 [write denyoom] [string] PAIRS Write(strings::msetnx);
@@ -213,6 +214,7 @@ commands! {
     "subscribe" -2 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Subscribe(Topic::Channel));
     "substr" 4 [readonly] [string] ONE Read(strings::getrange);
     "sunsubscribe" -1 [pubsub noscript loading stale] [] ALL Session(SessionCommand::Unsubscribe(Topic::Shard));
+    "swapdb" 3 [write fast] [keyspace dangerous] NONE Write(keys::swapdb);
     "time" 1 [loading stale fast] [] NONE Say(server::time);
     "touch" -2 [readonly fast] [keyspace] ALL Read(keys::exists);
     "ttl" 2 [readonly fast] [keyspace] ONE Read(expiry::ttl);

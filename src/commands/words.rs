@@ -29,16 +29,19 @@ pub fn number(text: &[u8]) -> Result<i64, Text> {
     integer(text).ok_or(NOT_AN_INTEGER.into())
 }
 
-/// Checks the number of a database; only 0 exists. Redis reads it as a C int.
-pub fn database(text: &[u8]) -> Result<(), Text> {
+/// The number of a database, if there is one with it among `databases`. Redis reads it as a C int.
+pub fn database(text: &[u8], databases: u16) -> Result<u16, Text> {
     let index = number(text)?;
     if i32::try_from(index).is_err() {
         let (least, most) = (i32::MIN, i32::MAX);
         let text = format!("ERR value is out of range, value must between {least} and {most}");
         return Err(text.into());
     }
-    if index == 0 { Ok(()) } else { Err("ERR DB index is out of range".into()) }
+    let number = u16::try_from(index).ok().filter(|number| *number < databases);
+    number.ok_or(NO_DATABASE.into())
 }
+
+pub const NO_DATABASE: &str = "ERR DB index is out of range";
 
 pub fn key_list(words: &Words<'_>) -> Vec<Key> {
     words.iter().map(|word| Key::from(*word)).collect()

@@ -2,7 +2,7 @@
 //!
 //! Commands are evaluated one after the other against the store plus what the batch has changed so far,
 //! by the one thread on the commit path, so that no lock is needed. The result is a list of absolute
-//! [`Mutation`]s; the commands see it through a [`BatchView`](super::batch_view::BatchView).
+//! [changes](Changed); the commands see it through a [`BatchView`](super::batch_view::BatchView).
 //!
 //! The changes of one command, or of one transaction, gather on top of the others until all of it is
 //! evaluated. Then they are kept, of each key only the last one, or forgotten as if they had never been:
@@ -14,9 +14,9 @@
 use std::sync::Arc;
 
 use super::audience::{Audience, Gathered};
-use super::changes::Changes;
+use super::layer::Layer;
 use super::watches::Watches;
-use crate::command::{Mutation, Reply};
+use crate::command::{Changed, Mutation, Order, Reply, Space};
 
 /// The layers of changes on top of the store: those of the commands that are evaluated,
 const KEPT: usize = 0;
@@ -50,7 +50,13 @@ pub struct Batch {
     /// Which changes may be added.
     pub takes: Takes,
     /// Each lies on the one before it.
-    pub(super) layers: [Changes; PART_OF_PART + 1],
+    pub(super) layers: [Layer; PART_OF_PART + 1],
+    /// What was kept, on its way into log and store.
+    changed: Changed,
+    /// Which space each number stands for in the store. Only the committing thread changes that.
+    order: Order,
+    /// How many databases there are.
+    pub databases: u16,
     /// The layer to which changes are added: `RUNNING`, or one above it within a part.
     top: usize,
     /// Of all layers.
@@ -93,6 +99,16 @@ impl Takes {
             Takes::Nothing(_) => false,
         }
     }
+
+    /// Whether everything may be removed.
+    pub(super) fn allows_clear(&self) -> bool {
+        self.allows(&Mutation::Clear)
+    }
+
+    /// Whether the order of the databases may change, which frees nothing.
+    pub(super) fn allows_swap(&self) -> bool {
+        self.refusal().is_none()
+    }
 }
 
 /// What changes add up to.
@@ -106,7 +122,7 @@ pub struct Sums {
 
 impl Batch {
     /// An empty batch.
-    pub fn new(max_value: usize) -> Batch {
+    pub fn new(max_value: usize, databases: u16, order: Order) -> Batch {
         Batch {
             now: 0,
             max_value,
@@ -117,6 +133,9 @@ impl Batch {
             may_grow: false,
             takes: Takes::Everything,
             layers: Default::default(),
+            changed: Changed::default(),
+            order,
+            databases,
             top: RUNNING,
             sums: Sums::default(),
             sums_kept: Sums::default(),
@@ -129,7 +148,7 @@ impl Batch {
     /// Begins anew at this time, on a store with these bytes in use and allowed. Watches stay.
     pub fn begin(&mut self, now: i64, used_and_most: Option<(usize, usize)>) {
         self.clear();
-        debug_assert!(self.layers.iter().all(Changes::is_empty), "a batch begins empty");
+        debug_assert!(self.layers.iter().all(Layer::is_empty), "a batch begins empty");
         self.now = now;
         let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let (used, most) = used_and_most.unzip();
@@ -140,7 +159,8 @@ impl Batch {
 
     /// Forgets everything but the watches and the audience.
     pub fn clear(&mut self) {
-        self.layers.iter_mut().for_each(Changes::clear);
+        self.layers.iter_mut().for_each(Layer::clear);
+        self.layers[KEPT].give_back(&mut self.changed);
         self.top = RUNNING;
         self.news.clear();
         self.together = false;
@@ -149,14 +169,35 @@ impl Batch {
         self.most_memory = None;
     }
 
-    /// The changes to be logged and applied, in order.
-    pub fn mutations(&self) -> &[Mutation] {
-        self.layers[KEPT].mutations()
+    /// The changes to be logged. No command can be evaluated from here on, until the batch is applied or
+    /// cleared.
+    pub fn changed(&mut self) -> &Changed {
+        if !self.layers[KEPT].is_empty() {
+            self.layers[KEPT].hand_over(&mut self.changed);
+            // Two SWAPDBs may have changed nothing.
+            self.changed.order.take_if(|order| *order == self.order);
+        }
+        &self.changed
     }
 
-    /// Hands over the changes to be applied.
-    pub fn take_mutations(&mut self, apply: impl FnOnce(&mut Vec<Mutation>)) {
-        self.layers[KEPT].take(apply);
+    /// Hands over the changes to be applied, with whether readers have to see all of them at once.
+    pub fn apply(&mut self, apply: impl FnOnce(&mut Changed, bool)) {
+        if let Some(order) = &self.changed.order {
+            self.order.clone_from(order);
+        }
+        apply(&mut self.changed, self.together);
+        assert!(self.changed.is_empty(), "the store has taken every change");
+        self.layers[KEPT].give_back(&mut self.changed);
+    }
+
+    /// Which space each number stands for after all changes so far.
+    pub fn order(&self) -> &Order {
+        self.layers.iter().rev().find_map(Layer::order).unwrap_or(&self.order)
+    }
+
+    /// The same before the running command.
+    pub fn order_before(&self) -> &Order {
+        self.layers[KEPT].order().unwrap_or(&self.order)
     }
 
     /// Bytes of all entries that its commands have set.
@@ -164,19 +205,31 @@ impl Batch {
         self.sums.bytes
     }
 
-    /// Adds a change to the top layer, after which all of them add up to `sums`.
-    pub(super) fn put(&mut self, mutation: Mutation, sums: Sums) {
+    /// The layer to which changes are added, after which all of them add up to `sums`.
+    pub(super) fn add(&mut self, sums: Sums) -> &mut Layer {
         self.sums = sums;
-        self.layers[self.top].put(mutation);
+        &mut self.layers[self.top]
+    }
+
+    /// Bytes that a database takes up of `stored` bytes in the store; kept only if memory is limited.
+    pub(super) fn used_by(&self, space: Space, stored: impl FnOnce() -> i64) -> i64 {
+        let mut grown = 0;
+        for layer in self.layers.iter().rev() {
+            grown += layer.grown(space);
+            if layer.hides(space) {
+                return grown;
+            }
+        }
+        grown + stored()
     }
 
     /// Keeps the changes of the running command.
     pub fn keep(&mut self) {
         debug_assert_eq!(self.top, RUNNING, "a part ends before its command");
-        let [kept, running, ..] = &mut self.layers;
-        if !running.is_empty() {
-            self.together |= running.mutations().len() > 1;
-            self.watches.touch(running.mutations());
+        if !self.layers[RUNNING].is_empty() {
+            self.together |= !self.layers[RUNNING].is_about_one_key();
+            self.touch();
+            let [kept, running, ..] = &mut self.layers;
             kept.append(running);
         }
         self.news.keep();
@@ -184,9 +237,25 @@ impl Batch {
         self.made_bytes = 0;
     }
 
+    /// Lets those know who watch what the running command changes.
+    fn touch(&mut self) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let mut watches = std::mem::take(&mut self.watches);
+        let running = &self.layers[RUNNING];
+        if running.clears_all() {
+            watches.touch_all();
+        }
+        for (space, mutations) in running.changed() {
+            watches.touch(self.order().number_of(space), mutations);
+        }
+        self.watches = watches;
+    }
+
     /// Forgets the changes of the running command, with those of its parts.
     pub fn forget(&mut self) {
-        self.layers[RUNNING..].iter_mut().for_each(Changes::clear);
+        self.layers[RUNNING..].iter_mut().for_each(Layer::clear);
         self.top = RUNNING;
         self.sums = self.sums_kept;
         self.news.forget();

@@ -2,10 +2,11 @@
 
 use super::audience::News;
 use super::batch::{Batch, Sums};
-use super::changes::{Below, Changes, Found};
+use super::changes::{Below, Found};
+use super::layer::Layer;
 use super::view::{StoreView, count_read};
 use super::watches::Seen;
-use crate::command::{Edit, Mutation, Refusal, Scope, View, look};
+use crate::command::{Database, Edit, Mutation, Refusal, Scope, Space, View, look};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::{Store, bytes_of_entry};
@@ -16,19 +17,26 @@ use crate::store::{Store, bytes_of_entry};
 /// a long value). The first value is always made: no command alone makes more than one.
 const MADE_BYTES: usize = 1 << 30;
 
-/// A store with a batch on top.
+/// One database of a store with a batch on top.
 pub struct BatchView<'a> {
     /// The batch.
     pub batch: &'a mut Batch,
     /// Where reads are counted.
     pub metrics: &'a Metrics,
     store: &'a dyn Store,
+    /// The number of the database.
+    number: u16,
 }
 
 impl<'a> BatchView<'a> {
-    /// The data as it will be after this batch.
-    pub fn over(batch: &'a mut Batch, store: &'a dyn Store, metrics: &'a Metrics) -> BatchView<'a> {
-        BatchView { batch, store, metrics }
+    /// The data as it will be after this batch, in the database with this number.
+    pub fn over(
+        batch: &'a mut Batch,
+        store: &'a dyn Store,
+        metrics: &'a Metrics,
+        number: u16,
+    ) -> BatchView<'a> {
+        BatchView { batch, store, metrics, number }
     }
 
     /// A key as a connection that begins to watch it sees it.
@@ -36,47 +44,81 @@ impl<'a> BatchView<'a> {
         look(self, key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
     }
 
-    fn used_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<i64, Refusal> {
-        match mutation {
-            Mutation::Set(entry) => self.used_after(entry.key(), Some(bytes)),
-            Mutation::Delete(key) => self.used_after(key, None),
-            Mutation::Clear => Ok(0),
+    /// Keeps the changes of the running command.
+    pub fn keep(&mut self) {
+        let swapped = self.batch.order_before().differing(self.batch.order());
+        if !swapped.is_empty() && !self.batch.watches.is_empty() {
+            // Taken out of the batch, because `has` looks at that meanwhile.
+            let mut watches = std::mem::take(&mut self.batch.watches);
+            let selected = self.number;
+            for number in swapped {
+                self.number = number;
+                watches.touch_swapped(number, |key| self.has(key));
+            }
+            self.number = selected;
+            self.batch.watches = watches;
         }
-    }
-
-    /// Bytes that the store will take up after a key has an entry of this many bytes, or none. The old entry is
-    /// looked up only if memory is limited.
-    fn used_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<i64, Refusal> {
-        let Some(most) = self.batch.most_memory else {
-            return Ok(0);
-        };
-        let before = look(self, key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
-        let grown = bytes.map_or(0, bytes_of_entry) as i64 - before as i64;
-        let used = self.batch.sums.used + grown;
-        if self.batch.may_grow && grown > 0 && used > most {
-            return Err(Refusal::NoMemory);
-        }
-        Ok(used)
+        self.batch.keep();
     }
 
     /// Whether a key has expired and is still to be removed.
     pub fn has_expired(&mut self, key: &[u8]) -> bool {
-        let now = self.batch.now;
+        let (now, space) = (self.batch.now, self.space());
         let is_expired = |entry: &Entry| entry.is_expired(now);
-        match found(&mut self.batch.layers, key) {
+        match found(&mut self.batch.layers, space, key) {
             Found::Set(entry) => is_expired(entry),
             Found::Gone => false,
             Found::Unchanged => {
                 let mut expired = false;
-                self.store.get(key, &mut |entry| expired = entry.is_some_and(is_expired));
+                let look = &mut |entry: Option<&Entry>| expired = entry.is_some_and(is_expired);
+                self.store.get(Database::Space(space), key, look);
                 expired
             }
         }
     }
 
+    /// Selects the database that a space is.
+    pub fn select_space(&mut self, space: Space) {
+        self.number = self.batch.order().number_of(space);
+    }
+
+    fn space(&self) -> Space {
+        self.batch.order().space_of(self.number)
+    }
+
+    /// How much more the database takes up after a change that sets an entry of this many bytes.
+    fn grown_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<i64, Refusal> {
+        match mutation {
+            Mutation::Set(entry) => self.grown_after(entry.key(), Some(bytes)),
+            Mutation::Delete(key) => self.grown_after(key, None),
+            Mutation::Clear if self.batch.most_memory.is_some() => {
+                let (space, store) = (self.space(), self.store);
+                let stored = || store.bytes_of(Database::Space(space)) as i64;
+                Ok(-self.batch.used_by(space, stored))
+            }
+            Mutation::Clear => Ok(0),
+        }
+    }
+
+    /// How much more the database takes up after a key has an entry of this many bytes, or none. The old entry
+    /// is looked up only if memory is limited.
+    fn grown_after(&mut self, key: &[u8], bytes: Option<usize>) -> Result<i64, Refusal> {
+        let Some(most) = self.batch.most_memory else {
+            return Ok(0);
+        };
+        let before = look(self, key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
+        let grown = bytes.map_or(0, bytes_of_entry) as i64 - before as i64;
+        if self.batch.may_grow && grown > 0 && self.batch.sums.used + grown > most {
+            return Err(Refusal::NoMemory);
+        }
+        Ok(grown)
+    }
+
     fn below(&self) -> StoreView<'_> {
         let (store, now, metrics) = (self.store, self.batch.now, self.metrics);
-        StoreView { store, now, metrics, audience: None }
+        let (databases, number) = (self.batch.databases, self.number);
+        let of = Database::Space(self.space());
+        StoreView { store, now, metrics, audience: None, databases, number, of }
     }
 }
 
@@ -89,9 +131,31 @@ impl Edit for BatchView<'_> {
             Mutation::Set(entry) => entry.bytes(),
             Mutation::Delete(_) | Mutation::Clear => 0,
         };
-        let used = self.used_with(&mutation, bytes)?;
-        let bytes = self.batch.sums.bytes + bytes;
-        self.batch.put(mutation, Sums { bytes, used });
+        let grown = self.grown_with(&mutation, bytes)?;
+        let (space, Sums { bytes: before, used }) = (self.space(), self.batch.sums);
+        let of_space = if mutation == Mutation::Clear { 0 } else { grown };
+        let sums = Sums { bytes: before + bytes, used: (used + grown).max(0) };
+        self.batch.add(sums).put(space, mutation, of_space);
+        Ok(())
+    }
+
+    fn clear_all(&mut self) -> Result<(), Refusal> {
+        if !self.batch.takes.allows_clear() {
+            return Err(Refusal::NoRoom);
+        }
+        let sums = Sums { used: 0, ..self.batch.sums };
+        self.batch.add(sums).clear_all();
+        Ok(())
+    }
+
+    fn swap(&mut self, one: u16, other: u16) -> Result<(), Refusal> {
+        if !self.batch.takes.allows_swap() {
+            return Err(Refusal::NoRoom);
+        }
+        if one != other {
+            let order = self.batch.order().swapped(one, other);
+            self.batch.add(self.batch.sums).set_order(order);
+        }
         Ok(())
     }
 
@@ -123,7 +187,7 @@ impl Edit for BatchView<'_> {
 
     fn announce(&mut self, key: &[u8], length: usize, expiry: Option<i64>) -> Result<(), Refusal> {
         let bytes = Entry::bytes_with(key.len(), length, expiry.is_some());
-        self.used_after(key, Some(bytes)).map(|_| ())
+        self.grown_after(key, Some(bytes)).map(drop)
     }
 
     fn look_through(&mut self, bytes: usize) -> Result<(), Refusal> {
@@ -151,8 +215,8 @@ impl View for BatchView<'_> {
     }
 
     fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
-        let now = self.batch.now;
-        match found(&mut self.batch.layers, key) {
+        let (now, space) = (self.batch.now, self.space());
+        match found(&mut self.batch.layers, space, key) {
             Found::Set(entry) => look(Some(entry).filter(|entry| !entry.is_expired(now))),
             Found::Gone => look(None),
             Found::Unchanged => self.below().get(key, look),
@@ -164,11 +228,25 @@ impl View for BatchView<'_> {
         keys.iter().for_each(|key| self.get(key, look));
     }
 
+    fn databases(&self) -> u16 {
+        self.batch.databases
+    }
+
+    fn database(&self) -> u16 {
+        self.number
+    }
+
+    fn select(&mut self, number: u16) {
+        assert!(number < self.batch.databases, "a command checks the number that it is given");
+        self.number = number;
+    }
+
     fn count(&mut self) -> usize {
-        let mut count = self.store.len();
+        let (space, store) = (self.space(), self.store);
+        let mut count = store.count(Database::Space(space));
         for layer in 0..self.batch.layers.len() {
-            let (below, rest) = self.batch.layers.split_at_mut(layer);
-            count = rest[0].count(&mut Under { store: self.store, layers: below }, count);
+            let (layers, rest) = self.batch.layers.split_at_mut(layer);
+            count = rest[0].count(space, &mut Under { store, layers, space }, count);
         }
         count
     }
@@ -178,14 +256,16 @@ impl View for BatchView<'_> {
     /// middle of what the store shows at a time: the next step shows the rest.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let (store, now, end) = (self.store, self.batch.now, self.store.cursors());
-        if self.batch.layers.iter().all(Changes::is_empty) {
+        if self.batch.layers.iter().all(Layer::is_empty) {
             return self.below().scan(cursor, count, look);
         }
+        let space = self.space();
         let layers = &mut self.batch.layers;
         let mut next = end;
         for layer in 0..layers.len() {
-            let (below, rest) = layers.split_at_mut(layer);
-            let of_layer = rest[0].cursor_after(&mut Under { store, layers: below }, cursor, count);
+            let (layers, rest) = layers.split_at_mut(layer);
+            let mut below = Under { store, layers, space };
+            let of_layer = rest[0].cursor_after(space, &mut below, cursor, count);
             next = next.min(of_layer.unwrap_or(end));
         }
         let mut look = |entry: &Entry| {
@@ -193,11 +273,11 @@ impl View for BatchView<'_> {
                 look(entry);
             }
         };
-        if !layers.iter().any(Changes::hides_all) {
-            let of_store = store.scan(cursor, count, &mut |entry| {
+        if !layers.iter().any(|layer| layer.hides(space)) {
+            let of_store = store.scan(Database::Space(space), cursor, count, &mut |entry| {
                 let key = entry.key();
                 let is_here = (cursor..next).contains(&store.cursor_of(key));
-                if is_here && found(layers, key) == Found::Unchanged {
+                if is_here && found(layers, space, key) == Found::Unchanged {
                     look(entry);
                 }
             });
@@ -205,8 +285,8 @@ impl View for BatchView<'_> {
         }
         for layer in 0..layers.len() {
             let (below, above) = layers.split_at_mut(layer + 1);
-            for entry in below[layer].between(cursor, next) {
-                if found(above, entry.key()) == Found::Unchanged {
+            for entry in below[layer].between(space, cursor, next) {
+                if found(above, space, entry.key()) == Found::Unchanged {
                     look(entry);
                 }
             }
@@ -235,19 +315,17 @@ impl View for BatchView<'_> {
 }
 
 /// What the topmost of these layers that has a change of a key says about it.
-fn found<'a>(layers: &'a mut [Changes], key: &[u8]) -> Found<'a> {
-    layers
-        .iter_mut()
-        .rev()
-        .map(|layer| layer.find(key))
-        .find(|found| *found != Found::Unchanged)
-        .unwrap_or(Found::Unchanged)
+fn found<'a>(layers: &'a mut [Layer], space: Space, key: &[u8]) -> Found<'a> {
+    let layers = layers.iter_mut().rev();
+    let mut all = layers.map(|layer| layer.find(space, key));
+    all.find(|found| *found != Found::Unchanged).unwrap_or(Found::Unchanged)
 }
 
-/// What is below a layer: the store, and the layers on it.
+/// What is below a layer: a database of the store, and the layers on it.
 struct Under<'a> {
     store: &'a dyn Store,
-    layers: &'a mut [Changes],
+    layers: &'a mut [Layer],
+    space: Space,
 }
 
 impl Below for Under<'_> {
@@ -256,12 +334,13 @@ impl Below for Under<'_> {
     }
 
     fn holds(&mut self, key: &[u8]) -> bool {
-        match found(self.layers, key) {
+        match found(self.layers, self.space, key) {
             Found::Set(_) => true,
             Found::Gone => false,
             Found::Unchanged => {
                 let mut there = false;
-                self.store.get(key, &mut |entry| there = entry.is_some());
+                let look = &mut |entry: Option<&Entry>| there = entry.is_some();
+                self.store.get(Database::Space(self.space), key, look);
                 there
             }
         }
@@ -274,10 +353,21 @@ mod tests {
     use std::collections::BTreeMap;
 
     use crate::command::{
-        Command, CommandId, Dialect, Keys, Packed, Reply, RespVersion, Run, SetOptions, Spec, Words,
+        Changed, Command, CommandId, Dialect, FIRST, Keys, Order, Packed, Reply, RespVersion, Run,
+        SetOptions, Spec, Words,
     };
     use crate::commands::command;
     use crate::engine::evaluate::carry_out;
+
+    /// The changes of the first database that are kept so far.
+    fn kept(batch: &Batch) -> &[Mutation] {
+        let mut all = batch.layers[0].changed();
+        all.find_map(|(space, changes)| (space == FIRST).then_some(changes)).unwrap_or_default()
+    }
+
+    fn apply(store: &dyn Store, mutations: Vec<Mutation>) {
+        store.apply(&mut Changed::of(FIRST, mutations), false);
+    }
 
     fn set(key: &[u8], value: &[u8]) -> Command {
         Command::Set(Entry::new(key, value), SetOptions::default())
@@ -286,7 +376,12 @@ mod tests {
     fn ask(batch: &mut Batch, store: &dyn Store, mut command: Command) -> Reply<'static> {
         let dialect = Dialect::Resp(RespVersion::V2);
         let metrics = Metrics::default();
-        carry_out(&mut BatchView::over(batch, store, &metrics), &mut command, dialect, usize::MAX)
+        carry_out(
+            &mut BatchView::over(batch, store, &metrics, 0),
+            &mut command,
+            dialect,
+            usize::MAX,
+        )
     }
 
     fn flush() -> Command {
@@ -295,8 +390,8 @@ mod tests {
 
     fn with_one_key() -> (Box<dyn Store>, Batch) {
         let store = crate::store::new(2, 0);
-        store.apply(&mut vec![Mutation::Set(Entry::new(b"old", b"1"))], false);
-        (store, Batch::new(1000))
+        apply(&*store, vec![Mutation::Set(Entry::new(b"old", b"1"))]);
+        (store, Batch::new(1000, 16, Order::default()))
     }
 
     #[test]
@@ -310,9 +405,11 @@ mod tests {
         assert_eq!(ask(set(b"new", b"3")), Reply::Ok);
         assert_eq!(ask(del(b"new")), Reply::Integer(1));
         assert_eq!(ask(Command::Get(b"old"[..].into())), Reply::bulk(b"2"));
-        assert_eq!(BatchView::over(&mut batch, &*store, &Metrics::default()).count(), 1);
-        assert_eq!(batch.mutations().len(), 4);
-        store.get(b"old", &mut |entry| assert_eq!(entry.map(Entry::value), Some(&b"1"[..])));
+        assert_eq!(BatchView::over(&mut batch, &*store, &Metrics::default(), 0).count(), 1);
+        assert_eq!(kept(&batch).len(), 4);
+        let look =
+            &mut |entry: Option<&Entry>| assert_eq!(entry.map(Entry::value), Some(&b"1"[..]));
+        store.get(Database::Space(FIRST), b"old", look);
     }
 
     #[test]
@@ -322,7 +419,7 @@ mod tests {
         ask(&mut batch, &*store, flush());
         ask(&mut batch, &*store, set(b"after", b""));
         let metrics = Metrics::default();
-        let mut view = BatchView::over(&mut batch, &*store, &metrics);
+        let mut view = BatchView::over(&mut batch, &*store, &metrics, 0);
         assert!(!view.has(b"old") && !view.has(b"before") && view.has(b"after"));
         assert_eq!(view.count(), 1);
         let mut seen = Vec::new();
@@ -350,8 +447,8 @@ mod tests {
             let key = |number: u32| number.to_le_bytes();
             let set = |number| set(&key(number), b"");
             let set_now = |number| Mutation::Set(Entry::new(&key(number), b""));
-            store.apply(&mut (0..3000).map(set_now).collect(), false);
-            let mut batch = Batch::new(1000);
+            apply(&*store, (0..3000).map(set_now).collect());
+            let mut batch = Batch::new(1000, 16, Order::default());
             if clears {
                 ask(&mut batch, &*store, flush());
             }
@@ -360,7 +457,7 @@ mod tests {
                 ask(&mut batch, &*store, Command::Transaction(all, None));
             }
             let metrics = Metrics::default();
-            let mut view = BatchView::over(&mut batch, &*store, &metrics);
+            let mut view = BatchView::over(&mut batch, &*store, &metrics, 0);
             let expected = walk(&mut view, usize::MAX);
             assert!(expected.windows(2).all(|pair| pair[0] != pair[1]));
             assert_eq!(expected.len(), view.count());
@@ -372,9 +469,11 @@ mod tests {
             for _ in 0..10 {
                 cursor = view.scan(cursor, 10, &mut |entry| keys.push(entry.key().to_vec()));
             }
-            batch.take_mutations(|all| store.apply(all, true));
+            batch.changed();
+            batch.apply(|all, together| store.apply(all, together));
             while cursor != 0 {
-                cursor = store.scan(cursor, 10, &mut |entry| keys.push(entry.key().to_vec()));
+                let look = &mut |entry: &Entry| keys.push(entry.key().to_vec());
+                cursor = store.scan(Database::Space(FIRST), cursor, 10, look);
             }
             keys.sort_unstable();
             keys.dedup();
@@ -394,16 +493,16 @@ mod tests {
         assert!(
             matches!(ask(&mut batch, &*store, transaction), Reply::Array(all) if all.len() == 900)
         );
-        assert_eq!(batch.mutations().len(), 1);
+        assert_eq!(kept(&batch).len(), 1);
 
         let copies =
             (0..20_u8).map(|to| command(&[b"copy", b"k", &[to], b"replace"]).expect("it is one"));
         let all = [set(b"old", b"2"), flush(), lengthen(999)].into_iter().chain(copies);
         let refused = ask(&mut batch, &*store, Command::Transaction(all.collect(), None));
         assert!(matches!(refused, Reply::Error(text) if text.starts_with("EXECABORT")));
-        assert_eq!(batch.mutations().len(), 1);
+        assert_eq!(kept(&batch).len(), 1);
         let metrics = Metrics::default();
-        let mut view = BatchView::over(&mut batch, &*store, &metrics);
+        let mut view = BatchView::over(&mut batch, &*store, &metrics, 0);
         assert_eq!(view.count(), 2);
         assert_eq!(
             look(&mut view, b"old", |entry| entry.map(|entry| entry.value().to_vec())),
@@ -437,7 +536,7 @@ mod tests {
         batch.begin(0, Some((store.bytes(), store.bytes() + 5000)));
         let failing = || Command::Call(&FAILING, Packed::new(&[b"failing"]));
         assert_eq!(ask(&mut batch, &*store, failing()), Reply::Error("ERR half-way".into()));
-        assert_eq!((batch.mutations(), batch.bytes()), (&[][..], 0));
+        assert_eq!((kept(&batch), batch.bytes()), (&[][..], 0));
         let append = || command(&[b"append", b"a", b"1"]).expect("it is one");
         let commands = [set(b"c", b"1"), append(), failing(), append(), set(b"c", b"2")];
         let all = Command::Transaction(commands.into(), None);
@@ -447,7 +546,7 @@ mod tests {
         assert_eq!(replies[2], Reply::Error("ERR half-way".into()));
         assert_eq!(replies[3], Reply::Integer(2));
         let entry = |key, value| Mutation::Set(Entry::new(key, value));
-        assert_eq!(batch.mutations(), [entry(b"c", b"2"), entry(b"a", b"11")]);
+        assert_eq!(kept(&batch), [entry(b"c", b"2"), entry(b"a", b"11")]);
         let (memory, bytes) = (batch.sums.used, batch.bytes());
         // The same without the failure adds up to the same.
         let (store, mut batch) = with_one_key();
@@ -457,8 +556,11 @@ mod tests {
         assert_eq!((batch.sums.used, batch.bytes()), (memory, bytes));
     }
 
+    /// Each key of three databases with its expiry, by number.
+    type Model = [BTreeMap<u8, Option<i64>>; 3];
+
     #[test]
-    fn parts_and_commands_are_kept_and_forgotten_as_copies_of_a_map_are() {
+    fn parts_and_commands_are_kept_and_forgotten_as_copies_of_maps_are() {
         let seed = 1_u64;
         let mut state = seed;
         let mut random = |below: u64| {
@@ -469,16 +571,21 @@ mod tests {
         const NOW: i64 = 1000;
         for round in 0..300 {
             let store = crate::store::new(4, 0);
-            let mut all = (0..8_u8).map(|key| Mutation::Set(Entry::new(&[key], b""))).collect();
-            store.apply(&mut all, false);
-            let mut batch = Batch::new(1000);
+            let mut changed = Changed::default();
+            let mut kept = Model::default();
+            for (space, map) in kept.iter_mut().enumerate() {
+                let keys = 0..8 * (2 - space as u8) / 2;
+                map.extend(keys.clone().map(|key| (key, None)));
+                let all = keys.map(|key| Mutation::Set(Entry::new(&[key], b"")));
+                changed.in_space(Space(space as u16)).extend(all);
+            }
+            store.apply(&mut changed, false);
+            let mut batch = Batch::new(1000, 3, Order::default());
+            let (mut running, mut part): (Model, Option<Model>) = (kept.clone(), None);
             batch.begin(NOW, Some((store.bytes(), usize::MAX)));
-            // Each key with its expiry.
-            let mut kept: BTreeMap<u8, Option<i64>> = (0..8).map(|key| (key, None)).collect();
-            let (mut running, mut part) = (kept.clone(), None);
             let mut sums = [batch.sums; 3];
             for _ in 0..random(80) {
-                let mut view = BatchView::over(&mut batch, &*store, &metrics);
+                let mut view = BatchView::over(&mut batch, &*store, &metrics, random(3) as u16);
                 match (random(12), &mut part) {
                     (0, None) => {
                         view.batch.begin_part();
@@ -494,7 +601,7 @@ mod tests {
                         assert_eq!(view.batch.sums, sums[2]);
                     }
                     (1, None) => {
-                        view.batch.keep();
+                        view.keep();
                         (kept, sums[1]) = (running.clone(), view.batch.sums);
                     }
                     (2, _) => {
@@ -503,10 +610,23 @@ mod tests {
                         assert_eq!(view.batch.sums, sums[1]);
                     }
                     (what, part) => {
-                        let (key, map) = (random(12) as u8, part.as_mut().unwrap_or(&mut running));
+                        let all = part.as_mut().unwrap_or(&mut running);
+                        let map = &mut all[usize::from(view.database())];
+                        let key = random(12) as u8;
                         let expiry = [None, Some(NOW), Some(NOW + 1)][random(3) as usize];
                         let mutation = match what {
                             3 if random(4) == 0 => Mutation::Clear,
+                            4 if random(8) == 0 => {
+                                view.clear_all().expect("there is room");
+                                all.iter_mut().for_each(BTreeMap::clear);
+                                continue;
+                            }
+                            5 if random(4) == 0 => {
+                                let other = random(3) as u16;
+                                view.swap(view.database(), other).expect("there is room");
+                                all.swap(view.database().into(), other.into());
+                                continue;
+                            }
                             3..6 => Mutation::Delete([key].into()),
                             _ => Mutation::Set(Entry::expiring(&[key], b"v", expiry)),
                         };
@@ -518,18 +638,35 @@ mod tests {
                         view.push(mutation).expect("there is room");
                     }
                 }
-                let now = part.as_ref().unwrap_or(&running);
-                let is_expired = |expiry: &Option<i64>| expiry.is_some_and(|at| at <= NOW);
-                assert_eq!(view.count(), now.len(), "round {round} of seed {seed}");
-                for key in 0..12 {
-                    let expected = now.get(&key);
-                    let expired = expected.is_some_and(is_expired);
-                    assert_eq!(view.has(&[key]), expected.is_some() && !expired);
-                    assert_eq!(view.has_expired(&[key]), expired);
+                let all = part.as_ref().unwrap_or(&running);
+                for (number, now) in all.iter().enumerate() {
+                    view.select(number as u16);
+                    let is_expired = |expiry: &Option<i64>| expiry.is_some_and(|at| at <= NOW);
+                    assert_eq!(view.count(), now.len(), "round {round} of seed {seed}");
+                    for key in 0..12 {
+                        let expected = now.get(&key);
+                        let expired = expected.is_some_and(is_expired);
+                        assert_eq!(view.has(&[key]), expected.is_some() && !expired);
+                        assert_eq!(view.has_expired(&[key]), expired);
+                    }
+                    let live = now.iter().filter(|(_, expiry)| !is_expired(expiry));
+                    let live: Vec<_> = live.map(|(key, _)| vec![*key]).collect();
+                    assert_eq!(walk(&mut view, 1 + random(3) as usize), live);
                 }
-                let live = now.iter().filter(|(_, expiry)| !is_expired(expiry));
-                let live: Vec<_> = live.map(|(key, _)| vec![*key]).collect();
-                assert_eq!(walk(&mut view, 1 + random(3) as usize), live);
+            }
+            // What was kept is what the store has then.
+            batch.forget();
+            batch.changed();
+            batch.apply(|all, together| store.apply(all, together));
+            for (number, expected) in (0..).zip(&kept) {
+                let of = Database::Number(number);
+                assert_eq!(store.count(of), expected.len(), "round {round} of seed {seed}");
+                for key in 0..12 {
+                    let look = &mut |entry: Option<&Entry>| {
+                        assert_eq!(entry.map(Entry::expiry), expected.get(&key).copied());
+                    };
+                    store.get(of, &[key], look);
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Changes on top of something, and how to find one among them.
+//! Changes of one database on top of something, and how to find one among them.
 //!
 //! Finding a key, counting the keys and a step of a walk cost the same however many changes there are. The
 //! indexes for that are built when they are first asked for, and extended from then on: a batch of nothing
@@ -18,10 +18,14 @@ const KEPT_CHANGES: usize = 16 << 10;
 
 /// Changes in their order.
 ///
-/// - A [`Mutation::Clear`] stands first or nowhere: changes before it are dropped.
+/// - A [`Mutation::Clear`] stands first or nowhere: changes before it are dropped. After it all below is
+///   `hidden`, which may also be so because all databases were emptied.
 #[derive(Default)]
 pub struct Changes {
     mutations: Vec<Mutation>,
+    hidden: bool,
+    /// What they add to the memory that the database takes up.
+    pub grown: i64,
     index: Index,
     catalog: Catalog,
 }
@@ -51,11 +55,18 @@ impl Changes {
         &self.mutations
     }
 
-    /// Hands the changes over, to be emptied, and forgets them.
-    pub fn take(&mut self, apply: impl FnOnce(&mut Vec<Mutation>)) {
-        apply(&mut self.mutations);
-        assert!(self.mutations.is_empty(), "the store has taken every change");
+    /// Hands the changes over, and forgets them.
+    pub fn take(&mut self) -> Vec<Mutation> {
+        let mutations = std::mem::take(&mut self.mutations);
         self.clear();
+        mutations
+    }
+
+    /// Takes an empty list as memory for changes to come.
+    pub fn reuse(&mut self, mut memory: Vec<Mutation>) {
+        debug_assert!(self.is_empty() && memory.is_empty(), "memory is used for one thing");
+        memory.shrink_to(KEPT_CHANGES);
+        self.mutations = memory;
     }
 
     /// Whether there are none.
@@ -63,9 +74,15 @@ impl Changes {
         self.mutations.is_empty()
     }
 
-    /// Whether a [`Mutation::Clear`] hides everything below.
+    /// Whether everything below is hidden.
     pub fn hides_all(&self) -> bool {
-        matches!(self.mutations.first(), Some(Mutation::Clear))
+        self.hidden
+    }
+
+    /// Hides everything below, without a change of its own, and forgets the changes so far.
+    pub fn hide_all(&mut self) {
+        self.clear();
+        self.hidden = true;
     }
 
     /// Forgets all.
@@ -74,12 +91,13 @@ impl Changes {
         self.mutations.shrink_to(KEPT_CHANGES);
         self.index.clear();
         self.catalog = Catalog::default();
+        (self.hidden, self.grown) = (false, 0);
     }
 
     /// Adds a change; it replaces an earlier one of the same key.
     pub fn put(&mut self, mutation: Mutation) {
         if matches!(mutation, Mutation::Clear) {
-            self.clear();
+            self.hide_all();
             return self.mutations.push(mutation);
         }
         match self.index.find(&self.mutations, mutation.key()) {
@@ -94,8 +112,9 @@ impl Changes {
     /// Moves all changes of `later` to the end of these.
     pub fn append(&mut self, later: &mut Changes) {
         if later.hides_all() {
-            self.clear();
+            self.hide_all();
         }
+        self.grown += later.grown;
         self.mutations.append(&mut later.mutations);
         debug_assert!(self.catalog.seen <= self.mutations.len(), "only what is there was seen");
         later.clear();
@@ -103,7 +122,12 @@ impl Changes {
 
     /// Moves all changes of `later` here; each replaces an earlier one of the same key.
     pub fn absorb(&mut self, later: &mut Changes) {
+        if later.hides_all() {
+            self.hide_all();
+        }
+        let grown = self.grown + later.grown;
         later.mutations.drain(..).for_each(|mutation| self.put(mutation));
+        self.grown = grown;
         later.clear();
     }
 
@@ -122,7 +146,7 @@ impl Changes {
 
     /// The number of keys, if there are `count` below.
     pub fn count(&mut self, below: &mut dyn Below, count: usize) -> usize {
-        self.catalog.update(&self.mutations, below);
+        self.catalog.update(&self.mutations, self.hidden, below);
         let count = if self.hides_all() { 0 } else { count };
         count.checked_add_signed(self.catalog.grown).expect("only what is there can go")
     }
@@ -134,7 +158,7 @@ impl Changes {
         cursor: u64,
         count: usize,
     ) -> Option<u64> {
-        self.catalog.update(&self.mutations, below);
+        self.catalog.update(&self.mutations, self.hidden, below);
         let mut places = self.catalog.places.range((cursor, 0)..);
         places.nth(count.saturating_sub(1)).map(|(place, _)| place + 1)
     }
@@ -202,8 +226,7 @@ struct Catalog {
 }
 
 impl Catalog {
-    fn update(&mut self, mutations: &[Mutation], below: &mut dyn Below) {
-        let is_hidden = matches!(mutations.first(), Some(Mutation::Clear));
+    fn update(&mut self, mutations: &[Mutation], is_hidden: bool, below: &mut dyn Below) {
         for (at, mutation) in mutations.iter().enumerate().skip(self.seen) {
             if matches!(mutation, Mutation::Clear) {
                 continue;

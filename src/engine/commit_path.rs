@@ -16,7 +16,7 @@ use super::evaluate::carry_out;
 use super::log::Log;
 use super::queue::{Next, Replying, Work};
 use super::{Operation, Room, Shared, Submission, count};
-use crate::command::{Mutation, Reply};
+use crate::command::Reply;
 use crate::entry::now_millis;
 use crate::wal::{Failure, Refused};
 
@@ -50,7 +50,7 @@ pub struct CommitPath {
 impl CommitPath {
     /// The path to this store and log.
     pub fn new(shared: Arc<Shared>, log: Option<Box<dyn Log>>) -> CommitPath {
-        let batch = Batch::new(shared.max_value);
+        let batch = Batch::new(shared.max_value, shared.databases, shared.store.order());
         CommitPath {
             shared,
             log,
@@ -108,8 +108,8 @@ impl CommitPath {
         }
         let sync = match committed {
             Ok(sync) => {
-                let together = self.batch.together;
-                self.batch.take_mutations(|all| self.shared.store.apply(all, together));
+                let store = &self.shared.store;
+                self.batch.apply(|changed, together| store.apply(changed, together));
                 sync
             }
             Err(Refused::NoRoom(reason)) => {
@@ -169,11 +169,11 @@ impl CommitPath {
             let is_gone = submission.recipient.is_gone();
             let mut done = 0;
             for operation in &mut submission.operations {
-                let Operation { command, dialect, reply, id, .. } = operation;
+                let Operation { command, database, dialect, reply, id, .. } = operation;
                 let pushed = self.batch.bytes();
                 let before = command.is_answered();
                 if !is_gone || command.is_write() {
-                    let mut view = BatchView::over(&mut self.batch, &**store, metrics);
+                    let mut view = BatchView::over(&mut self.batch, &**store, metrics, *database);
                     *reply = carry_out(&mut view, command, *dialect, *max_reply);
                 }
                 // A short command may make a long value, like COPY.
@@ -201,18 +201,18 @@ impl CommitPath {
 
     /// Makes the batch durable, as far as `-fsync` says. Returns how long the sync took.
     pub(super) fn commit(&mut self) -> Result<Option<Duration>, Refused> {
+        let changed = self.batch.changed();
         let Some(log) = &mut self.log else {
             return Ok(None);
         };
-        let mutations = self.batch.mutations();
-        if mutations.is_empty() {
+        if changed.is_empty() {
             // Nothing to log, but a write that happens to change nothing (DEL of no key) must not
             // succeed on a server that could not have made the change.
             let failure = self.shared.health.failure();
             return failure.map_or(Ok(None), |failure| Err(failure.clone().into()));
         }
-        log.frame(mutations);
-        let grows = mutations.iter().any(|mutation| matches!(mutation, Mutation::Set(_)));
+        log.frame(changed);
+        let grows = changed.grows();
         let mut committed = log.commit(grows);
         if let Err(Refused::NoRoom(_)) = committed {
             committed = self.shared.wait_for_room(&mut **log, grows);

@@ -10,7 +10,7 @@ use super::batch_view::BatchView;
 use super::submission::count;
 use crate::command::{
     Answer, Command, CommandId, Dialect, Edit, Key, Mutation, Parts, Program, Refusal, Reply, Run,
-    SetAnswer, SetCondition, SetOptions, View, look,
+    SetAnswer, SetCondition, SetOptions, Space, View, look,
 };
 use crate::entry::Entry;
 
@@ -47,6 +47,7 @@ pub fn read(
         Command::Set(..)
         | Command::Del(_)
         | Command::Reclaim(_)
+        | Command::Select(_)
         | Command::Transaction(..)
         | Command::Program(_)
         | Command::Watch(..)
@@ -81,7 +82,7 @@ pub fn carry_out(
     };
     match outcome {
         Ok(reply) => {
-            view.batch.keep();
+            view.keep();
             reply
         }
         Err(refusal) => {
@@ -107,7 +108,8 @@ fn watch(view: &mut BatchView<'_>, command: &mut Command) -> Option<Reply<'stati
         Command::Watch(keys, watcher) => {
             // Taken out of the batch, because `seen` looks at that meanwhile.
             let mut watches = std::mem::take(&mut view.batch.watches);
-            let reply = watches.add(watcher, keys, |key| view.seen(key));
+            let number = view.database();
+            let reply = watches.add(watcher, number, keys, |key| view.seen(key));
             view.batch.watches = watches;
             Some(reply)
         }
@@ -137,7 +139,10 @@ fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -
         return perform(view, command, room).or_else(mistake);
     }
     view.batch.begin_part();
+    let selected = view.database();
     let outcome = perform(view, command, room);
+    // What a command selects for itself ends with it.
+    view.select(selected);
     match outcome {
         Ok(_) => view.batch.keep_part(),
         Err(_) => view.batch.forget_part(),
@@ -149,6 +154,10 @@ fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -
 fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -> Outcome {
     if let Command::Program(program) = command {
         return run(view, &**program, room);
+    }
+    if let Command::Select(number) = command {
+        view.select(*number);
+        return Ok(Reply::Ok);
     }
     if command.is_write() {
         view.batch.may_grow = command.may_grow();
@@ -180,6 +189,10 @@ struct Running<'a, 'b> {
 impl Parts for Running<'_, '_> {
     fn now(&self) -> i64 {
         self.view.now()
+    }
+
+    fn databases(&self) -> u16 {
+        self.view.databases()
     }
 
     fn max_reply(&self) -> usize {
@@ -241,6 +254,7 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
             | Run::Script(_) => Err(MISPLACED.into()),
         },
         Command::Get(_)
+        | Command::Select(_)
         | Command::Answered(_)
         | Command::Transaction(..)
         | Command::Program(_)
@@ -252,9 +266,10 @@ fn write(view: &mut BatchView<'_>, command: &mut Command) -> Outcome {
 
 /// Removes those of these keys that have expired. Each is checked again, because it may have been set anew or
 /// removed since it was found. The list stays as it is, for a batch that is carried out again.
-fn reclaim(view: &mut BatchView<'_>, keys: &[Key]) -> Outcome {
+fn reclaim(view: &mut BatchView<'_>, keys: &[(Space, Key)]) -> Outcome {
     let mut removed = 0;
-    for key in keys {
+    for (space, key) in keys {
+        view.select_space(*space);
         if view.has_expired(key) {
             view.push(Mutation::Delete(key.clone()))?;
             removed += 1;

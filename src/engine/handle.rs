@@ -10,7 +10,9 @@ use super::committer::Committer;
 use super::log::Log;
 use super::view::StoreView;
 use super::{Health, LogFiles, Operation, Recipient, Shared, Submission, count, evaluate};
-use crate::command::{Answer, Command, CommandId, Dialect, Refusal, Reply, RespVersion, Watcher};
+use crate::command::{
+    Answer, Command, CommandId, Database, Dialect, Refusal, Reply, RespVersion, Watcher,
+};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -28,6 +30,11 @@ impl Handle {
     /// The store. With `-fsync always` it holds durable changes only.
     pub fn store(&self) -> &dyn Store {
         &*self.shared().store
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> u16 {
+        self.shared().databases
     }
 
     /// The counters.
@@ -82,14 +89,17 @@ impl Handle {
     pub fn read(
         &self,
         command: &Command,
+        database: u16,
         id: Option<CommandId>,
         answer: &mut dyn Answer,
     ) -> Result<(), Refusal> {
         let shared = self.shared();
-        let Shared { store, metrics, .. } = shared;
+        let Shared { store, metrics, databases, .. } = shared;
         let started = Instant::now();
-        let mut view =
-            StoreView { store: &**store, now: now_millis(), metrics, audience: shared.audience() };
+        let (store, now, databases) = (&**store, now_millis(), *databases);
+        let (number, of) = (database, Database::Number(database));
+        let audience = shared.audience();
+        let mut view = StoreView { store, now, metrics, audience, databases, number, of };
         let outcome = evaluate::read(&mut view, command, answer);
         let refused = outcome.clone().err().map(|why| Reply::Error(why.text()));
         let reply = match (&refused, command) {

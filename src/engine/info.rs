@@ -3,7 +3,9 @@
 use std::fmt::Display;
 
 use super::{Handle, Shared};
+use crate::entry::now_millis;
 use crate::metrics::{Counter, Info, Process};
+use crate::store::Counts;
 use crate::wal::Failure;
 use crate::wal::health::Room;
 
@@ -96,13 +98,23 @@ impl Handle {
         info.section("Persistence", &[&always[..], &of_the_log].concat());
     }
 
-    /// The section `Keyspace`, empty if there is no key, as in Redis.
+    /// The section `Keyspace`, with a line for each database that has keys.
     pub fn show_keyspace(&self, info: &mut Info<'_>) {
-        let store = &self.shared().store;
-        let database = format!("keys={},expires={}", store.len(), store.expiring());
-        match store.len() {
-            0 => info.section("Keyspace", &[]),
-            _ => info.section("Keyspace", &[("db0", &database)]),
-        }
+        let (now, mut all) = (now_millis(), self.shared().store.databases());
+        all.sort_unstable_by_key(|counts| counts.number);
+        let lines = all.iter().map(|counts| {
+            let Counts { number, keys, expiring, .. } = counts;
+            let ttl = average_ttl(counts, now);
+            (format!("db{number}"), format!("keys={keys},expires={expiring},avg_ttl={ttl}"))
+        });
+        let lines: Vec<_> = lines.collect();
+        let fields = lines.iter().map(|(name, text)| (&name[..], text as &dyn Display));
+        info.section("Keyspace", &fields.collect::<Vec<_>>());
     }
+}
+
+/// Milliseconds that the keys with an expiry have left on average; 0 if there are none, as in Redis.
+fn average_ttl(counts: &Counts, now: i64) -> i128 {
+    let average = counts.expiries.checked_div(counts.expiring as i128);
+    average.map_or(0, |at| (at - i128::from(now)).max(0))
 }

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Every loader sees every record and keeps those whose keys are in its own shards. So the records of
-//! one key stay in the order of the log, no loader hands anything to another, and a record that
-//! removes every key needs no agreement: each loader removes those of its shards. To look at a key and
-//! pass it by costs a tenth of what it costs to store it.
+//! one key stay in the order of the log, no loader hands anything to another, and a record that removes every
+//! key, or says which database has which number, needs no agreement: each loader does that in its shards. To
+//! look at a key and pass it by costs a tenth of what it costs to store it.
 //!
 //! However long the log is, a few chunks of it are in memory, or a few batches if those are longer than a
 //! chunk. Nothing here knows files.
@@ -22,7 +22,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 
 use anyhow::Context;
 
-use crate::command::Change;
+use crate::command::{Change, Changed, FIRST};
 use crate::record::{self, NotRecords};
 use crate::store::Store;
 use crate::wal::damage::Damage;
@@ -204,8 +204,8 @@ impl Part<'_> {
             // A frame may claim any number of records, but not more bytes than there are.
             let share =
                 records.min(chunk.payloads.len() / record::LEAST_BYTES) / self.store.shards();
-            let room = |_| Vec::with_capacity(share + share / 4);
-            let mut shards: Vec<Vec<Change<'_>>> = self.shards().map(room).collect();
+            let room = |_| Changed::of(FIRST, Vec::with_capacity(share + share / 4));
+            let mut shards: Vec<Changed<Change<'_>>> = self.shards().map(room).collect();
             let mut rest = &chunk.payloads[..];
             for batch in &chunk.batches {
                 let payload;
@@ -217,8 +217,8 @@ impl Part<'_> {
                     Refused { number, damage: Damage { path, offset, lsn, what } }
                 })?;
             }
-            for (shard, changes) in self.shards().zip(&shards) {
-                self.store.load(shard, changes);
+            for (shard, changed) in self.shards().zip(&shards) {
+                self.store.load(shard, changed);
             }
         }
         Ok(())
@@ -229,19 +229,17 @@ impl Part<'_> {
         &self,
         payload: &'a [u8],
         records: u32,
-        shards: &mut [Vec<Change<'a>>],
+        shards: &mut [Changed<Change<'a>>],
     ) -> Result<(), NotRecords> {
         for record in record::cut(payload, records) {
             let record = record?;
             let shard = self.store.shard_of(record.key());
-            // Each record is checked by one loader, and the one that removes every key by all.
-            if shard % self.count == self.number || record.is_about_all() {
-                match record.read()? {
-                    Change::Clear => {
-                        shards.iter_mut().for_each(|changes| changes.push(Change::Clear));
-                    }
-                    change => shards[shard / self.count].push(change),
-                }
+            // Each record is checked by one loader, and one that is about no single key by all.
+            if record.is_about_all() {
+                let logged = record.read()?;
+                shards.iter_mut().for_each(|changed| changed.add(logged.clone()));
+            } else if shard % self.count == self.number {
+                shards[shard / self.count].add(record.read()?);
             }
         }
         Ok(())
@@ -256,7 +254,7 @@ impl Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Mutation;
+    use crate::command::{Database, Mutation};
     use crate::entry::Entry;
     use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader};
     use crate::wal::reader::Frame;
@@ -306,7 +304,8 @@ mod tests {
     fn batch(mutations: &[Mutation]) -> (u32, Vec<u8>) {
         let mut payload = Vec::new();
         for mutation in mutations {
-            record::encode(mutation, |piece| payload.extend_from_slice(piece));
+            let new = record::New::In(FIRST, mutation);
+            new.encode(|piece| payload.extend_from_slice(piece));
         }
         (mutations.len() as u32, payload)
     }
@@ -344,7 +343,10 @@ mod tests {
         assert!(payloads > 2 * CHUNK_BYTES, "{payloads} bytes are not several chunks");
         let encoded: Vec<_> = batches.iter().map(|(_, batch)| batch.clone()).collect();
         let expected = crate::store::new(1, 0);
-        batches.into_iter().for_each(|(mut mutations, _)| expected.apply(&mut mutations, false));
+        for (mutations, _) in batches {
+            expected.apply(&mut Changed::of(FIRST, mutations), false);
+        }
+        let first = Database::Space(FIRST);
 
         for shards in [1, 2, 3, 8] {
             let store = crate::store::new(shards, 0);
@@ -352,8 +354,8 @@ mod tests {
             assert_eq!((store.len(), store.expiring()), (expected.len(), expected.expiring()));
             let mut cursor = 0;
             loop {
-                cursor = expected.scan(cursor, 1, &mut |entry| {
-                    store.get(entry.key(), &mut |found| assert_eq!(found, Some(entry)));
+                cursor = expected.scan(first, cursor, 1, &mut |entry| {
+                    store.get(first, entry.key(), &mut |found| assert_eq!(found, Some(entry)));
                 });
                 if cursor == 0 {
                     break;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::log::{Log, Sealed};
 use super::{Fsync, IDLE_BEFORE_MARK};
-use crate::command::Mutation;
+use crate::command::Changed;
 use crate::metrics::Metrics;
 use crate::record;
 use crate::wal::health::Health;
@@ -60,9 +60,9 @@ impl LocalLog {
 }
 
 impl Log for LocalLog {
-    fn frame(&mut self, mutations: &[Mutation]) {
-        for mutation in mutations {
-            self.wal.push(|frame| record::encode(mutation, |piece| frame.extend_from_slice(piece)));
+    fn frame(&mut self, changed: &Changed) {
+        for new in record::of(changed) {
+            self.wal.push(|frame| new.encode(|piece| frame.extend_from_slice(piece)));
         }
         self.metrics.log_memory.set(self.wal.buffer_bytes() as u64);
     }

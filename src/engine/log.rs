@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::command::Mutation;
+use crate::command::Changed;
 use crate::wal::frame::SegmentHeader;
 use crate::wal::health::Health;
 use crate::wal::{Failure, Refused};
@@ -21,7 +21,7 @@ pub type Errand = Box<dyn FnOnce(&mut dyn Log) + Send>;
 /// - After the first failure nothing is written any more; the log's health tells why.
 pub trait Log: Send {
     /// Frames a batch. It is written by [`Log::commit`], or forgotten by [`Log::discard`].
-    fn frame(&mut self, mutations: &[Mutation]);
+    fn frame(&mut self, changed: &Changed);
 
     /// Writes the framed batch. Returns how long that took if it is durable then; with a weaker `-fsync` it is
     /// not. If there is no room for it, nothing of it is written, and it stays framed for another try. A batch

@@ -25,6 +25,7 @@ mod committer;
 mod evaluate;
 mod handle;
 mod info;
+mod layer;
 mod loader;
 mod local_log;
 pub mod log;
@@ -45,7 +46,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{Counts, Store};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, spawn_vital};
 use crate::wal::disk::Disk;
@@ -68,6 +69,7 @@ pub use handle::{Handle, NotCompacted};
 pub use submission::{Operation, Recipient, Submission};
 pub use watches::distinct as distinct_watched_keys;
 
+pub use crate::command::MOST_DATABASES;
 pub use crate::wal::health::{Health, Room};
 
 /// When a write is on disk.
@@ -96,6 +98,8 @@ pub struct Options {
     pub max_reply: usize,
     /// The most memory that the store may take up. Above it, a command that adds something is refused.
     pub max_memory: Option<usize>,
+    /// How many databases there are.
+    pub databases: u16,
 }
 
 /// Shared by client threads and the committer.
@@ -120,6 +124,7 @@ struct Shared {
     max_value: usize,
     max_reply: usize,
     max_memory: Option<usize>,
+    databases: u16,
 }
 
 impl Shared {
@@ -195,6 +200,7 @@ impl Engine {
         let read = |replay: &mut dyn Replay| Wal::open(disk.clone(), log, replay);
         let (wal, summary) = loader::load(&*store, read)?;
         report_start(&path, &summary, store.len(), started);
+        check_databases(&path, &*store, options.databases)?;
         metrics.durable_lsn.set(wal.durable_lsn());
         let reserve = wal.reserve();
         let snapshot_bytes = summary.snapshot_bytes;
@@ -209,7 +215,7 @@ impl Engine {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
         let (wal, files) = opened.unzip();
-        let Options { fsync, max_value, max_reply, max_memory } = *options;
+        let Options { fsync, max_value, max_reply, max_memory, databases } = *options;
         let shared = Arc::new(Shared {
             store,
             queue: CommitQueue::default(),
@@ -224,6 +230,7 @@ impl Engine {
             max_value,
             max_reply,
             max_memory,
+            databases,
         });
         let queued = Arc::downgrade(&shared);
         // An errand wakes the committer's thread, which takes notice of the sync that has ended.
@@ -310,6 +317,24 @@ fn report_start(path: &std::path::Path, summary: &wal::Summary, keys: usize, sta
             (cut, _) => format!("not closed in order, {cut} bytes cut that nobody relied on"),
         }
     );
+}
+
+/// Refuses a log with keys in a database that clients could not select: nobody would see that they are there.
+fn check_databases(
+    path: &std::path::Path,
+    store: &dyn Store,
+    databases: u16,
+) -> anyhow::Result<()> {
+    let last = store.databases().into_iter().max_by_key(|counts| counts.number);
+    if let Some(Counts { number, keys, .. }) = last.filter(|last| last.number >= databases) {
+        anyhow::bail!(
+            "{}: database {number} has {keys} keys, and with -databases {databases} no client could \
+             select it. Nothing was changed. Start with -databases {} or more",
+            path.display(),
+            number + 1
+        );
+    }
+    Ok(())
 }
 
 /// Takes the lock of the log at `path`. A missing directory is made, if it may be.

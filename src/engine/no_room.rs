@@ -42,7 +42,7 @@ impl CommitPath {
     pub(super) fn refuse_changes(&mut self, refusal: &Reply<'static>) {
         self.batch.takes = Takes::Nothing(refusal.clone());
         self.refuse(refusal, |command| !command.needs_log());
-        assert!(self.batch.mutations().is_empty(), "nothing is acknowledged that is not written");
+        assert!(self.batch.changed().is_empty(), "nothing is acknowledged that is not written");
     }
 
     /// Answers the batch anew, of which nothing has been applied. Commands that are possible are carried out
@@ -52,13 +52,13 @@ impl CommitPath {
         let Shared { store, metrics, max_reply, .. } = &*self.shared;
         for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
         {
-            let Operation { command, dialect, reply, id, .. } = operation;
+            let Operation { command, database, dialect, reply, id, .. } = operation;
             // A transaction that found a watched key changed has forgotten all about it.
             if *reply == Reply::NullArray {
                 continue;
             }
             *reply = if is_possible(command) {
-                let mut view = BatchView::over(&mut self.batch, &**store, metrics);
+                let mut view = BatchView::over(&mut self.batch, &**store, metrics, *database);
                 carry_out(&mut view, command, *dialect, *max_reply)
             } else {
                 refusal.clone()

@@ -223,7 +223,7 @@ fn incr(key: &str) -> Operation {
 fn get(engine: &Engine, key: &str) -> i64 {
     let mut room = Allowance::new(usize::MAX, RESP);
     let mut answer = Collected::new(&mut room);
-    engine.read(&Command::Get(key.as_bytes().into()), None, &mut answer).expect("there is room");
+    engine.read(&Command::Get(key.as_bytes().into()), 0, None, &mut answer).expect("there is room");
     number(&answer.into_reply())
 }
 

@@ -11,6 +11,8 @@ use crate::metrics::Metrics;
 pub struct Operation {
     /// The command. Once it is carried out a SET's entry is gone: it is in the batch, then in the store.
     pub command: Command,
+    /// The number of the database that it is about.
+    pub database: u16,
     /// How the reply is to be spelled.
     pub dialect: Dialect,
     /// The answer.
@@ -22,10 +24,15 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// A request that is not answered yet.
+    /// A request about database 0 that is not answered yet.
     pub fn new(command: Command, dialect: Dialect, id: Option<CommandId>) -> Operation {
         let bytes = command.bytes();
-        Operation { command, dialect, reply: Reply::Null, id, bytes }
+        Operation { command, database: 0, dialect, reply: Reply::Null, id, bytes }
+    }
+
+    /// The same about another database.
+    pub fn in_database(self, database: u16) -> Operation {
+        Operation { database, ..self }
     }
 }
 

@@ -3,12 +3,12 @@
 //! Either way a key that has expired is not there, whether or not it has been reclaimed.
 
 use super::audience::Audience;
-use crate::command::{Refusal, Scope, View};
+use crate::command::{Database, Refusal, Scope, View};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// The store as it is.
+/// One database of the store as it is.
 pub struct StoreView<'a> {
     /// The store.
     pub store: &'a dyn Store,
@@ -18,6 +18,12 @@ pub struct StoreView<'a> {
     pub metrics: &'a Metrics,
     /// Those who hear what is published, if there is a server.
     pub audience: Option<&'a dyn Audience>,
+    /// How many databases there are.
+    pub databases: u16,
+    /// The number of the database.
+    pub number: u16,
+    /// How the store finds it.
+    pub of: Database,
 }
 
 impl View for StoreView<'_> {
@@ -27,18 +33,35 @@ impl View for StoreView<'_> {
 
     fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
         let now = self.now;
-        self.store.get(key, &mut |entry| look(entry.filter(|entry| !entry.is_expired(now))));
+        let mut live = |entry: Option<&Entry>| look(entry.filter(|entry| !entry.is_expired(now)));
+        self.store.get(self.of, key, &mut live);
     }
 
     fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
         let now = self.now;
-        self.store.get_all(keys, &mut |entry| look(entry.filter(|entry| !entry.is_expired(now))));
+        let mut live = |entry: Option<&Entry>| look(entry.filter(|entry| !entry.is_expired(now)));
+        self.store.get_all(self.of, keys, &mut live);
+    }
+
+    fn databases(&self) -> u16 {
+        self.databases
+    }
+
+    fn database(&self) -> u16 {
+        self.number
+    }
+
+    fn select(&mut self, number: u16) {
+        assert!(number < self.databases, "a command checks the number that it is given");
+        (self.number, self.of) = (number, Database::Number(number));
     }
 
     fn count(&mut self) -> usize {
-        self.store.len()
+        self.store.count(self.of)
     }
 
+    /// The steps of one command stay in the database that the first one was in, so that a SWAPDB meanwhile does
+    /// not make one list of the keys of two.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let now = self.now;
         let mut live = |entry: &Entry| {
@@ -46,7 +69,10 @@ impl View for StoreView<'_> {
                 look(entry);
             }
         };
-        self.store.scan(cursor, count, &mut live)
+        if let Database::Number(number) = self.of {
+            self.of = Database::Space(self.store.order().space_of(number));
+        }
+        self.store.scan(self.of, cursor, count, &mut live)
     }
 
     fn cursors(&self) -> u64 {

@@ -5,11 +5,14 @@
 //! has expired by EXEC has changed; one that was missing or had expired at WATCH has not changed when it is
 //! reclaimed, nor when everything is removed. A SET is a change, even to the same value.
 //!
+//! A key is watched in the database with a number. A SWAPDB changes the keys of both numbers that are there, or
+//! that were when the connection looked.
+//!
 //! The memory for what a connection watches is counted, limited, and freed when it no longer watches: nothing
 //! here outlives its connection.
 
 use std::collections::hash_map::Entry as Slot;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::command::{Key, Mutation, Reply, Watcher};
@@ -24,7 +27,7 @@ const ALL_WATCHED_BYTES: usize = 64 << 20;
 
 /// Bytes of a watched key beside its name: counts of the `Arc`, a bucket of the table at least half
 /// full, a list of the connections that watch it, and its place in the connection's own list.
-const KEY_BYTES: usize = 160;
+const KEY_BYTES: usize = 168;
 
 /// Which connection watches which keys.
 ///
@@ -33,12 +36,19 @@ const KEY_BYTES: usize = 160;
 /// - Lists are in the order of the connections' numbers.
 #[derive(Default)]
 pub struct Watches {
-    by_key: HashMap<Arc<[u8]>, Vec<Watch>>,
+    /// The databases, by number, in which a key is watched.
+    databases: BTreeMap<u16, Watched>,
     by_connection: HashMap<u64, Watching>,
-    /// The connections that found one of their keys there, and would see it go.
-    seeing: HashSet<u64>,
     keys: usize,
     bytes: usize,
+}
+
+/// The watched keys of a database.
+#[derive(Default)]
+struct Watched {
+    by_key: HashMap<Arc<[u8]>, Vec<Watch>>,
+    /// The connections that found one of their keys there, and would see it go.
+    seeing: HashSet<u64>,
 }
 
 /// A connection watches a key.
@@ -51,7 +61,8 @@ struct Watch {
 /// The watches of a connection.
 struct Watching {
     watcher: Arc<Watcher>,
-    keys: Vec<Arc<[u8]>>,
+    /// Each with the number of its database.
+    keys: Vec<(u16, Arc<[u8]>)>,
     bytes: usize,
     /// One of them has changed.
     changed: bool,
@@ -99,10 +110,16 @@ fn too_many_of_all() -> Reply<'static> {
 }
 
 impl Watches {
-    /// The connection watches these keys from now on, all or none of them.
+    /// Whether no connection watches anything.
+    pub fn is_empty(&self) -> bool {
+        self.by_connection.is_empty()
+    }
+
+    /// The connection watches these keys of a database from now on, all or none of them.
     pub fn add(
         &mut self,
         watcher: &Arc<Watcher>,
+        number: u16,
         keys: &[Key],
         mut see: impl FnMut(&[u8]) -> Seen,
     ) -> Reply<'static> {
@@ -125,7 +142,8 @@ impl Watches {
         let watched_bytes = watched.map_or(0, |watching| watching.bytes);
         let bytes: usize = keys.iter().map(|key| bytes_of(key)).sum();
         let known = |key: &&Key| {
-            let list = self.by_key.get(&***key);
+            let watched = self.databases.get(&number);
+            let list = watched.and_then(|watched| watched.by_key.get(&***key));
             list.is_some_and(|list| place_of(list, watcher.id).is_ok())
         };
         let all_bytes = self.bytes;
@@ -143,15 +161,16 @@ impl Watches {
         }
         // Registered only now: a connection that is refused leaves nothing here.
         let watching = self.by_connection.entry(watcher.id).or_insert_with(new);
+        let watched = self.databases.entry(number).or_default();
         for key in keys {
             let seen = see(key);
             if let Seen::There(expiry) = seen {
-                self.seeing.insert(watcher.id);
+                watched.seeing.insert(watcher.id);
                 watching.expires_at = watching.expires_at.into_iter().chain(expiry).min();
             }
             let was_there = seen != Seen::Missing;
             let key: Arc<[u8]> = key[..].into();
-            let list = self.by_key.entry(key.clone()).or_default();
+            let list = watched.by_key.entry(key.clone()).or_default();
             match place_of(list, watcher.id) {
                 Ok(place) => list[place].was_there |= was_there,
                 Err(place) => {
@@ -159,7 +178,7 @@ impl Watches {
                     watching.bytes += bytes_of(&key);
                     self.bytes += bytes_of(&key);
                     self.keys += 1;
-                    watching.keys.push(key);
+                    watching.keys.push((number, key));
                 }
             }
         }
@@ -174,9 +193,12 @@ impl Watches {
         let Some(watching) = self.by_connection.remove(&connection) else {
             return false;
         };
-        self.seeing.remove(&connection);
-        for key in &watching.keys {
-            let Slot::Occupied(mut slot) = self.by_key.entry(key.clone()) else {
+        for (number, key) in &watching.keys {
+            let Some(watched) = self.databases.get_mut(number) else {
+                continue;
+            };
+            watched.seeing.remove(&connection);
+            let Slot::Occupied(mut slot) = watched.by_key.entry(key.clone()) else {
                 continue;
             };
             if let Ok(place) = place_of(slot.get(), connection) {
@@ -186,44 +208,73 @@ impl Watches {
                 slot.remove();
             }
         }
+        self.shrink();
         let counted = watching.bytes <= self.bytes && watching.keys.len() <= self.keys;
         assert!(counted, "what a connection watches is counted among what all do");
         self.bytes -= watching.bytes;
         self.keys -= watching.keys.len();
-        if self.by_key.len() < self.by_key.capacity() / 4 {
-            self.by_key.shrink_to(self.by_key.len() * 2);
-        }
         watching.watcher.watches(0, 0);
         watching.watcher.note_changed(false);
         watching.changed || watching.expires_at.is_some_and(|at| at <= now)
     }
 
-    /// Notes the changes at the connections that watch these keys.
-    pub fn touch(&mut self, mutations: &[Mutation]) {
-        if self.by_connection.is_empty() {
-            return;
+    /// Gives memory back.
+    fn shrink(&mut self) {
+        for Watched { by_key, .. } in self.databases.values_mut() {
+            if by_key.len() < by_key.capacity() / 4 {
+                by_key.shrink_to(by_key.len() * 2);
+            }
         }
+        self.databases
+            .retain(|_, watched| !watched.by_key.is_empty() || !watched.seeing.is_empty());
+    }
+
+    /// Notes that all databases have been emptied.
+    pub fn touch_all(&mut self) {
+        let numbers: Vec<u16> = self.databases.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.touch(number, &[Mutation::Clear]));
+    }
+
+    /// Notes that the database with this number is another one now, which `has` these keys.
+    pub fn touch_swapped(&mut self, number: u16, mut has: impl FnMut(&[u8]) -> bool) {
+        let Some(watched) = self.databases.get_mut(&number) else {
+            return;
+        };
+        for (key, list) in &mut watched.by_key {
+            let is_there = has(key);
+            for watch in list.extract_if(.., |watch| watch.was_there || is_there) {
+                note_change(&mut self.by_connection, watch.connection);
+            }
+        }
+        watched.by_key.retain(|_, list| !list.is_empty());
+    }
+
+    /// Notes the changes of a database at the connections that watch these keys.
+    pub fn touch(&mut self, number: u16, mutations: &[Mutation]) {
+        let Some(watched) = self.databases.get_mut(&number) else {
+            return;
+        };
         for mutation in mutations {
             match mutation {
                 Mutation::Clear => {
-                    for connection in self.seeing.drain() {
+                    for connection in watched.seeing.drain() {
                         note_change(&mut self.by_connection, connection);
                     }
                 }
                 Mutation::Set(entry) => {
-                    for watch in self.by_key.remove(entry.key()).unwrap_or_default() {
+                    for watch in watched.by_key.remove(entry.key()).unwrap_or_default() {
                         note_change(&mut self.by_connection, watch.connection);
                     }
                 }
                 Mutation::Delete(key) => {
-                    let Some(list) = self.by_key.get_mut(&**key) else {
+                    let Some(list) = watched.by_key.get_mut(&**key) else {
                         continue;
                     };
                     for watch in list.extract_if(.., |watch| watch.was_there) {
                         note_change(&mut self.by_connection, watch.connection);
                     }
                     if list.is_empty() {
-                        self.by_key.remove(&**key);
+                        watched.by_key.remove(&**key);
                     }
                 }
             }
@@ -259,7 +310,7 @@ mod tests {
 
     fn watch(watches: &mut Watches, connection: u64, key: &[u8], seen: Seen) {
         let watcher = Arc::new(Watcher::new(connection));
-        assert_eq!(watches.add(&watcher, &[key.into()], |_| seen), Reply::Ok);
+        assert_eq!(watches.add(&watcher, 0, &[key.into()], |_| seen), Reply::Ok);
     }
 
     #[test]
@@ -282,7 +333,8 @@ mod tests {
         ] {
             let mut watches = Watches::default();
             watch(&mut watches, 1, b"k", seen);
-            watches.touch(&touched);
+            watches.touch(1, &touched);
+            watches.touch(0, &touched);
             assert_eq!(watches.end(1, now), changed, "{seen:?} {touched:?}");
             assert!(!watches.end(1, now), "it watches nothing any more");
         }
@@ -298,15 +350,14 @@ mod tests {
             }
         }
         assert_eq!((watches.keys, watches.bytes), (9, 9 * (KEY_BYTES + 1)));
-        watches.touch(&[Mutation::Delete(b"b"[..].into())]);
+        watches.touch(0, &[Mutation::Delete(b"b"[..].into())]);
         assert_eq!([3, 4, 5].map(|connection| watches.end(connection, 0)), [true; 3]);
-        assert!(watches.by_key.is_empty() && watches.by_connection.is_empty());
-        assert!(watches.seeing.is_empty());
+        assert!(watches.databases.is_empty() && watches.by_connection.is_empty());
         assert_eq!((watches.keys, watches.bytes), (0, 0));
 
         let gone = Arc::new(Watcher::new(6));
         gone.leave();
-        watches.add(&gone, &[b"a"[..].into()], |_| THERE);
+        watches.add(&gone, 0, &[b"a"[..].into()], |_| THERE);
         assert!(watches.by_connection.is_empty(), "its WATCH came later than its end");
     }
 
@@ -322,11 +373,11 @@ mod tests {
             let watcher = Arc::new(Watcher::new(connection));
             for from in (0..).step_by(100) {
                 let before = (watches.keys, watches.bytes);
-                match watches.add(&watcher, &keys(from), |_| THERE) {
+                match watches.add(&watcher, 0, &keys(from), |_| THERE) {
                     Reply::Error(text) if text.contains("one connection") => {
                         assert!(from >= 300, "{from}");
                         assert_eq!((watches.keys, watches.bytes), before);
-                        assert_eq!(watches.add(&watcher, &keys(0), |_| THERE), Reply::Ok);
+                        assert_eq!(watches.add(&watcher, 0, &keys(0), |_| THERE), Reply::Ok);
                         break;
                     }
                     Reply::Error(_) => {

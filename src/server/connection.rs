@@ -234,7 +234,7 @@ impl Connection<'_> {
         let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
             self.queued_reads += usize::from(!command.is_write());
-            let operation = Operation::new(command, dialect, id);
+            let operation = Operation::new(command, dialect, id).in_database(self.session.database);
             self.operation_bytes += operation.bytes;
             self.operations.push(operation);
             let is_much = self.operation_bytes >= PIPELINE_BYTES;
@@ -246,7 +246,7 @@ impl Connection<'_> {
         self.preemption.note_read();
         let mut reply =
             Direct::new(self.outbox, self.stopping, &command, dialect, &mut self.replies);
-        let outcome = self.engine.read(&command, id, &mut reply);
+        let outcome = self.engine.read(&command, self.session.database, id, &mut reply);
         let is_long = reply.end(outcome);
         self.send_much(is_long);
     }
@@ -288,7 +288,9 @@ impl Connection<'_> {
 
     fn carry_out_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) {
         let outcome = Arc::<Outcome>::default();
-        let operations = vec![Operation::new(data, Dialect::Resp(self.session.parser.version), id)];
+        let dialect = Dialect::Resp(self.session.parser.version);
+        let operation = Operation::new(data, dialect, id).in_database(self.session.database);
+        let operations = vec![operation];
         if self.engine.submit(Submission { recipient: outcome.clone(), operations }).is_err() {
             self.outbox.abandon();
             self.session.ends = true;

@@ -47,6 +47,8 @@ pub struct ClientInfo {
     pub name: String,
     pub lib_name: String,
     pub lib_version: String,
+    /// The number of the database that it has selected.
+    pub database: u16,
     /// The version of RESP it speaks.
     pub resp: u8,
     /// The name of its last command.
@@ -102,13 +104,14 @@ impl Profile {
             + self.subscribed.bytes.load(Ordering::Relaxed);
         let [channels, patterns, shard_channels] = self.subscribed.counts();
         format!(
-            "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db=0 \
+            "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db={} \
              sub={channels} psub={patterns} ssub={shard_channels} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
              oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
              lib-name={} lib-ver={}\n",
             self.address,
             info.name,
             self.flags(&info),
+            info.database,
             info.queued.map_or(-1, |queued| queued as i64),
             self.watcher.keys(),
             info.query,

@@ -33,6 +33,8 @@ pub struct Session<'a> {
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) parser: Parser,
     pub(super) failed_logins: u32,
+    /// The number of the database that it has selected.
+    pub(super) database: u16,
     /// The connection ends after the current reply.
     pub(super) ends: bool,
     transaction: Option<Transaction<'a>>,
@@ -74,6 +76,7 @@ impl<'a> Session<'a> {
             outbox,
             parser,
             failed_logins: 0,
+            database: 0,
             ends: false,
             transaction: None,
             watcher,
@@ -85,6 +88,7 @@ impl<'a> Session<'a> {
 
     /// Fills in what CLIENT LIST shows of the transaction and the parser.
     pub fn tell(&self, info: &mut ClientInfo) {
+        info.database = self.database;
         info.queued = self.transaction.as_ref().map(|transaction| transaction.commands.len());
         info.queued_bytes = self.transaction.as_ref().map_or(0, |transaction| transaction.bytes);
         info.arguments = self.parser.bytes();
@@ -171,8 +175,8 @@ impl<'a> Session<'a> {
     pub fn catch_up(&mut self, deferred: Deferred, say: &mut Say<'_>) -> Option<Reply<'static>> {
         match deferred.what {
             Later::Ask(ask, words) => Some(ask(self, &words.list()).unwrap_or_else(Reply::Error)),
-            Later::Select => {
-                self.no_database = None;
+            Later::Select(number) => {
+                (self.database, self.no_database) = (number, None);
                 Some(Reply::Ok)
             }
             Later::Hear(spec, words) => {
@@ -311,21 +315,23 @@ impl<'a> Session<'a> {
 
     /// A wrong database holds at once, even within a transaction, because no later command may be queued then.
     fn select(&mut self, words: &Words<'_>) -> Step {
-        let selected = commands::database(words[1]).err();
         let transaction = self.transaction.as_mut();
-        if let Some(text) = selected {
-            transaction.into_iter().for_each(|all| all.no_database = Some(text.clone()));
-            self.no_database = Some(text.clone());
-            return self.refuse(text);
-        }
+        let number = match commands::database(words[1], self.shared.engine.databases()) {
+            Ok(number) => number,
+            Err(text) => {
+                transaction.into_iter().for_each(|all| all.no_database = Some(text.clone()));
+                self.no_database = Some(text.clone());
+                return self.refuse(text);
+            }
+        };
         match transaction {
             None => {
-                self.no_database = None;
+                (self.database, self.no_database) = (number, None);
                 Reply::Ok.into()
             }
             Some(transaction) => {
                 transaction.no_database = None;
-                transaction.gather(Command::Answered(Reply::Null), Some(Later::Select)).into()
+                transaction.gather(Command::Select(number), Some(Later::Select(number))).into()
             }
         }
     }
@@ -333,7 +339,7 @@ impl<'a> Session<'a> {
     fn reset(&mut self) -> Step {
         self.transaction = None;
         self.subscriptions.end();
-        self.no_database = None;
+        (self.database, self.no_database) = (0, None);
         self.parser.authenticated = !self.needs_password();
         self.speak(Some(RespVersion::V2));
         self.set_label(Label::Name, String::new());

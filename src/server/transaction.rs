@@ -37,8 +37,8 @@ pub enum Later {
     Ask(AskFn, Packed),
     /// Subscribes to what these words name, or ends that.
     Hear(&'static Spec, Packed),
-    /// SELECT of database 0, the only one.
-    Select,
+    /// The database that the transaction has selected is the connection's from then on.
+    Select(u16),
 }
 
 impl<'a> Transaction<'a> {
@@ -59,7 +59,7 @@ impl<'a> Transaction<'a> {
     pub fn gather(&mut self, command: Command, later: Option<Later>) -> Reply<'static> {
         let later_bytes = match &later {
             None => 0,
-            Some(Later::Select) => size_of::<Deferred>(),
+            Some(Later::Select(_)) => size_of::<Deferred>(),
             Some(Later::Ask(_, words) | Later::Hear(_, words)) => {
                 size_of::<Deferred>() + words.bytes()
             }

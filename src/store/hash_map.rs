@@ -4,45 +4,74 @@
 
 use parking_lot::RwLock;
 
-use super::Store;
 use super::hash::KeyHasher;
-use super::table::{SCAN_END, Table, prefix};
-use crate::command::{Change, Mutation};
+use super::table::{SCAN_END, prefix};
+use super::tables::Tables;
+use super::{Counts, Store, Totals};
+use crate::command::{Change, Changed, Database, Mutation, Order};
 use crate::entry::Entry;
 
-/// One map, one lock.
+/// One map for each database, one lock.
 pub struct HashMapStore {
     hasher: KeyHasher,
-    table: RwLock<Table>,
+    tables: RwLock<Tables>,
 }
 
 impl HashMapStore {
     /// An empty store with room for `capacity` keys.
     pub fn new(capacity: usize) -> HashMapStore {
         let hasher = KeyHasher::default();
-        HashMapStore { table: RwLock::new(Table::new(capacity, hasher.clone())), hasher }
+        HashMapStore { tables: RwLock::new(Tables::new(capacity, hasher.clone())), hasher }
     }
 }
 
 impl Store for HashMapStore {
-    fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
-        look(self.table.read().get(key));
+    fn get(&self, of: Database, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
+        look(self.tables.read().get(of, key));
     }
 
-    fn get_all(&self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
-        let table = self.table.read();
-        keys.iter().for_each(|key| look(table.get(key)));
+    fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
+        let tables = self.tables.read();
+        keys.iter().for_each(|key| look(tables.get(of, key)));
     }
 
-    fn apply(&self, mutations: &mut Vec<Mutation>, _together: bool) {
-        let mut table = self.table.write();
-        for mutation in mutations.drain(..) {
-            table.apply(mutation);
+    fn apply(&self, changed: &mut Changed<Mutation>, _together: bool) {
+        let mut tables = self.tables.write();
+        if std::mem::take(&mut changed.clears_all) {
+            tables.clear_all();
+        }
+        for (space, mutations) in &mut changed.spaces {
+            mutations.drain(..).for_each(|mutation| tables.apply(*space, mutation));
+        }
+        if let Some(order) = changed.order.take() {
+            tables.set_order(&order);
         }
     }
 
-    fn load(&self, _shard: usize, changes: &[Change<'_>]) {
-        self.table.write().load(changes);
+    fn load(&self, _shard: usize, changed: &Changed<Change<'_>>) {
+        self.tables.write().load(changed);
+    }
+
+    fn order(&self) -> Order {
+        self.tables.read().order().clone()
+    }
+
+    fn databases(&self) -> Vec<Counts> {
+        let mut all = Vec::new();
+        self.tables.read().count(&mut all);
+        all
+    }
+
+    fn totals(&self) -> Totals {
+        self.tables.read().totals()
+    }
+
+    fn count(&self, of: Database) -> usize {
+        self.tables.read().table(of).map_or(0, |table| table.len())
+    }
+
+    fn bytes_of(&self, of: Database) -> usize {
+        self.tables.read().table(of).map_or(0, |table| table.bytes())
     }
 
     fn shards(&self) -> usize {
@@ -53,22 +82,6 @@ impl Store for HashMapStore {
         0
     }
 
-    fn len(&self) -> usize {
-        self.table.read().len()
-    }
-
-    fn expiring(&self) -> usize {
-        self.table.read().expiring()
-    }
-
-    fn bytes(&self) -> usize {
-        self.table.read().bytes()
-    }
-
-    fn index_bytes(&self) -> usize {
-        self.table.read().index_bytes()
-    }
-
     fn cursors(&self) -> u64 {
         SCAN_END.into()
     }
@@ -77,9 +90,10 @@ impl Store for HashMapStore {
         prefix(self.hasher.hash(key)).into()
     }
 
-    fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
+    fn scan(&self, of: Database, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let from = u32::try_from(cursor).unwrap_or(SCAN_END);
-        match self.table.read().scan(from, count, look) {
+        let tables = self.tables.read();
+        match tables.table(of).map_or(SCAN_END, |table| table.scan(from, count, look)) {
             SCAN_END => 0,
             next => next.into(),
         }

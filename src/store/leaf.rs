@@ -61,8 +61,8 @@ const IS_LARGE: u32 = 1 << 31;
 
 /// What the table has to subtract for an entry that is gone.
 pub struct Removed {
-    /// Whether it had an expiry.
-    pub expires: bool,
+    /// When it would have expired.
+    pub expiry: Option<i64>,
     /// The bytes it took up outside the pages.
     pub large_bytes: usize,
 }
@@ -276,7 +276,7 @@ impl Leaf {
 
     fn removed(&self, pages: &Pages, place: Place) -> Removed {
         let entry = self.entry(pages, place);
-        Removed { expires: entry.expiry().is_some(), large_bytes: large_bytes(entry.bytes()) }
+        Removed { expiry: entry.expiry(), large_bytes: large_bytes(entry.bytes()) }
     }
 }
 

@@ -11,11 +11,12 @@ mod leaves;
 mod pages;
 mod sharded_map;
 mod table;
+mod tables;
 
 pub use hash_map::HashMapStore;
 pub use sharded_map::ShardedMapStore;
 
-use crate::command::{Change, Mutation};
+use crate::command::{Change, Changed, Database, Mutation, Order, Space};
 use crate::entry::Entry;
 
 /// Keys and values in memory, for many readers and one writer.
@@ -23,19 +24,36 @@ use crate::entry::Entry;
 /// A replicated engine could take the place of store and log together: its `apply` would return
 /// when the batch is durable somewhere else.
 pub trait Store: Send + Sync {
-    /// Shows `look` the entry of a key. The entry cannot change meanwhile, so `look` should be
+    /// Shows `look` the entry of a key of a database. The entry cannot change meanwhile, so `look` should be
     /// quick; it must not call the store.
-    fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
+    fn get(&self, of: Database, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
 
     /// Shows `look` the entries of several keys, in their order, as they are at one moment.
-    fn get_all(&self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
+    fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
 
-    /// Makes changes visible, in order; if `together`, all at one moment.
-    fn apply(&self, mutations: &mut Vec<Mutation>, together: bool);
+    /// Makes changes visible and leaves their lists empty; if `together`, all at one moment, whatever
+    /// databases they are in.
+    fn apply(&self, changed: &mut Changed<Mutation>, together: bool);
 
-    /// Makes the changes that a start finds in the log, in order, all of them in one shard.
-    /// [`Change::Clear`] here removes the keys of that shard only.
-    fn load(&self, shard: usize, changes: &[Change<'_>]);
+    /// Makes the changes that a start finds in the log, all of them in one shard. What is about all keys is
+    /// here about those of that shard, and every shard has to be told the order of the databases.
+    fn load(&self, shard: usize, changed: &Changed<Change<'_>>);
+
+    /// Which database has which number.
+    fn order(&self) -> Order;
+
+    /// Each database that has keys, with what is counted of it, in the order of their spaces, as they are at
+    /// one moment.
+    fn databases(&self) -> Vec<Counts>;
+
+    /// What is counted of all databases together, shard by shard.
+    fn totals(&self) -> Totals;
+
+    /// Number of keys of a database.
+    fn count(&self, of: Database) -> usize;
+
+    /// Bytes that a database takes up.
+    fn bytes_of(&self, of: Database) -> usize;
 
     /// The number of shards. Threads that load different shards do not wait for each other.
     fn shards(&self) -> usize;
@@ -43,35 +61,72 @@ pub trait Store: Send + Sync {
     /// The shard of a key, less than [`Store::shards`].
     fn shard_of(&self, key: &[u8]) -> usize;
 
-    /// Number of keys. Those that have expired count until they are removed.
-    fn len(&self) -> usize;
-
-    /// Number of keys that have an expiry.
-    fn expiring(&self) -> usize;
-
-    /// Bytes that the keys and values take up, with everything that is needed to find them. What
-    /// the allocator adds is not counted.
-    fn bytes(&self) -> usize;
-
-    /// Of those, the bytes that are needed to find an entry.
-    fn index_bytes(&self) -> usize;
-
     /// Shows `look` at least `count` entries, or all of a stretch in which there are few, and
     /// returns the cursor to go on with; 0 begins a scan, and ends it. A caller that goes on until
     /// 0 has seen every key that was there all the time.
-    fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
+    fn scan(&self, of: Database, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
 
     /// Cursors are below this, and this is below 2^53: some clients keep a cursor in a double. Each
     /// shard has an equal part of them, in order.
     fn cursors(&self) -> u64;
 
-    /// The cursor at which a scan comes to this key, whether or not it is there. It takes no lock.
+    /// The cursor at which a scan comes to this key, whether or not it is there, in any database. It takes
+    /// no lock.
     fn cursor_of(&self, key: &[u8]) -> u64;
+
+    /// Number of keys of all databases. Those that have expired count until they are removed.
+    fn len(&self) -> usize {
+        self.totals().keys
+    }
 
     /// Whether there are no keys.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Number of keys that have an expiry.
+    fn expiring(&self) -> usize {
+        self.totals().expiring
+    }
+
+    /// Bytes that the keys and values take up, with everything that is needed to find them. What
+    /// the allocator adds is not counted.
+    fn bytes(&self) -> usize {
+        self.totals().bytes
+    }
+
+    /// Of those, the bytes that are needed to find an entry.
+    fn index_bytes(&self) -> usize {
+        self.totals().index_bytes
+    }
+}
+
+/// What is counted of all databases together: see the methods of [`Store`] that are called the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Number of keys.
+    pub keys: usize,
+    /// Number of keys that have an expiry.
+    pub expiring: usize,
+    /// Bytes that all of it takes up.
+    pub bytes: usize,
+    /// Of those, the bytes that are needed to find an entry.
+    pub index_bytes: usize,
+}
+
+/// What is counted of one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// The database.
+    pub space: Space,
+    /// Its number.
+    pub number: u16,
+    /// Number of keys.
+    pub keys: usize,
+    /// Number of keys that have an expiry.
+    pub expiring: usize,
+    /// The sum of their expiries, in milliseconds of Unix time.
+    pub expiries: i128,
 }
 
 /// About what an entry takes up beside its own bytes: its place in an index, and its share of the
@@ -95,10 +150,17 @@ pub fn new(shards: usize, capacity: usize) -> Box<dyn Store> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::FIRST;
+
+    fn apply(store: &dyn Store, mutations: Vec<Mutation>) {
+        store.apply(&mut Changed::of(FIRST, mutations), false);
+    }
 
     fn value(store: &dyn Store, key: &[u8]) -> Option<Vec<u8>> {
         let mut found = None;
-        store.get(key, &mut |entry| found = entry.map(|entry| entry.value().to_vec()));
+        store.get(Database::Space(FIRST), key, &mut |entry| {
+            found = entry.map(|entry| entry.value().to_vec())
+        });
         found
     }
 
@@ -111,16 +173,17 @@ mod tests {
                     let (key, value) = (key.to_string(), (key * 7 + round).to_string());
                     Mutation::Set(Entry::new(key.as_bytes(), value.as_bytes()))
                 };
-                store.apply(&mut (0..500).map(set).collect(), false);
+                apply(&*store, (0..500).map(set).collect());
             }
             assert_eq!(store.len(), 500);
             assert_eq!(value(&*store, b"3"), Some(b"23".to_vec()));
-            let mut both = vec![
+            let both = vec![
                 Mutation::Delete(b"3"[..].into()),
                 Mutation::Set(Entry::new(b"4", b"first")),
                 Mutation::Set(Entry::new(b"4", b"last")),
                 Mutation::Delete(b"none"[..].into()),
             ];
+            let mut both = Changed::of(FIRST, both);
             store.apply(&mut both, true);
             assert!(both.is_empty());
             assert_eq!(store.len(), 499);
@@ -128,16 +191,18 @@ mod tests {
             assert_eq!(value(&*store, b"4"), Some(b"last".to_vec()));
             let mut values = Vec::new();
             let keys = [&b"4"[..], b"3", b"4"];
-            store.get_all(&keys, &mut |entry| values.push(entry.map(|e| e.value().to_vec())));
+            store.get_all(Database::Space(FIRST), &keys, &mut |entry| {
+                values.push(entry.map(|e| e.value().to_vec()))
+            });
             assert_eq!(values, [Some(b"last".to_vec()), None, Some(b"last".to_vec())]);
 
             let before = store.bytes();
             let long = Entry::new(b"long", &[0; 100_000]);
-            store.apply(&mut vec![Mutation::Set(long)], false);
+            apply(&*store, vec![Mutation::Set(long)]);
             assert!((100_000..110_000).contains(&(store.bytes() - before)));
-            store.apply(&mut vec![Mutation::Set(Entry::new(b"long", b""))], false);
+            apply(&*store, vec![Mutation::Set(Entry::new(b"long", b""))]);
             assert!(store.bytes() - before < 10_000);
-            store.apply(&mut vec![Mutation::Clear, Mutation::Set(Entry::new(b"a", b""))], true);
+            apply(&*store, vec![Mutation::Clear, Mutation::Set(Entry::new(b"a", b""))]);
             assert_eq!(store.len(), 1);
         }
     }
@@ -147,11 +212,11 @@ mod tests {
         for shards in [1, 8] {
             let store = new(shards, 0);
             let set = |key: u32| Mutation::Set(Entry::new(&key.to_le_bytes(), b""));
-            store.apply(&mut (0..5000).map(set).collect(), false);
+            apply(&*store, (0..5000).map(set).collect());
             let (mut cursor, mut steps, mut seen) = (0, 0, std::collections::HashSet::new());
             loop {
                 let before = cursor;
-                cursor = store.scan(cursor, 10, &mut |entry| {
+                cursor = store.scan(Database::Space(FIRST), cursor, 10, &mut |entry| {
                     assert!(store.cursor_of(entry.key()) >= before);
                     seen.insert(entry.key().to_vec());
                 });
@@ -165,7 +230,63 @@ mod tests {
             }
             assert_eq!(seen.len(), 5000);
             assert!(steps > 5);
-            assert_eq!(store.scan(u64::MAX, 10, &mut |_| panic!("there is nothing there")), 0);
+            let past =
+                store.scan(Database::Space(FIRST), u64::MAX, 10, &mut |_| panic!("it is empty"));
+            assert_eq!(past, 0);
         }
+    }
+
+    #[test]
+    fn databases_are_apart_and_a_swap_exchanges_all_of_two_at_once() {
+        for shards in [1, 8] {
+            let store = new(shards, 0);
+            let set = |value: u8| {
+                let key = |key: u32| Mutation::Set(Entry::new(&key.to_le_bytes(), &[value]));
+                (0..100).map(key).collect::<Vec<_>>()
+            };
+            let (one, other) = (Space(1), Space(900));
+            let empty = store.totals();
+            apply(&*store, set(0));
+            let with_one = store.totals();
+            store.apply(&mut Changed::of(one, set(1)), false);
+            store.apply(&mut Changed::of(other, set(2)), true);
+            let value = |number: u16| {
+                let mut found: Vec<u8> = Vec::new();
+                store.get(Database::Number(number), &7_u32.to_le_bytes(), &mut |entry| {
+                    found.extend(entry.map(Entry::value).unwrap_or_default());
+                });
+                found
+            };
+            assert_eq!([0, 1, 2, 900].map(value), [vec![0], vec![1], vec![], vec![2]]);
+            let order = Order::default().swapped(0, 900);
+            let mut swap = Changed { order: Some(order.clone()), ..Changed::default() };
+            store.apply(&mut swap, true);
+            assert!(swap.is_empty());
+            assert_eq!([0, 1, 900].map(value), [vec![2], vec![1], vec![0]]);
+            assert_eq!((store.order(), store.len()), (order, 300));
+            let counts: Vec<_> =
+                store.databases().iter().map(|all| (all.space.0, all.number, all.keys)).collect();
+            assert_eq!(counts, [(0, 900, 100), (1, 1, 100), (900, 0, 100)]);
+            // An empty one takes up nothing.
+            store.apply(&mut Changed::of(one, vec![Mutation::Clear]), true);
+            store.apply(&mut Changed::of(other, vec![Mutation::Clear]), true);
+            assert_eq!(store.totals(), with_one);
+            store.apply(&mut Changed { clears_all: true, ..Changed::default() }, true);
+            assert_eq!(store.totals(), empty);
+        }
+    }
+
+    #[test]
+    fn a_database_that_was_large_takes_up_nothing_after_its_last_key_is_deleted() {
+        let store = new(1, 0);
+        let empty = store.totals();
+        let key = |number: u32| number.to_le_bytes();
+        let set = |number| Mutation::Set(Entry::new(&key(number), b""));
+        let delete = |number| Mutation::Delete(key(number).into());
+        store.apply(&mut Changed::of(Space(3), (0..5000).map(set).collect()), false);
+        store.apply(&mut Changed::of(Space(3), (0..5000).map(delete).collect()), false);
+        assert_eq!(store.totals(), empty);
+        store.apply(&mut Changed::of(Space(3), vec![set(1), delete(1)]), false);
+        assert!(store.bytes() - empty.bytes < 1000, "{}", store.bytes() - empty.bytes);
     }
 }

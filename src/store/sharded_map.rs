@@ -7,12 +7,13 @@
 
 use std::cell::Cell;
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
-use super::Store;
 use super::hash::KeyHasher;
-use super::table::{SCAN_END, Table, prefix};
-use crate::command::{Change, Mutation};
+use super::table::{SCAN_END, prefix};
+use super::tables::Tables;
+use super::{Counts, Store, Totals};
+use crate::command::{Change, Changed, Database, Mutation, Order};
 use crate::entry::Entry;
 
 /// Several maps, each with its lock.
@@ -23,18 +24,18 @@ pub struct ShardedMapStore {
 
 /// On cache lines of its own, so that the locks of two shards do not slow each other down.
 #[repr(align(128))]
-struct Shard(RwLock<Table>);
+struct Shard(RwLock<Tables>);
 
 impl ShardedMapStore {
     /// An empty store of `shards` maps, with room for `capacity` keys in all.
     pub fn new(shards: usize, capacity: usize) -> ShardedMapStore {
         let share = capacity.div_ceil(shards);
         let hasher = KeyHasher::default();
-        let shard = |_| Shard(RwLock::new(Table::new(share, hasher.clone())));
+        let shard = |_| Shard(RwLock::new(Tables::new(share, hasher.clone())));
         ShardedMapStore { shards: (0..shards).map(shard).collect(), hasher }
     }
 
-    fn shard(&self, key: &[u8]) -> &RwLock<Table> {
+    fn shard(&self, key: &[u8]) -> &RwLock<Tables> {
         &self.shards[self.shard_of(key)].0
     }
 
@@ -46,49 +47,100 @@ impl ShardedMapStore {
         indices.dedup();
         indices
     }
+
+    /// All shards at one moment, locked in ascending order.
+    fn all(&self) -> Vec<RwLockReadGuard<'_, Tables>> {
+        self.shards.iter().map(|shard| shard.0.read()).collect()
+    }
+
+    /// Makes changes one after the other, each visible at once.
+    fn apply_singly(&self, changed: &mut Changed<Mutation>) {
+        for (space, mutations) in &mut changed.spaces {
+            for mutation in mutations.drain(..) {
+                self.shard(mutation.key()).write().apply(*space, mutation);
+            }
+        }
+    }
 }
 
 impl Store for ShardedMapStore {
-    fn get(&self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
-        look(self.shard(key).read().get(key));
+    fn get(&self, of: Database, key: &[u8], look: &mut dyn FnMut(Option<&Entry>)) {
+        look(self.shard(key).read().get(of, key));
     }
 
-    fn get_all(&self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
+    fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
         let indices = self.shard_indices(keys.iter().copied());
         let guards: Vec<_> = indices.iter().map(|&index| self.shards[index].0.read()).collect();
         for key in keys {
             let place = indices.binary_search(&self.shard_of(key)).expect("it was locked");
-            look(guards[place].get(key));
+            look(guards[place].get(of, key));
         }
     }
 
-    fn apply(&self, mutations: &mut Vec<Mutation>, together: bool) {
-        let clears = mutations.iter().any(|mutation| matches!(mutation, Mutation::Clear));
-        if !together && !clears {
-            for mutation in mutations.drain(..) {
-                self.shard(mutation.key()).write().apply(mutation);
-            }
-            return;
+    fn apply(&self, changed: &mut Changed<Mutation>, together: bool) {
+        let mutations = || changed.spaces.iter().flat_map(|(_, mutations)| mutations);
+        let clears = || mutations().any(|mutation| matches!(mutation, Mutation::Clear));
+        let is_about_all = changed.clears_all || changed.order.is_some() || clears();
+        if !together && !is_about_all {
+            return self.apply_singly(changed);
         }
-        let indices = match clears {
+        let indices = match is_about_all {
             true => (0..self.shards.len()).collect(),
-            false => self.shard_indices(mutations.iter().map(Mutation::key)),
+            false => self.shard_indices(mutations().map(Mutation::key)),
         };
         let mut guards: Vec<_> =
             indices.iter().map(|&index| self.shards[index].0.write()).collect();
-        for mutation in mutations.drain(..) {
-            if matches!(mutation, Mutation::Clear) {
-                guards.iter_mut().for_each(|table| table.apply(Mutation::Clear));
-                continue;
+        if std::mem::take(&mut changed.clears_all) {
+            guards.iter_mut().for_each(|tables| tables.clear_all());
+        }
+        for (space, mutations) in &mut changed.spaces {
+            for mutation in mutations.drain(..) {
+                if matches!(mutation, Mutation::Clear) {
+                    guards.iter_mut().for_each(|tables| tables.apply(*space, Mutation::Clear));
+                    continue;
+                }
+                let index = self.shard_of(mutation.key());
+                let place = indices.binary_search(&index).expect("it was locked");
+                guards[place].apply(*space, mutation);
             }
-            let index = self.shard_of(mutation.key());
-            let place = indices.binary_search(&index).expect("it was locked");
-            guards[place].apply(mutation);
+        }
+        if let Some(order) = changed.order.take() {
+            guards.iter_mut().for_each(|tables| tables.set_order(&order));
         }
     }
 
-    fn load(&self, shard: usize, changes: &[Change<'_>]) {
-        self.shards[shard].0.write().load(changes);
+    fn load(&self, shard: usize, changed: &Changed<Change<'_>>) {
+        self.shards[shard].0.write().load(changed);
+    }
+
+    fn order(&self) -> Order {
+        self.shards[0].0.read().order().clone()
+    }
+
+    fn databases(&self) -> Vec<Counts> {
+        let mut all = Vec::new();
+        self.all().iter().for_each(|tables| tables.count(&mut all));
+        all
+    }
+
+    fn totals(&self) -> Totals {
+        let mut sums = Totals::default();
+        for shard in &self.shards {
+            let Totals { keys, expiring, bytes, index_bytes } = shard.0.read().totals();
+            sums.keys += keys;
+            sums.expiring += expiring;
+            sums.bytes += bytes;
+            sums.index_bytes += index_bytes;
+        }
+        sums
+    }
+
+    fn count(&self, of: Database) -> usize {
+        self.all().iter().filter_map(|tables| tables.table(of)).map(|table| table.len()).sum()
+    }
+
+    fn bytes_of(&self, of: Database) -> usize {
+        self.all().iter().filter_map(|tables| tables.table(of)).map(|table| table.bytes()).sum()
     }
 
     fn shards(&self) -> usize {
@@ -97,22 +149,6 @@ impl Store for ShardedMapStore {
 
     fn shard_of(&self, key: &[u8]) -> usize {
         djb2(key) as usize % self.shards.len()
-    }
-
-    fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().len()).sum()
-    }
-
-    fn expiring(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().expiring()).sum()
-    }
-
-    fn bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().bytes()).sum()
-    }
-
-    fn index_bytes(&self) -> usize {
-        self.shards.iter().map(|shard| shard.0.read().index_bytes()).sum()
     }
 
     fn cursors(&self) -> u64 {
@@ -125,7 +161,7 @@ impl Store for ShardedMapStore {
     }
 
     /// A cursor is a shard's number and, below it, a prefix in its table.
-    fn scan(&self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
+    fn scan(&self, of: Database, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
         let span = u64::from(SCAN_END);
         let seen = Cell::new(0);
         let mut counting = |entry: &Entry| {
@@ -137,8 +173,9 @@ impl Store for ShardedMapStore {
         else {
             return 0;
         };
-        for (shard, table) in (shard..).zip(shards) {
-            let next = table.0.read().scan(from, count, &mut counting);
+        for (shard, tables) in (shard..).zip(shards) {
+            let tables = tables.0.read();
+            let next = tables.table(of).map_or(SCAN_END, |t| t.scan(from, count, &mut counting));
             if next < SCAN_END {
                 return shard * span + u64::from(next);
             }

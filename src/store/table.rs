@@ -42,6 +42,8 @@ pub struct Table {
     depths: Vec<u8>,
     len: usize,
     expiring: usize,
+    /// The sum of all expiries.
+    expiries: i128,
     large_bytes: usize,
     hasher: KeyHasher,
 }
@@ -59,6 +61,7 @@ impl Table {
             depths: vec![depth; 1 << depth],
             len: 0,
             expiring: 0,
+            expiries: 0,
             large_bytes: 0,
             hasher,
         }
@@ -103,7 +106,8 @@ impl Table {
         }
     }
 
-    fn clear(&mut self) {
+    /// Removes all keys.
+    pub fn clear(&mut self) {
         *self = Table::new(0, self.hasher.clone());
     }
 
@@ -115,6 +119,16 @@ impl Table {
     /// Number of keys with an expiry.
     pub fn expiring(&self) -> usize {
         self.expiring
+    }
+
+    /// The sum of their expiries.
+    pub fn expiries(&self) -> i128 {
+        self.expiries
+    }
+
+    /// Whether it has no key, and more than what an empty table has.
+    pub fn is_idle(&self) -> bool {
+        self.len == 0 && self.leaves.count() > 1
     }
 
     /// Bytes of everything in it.
@@ -147,7 +161,10 @@ impl Table {
 
     fn insert(&mut self, hash: u64, new: New<'_>) {
         self.len += 1;
-        self.expiring += usize::from(new.expires());
+        if let Some(at) = new.expiry() {
+            self.expiring += 1;
+            self.expiries += i128::from(at);
+        }
         self.large_bytes += large_bytes(new.bytes());
         loop {
             let index = self.leaf_index(prefix(hash));
@@ -167,13 +184,16 @@ impl Table {
     }
 
     fn count_removed(&mut self, removed: Option<Removed>) {
-        if let Some(Removed { expires, large_bytes }) = removed {
+        if let Some(Removed { expiry, large_bytes }) = removed {
             debug_assert!(
                 self.len > 0 && self.large_bytes >= large_bytes,
                 "only what is there goes"
             );
             self.len -= 1;
-            self.expiring -= usize::from(expires);
+            if let Some(at) = expiry {
+                self.expiring -= 1;
+                self.expiries -= i128::from(at);
+            }
             self.large_bytes -= large_bytes;
         }
     }
@@ -263,9 +283,9 @@ mod tests {
         let mut table = Table::new(0, KeyHasher::default());
         table.apply(Mutation::Set(Entry::expiring(b"a", b"", Some(1))));
         table.apply(Mutation::Set(Entry::expiring(b"b", b"", Some(1))));
-        assert_eq!(table.expiring(), 2);
+        assert_eq!((table.expiring(), table.expiries()), (2, 2));
         table.apply(Mutation::Set(Entry::new(b"a", b"")));
         table.apply(Mutation::Delete(b"b"[..].into()));
-        assert_eq!((table.expiring(), table.len()), (0, 1));
+        assert_eq!((table.expiring(), table.expiries(), table.len()), (0, 0, 1));
     }
 }

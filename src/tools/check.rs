@@ -5,7 +5,7 @@
 //! the batch that the server is writing for a torn one.
 //! A start would cut what `check` calls torn, and would refuse what it calls damage (promise 5).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -15,7 +15,7 @@ use super::inspect::{Ending, Inspection, Segment};
 use super::json::line;
 use super::progress::Progress;
 use super::{Outcome, Source, file_name, names, open};
-use crate::command::{Change, Key};
+use crate::command::{Change, Key, Logged, Order, Space};
 use crate::entry::Parts;
 use crate::record;
 use crate::wal::chain::Tail;
@@ -67,29 +67,48 @@ pub struct Report {
 /// The keys that the records leave, each with the length of its value and whether it expires. Keys
 /// that have expired count: a start loads them, too.
 #[derive(Default)]
-struct Contents(HashMap<Key, (u64, bool)>);
+struct Contents {
+    spaces: BTreeMap<Space, HashMap<Key, (u64, bool)>>,
+    order: Order,
+}
 
 impl Contents {
-    fn apply(&mut self, change: Change<'_>) {
+    fn apply(&mut self, logged: Logged<'_>) {
+        let (space, change) = match logged {
+            Logged::In(space, change) => (space, change),
+            Logged::ClearAll => return self.spaces.clear(),
+            Logged::Order(order) => return self.order = order,
+        };
+        let keys = self.spaces.entry(space).or_default();
         match change {
             Change::Set(Parts { key, value, expiry }) => {
-                self.0.insert(key.into(), (value.len() as u64, expiry.is_some()));
+                keys.insert(key.into(), (value.len() as u64, expiry.is_some()));
             }
-            Change::Delete(key) => drop(self.0.remove(key)),
-            Change::Clear => self.0.clear(),
+            Change::Delete(key) => drop(keys.remove(key)),
+            Change::Clear => drop(self.spaces.remove(&space)),
         }
     }
 
+    fn all(&self) -> impl Iterator<Item = (&Key, &(u64, bool))> {
+        self.spaces.values().flatten()
+    }
+
     fn key_bytes(&self) -> u64 {
-        self.0.keys().map(|key| key.len() as u64).sum()
+        self.all().map(|(key, _)| key.len() as u64).sum()
     }
 
     fn value_bytes(&self) -> u64 {
-        self.0.values().map(|(length, _)| length).sum()
+        self.all().map(|(_, (length, _))| length).sum()
     }
 
     fn expiring(&self) -> u64 {
-        self.0.values().filter(|(_, expires)| *expires).count() as u64
+        self.all().filter(|(_, (_, expires))| *expires).count() as u64
+    }
+
+    /// Each database that has keys, by number, with their count.
+    fn databases(&self) -> BTreeMap<u16, usize> {
+        let filled = self.spaces.iter().filter(|(_, keys)| !keys.is_empty());
+        filled.map(|(space, keys)| (self.order.number_of(*space), keys.len())).collect()
     }
 }
 
@@ -111,8 +130,8 @@ impl Report {
         let mut progress = Progress::new("reading", log.bytes());
         let inspection = log.walk(disk, &mut |batch| {
             progress.add(batch);
-            record::read_batch(batch.frame.payload(), batch.records(), |change| {
-                contents.apply(change)
+            record::read_batch(batch.frame.payload(), batch.records(), |logged| {
+                contents.apply(logged)
             })?;
             Ok(ControlFlow::Continue(()))
         });
@@ -159,11 +178,16 @@ impl Report {
         writeln!(
             out,
             "keys         {}, {} of them with an expiry; {} bytes of keys, {} bytes of values",
-            contents.0.len(),
+            contents.all().count(),
             contents.expiring(),
             contents.key_bytes(),
             contents.value_bytes()
         )?;
+        let databases = contents.databases();
+        if databases.keys().any(|number| *number > 0) {
+            let all = databases.iter().map(|(number, keys)| format!("db{number} has {keys}"));
+            writeln!(out, "databases    {}", all.collect::<Vec<_>>().join(", "))?;
+        }
         let (records, batches, bytes) = self.sums();
         writeln!(
             out,
@@ -246,7 +270,8 @@ impl Report {
             "log": self.names.active().to_string_lossy(),
             "state": state,
             "files": inspection.files().map(|segment| self.file_json(segment)).collect::<Vec<_>>(),
-            "keys": contents.0.len(),
+            "keys": contents.all().count(),
+            "databases": contents.databases(),
             "expiring": contents.expiring(),
             "key_bytes": contents.key_bytes(),
             "value_bytes": contents.value_bytes(),

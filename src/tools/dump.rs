@@ -6,8 +6,9 @@
 //! the same with a single file, such as one that a start or a repair has cut from a log.
 //! It does not show when a record was written: the log holds no times.
 //!
-//! A line is `<LSN> <file> <offset of its batch> SET|DEL|FLUSHALL <key> <value> [expires <time>]`, keys and
-//! values quoted as the text protocol quotes them.
+//! A line is `<LSN> <file> <offset of its batch> [db<number>] SET|DEL|FLUSHDB|FLUSHALL|SWAPDB <key> <value>
+//! [expires <time>]`, keys and values quoted as the text protocol quotes them. The number is that of the
+//! database at this place of the log; for database 0 it is not shown.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -21,7 +22,7 @@ use super::inspect::Ending;
 use super::json::{line, set_bytes};
 use super::salvage::{self, Piece, Take};
 use super::{Outcome, Source, file_name, names, open};
-use crate::command::{Change, Key};
+use crate::command::{Change, Key, Logged, Order, Space};
 use crate::entry::Parts;
 use crate::wal::read_only::ReadOnlyDisk;
 use crate::wal::reader::Replayed;
@@ -70,7 +71,7 @@ pub struct Dump {
 
 /// Dumps a log, or one file of it.
 pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let mut printer = Printer { dump, out, seen: BTreeSet::new(), failed: None };
+    let mut printer = Printer::new(dump, out);
     let outcome = match &dump.file {
         Some(file) => salvage(|take| salvage::read_file(&ReadOnlyDisk, file, take), &mut printer),
         None if dump.skip_damage => {
@@ -134,36 +135,42 @@ fn salvage(
 struct Printer<'a> {
     dump: &'a Dump,
     out: &'a mut dyn Write,
-    /// See [`write_resp`].
-    seen: BTreeSet<Key>,
+    /// See [`Resp`].
+    resp: Resp,
+    /// Which database has which number at the place that was read last.
+    order: Order,
     /// What went wrong with the output, which is no fault of the log.
     failed: Option<io::Error>,
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    fn new(dump: &'a Dump, out: &'a mut dyn Write) -> Printer<'a> {
+        Printer { dump, out, resp: Resp::default(), order: Order::default(), failed: None }
+    }
+
     fn print(&mut self, batch: &Replayed<'_>) -> anyhow::Result<ControlFlow<()>> {
-        let Printer { dump, out, seen, failed } = self;
-        let mut changes = Vec::new();
-        record::read_batch(batch.frame.payload(), batch.records(), |change| changes.push(change))?;
-        for (index, change) in changes.into_iter().enumerate() {
+        let mut all = Vec::new();
+        record::read_batch(batch.frame.payload(), batch.records(), |logged| all.push(logged))?;
+        for (index, logged) in all.into_iter().enumerate() {
             // The keys of a snapshot are shown with its LSN.
             let lsn = match batch.is_snapshot {
                 true => batch.segment.first_lsn.saturating_sub(1),
                 false => batch.first_lsn() + index as u64,
             };
-            if lsn > dump.to_lsn {
+            if lsn > self.dump.to_lsn {
                 return Ok(ControlFlow::Break(()));
             }
-            if lsn < dump.from_lsn || !dump.shows(change) {
+            let op = Op::of(logged, &mut self.order);
+            if lsn < self.dump.from_lsn || !self.dump.shows(&op) {
                 continue;
             }
-            let written = match (dump.resp, dump.source.json) {
-                (true, _) => write_resp(dump, change, seen, *out),
-                (_, true) => writeln!(out, "{}", line(&json(lsn, batch, change))),
-                _ => write_line(lsn, batch, change, *out),
+            let written = match (self.dump.resp, self.dump.source.json) {
+                (true, _) => self.resp.write(self.dump, &op, &self.order, self.out),
+                (_, true) => writeln!(self.out, "{}", line(&json(lsn, batch, &op))),
+                _ => write_line(lsn, batch, &op, self.out),
             };
             if let Err(error) = written {
-                *failed = Some(error);
+                self.failed = Some(error);
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -171,29 +178,45 @@ impl Printer<'_> {
     }
 }
 
-impl Dump {
-    /// Whether a record is of the keys that were asked for. FLUSHALL is a record of every key.
-    fn shows(&self, change: Change<'_>) -> bool {
-        let Some(pattern) = &self.key else {
-            return true;
-        };
-        match change {
-            Change::Set(parts) => glob::matches(pattern.as_bytes(), parts.key),
-            Change::Delete(key) => glob::matches(pattern.as_bytes(), key),
-            Change::Clear => true,
+/// What a record does, in the words of a client.
+enum Op<'a> {
+    /// A change of the database with this number, and this space.
+    In(u16, Space, Change<'a>),
+    FlushAll,
+    /// The databases with these numbers are swapped, one pair after the other.
+    Swap(Vec<(u16, u16)>),
+}
+
+impl<'a> Op<'a> {
+    /// What a record does after which the databases have this order.
+    fn of(logged: Logged<'a>, order: &mut Order) -> Op<'a> {
+        match logged {
+            Logged::In(space, change) => Op::In(order.number_of(space), space, change),
+            Logged::ClearAll => Op::FlushAll,
+            Logged::Order(new) => Op::Swap(std::mem::replace(order, new.clone()).swaps_to(&new)),
         }
     }
 }
 
-fn write_line(
-    lsn: u64,
-    batch: &Replayed<'_>,
-    change: Change<'_>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+impl Dump {
+    /// Whether a record is of the keys that were asked for. FLUSHALL and the like are records of every key.
+    fn shows(&self, op: &Op<'_>) -> bool {
+        match (&self.key, op) {
+            (Some(pattern), Op::In(_, _, Change::Set(Parts { key, .. }) | Change::Delete(key))) => {
+                glob::matches(pattern.as_bytes(), key)
+            }
+            _ => true,
+        }
+    }
+}
+
+fn write_line(lsn: u64, batch: &Replayed<'_>, op: &Op<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut line = format!("{lsn} {} {} ", file_name(batch.path), batch.offset).into_bytes();
-    match change {
-        Change::Set(parts) => {
+    if let Op::In(number @ 1.., ..) = op {
+        line.extend_from_slice(format!("db{number} ").as_bytes());
+    }
+    match op {
+        Op::In(_, _, Change::Set(parts)) => {
             line.extend_from_slice(b"SET ");
             quote::print(parts.key, &mut line);
             line.push(b' ');
@@ -202,20 +225,28 @@ fn write_line(
                 line.extend_from_slice(format!(" expires {}", utc(at)).as_bytes());
             }
         }
-        Change::Delete(key) => {
+        Op::In(_, _, Change::Delete(key)) => {
             line.extend_from_slice(b"DEL ");
             quote::print(key, &mut line);
         }
-        Change::Clear => line.extend_from_slice(b"FLUSHALL"),
+        Op::In(_, _, Change::Clear) => line.extend_from_slice(b"FLUSHDB"),
+        Op::FlushAll => line.extend_from_slice(b"FLUSHALL"),
+        Op::Swap(pairs) => {
+            let pairs = pairs.iter().map(|(one, other)| format!("SWAPDB {one} {other}"));
+            line.extend_from_slice(pairs.collect::<Vec<_>>().join(" ").as_bytes());
+        }
     }
     line.push(b'\n');
     out.write_all(&line)
 }
 
-fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Value {
+fn json(lsn: u64, batch: &Replayed<'_>, op: &Op<'_>) -> Value {
     let mut object = json!({"lsn": lsn, "file": file_name(batch.path), "offset": batch.offset});
-    match change {
-        Change::Set(parts) => {
+    if let Op::In(number, ..) = op {
+        object["db"] = (*number).into();
+    }
+    match op {
+        Op::In(_, _, Change::Set(parts)) => {
             object["op"] = "SET".into();
             set_bytes(&mut object, "key", parts.key);
             set_bytes(&mut object, "value", parts.value);
@@ -224,35 +255,84 @@ fn json(lsn: u64, batch: &Replayed<'_>, change: Change<'_>) -> Value {
                 object["expires"] = utc(at).into();
             }
         }
-        Change::Delete(key) => {
+        Op::In(_, _, Change::Delete(key)) => {
             object["op"] = "DEL".into();
             set_bytes(&mut object, "key", key);
         }
-        Change::Clear => object["op"] = "FLUSHALL".into(),
+        Op::In(_, _, Change::Clear) => object["op"] = "FLUSHDB".into(),
+        Op::FlushAll => object["op"] = "FLUSHALL".into(),
+        Op::Swap(pairs) => {
+            object["op"] = "SWAPDB".into();
+            object["swapped"] = pairs.iter().map(|&(one, other)| vec![one, other]).collect();
+        }
     }
     object
 }
 
-/// `seen` holds the keys that were written: if only some keys are asked for, FLUSHALL becomes a DEL of
-/// those.
-fn write_resp(
-    dump: &Dump,
-    change: Change<'_>,
-    seen: &mut BTreeSet<Key>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    match change {
-        Change::Set(parts) => {
-            if dump.key.is_some() {
-                seen.insert(parts.key.into());
+/// Prints the commands that make the keys again.
+#[derive(Default)]
+struct Resp {
+    /// The database that the commands so far have selected.
+    selected: u16,
+    /// The keys that were written: if only some keys are asked for, FLUSHALL becomes a DEL of those.
+    seen: BTreeSet<(Space, Key)>,
+}
+
+impl Resp {
+    fn write(
+        &mut self,
+        dump: &Dump,
+        op: &Op<'_>,
+        order: &Order,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let is_all = dump.key.is_none();
+        match op {
+            Op::In(number, space, change) => {
+                self.select(*number, out)?;
+                match change {
+                    Change::Set(parts) => {
+                        if !is_all {
+                            self.seen.insert((*space, parts.key.into()));
+                        }
+                        write_set(*parts, out)
+                    }
+                    Change::Delete(key) => request(&[b"DEL", key], out),
+                    Change::Clear if is_all => request(&[b"FLUSHDB"], out),
+                    Change::Clear => self.delete(|of| of == *space, order, out),
+                }
             }
-            write_set(parts, out)
+            Op::FlushAll if is_all => request(&[b"FLUSHALL"], out),
+            Op::FlushAll => self.delete(|_| true, order, out),
+            Op::Swap(pairs) => pairs.iter().try_for_each(|(one, other)| {
+                let [one, other] = [one, other].map(u16::to_string);
+                request(&[b"SWAPDB", one.as_bytes(), other.as_bytes()], out)
+            }),
         }
-        Change::Delete(key) => request(&[b"DEL", key], out),
-        Change::Clear if dump.key.is_none() => request(&[b"FLUSHALL"], out),
-        Change::Clear => {
-            std::mem::take(seen).iter().try_for_each(|key| request(&[b"DEL", key], out))
+    }
+
+    fn select(&mut self, number: u16, out: &mut dyn Write) -> io::Result<()> {
+        if std::mem::replace(&mut self.selected, number) == number {
+            return Ok(());
         }
+        request(&[b"SELECT", number.to_string().as_bytes()], out)
+    }
+
+    /// Removes what was written into these databases.
+    fn delete(
+        &mut self,
+        which: impl Fn(Space) -> bool,
+        order: &Order,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let all = std::mem::take(&mut self.seen).into_iter();
+        let (gone, rest): (BTreeSet<_>, BTreeSet<_>) = all.partition(|(space, _)| which(*space));
+        self.seen = rest;
+        for (space, key) in gone {
+            self.select(order.number_of(space), out)?;
+            request(&[b"DEL", &key], out)?;
+        }
+        Ok(())
     }
 }
 

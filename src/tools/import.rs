@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::command::Mutation;
+use crate::command::{FIRST, Mutation};
 use crate::entry::Entry;
-use crate::record;
+use crate::record::New;
 use crate::wal::disk::{Access, Disk};
 use crate::wal::files::{self, Files};
 use crate::wal::names::{Names, is_listed};
@@ -103,7 +103,9 @@ fn fill(
     let mut wal = Wal::create(disk.clone(), names.clone(), options.clone(), &names.importing())?;
     for batch in mutations.chunks(BATCH_RECORDS) {
         for mutation in batch {
-            wal.push(|frame| record::encode(mutation, |piece| frame.extend_from_slice(piece)));
+            wal.push(|frame| {
+                New::In(FIRST, mutation).encode(|piece| frame.extend_from_slice(piece))
+            });
         }
         wal.commit(true)?;
     }

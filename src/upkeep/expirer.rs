@@ -15,7 +15,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::command::{Command, Dialect, Key, Reply, RespVersion};
+use crate::command::{Command, Database, Dialect, FIRST, Key, Reply, RespVersion, Space};
 use crate::engine::{Handle, Operation, Recipient, Submission};
 use crate::entry::now_millis;
 use crate::sync::{Condvar, Mutex};
@@ -51,7 +51,7 @@ struct State {
 /// What a walk has found.
 #[derive(Default)]
 struct Walk {
-    expired: Vec<Key>,
+    expired: Vec<(Space, Key)>,
     found: usize,
     /// Bytes of their entries.
     bytes: usize,
@@ -87,14 +87,14 @@ impl Expirer {
     /// Works until it is stopped.
     pub fn run(self: &Arc<Self>) {
         let engine = &self.engine;
-        let (mut cursor, mut pause) = (0, INTERVAL);
+        let (mut place, mut pause) = ((FIRST, 0), INTERVAL);
         while self.pause(pause) {
             pause = INTERVAL;
             engine.metrics().peak_memory.raise(engine.store().bytes() as u64);
             if engine.store().expiring() == 0 || engine.health().failure().is_some() {
                 continue;
             }
-            let mut walk = self.look(&mut cursor);
+            let mut walk = self.look(&mut place);
             let expired = std::mem::take(&mut walk.expired);
             if expired.is_empty() {
                 continue;
@@ -113,7 +113,7 @@ impl Expirer {
     }
 
     /// Has the committer remove these keys. Returns how many it has removed; `None` if the engine is closed.
-    fn remove(self: &Arc<Self>, keys: Vec<Key>) -> Option<u64> {
+    fn remove(self: &Arc<Self>, keys: Vec<(Space, Key)>) -> Option<u64> {
         let dialect = Dialect::Resp(RespVersion::V2);
         let operations = vec![Operation::new(Command::Reclaim(keys), dialect, None)];
         self.state.lock().waiting = true;
@@ -140,21 +140,32 @@ impl Expirer {
         !state.stop
     }
 
-    fn look(&self, cursor: &mut u64) -> Walk {
-        let (started, now) = (Instant::now(), now_millis());
-        let mut walk = Walk::default();
+    /// Goes on at a place in a database, through all of them at most.
+    fn look(&self, (space, cursor): &mut (Space, u64)) -> Walk {
+        let (started, now, store) = (Instant::now(), now_millis(), self.engine.store());
+        let (mut walk, all) = (Walk::default(), store.databases());
+        let next = |space: Space| {
+            let with_expiry = || all.iter().filter(|counts| counts.expiring > 0);
+            let later = with_expiry().find(|counts| counts.space > space);
+            later.or_else(|| with_expiry().next()).map_or(FIRST, |counts| counts.space)
+        };
+        let mut left = all.len();
         while started.elapsed() < WORK && !walk.is_full() {
-            *cursor = self.engine.store().scan(*cursor, STEP, &mut |entry| {
+            *cursor = store.scan(Database::Space(*space), *cursor, STEP, &mut |entry| {
                 let Some(expiry) = entry.expiry() else { return };
                 walk.expiring += 1;
                 if expiry <= now {
                     walk.found += 1;
                     walk.bytes += entry.bytes();
-                    walk.expired.push(entry.key().into());
+                    walk.expired.push((*space, entry.key().into()));
                 }
             });
             if *cursor == 0 {
-                break;
+                *space = next(*space);
+                left = left.saturating_sub(1);
+                if left == 0 {
+                    break;
+                }
             }
         }
         walk

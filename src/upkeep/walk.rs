@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::space::Space;
-use crate::command::Key;
+use crate::command::{self, Database, Key, Order};
 use crate::entry::Entry;
 use crate::record;
 use crate::store::Store;
@@ -43,34 +43,55 @@ pub struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes through all shards side by side, a step in each, so that a start finds records of every
-    /// shard in every part of the snapshot, and all of its loaders have something to do.
+    /// Goes through all databases. The order of these is as it was when the walk began, or after a later SWAPDB,
+    /// whose record is in the log after the snapshot.
     pub fn all(&mut self, store: &dyn Store) -> anyhow::Result<()> {
-        let span = store.cursors() / store.shards() as u64;
-        let mut cursors: Vec<(usize, u64)> =
-            (0..store.shards()).map(|shard| (shard, shard as u64 * span)).collect();
-        while !cursors.is_empty() {
-            for (shard, cursor) in &mut cursors {
-                *cursor = self.step(store, *shard, *cursor)?;
-            }
-            // The last cursor of a shard is the first one of the next, or 0.
-            cursors.retain(|(shard, cursor)| cursor / span == *shard as u64 && *cursor != 0);
+        let order = store.order();
+        if order != Order::default() {
+            let new = record::New::Order(&order);
+            self.writer.push(|frame| new.encode(|piece| frame.extend_from_slice(piece)));
+        }
+        // One that is filled later is in the log after the snapshot.
+        for counts in store.databases() {
+            self.database(store, counts.space)?;
         }
         // The rest is written here, while more room can still be made for it.
         self.writer.flush().context("cannot write the snapshot")
     }
 
-    fn step(&mut self, store: &dyn Store, shard: usize, cursor: u64) -> anyhow::Result<u64> {
+    /// Goes through all shards side by side, a step in each, so that a start finds records of every
+    /// shard in every part of the snapshot, and all of its loaders have something to do.
+    fn database(&mut self, store: &dyn Store, space: command::Space) -> anyhow::Result<()> {
+        let span = store.cursors() / store.shards() as u64;
+        let mut cursors: Vec<(usize, u64)> =
+            (0..store.shards()).map(|shard| (shard, shard as u64 * span)).collect();
+        while !cursors.is_empty() {
+            for (shard, cursor) in &mut cursors {
+                *cursor = self.step((store, space), *shard, *cursor)?;
+            }
+            // The last cursor of a shard is the first one of the next, or 0.
+            cursors.retain(|(shard, cursor)| cursor / span == *shard as u64 && *cursor != 0);
+        }
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        (store, space): (&dyn Store, command::Space),
+        shard: usize,
+        cursor: u64,
+    ) -> anyhow::Result<u64> {
+        let of = Database::Space(space);
         let mut long: Vec<Key> = Vec::new();
         let began = Instant::now();
-        let next = store.scan(cursor, STEP, &mut |entry| {
+        let next = store.scan(of, cursor, STEP, &mut |entry| {
             // After an empty shard the step goes on into the next one.
             if store.shard_of(entry.key()) != shard {
                 return;
             }
             match entry.value().len() > LONG_VALUE_BYTES {
                 true => long.push(entry.key().into()),
-                false => self.push(entry),
+                false => self.push(space, entry),
             }
         });
         debug_assert!(next == 0 || next > cursor, "a walk goes on, or ends");
@@ -79,15 +100,19 @@ impl Walk<'_> {
         for key in long {
             // A key that is gone by now is deleted in the log after the seal.
             let began = Instant::now();
-            store.get(&key, &mut |entry| entry.into_iter().for_each(|entry| self.push(entry)));
+            store.get(of, &key, &mut |entry| {
+                entry.into_iter().for_each(|entry| self.push(space, entry));
+            });
             self.rest(began)?;
             self.write_if_full()?;
         }
         Ok(next)
     }
 
-    fn push(&mut self, entry: &Entry) {
-        self.writer.push(|frame| record::encode_set(entry, |piece| frame.extend_from_slice(piece)));
+    fn push(&mut self, space: command::Space, entry: &Entry) {
+        self.writer.push(|frame| {
+            record::encode_set(space, entry, |piece| frame.extend_from_slice(piece));
+        });
         self.keys += 1;
     }
 

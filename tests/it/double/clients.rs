@@ -57,7 +57,8 @@ pub fn open_with(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<Engine> {
     let store = store::new(2, 0);
-    let options = Options { fsync, max_value: 1 << 20, max_reply: 1 << 30, max_memory: None };
+    let (max_value, max_reply, max_memory, databases) = (1 << 20, 1 << 30, None, 16);
+    let options = Options { fsync, max_value, max_reply, max_memory, databases };
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     tools::import::run(&disk, &log)?;
     let engine = Engine::open(disk, log, &options, store, metrics)?;
@@ -136,7 +137,7 @@ pub fn ask(engine: &Engine, command: Command) -> Reply<'static> {
 pub fn read(engine: &Engine, command: &Command) -> Reply<'static> {
     let mut room = Allowance::new(usize::MAX, Dialect::Text(LineEnd::Lf));
     let mut answer = Collected::new(&mut room);
-    engine.read(command, None, &mut answer).expect("there is room");
+    engine.read(command, 0, None, &mut answer).expect("there is room");
     answer.into_reply()
 }
 

@@ -25,11 +25,11 @@ use std::time::{Duration, Instant};
 use crate::common::{Rng, alone, seed};
 use crate::double::DoubleDisk;
 use crate::double::clients::{ask, open, set};
-use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, RespVersion};
+use post_gres_rs::command::{Command, Dialect, LineEnd, Logged, Reply, RespVersion};
 use post_gres_rs::commands::{self, Asked};
 use post_gres_rs::engine::Fsync;
 use post_gres_rs::protocol::{self, Limits, Parsed, Parser};
-use post_gres_rs::record::{self, Record};
+use post_gres_rs::record::{New, Record};
 use post_gres_rs::wal::block::BLOCK_BYTES;
 use post_gres_rs::wal::frame::{FRAME_HEADER_BYTES, MAGIC, payload_checksum};
 
@@ -323,18 +323,23 @@ fn check_line(out: &[u8], dialect: Dialect) {
 /// A record is written back as the bytes it was read from, except for the spelling of an expiry.
 fn try_record(input: &[u8], _: &mut Rng) {
     let most = 4 * input.len() + 1024;
-    let decode = |bytes: &[u8]| {
+    fn decode(bytes: &[u8]) -> Option<(Logged<'_>, usize)> {
         let (record, rest) = Record::cut(bytes)?;
-        Some((record.read().ok()?.to_mutation(), bytes.len() - rest.len()))
-    };
-    let Some((mutation, length)) = within(most, || decode(input)) else {
+        Some((record.read().ok()?, bytes.len() - rest.len()))
+    }
+    let Some((logged, length)) = within(most, || decode(input)) else {
         return;
     };
     assert!((1..=input.len()).contains(&length), "{length} of {} bytes", input.len());
     let mut encoded = Vec::new();
-    record::encode(&mutation, |piece| encoded.extend_from_slice(piece));
-    let again = decode(&encoded).map(|(mutation, _)| mutation);
-    assert_eq!(again, Some(mutation), "is read back as another");
+    let mut encode = |new: New<'_>| new.encode(|piece| encoded.extend_from_slice(piece));
+    match &logged {
+        Logged::In(space, change) => encode(New::In(*space, &change.to_mutation())),
+        Logged::ClearAll => encode(New::ClearAll),
+        Logged::Order(order) => encode(New::Order(order)),
+    }
+    let again = decode(&encoded).map(|(logged, _)| logged);
+    assert_eq!(again, Some(logged), "is read back as another");
 }
 
 /// Logs of several segments, one that was closed and one that was not, each as one input: see

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use post_gres_rs::command::Mutation;
+use post_gres_rs::command::{FIRST, Mutation};
 use post_gres_rs::entry::Entry;
-use post_gres_rs::record;
+use post_gres_rs::record::New;
 use post_gres_rs::wal::disk::SystemDisk;
 use post_gres_rs::wal::frame::VERSION;
 use post_gres_rs::wal::reader::Replayed;
@@ -192,7 +192,7 @@ fn a_log_of_more_segments_than_a_process_may_open_is_checked_and_started() {
     let mut log = opened.0;
     for key in 0..SEGMENTS {
         let set = Mutation::Set(Entry::new(format!("key{key}").as_bytes(), b"value"));
-        log.push(|frame| record::encode(&set, |piece| frame.extend_from_slice(piece)));
+        log.push(|frame| New::In(FIRST, &set).encode(|piece| frame.extend_from_slice(piece)));
         log.commit(true).expect("a batch");
     }
     log.close().expect("an ordered stop");

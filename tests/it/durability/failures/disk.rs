@@ -16,7 +16,7 @@ use crate::double::clients::{
 use crate::double::{DoubleDisk, Fault, WITNESS};
 use crate::durability::history::History;
 use parking_lot::Mutex;
-use post_gres_rs::command::{Command, Dialect, LineEnd, Reply, SetOptions};
+use post_gres_rs::command::{Command, Dialect, FIRST, LineEnd, Reply, SetOptions};
 use post_gres_rs::engine::{Engine, Fsync, Operation, Recipient, Room, Submission};
 use post_gres_rs::entry::Entry;
 use post_gres_rs::metrics::Metrics;
@@ -135,7 +135,8 @@ fn a_key_that_is_set_anew_before_its_removal_has_its_turn_stays() {
     let disk = DoubleDisk::default();
     let engine = Arc::new(open(&disk, Fsync::Always).expect("a fresh log"));
     let expired = Command::Set(Entry::expiring(b"key", b"old", Some(1)), SetOptions::default());
-    let reclaim = || Command::Reclaim(vec![b"key"[..].into(), b"never there"[..].into()]);
+    let reclaim =
+        || Command::Reclaim([&b"key"[..], b"never there"].map(|key| (FIRST, key.into())).into());
     assert_eq!(ask(&engine, expired.clone()), Reply::Ok);
     send(&engine, vec![set("key", "new"), reclaim()]).wait_for(2);
     assert_eq!(value(&engine, "key").as_deref(), Some("new"), "in one batch");
