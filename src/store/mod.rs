@@ -31,8 +31,8 @@ pub trait Store: Send + Sync {
     /// Shows `look` the entries of several keys, in their order, as they are at one moment.
     fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
 
-    /// Makes changes visible and leaves their lists empty; if `together`, all at one moment, whatever
-    /// databases they are in.
+    /// Makes changes visible and leaves their lists empty: those of one database in their order, or all at one
+    /// moment if they are `together` or of several databases.
     fn apply(&self, changed: &mut Changed<Mutation>, together: bool);
 
     /// Makes the changes that a start finds in the log, all of them in one shard. What is about all keys is
@@ -205,6 +205,38 @@ mod tests {
             apply(&*store, vec![Mutation::Clear, Mutation::Set(Entry::new(b"a", b""))]);
             assert_eq!(store.len(), 1);
         }
+    }
+
+    /// Seen: a batch's changes of database 0 were applied before those of database 1, in whatever order one client
+    /// had made them, so that another saw the second without the first. Now a batch of several is seen as a whole.
+    #[test]
+    fn changes_of_several_databases_are_seen_in_no_other_order_than_they_were_made() {
+        const ROUNDS: u32 = 20_000;
+        let store = &*new(8, 10);
+        let number = |space: u16| {
+            let mut number = 0;
+            store.get(Database::Space(Space(space)), b"key", &mut |entry| {
+                let text = entry.map(|entry| String::from_utf8_lossy(entry.value()).into_owned());
+                number = text.map_or(0, |text| text.parse().expect("a number"));
+            });
+            number
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    let set = || Mutation::Set(Entry::new(b"key", round.to_string().as_bytes()));
+                    let mut changed = Changed::of(Space(0), vec![set()]);
+                    changed.in_space(Space(1)).push(set());
+                    store.apply(&mut changed, false);
+                }
+            });
+            let mut second = 0;
+            while second < ROUNDS {
+                second = number(0);
+                let first = number(1);
+                assert!(first >= second, "{second} was set after {first}");
+            }
+        });
     }
 
     #[test]

@@ -81,7 +81,10 @@ impl Store for ShardedMapStore {
         let mutations = || changed.spaces.iter().flat_map(|(_, mutations)| mutations);
         let clears = || mutations().any(|mutation| matches!(mutation, Mutation::Clear));
         let is_about_all = changed.clears_all || changed.order.is_some() || clears();
-        if !together && !is_about_all {
+        // The lists do not tell in which order the changes of different databases were made, so none of them is
+        // seen without the others: a client that changes one database and then another is seen to do so.
+        let changes_one = changed.spaces.iter().filter(|(_, all)| !all.is_empty()).count() <= 1;
+        if !together && !is_about_all && changes_one {
             return self.apply_singly(changed);
         }
         let indices = match is_about_all {
