@@ -211,7 +211,9 @@ mod tests {
     /// had made them, so that another saw the second without the first. Now a batch of several is seen as a whole.
     #[test]
     fn changes_of_several_databases_are_seen_in_no_other_order_than_they_were_made() {
-        const ROUNDS: u32 = 20_000;
+        const ROUNDS: u32 = 200;
+        /// They make the time between the two changes long enough to be seen.
+        const BETWEEN: u32 = 1000;
         let store = &*new(8, 10);
         let number = |space: u16| {
             let mut number = 0;
@@ -224,9 +226,12 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 1..=ROUNDS {
-                    let set = || Mutation::Set(Entry::new(b"key", round.to_string().as_bytes()));
-                    let mut changed = Changed::of(Space(0), vec![set()]);
-                    changed.in_space(Space(1)).push(set());
+                    let value = round.to_string();
+                    let set = |key: &[u8]| Mutation::Set(Entry::new(key, value.as_bytes()));
+                    let others = (0..BETWEEN).map(|other| set(&other.to_le_bytes()));
+                    let first = std::iter::once(set(b"key")).chain(others).collect();
+                    let mut changed = Changed::of(Space(0), first);
+                    changed.in_space(Space(1)).push(set(b"key"));
                     store.apply(&mut changed, false);
                 }
             });
