@@ -300,7 +300,6 @@ impl Command {
             Command::Set(..) => true,
             Command::Call(spec, _) => spec.has("denyoom"),
             Command::Transaction(commands, _) => commands.iter().any(Command::may_grow),
-            Command::Program(program) => program.may_grow(),
             _ => false,
         }
     }

@@ -19,9 +19,6 @@ pub trait Program: Debug + Send + Sync {
     /// Bytes that it takes up in memory while it waits.
     fn bytes(&self) -> usize;
 
-    /// Whether it is refused as a whole, before it begins, while the store is full.
-    fn may_grow(&self) -> bool;
-
     /// Whether it has called, in its last run, a command that cannot be carried out without the log.
     fn has_written(&self) -> bool;
 }
@@ -34,6 +31,9 @@ pub trait Parts {
     /// How many databases there are. A [`Command::Select`] has a number less than that, and holds until the
     /// program ends.
     fn databases(&self) -> u16;
+
+    /// Whether nothing may be added to the store.
+    fn is_full(&self) -> bool;
 
     /// How long the program's reply may be, in bytes.
     fn max_reply(&self) -> usize;

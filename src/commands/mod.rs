@@ -34,7 +34,7 @@ pub use table::command_names;
 pub use words::database;
 
 use crate::command::{Command, Dialect, Packed, RespVersion, Run, Spec, Text, Words, is};
-use table::find;
+pub use table::find;
 use words::{SHOWN_BYTES, shown, wrong_number};
 
 /// The reply to an unknown command in a line of text.

@@ -195,6 +195,10 @@ impl Parts for Running<'_, '_> {
         self.view.databases()
     }
 
+    fn is_full(&self) -> bool {
+        self.view.batch.is_full()
+    }
+
     fn max_reply(&self) -> usize {
         self.max_reply
     }

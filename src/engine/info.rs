@@ -33,6 +33,9 @@ impl Handle {
                 ("mem_client_transactions", &transactions),
                 ("mem_aof_buffer", &metrics.log_memory.get()),
                 ("mem_batch", &metrics.batch_memory.get()),
+                ("used_memory_scripts", &metrics.script_memory.get()),
+                ("number_of_cached_scripts", &metrics.scripts.get()),
+                ("evicted_scripts", &metrics.evicted_scripts.get()),
                 ("mem_allocator", &"libc"),
             ],
         );

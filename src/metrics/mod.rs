@@ -71,6 +71,12 @@ pub struct Metrics {
     pub request_memory: Counter,
     /// Memory for the commands of transactions that have not been carried out.
     pub transaction_memory: Counter,
+    /// Scripts that are kept.
+    pub scripts: Counter,
+    /// Memory that they take up, with Lua itself.
+    pub script_memory: Counter,
+    /// Scripts that were forgotten to make room for others.
+    pub evicted_scripts: Counter,
     /// Memory for the changes of the running batch.
     pub batch_memory: Counter,
     /// Memory in which the log builds a batch.

@@ -1,47 +1,126 @@
-//! Scripts in a build without the feature `scripts`: there are none, and their commands are unknown.
+//! Scripts: `EVAL` and its kin, in Lua 5.1, for which scripts of Redis are written.
+//!
+//! A script is one command on the commit path. What it changes is in one batch or nowhere: one that fails half-way,
+//! is killed or refused has changed nothing, and no script is ever run again from the log. It reaches the data by
+//! commands only; there is no file, no process and no clock but `TIME`.
+//!
+//! | file | purpose |
+//! |------|---------|
+//! | `program` | the commands, as the engine carries them out |
+//! | `state` | Lua, made once, and one run in it |
+//! | `prelude.lua` | the world that a script sees, which no script can change for the next one |
+//! | `run` | what the functions of Rust know of the running script |
+//! | `cache` | the scripts that are kept, by their names |
+//! | `watch` | how long a script runs, and its end by others |
+//! | `call` | `redis.call`: words, the command, its reply |
+//! | `values` | replies as values of Lua, and back |
+//! | `pattern`, `strings` | Lua's patterns, with a bound for their work |
+//! | `api`, `bits`, `random`, `json` | what else a script may call |
+
+mod api;
+mod bits;
+mod cache;
+mod call;
+mod error;
+mod json;
+mod pattern;
+mod program;
+mod random;
+mod run;
+mod shebang;
+mod state;
+mod strings;
+mod values;
+mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::command::{Command, ScriptCommand, Text, Words};
+use crate::command::{Command, Packed, ScriptCommand, Text, Words, integer, is};
 use crate::metrics::Metrics;
+use crate::sync::Mutex;
+use program::{Keeping, Script, Source};
+use state::State;
+use watch::Watch;
 
-/// What scripts would have to keep to.
+/// What scripts have to keep to.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The longest key.
     pub key: usize,
-    /// The longest word.
+    /// The longest word of a command.
     pub value: usize,
-    /// After this time other clients would be told that a script runs; never if it is zero.
+    /// After this time other clients are told that a script runs; never if it is zero.
     pub busy_after: Duration,
 }
 
-/// Nothing.
+/// The scripts of a server.
 #[derive(Debug)]
-pub struct Scripts(());
+pub struct Scripts(Arc<Shared>);
+
+/// What the door and the running scripts share.
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    watch: Arc<Watch>,
+    /// Made by the first script. Only the thread on the commit path locks it, so nobody waits for it.
+    state: Mutex<Option<State>>,
+}
 
 impl Scripts {
-    /// Nothing.
-    pub fn new(_: Limits, _: Arc<Metrics>) -> Scripts {
-        Scripts(())
+    /// None yet.
+    pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Scripts {
+        let watch = Arc::new(Watch::new(limits.busy_after));
+        Scripts(Arc::new(Shared { limits, metrics, watch, state: Mutex::default() }))
     }
 
-    /// Is not called, since no row of the commands' table names a script.
-    pub fn command(&self, _: ScriptCommand, _: &Words<'_>) -> Result<Command, Text> {
-        Err("ERR this server was built without scripts".into())
+    /// The command that a request asks for.
+    pub fn command(&self, which: ScriptCommand, words: &Words<'_>) -> Result<Command, Text> {
+        let shared = self.0.clone();
+        let (source, is_read_only) = match which {
+            ScriptCommand::Eval => (Source::Text, false),
+            ScriptCommand::EvalSha => (Source::Name, false),
+            ScriptCommand::EvalRo => (Source::Text, true),
+            ScriptCommand::EvalShaRo => (Source::Name, true),
+            ScriptCommand::Load | ScriptCommand::Exists => {
+                return Ok(Command::Program(Arc::new(Keeping::new(shared, which, words))));
+            }
+            ScriptCommand::Flush => {
+                let has_mode = |mode| is(mode, "sync") || is(mode, "async");
+                if !words[2..].iter().all(|mode| has_mode(mode)) || words.len() > 3 {
+                    return Err("ERR SCRIPT FLUSH only support SYNC|ASYNC option".into());
+                }
+                return Ok(Command::Program(Arc::new(Keeping::new(shared, which, words))));
+            }
+        };
+        let keys = keys(words)?;
+        let words = Packed::new(words);
+        Ok(Command::Program(Arc::new(Script::new(shared, source, is_read_only, keys, words))))
     }
 
-    /// No script runs.
+    /// Whether a script has been running for so long that clients are told.
     pub fn is_busy(&self) -> bool {
-        false
+        self.0.watch.is_busy()
     }
 
-    /// There is nothing to end.
+    /// Ends the script that is running.
     pub fn kill(&self) -> Result<(), Text> {
-        Err("NOTBUSY No scripts in execution right now.".into())
+        self.0.watch.kill()
     }
 
-    /// There is nothing to end.
-    pub fn stop(&self) {}
+    /// From now on no script runs for long.
+    pub fn stop(&self) {
+        self.0.watch.stops.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The number of a script's keys.
+fn keys(words: &Words<'_>) -> Result<usize, Text> {
+    let keys = integer(words[2]).ok_or("ERR value is not an integer or out of range")?;
+    if keys > (words.len() - 3) as i64 {
+        return Err("ERR Number of keys can't be greater than number of args".into());
+    }
+    usize::try_from(keys).map_err(|_| "ERR Number of keys can't be negative".into())
 }

@@ -1,0 +1,349 @@
+-- The world of a script, made once. `raw` has what Rust gives; everything that a script can reach is made here.
+--
+-- A script sees shared tables by their faces: empty tables that read what is behind them and refuse a change. No
+-- function that a script gets hands out what is behind a face, or writes into one without asking. Functions that
+-- catch errors make plain values of those of Rust, and do not catch the end of a script that has to end.
+
+local raw = ...
+local error, pcall, xpcall, type, tostring, tonumber = error, pcall, xpcall, type, tostring, tonumber
+local next, rawget, rawset, getmetatable, setmetatable = next, rawget, rawset, getmetatable, setmetatable
+local resume = coroutine.resume
+local select = select
+local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
+local repeated, sub = string.rep, string.sub
+local fail, plain, tick = raw.fail, raw.plain, raw.tick
+
+-- By its face, the table behind it; by a metatable, what a script is shown instead.
+local behind, shown = {}, {}
+
+local function refuse()
+  fail("Attempt to modify a readonly table")
+end
+
+local function face(real)
+  local made, meta = {}, { __index = real, __newindex = refuse }
+  behind[made], shown[meta] = real, false
+  return setmetatable(made, meta)
+end
+
+-- What was caught, as a script may see it.
+
+local function caught(ok, ...)
+  if ok then
+    return true, ...
+  end
+  local err = plain((...))
+  if type(err) == "table" and type(err.err) == "string" then
+    err = err.err
+  end
+  return false, err
+end
+
+local function resumed(ok, ...)
+  if ok then
+    return true, ...
+  end
+  return false, plain((...))
+end
+
+local base = {
+  assert = assert,
+  error = error,
+  ipairs = ipairs,
+  rawequal = rawequal,
+  select = select,
+  tonumber = tonumber,
+  tostring = tostring,
+  type = type,
+  unpack = unpack,
+  _VERSION = _VERSION,
+}
+
+function base.pcall(...)
+  return caught(pcall(...))
+end
+
+function base.xpcall(f, handler)
+  return resumed(xpcall(f, function(err)
+    return handler(plain(err))
+  end))
+end
+
+function base.getmetatable(value)
+  local meta = getmetatable(value)
+  if meta ~= nil and shown[meta] ~= nil then
+    return shown[meta] or nil
+  end
+  return meta
+end
+
+function base.setmetatable(t, meta)
+  if behind[t] then
+    refuse()
+  end
+  return setmetatable(t, meta)
+end
+
+function base.rawset(t, key, value)
+  if behind[t] then
+    refuse()
+  end
+  return rawset(t, key, value)
+end
+
+function base.rawget(t, key)
+  return rawget(behind[t] or t, key)
+end
+
+local function next_of(t, key)
+  return next(behind[t] or t, key)
+end
+
+base.next = next_of
+
+function base.pairs(t)
+  if behind[t] then
+    return next_of, t, nil
+  end
+  if type(t) ~= "table" then
+    fail("bad argument #1 to 'pairs' (table expected, got " .. (t == nil and "nil" or type(t)) .. ")")
+  end
+  return next, t, nil
+end
+
+function base.collectgarbage(what)
+  if what == nil or what == "collect" or what == "step" then
+    return 0
+  elseif what == "count" then
+    return raw.memory()
+  end
+  fail("bad argument #1 to 'collectgarbage' (invalid option '" .. tostring(what) .. "')")
+end
+
+function base.gcinfo()
+  return raw.memory()
+end
+
+function base.loadstring(text, name)
+  return raw.compile(text, name or text)
+end
+
+function base.load(read, name)
+  if type(read) ~= "function" then
+    fail("bad argument #1 to 'load' (function expected, got " .. type(read) .. ")")
+  end
+  local pieces = {}
+  while true do
+    local piece = read()
+    if piece == nil or piece == "" then
+      break
+    elseif type(piece) ~= "string" then
+      return nil, "reader function must return a string"
+    end
+    pieces[#pieces + 1] = piece
+  end
+  return raw.compile(concat(pieces), name or "=(load)")
+end
+
+base.coroutine = {
+  create = coroutine.create,
+  running = coroutine.running,
+  status = coroutine.status,
+  wrap = coroutine.wrap,
+  yield = coroutine.yield,
+  resume = function(...)
+    return resumed(resume(...))
+  end,
+}
+
+base.table = {
+  concat = concat,
+  foreach = table.foreach,
+  foreachi = table.foreachi,
+  getn = table.getn,
+  maxn = table.maxn,
+}
+
+-- Moving the rest of a long table takes long, and so does a place far before the first.
+local LONG = 1000
+
+local function checked(t, name)
+  if behind[t] then
+    refuse()
+  end
+  if type(t) ~= "table" then
+    fail("bad argument #1 to '" .. name .. "' (table expected, got " .. (t == nil and "no value" or type(t)) .. ")")
+  end
+  if #t > LONG then
+    tick()
+  end
+end
+
+function base.table.insert(t, ...)
+  checked(t, "insert")
+  local at, value = ...
+  if select("#", ...) == 2 and type(at) == "number" and at < 0 then
+    fail("bad argument #2 to 'insert' (position out of bounds)")
+  end
+  return insert(t, ...)
+end
+
+function base.table.remove(t, ...)
+  checked(t, "remove")
+  return remove(t, ...)
+end
+
+local function less(a, b)
+  return a < b
+end
+
+function base.table.sort(t, is_less)
+  checked(t, "sort")
+  return sort(t, is_less or less)
+end
+
+base.string = {
+  byte = string.byte,
+  char = string.char,
+  dump = string.dump,
+  find = raw.find,
+  format = string.format,
+  len = string.len,
+  lower = string.lower,
+  match = raw.match,
+  reverse = string.reverse,
+  sub = string.sub,
+  upper = string.upper,
+}
+
+function base.string.rep(text, count)
+  if text == "" then
+    return ""
+  end
+  tick()
+  return repeated(text, count)
+end
+
+local function replacement(found, whole)
+  if not found then
+    return whole
+  elseif type(found) == "string" or type(found) == "number" then
+    return found
+  end
+  fail("invalid replacement value (a " .. type(found) .. ")")
+end
+
+-- `raw.scan` answers the first match from a place on: its first byte, the byte after it, and its captures, or the
+-- whole match if there are none.
+
+function base.string.gsub(text, pattern, by, most)
+  local kind = type(by)
+  if kind == "string" or kind == "number" then
+    return raw.gsub(text, pattern, by, most)
+  end
+  local choose = by
+  if kind == "table" then
+    choose = function(key)
+      return by[key]
+    end
+  elseif kind ~= "function" then
+    fail("bad argument #3 to 'gsub' (string/function/table expected)")
+  end
+  text, pattern = raw.text(text, 1, "gsub"), raw.text(pattern, 2, "gsub")
+  local pieces, count, at, copied = {}, 0, 1, 1
+  local is_anchored = sub(pattern, 1, 1) == "^"
+  most = tonumber(most) or #text + 1
+  local function step(from, to, ...)
+    if not from then
+      return nil
+    end
+    pieces[#pieces + 1] = sub(text, copied, from - 1)
+    pieces[#pieces + 1] = replacement(choose(...), sub(text, from, to - 1))
+    return from, to
+  end
+  while count < most do
+    local from, to = step(raw.scan(text, pattern, at, true))
+    if not from then
+      break
+    end
+    count, copied = count + 1, to
+    if to > from then
+      at = to
+    else
+      at = from + 1
+    end
+    if is_anchored or at > #text + 1 then
+      break
+    end
+  end
+  pieces[#pieces + 1] = sub(text, copied)
+  return concat(pieces), count
+end
+
+function base.string.gmatch(text, pattern)
+  text, pattern = raw.text(text, 1, "gmatch"), raw.text(pattern, 2, "gmatch")
+  local at = 1
+  local function step(from, to, ...)
+    if not from then
+      at = #text + 2
+      return nil
+    end
+    at = to > from and to or to + 1
+    return ...
+  end
+  return function()
+    if at > #text + 1 then
+      return nil
+    end
+    return step(raw.scan(text, pattern, at, false))
+  end
+end
+
+base.string.gfind = base.string.gmatch
+
+base.math = {}
+for name, value in next, math do
+  base.math[name] = value
+end
+base.math.random, base.math.randomseed = raw.random, raw.randomseed
+
+-- Each run puts its `call` and `pcall` in.
+local redis = raw.redis
+base.redis = redis
+base.bit, base.cjson, base.cmsgpack, base.struct = raw.bit, raw.cjson, raw.cmsgpack, raw.struct
+
+-- From here on everything shared has its face.
+
+for name, value in next, base do
+  if type(value) == "table" then
+    base[name] = face(value)
+  end
+end
+base.server = base.redis
+
+local of_strings = getmetatable("")
+of_strings.__index = base.string
+shown[of_strings] = face({ __index = base.string })
+
+local environment = face(base)
+shown[getmetatable(environment)] = face({})
+base._G = environment
+setmetatable(base, {
+  __index = function(_, name)
+    if type(name) ~= "string" and type(name) ~= "number" then
+      fail("Second argument to luaProtectedTableError must be a string or number")
+    end
+    fail("Script attempted to access nonexistent global variable '" .. name .. "'")
+  end,
+})
+
+local described = raw.described
+
+local function run(script, call, pcall)
+  redis.call, redis.pcall = call, pcall
+  local ok, result = xpcall(script, described)
+  redis.call, redis.pcall = nil, nil
+  return ok, result
+end
+
+return environment, base, run
