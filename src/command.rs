@@ -8,10 +8,12 @@ mod change;
 mod client;
 mod comparison;
 mod double;
+mod events;
 mod news;
 mod program;
 mod reply;
 mod space;
+mod tracking;
 mod view;
 mod watcher;
 mod words;
@@ -22,10 +24,12 @@ pub use change::{Change, Changed, Key, Logged, Mutation};
 pub use client::{Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, USER};
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
+pub use events::{EventClass, Events};
 pub use news::{Scope, Topic};
 pub use program::{Parts, Program};
 pub use reply::{Dialect, LineEnd, Reply, RespVersion};
 pub use space::{Database, FIRST, MOST_DATABASES, Order, Space};
+pub use tracking::{TrackingMode, TrackingState};
 pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
 pub use watcher::Watcher;
 pub use words::{Packed, Words, integer, is};
@@ -144,6 +148,8 @@ pub enum SessionCommand {
     Subscribe(Topic),
     /// Ends that, for these or for all of the kind.
     Unsubscribe(Topic),
+    /// Has the client see every request.
+    Monitor,
     /// Makes the session as it was when the client connected.
     Reset,
     /// Ends the connection.
@@ -345,6 +351,17 @@ impl Command {
             // In the queue a message comes after a write, and may tell of it.
             Command::Call(spec, _) if spec.publishes() => true,
             other => other.is_write(),
+        }
+    }
+
+    /// Calls `look` with each key whose value it reads, if it changes nothing.
+    pub fn read_keys(&self, look: &mut dyn FnMut(&[u8])) {
+        match self {
+            Command::Get(key) => look(key),
+            Command::Call(spec, words) if spec.has("readonly") => {
+                spec.keys_among(&words.list()).for_each(look);
+            }
+            _ => {}
         }
     }
 

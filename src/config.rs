@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
 
+use crate::command::Events;
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
 use crate::scripts;
@@ -175,6 +176,17 @@ pub struct Config {
         value_parser = number(0, 1 << 31)
     )]
     busy_after: u64,
+
+    /// Which changes of keys are told on the channels __keyspace@0__:<key> (K) and __keyevent@0__:<event> (E),
+    /// by the letters of Redis's setting: g is del, expire, rename and the like, $ strings, x expired keys, n new
+    /// ones, A all but n and m
+    #[arg(
+        long = "notify-keyspace-events",
+        default_value = "",
+        value_name = "LETTERS",
+        value_parser = events
+    )]
+    events: Events,
 
     /// File with the password of all clients in its first line; or set POST_GRES_RS_PASSWORD in the
     /// environment
@@ -342,7 +354,17 @@ impl Config {
             value: limits.value,
             busy_after: Duration::from_millis(self.busy_after),
         };
-        Ok(Settings { max_clients, limits, scripts, unread, password, saves_at_once, shown })
+        let events = self.events;
+        Ok(Settings {
+            max_clients,
+            limits,
+            scripts,
+            unread,
+            password,
+            events,
+            saves_at_once,
+            shown,
+        })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {
@@ -373,6 +395,11 @@ impl Config {
             (true, FsyncFlag::Always) => None,
         }
     }
+}
+
+/// The classes of events, by their letters.
+fn events(letters: &str) -> Result<Events, String> {
+    Events::of(letters.as_bytes()).ok_or_else(|| "expected letters of g$lshzxetdnKEmA".to_owned())
 }
 
 /// `-port` becomes `--port`. The only flags of one letter are `-h` and `-V`.

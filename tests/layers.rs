@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
-    ("config", &["engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),
+    ("config", &["command", "engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),
 ];
 
 #[test]

@@ -1,7 +1,9 @@
 //! What a command may ask of its connection and of the server.
 
+use super::events::Events;
 use super::news::{Scope, Topic};
 use super::reply::RespVersion;
+use super::tracking::TrackingState;
 use super::view::Text;
 
 /// The version of Redis that commands and texts follow. Clients decide by it what they may use; with 7.2
@@ -48,6 +50,18 @@ pub trait Client {
     fn subscribers(&self, topic: Topic, name: &[u8]) -> usize;
     /// How many different patterns clients have subscribed to.
     fn patterns(&self) -> usize;
+    /// Chooses which changes of keys are told on channels: CONFIG SET notify-keyspace-events.
+    fn tell_events(&mut self, events: Events);
+    /// How it tracks what it reads, if it does.
+    fn tracking(&self) -> Option<TrackingState>;
+    /// Has it track in this way, or no more.
+    fn track(&mut self, state: Option<TrackingState>) -> Result<(), Text>;
+    /// CLIENT CACHING was given: the next command is another case than usual.
+    fn give_caching(&mut self);
+    /// Whether it was given for the next command.
+    fn has_given_caching(&self) -> bool;
+    /// Whether a client has this number.
+    fn is_connected(&self, id: u64) -> bool;
     /// When everything was last known to be on disk, in seconds of Unix time.
     fn saved_at(&self) -> i64;
 }

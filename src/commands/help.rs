@@ -10,8 +10,12 @@ const HELP: &[(&str, &[&str])] = &[
         "client",
         &[
             "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "CACHING (YES|NO)",
+            "    In the mode OPTIN or OPTOUT of TRACKING: treat the next command otherwise than usual.",
             "GETNAME",
             "    Answer the name of this connection.",
+            "GETREDIR",
+            "    Answer the number of the connection that TRACKING redirects to, 0 for none, -1 if it is off.",
             "ID",
             "    Answer the number of this connection.",
             "INFO",
@@ -33,6 +37,10 @@ const HELP: &[(&str, &[&str])] = &[
             "    Tell the client library's name or version, for LIST.",
             "SETNAME <name>",
             "    Give this connection a name, for LIST; an empty one takes it away.",
+            "TRACKING (ON|OFF) [REDIRECT <number>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+            "    Tell this connection, or another, when a key changes that it has read, or that has a prefix.",
+            "TRACKINGINFO",
+            "    Answer how this connection tracks.",
         ],
     ),
     (

@@ -9,7 +9,7 @@
 use super::words::*;
 use super::{
     bitfield, bitop, bits, clients, compare, connection, dump, expiry, help, introspection, keys,
-    lcs, numbers, pubsub, server, strings, walks,
+    lcs, numbers, pubsub, server, strings, tracking, walks,
 };
 #[cfg(feature = "scripts")]
 use crate::command::ScriptCommand;
@@ -97,7 +97,9 @@ commands! {
     "bitop" -4 [write denyoom] [bitmap] FROM_SECOND Write(bitop::bitop);
     "bitpos" -3 [readonly] [bitmap] ONE Walk(bits::bitpos);
     "client" -2 [] [] NONE Say(container);
+    "client|caching" 3 [noscript loading stale] [connection] NONE Ask(tracking::client_caching);
     "client|getname" 2 [noscript loading stale] [connection] NONE Ask(clients::client_getname);
+    "client|getredir" 2 [noscript loading stale] [connection] NONE Ask(tracking::client_getredir);
     "client|help" 2 [loading stale] [connection] NONE Say(help::help);
     "client|id" 2 [noscript loading stale] [connection] NONE Ask(clients::client_id);
     "client|info" 2 [noscript loading stale] [connection] NONE Ask(clients::client_info);
@@ -105,6 +107,8 @@ commands! {
     "client|list" -2 [admin noscript loading stale] [connection] NONE Ask(clients::client_list);
     "client|setinfo" 4 [noscript loading stale] [connection] NONE Ask(clients::client_setinfo);
     "client|setname" 3 [noscript loading stale] [connection] NONE Ask(clients::client_setname);
+    "client|tracking" -3 [noscript loading stale] [connection] NONE Ask(tracking::client_tracking);
+    "client|trackinginfo" 2 [noscript loading stale] [connection] NONE Ask(tracking::client_trackinginfo);
     "command" -1 [loading stale] [connection] NONE Ask(introspection::command);
     "command|count" 2 [loading stale] [connection] NONE Say(introspection::command_count);
     "command|getkeys" -4 [loading stale] [connection] NONE Say(introspection::command_getkeys);
@@ -158,6 +162,7 @@ commands! {
     "memory|help" 2 [loading stale] [] NONE Say(help::help);
     "memory|usage" -3 [readonly] [] SECOND Read(keys::memory_usage);
     "mget" -2 [readonly fast] [string] ALL Read(strings::mget);
+    "monitor" 1 [admin noscript loading stale] [] NONE Session(SessionCommand::Monitor);
     "move" 3 [write fast] [keyspace] ONE Write(keys::move_key);
     "mset" -3 [write denyoom] [string] PAIRS Write(strings::mset);
     "msetex" -4 [write denyoom movablekeys] [string] COUNTED_PAIRS Write(compare::msetex);

@@ -5,7 +5,7 @@
 //! and visible, before the batch's replies: nobody hears of what a crash could take back, and whoever hears of a
 //! change finds it. The engine knows no more of those who hear than this trait.
 
-use crate::command::{Refusal, Scope};
+use crate::command::{Events, Key, Mutation, Refusal, Scope};
 
 /// Bytes of messages that one transaction may send: as much as a client may send for one. It bounds what a
 /// script publishes.
@@ -17,6 +17,12 @@ pub trait Audience: Send + Sync {
     fn publish(&self, scope: Scope, channel: &[u8], message: &[u8]) -> usize;
     /// How many would hear a message on this channel.
     fn hearers(&self, scope: Scope, channel: &[u8]) -> usize;
+    /// Which changes of keys are told.
+    fn events(&self) -> Events;
+    /// Whether some client wants to know of every change of what it has read.
+    fn tracks(&self) -> bool;
+    /// Has every client forget all that it has read, because what was changed is not known.
+    fn invalidate_all(&self);
     /// Tells all of this in order, and empties the list. Called by the thread that commits: it must not wait
     /// for a client.
     fn tell(&self, news: &mut Vec<News>);
@@ -34,12 +40,37 @@ pub enum News {
         /// The message itself.
         message: Box<[u8]>,
     },
+    /// Something has happened to a key.
+    Event {
+        /// Its name.
+        name: &'static str,
+        /// The key.
+        key: Key,
+        /// The number of the key's database.
+        database: u16,
+    },
+    /// A client has read a key, and wants to know when that changes.
+    Read {
+        /// The client's number.
+        client: u64,
+        /// The key.
+        key: Key,
+    },
+    /// A client has changed a key; the server itself is number 0.
+    Changed {
+        /// The client's number.
+        client: u64,
+        /// The key; `None` stands for all.
+        key: Option<Key>,
+    },
 }
 
 impl News {
     fn bytes(&self) -> usize {
         match self {
             News::Message { channel, message, .. } => channel.len() + message.len(),
+            News::Event { key, .. } | News::Read { key, .. } => key.len(),
+            News::Changed { key, .. } => key.as_ref().map_or(0, |key| key.len()),
         }
     }
 }
@@ -66,6 +97,17 @@ impl Gathered {
         self.running_bytes = bytes;
         self.news.push(news);
         Ok(())
+    }
+
+    /// Adds that a client has changed these keys.
+    pub fn note_changed(&mut self, client: u64, mutations: &[Mutation]) {
+        self.news.extend(mutations.iter().map(|mutation| {
+            let key = match mutation {
+                Mutation::Clear => None,
+                Mutation::Set(_) | Mutation::Delete(_) => Some(mutation.key().into()),
+            };
+            News::Changed { client, key }
+        }));
     }
 
     /// Keeps what the running command has to tell.

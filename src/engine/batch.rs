@@ -14,9 +14,10 @@
 use std::sync::Arc;
 
 use super::audience::{Audience, Gathered};
+use super::events::Cause;
 use super::layer::Layer;
 use super::watches::Watches;
-use crate::command::{Changed, Mutation, Order, Reply, Space};
+use crate::command::{Changed, Events, Mutation, Order, Reply, Space};
 
 /// The layers of changes on top of the store: those of the commands that are evaluated,
 const KEPT: usize = 0;
@@ -45,6 +46,15 @@ pub struct Batch {
     pub news: Gathered,
     /// Those who are told, if there is a server.
     pub audience: Option<Arc<dyn Audience>>,
+    /// Which changes of keys are told.
+    pub events: Events,
+    /// Whether changed keys are noted for clients that have read them.
+    pub tracks: bool,
+    /// The client whose command is running, and whether it wants to know when something changes that it reads.
+    pub client: u64,
+    pub remembers: bool,
+    /// The command that is running, as events name it.
+    pub cause: Cause,
     /// Whether the running command may be refused for what it adds.
     pub may_grow: bool,
     /// Which changes may be added.
@@ -130,6 +140,11 @@ impl Batch {
             watches: Watches::default(),
             news: Gathered::default(),
             audience: None,
+            events: Events::default(),
+            tracks: false,
+            client: 0,
+            remembers: false,
+            cause: "",
             may_grow: false,
             takes: Takes::Everything,
             layers: Default::default(),
@@ -167,6 +182,13 @@ impl Batch {
         (self.sums, self.sums_kept) = (Sums::default(), Sums::default());
         self.made_bytes = 0;
         self.most_memory = None;
+    }
+
+    /// Those who are told of this batch from now on, and what they want to know.
+    pub fn attend(&mut self, audience: Option<&Arc<dyn Audience>>) {
+        self.audience = audience.cloned();
+        self.events = audience.map_or(Events::default(), |audience| audience.events());
+        self.tracks = audience.is_some_and(|audience| audience.tracks());
     }
 
     /// The changes to be logged. No command can be evaluated from here on, until the batch is applied or
@@ -229,6 +251,9 @@ impl Batch {
         if !self.layers[RUNNING].is_empty() {
             self.together |= !self.layers[RUNNING].is_about_one_key();
             self.touch();
+            if self.tracks {
+                self.note_changed();
+            }
             let [kept, running, ..] = &mut self.layers;
             kept.append(running);
         }
@@ -251,6 +276,17 @@ impl Batch {
             watches.touch(self.order().number_of(space), mutations);
         }
         self.watches = watches;
+    }
+
+    /// Notes the changed keys for those who have read them: by name, whatever the database, as in Redis.
+    fn note_changed(&mut self) {
+        let running = &self.layers[RUNNING];
+        if running.clears_all() || running.order().is_some() {
+            self.news.note_changed(self.client, &[Mutation::Clear]);
+        }
+        for (_, mutations) in running.changed() {
+            self.news.note_changed(self.client, mutations);
+        }
     }
 
     /// Forgets the changes of the running command, with those of its parts.

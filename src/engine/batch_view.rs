@@ -3,10 +3,13 @@
 use super::audience::News;
 use super::batch::{Batch, Sums};
 use super::changes::{Below, Found};
+use super::events;
 use super::layer::Layer;
 use super::view::{StoreView, count_read};
 use super::watches::Seen;
-use crate::command::{Database, Edit, Mutation, Refusal, Scope, Space, View, look};
+use crate::command::{
+    Command, Database, Edit, EventClass, Key, Mutation, Refusal, Scope, Space, View, look,
+};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::{Store, bytes_of_entry};
@@ -114,6 +117,40 @@ impl<'a> BatchView<'a> {
         Ok(grown)
     }
 
+    /// Gathers what there is to tell of a change that is about to be made.
+    fn note_events(&mut self, mutation: &Mutation) -> Result<(), Refusal> {
+        let (wanted, cause, key) = (self.batch.events, self.batch.cause, mutation.key());
+        let mut found = Vec::new();
+        if matches!(mutation, Mutation::Clear) {
+            return Ok(());
+        }
+        // Redis removes an expired key when a command comes to it, and tells of that first.
+        if !events::is_reclaim(cause) && self.has_expired(key) {
+            found.push((EventClass::Expired, "expired"));
+        }
+        if matches!(mutation, Mutation::Set(_)) && !self.has(key) {
+            found.push((EventClass::New, "new"));
+        }
+        events::of_change(cause, mutation, |class, name| found.push((class, name)));
+        for (_, name) in found.into_iter().filter(|(class, _)| wanted.wants(*class)) {
+            let (key, database) = (Key::from(key), self.number);
+            self.batch.news.push(News::Event { name, key, database })?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the client wants to know when what a command reads changes.
+    pub fn note_read(&mut self, command: &Command) -> Result<(), Refusal> {
+        let client = self.batch.client;
+        let mut noted = Ok(());
+        command.read_keys(&mut |key| {
+            if noted.is_ok() {
+                noted = self.batch.news.push(News::Read { client, key: key.into() });
+            }
+        });
+        noted
+    }
+
     fn below(&self) -> StoreView<'_> {
         let (store, now, metrics) = (self.store, self.batch.now, self.metrics);
         let (databases, number) = (self.batch.databases, self.number);
@@ -132,6 +169,9 @@ impl Edit for BatchView<'_> {
             Mutation::Delete(_) | Mutation::Clear => 0,
         };
         let grown = self.grown_with(&mutation, bytes)?;
+        if self.batch.events.is_on() {
+            self.note_events(&mutation)?;
+        }
         let (space, Sums { bytes: before, used }) = (self.space(), self.batch.sums);
         let of_space = if mutation == Mutation::Clear { 0 } else { grown };
         let sums = Sums { bytes: before + bytes, used: (used + grown).max(0) };

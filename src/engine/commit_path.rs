@@ -125,6 +125,12 @@ impl CommitPath {
         // that has its reply knows that the others were told.
         if let Some(audience) = self.shared.audience.get() {
             self.batch.news.tell(&**audience);
+            // A client that began to track after the batch did may have read what this batch then replaced, and
+            // its changes were not noted. Asked after they are visible: whoever reads the old value has begun to
+            // track before this.
+            if !self.batch.tracks && audience.tracks() {
+                audience.invalidate_all();
+            }
         }
         self.batch.clear();
         self.shared.metrics.batch_memory.set(0);
@@ -149,7 +155,7 @@ impl CommitPath {
     fn evaluate(&mut self) -> usize {
         let mut answered = 0;
         let Shared { store, max_memory, metrics, max_reply, .. } = &*self.shared;
-        self.batch.audience = self.shared.audience.get().cloned();
+        self.batch.attend(self.shared.audience.get());
         self.batch.begin(now_millis(), max_memory.map(|most| (store.bytes(), most)));
         if self.no_room.is_some() && !matches!(self.shared.health.room(), Room::Full(_)) {
             self.no_room = None;
@@ -167,9 +173,12 @@ impl CommitPath {
         {
             let is_of_client = submission.is_of_client();
             let is_gone = submission.recipient.is_gone();
+            self.batch.client = submission.recipient.client();
             let mut done = 0;
             for operation in &mut submission.operations {
-                let Operation { command, database, dialect, reply, id, .. } = operation;
+                let Operation { command, database, dialect, reply, id, is_remembered, .. } =
+                    operation;
+                self.batch.remembers = *is_remembered;
                 let pushed = self.batch.bytes();
                 let before = command.is_answered();
                 if !is_gone || command.is_write() {

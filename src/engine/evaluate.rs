@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::answer::{Allowance, Collected};
 use super::batch_view::BatchView;
+use super::events::cause_of;
 use super::submission::count;
 use crate::command::{
     Answer, Command, CommandId, Dialect, Edit, Key, Mutation, Parts, Program, Refusal, Reply, Run,
@@ -161,12 +162,16 @@ fn perform(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance
     }
     if command.is_write() {
         view.batch.may_grow = command.may_grow();
+        view.batch.cause = cause_of(command);
         let reply = write(view, command)?;
         room.take(&reply)?;
         return Ok(reply);
     }
     let mut collected = Collected::new(room);
     read(view, command, &mut collected)?;
+    if view.batch.remembers {
+        view.note_read(command)?;
+    }
     Ok(collected.into_reply())
 }
 

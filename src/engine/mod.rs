@@ -23,6 +23,7 @@ mod changes;
 mod commit_path;
 mod committer;
 mod evaluate;
+mod events;
 mod handle;
 mod info;
 mod layer;

@@ -50,9 +50,13 @@ impl CommitPath {
     fn refuse(&mut self, refusal: &Reply<'static>, is_possible: impl Fn(&Command) -> bool) {
         self.batch.clear();
         let Shared { store, metrics, max_reply, .. } = &*self.shared;
-        for operation in self.evaluated.iter_mut().flat_map(|submission| &mut submission.operations)
-        {
-            let Operation { command, database, dialect, reply, id, .. } = operation;
+        let operations = self.evaluated.iter_mut().flat_map(|submission| {
+            let client = submission.recipient.client();
+            submission.operations.iter_mut().map(move |operation| (client, operation))
+        });
+        for (client, operation) in operations {
+            let Operation { command, database, dialect, reply, id, is_remembered, .. } = operation;
+            (self.batch.client, self.batch.remembers) = (client, *is_remembered);
             // A transaction that found a watched key changed has forgotten all about it.
             if *reply == Reply::NullArray {
                 continue;

@@ -21,13 +21,23 @@ pub struct Operation {
     pub id: Option<CommandId>,
     /// Its size in memory before it was answered.
     pub bytes: usize,
+    /// Whether the client wants to know when something changes that this reads.
+    pub is_remembered: bool,
 }
 
 impl Operation {
     /// A request about database 0 that is not answered yet.
     pub fn new(command: Command, dialect: Dialect, id: Option<CommandId>) -> Operation {
         let bytes = command.bytes();
-        Operation { command, database: 0, dialect, reply: Reply::Null, id, bytes }
+        Operation {
+            command,
+            database: 0,
+            dialect,
+            reply: Reply::Null,
+            id,
+            bytes,
+            is_remembered: false,
+        }
     }
 
     /// The same about another database.
@@ -41,6 +51,11 @@ pub trait Recipient: Send + Sync {
     /// Takes answered operations, in the order in which they were submitted. Called by the
     /// thread that commits: it must not wait for anything.
     fn deliver(self: Arc<Self>, answered: &[Operation]);
+
+    /// The client's number; 0 if it is none.
+    fn client(&self) -> u64 {
+        0
+    }
 
     /// Whether the client that would read the replies is gone. Then reads need not be carried out.
     fn is_gone(&self) -> bool {

@@ -4,7 +4,9 @@ use subtle::ConstantTimeEq;
 
 use super::logins::Verdict;
 use super::session::Session;
-use crate::command::{Client, KillFilter, Label, Listed, RespVersion, Scope, Text, Topic, USER};
+use crate::command::{
+    Client, Events, KillFilter, Label, Listed, RespVersion, Scope, Text, Topic, TrackingState, USER,
+};
 use crate::engine::NotCompacted;
 
 /// Failed logins after which a connection is closed: a person mistypes less often, and a pipeline of guesses
@@ -130,6 +132,48 @@ impl Client for Session<'_> {
 
     fn patterns(&self) -> usize {
         self.shared.hub.patterns()
+    }
+
+    fn tell_events(&mut self, events: Events) {
+        self.shared.hub.set_events(events);
+    }
+
+    fn tracking(&self) -> Option<TrackingState> {
+        self.tracks?;
+        self.shared.hub.tracking.of(self.outbox.id)
+    }
+
+    fn track(&mut self, state: Option<TrackingState>) -> Result<(), Text> {
+        self.caching_given = false;
+        let hub = &self.shared.hub;
+        let Some(state) = state else {
+            self.tracks = None;
+            self.outbox.profile.note_tracking(None);
+            hub.tracking.end(self.outbox.id);
+            return Ok(());
+        };
+        let redirect = match state.redirect {
+            0 => None,
+            id => self.shared.clients.find(id),
+        };
+        if !hub.tracking.begin(self.outbox, &state, redirect) {
+            return Err("ERR all clients together have too many prefixes".into());
+        }
+        self.outbox.profile.note_tracking(Some(&state));
+        self.tracks = Some(state.mode);
+        Ok(())
+    }
+
+    fn give_caching(&mut self) {
+        self.caching_given = true;
+    }
+
+    fn has_given_caching(&self) -> bool {
+        self.caching_given
+    }
+
+    fn is_connected(&self, id: u64) -> bool {
+        self.shared.clients.find(id).is_some()
     }
 
     fn saved_at(&self) -> i64 {

@@ -29,6 +29,11 @@ struct Registry {
 }
 
 impl Clients {
+    /// The client with this number.
+    pub fn find(&self, id: u64) -> Option<Arc<Outbox>> {
+        self.registry.lock().connected.get(&id).cloned()
+    }
+
     /// How many there are.
     pub fn count(&self) -> usize {
         self.registry.lock().connected.len()

@@ -144,6 +144,12 @@ impl Connection<'_> {
                     let asked = commands::look_up(&words, dialect, version, longest_key);
                     let (named, mut dialect) = (asked.named, asked.dialect);
                     last = named.or(last);
+                    let hub = &self.session.shared.hub;
+                    if hub.monitors.is_on() && self.session.parser.authenticated {
+                        let database = self.session.database;
+                        let show = |spec| hub.show(spec, &words, database, self.outbox);
+                        asked.found.iter().copied().for_each(show);
+                    }
                     // The command may ask for what CLIENT LIST has of this client.
                     if let Ok(Spec { run: Run::Ask(_) | Run::Session(_), .. }) = asked.found {
                         self.tell((unread - length, room), last, self.replies.len());
@@ -166,6 +172,9 @@ impl Connection<'_> {
                         self.run(command, dialect, id);
                     } else {
                         self.run_with(command, deferred, id);
+                    }
+                    if self.session.caching_given {
+                        self.session.end_caching(named);
                     }
                     if self.session.ends {
                         break End::Closing;
@@ -234,7 +243,9 @@ impl Connection<'_> {
         let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
             self.queued_reads += usize::from(!command.is_write());
-            let operation = Operation::new(command, dialect, id).in_database(self.session.database);
+            let mut operation =
+                Operation::new(command, dialect, id).in_database(self.session.database);
+            operation.is_remembered = self.session.remembers();
             self.operation_bytes += operation.bytes;
             self.operations.push(operation);
             let is_much = self.operation_bytes >= PIPELINE_BYTES;
@@ -242,6 +253,10 @@ impl Connection<'_> {
                 self.submit();
             }
             return;
+        }
+        if self.session.remembers() {
+            // Before the read: see `pubsub::tracking`.
+            self.session.shared.hub.remember(self.outbox.id, &command);
         }
         self.preemption.note_read();
         let mut reply =
@@ -287,9 +302,10 @@ impl Connection<'_> {
     }
 
     fn carry_out_with(&mut self, data: Command, deferred: Vec<Deferred>, id: Option<CommandId>) {
-        let outcome = Arc::<Outcome>::default();
+        let outcome = Arc::new(Outcome { client: self.outbox.id, ..Outcome::default() });
         let dialect = Dialect::Resp(self.session.parser.version);
-        let operation = Operation::new(data, dialect, id).in_database(self.session.database);
+        let mut operation = Operation::new(data, dialect, id).in_database(self.session.database);
+        operation.is_remembered = self.session.remembers();
         let operations = vec![operation];
         if self.engine.submit(Submission { recipient: outcome.clone(), operations }).is_err() {
             self.outbox.abandon();
@@ -357,6 +373,7 @@ impl Connection<'_> {
 /// Takes the reply to a transaction whose client's thread waits for it.
 #[derive(Default)]
 struct Outcome {
+    client: u64,
     reply: Mutex<Option<Reply<'static>>>,
     arrived: Condvar,
 }
@@ -377,5 +394,9 @@ impl Recipient for Outcome {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
         *self.reply.lock() = answered.first().map(|operation| operation.reply.clone());
         self.arrived.notify_all();
+    }
+
+    fn client(&self) -> u64 {
+        self.client
     }
 }

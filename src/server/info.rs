@@ -15,13 +15,16 @@ impl Shared {
         self.show_clients(&mut info);
         engine.show_memory(&mut info, flusher.unread_bytes());
         engine.show_persistence(&mut info);
-        let counts = hub.counts();
+        let (counts, tracked) = (hub.counts(), hub.tracking.counts());
         metrics.show_stats(
             &mut info,
             &[
                 ("pubsub_channels", &counts.channels),
                 ("pubsub_patterns", &counts.patterns),
                 ("pubsubshard_channels", &counts.shard_channels),
+                ("tracking_total_keys", &tracked.keys),
+                ("tracking_total_items", &tracked.items),
+                ("tracking_total_prefixes", &tracked.prefixes),
             ],
         );
         info.section(
@@ -65,6 +68,7 @@ impl Shared {
                 ("connected_clients", &metrics.connected_clients.get()),
                 ("blocked_clients", &0),
                 ("maxclients", &settings.max_clients),
+                ("tracking_clients", &hub.tracking.counts().clients),
                 ("pubsub_clients", &counts.clients),
                 ("watching_clients", &metrics.watching_clients.get()),
                 ("total_watched_keys", &metrics.watched_keys.get()),

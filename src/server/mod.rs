@@ -41,7 +41,8 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
-use crate::engine::Engine;
+use crate::command::Events;
+use crate::engine::{Audience as _, Engine};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -93,6 +94,8 @@ pub struct Settings {
     pub unread: UnreadLimits,
     /// The password that a client has to give before anything else.
     pub password: Option<Vec<u8>>,
+    /// Which changes of keys are told on channels at first: Redis's `notify-keyspace-events`.
+    pub events: Events,
     /// Whether every reply to a write waits until that is on disk.
     pub saves_at_once: bool,
     /// The settings that CONFIG GET shows, except the port, which is known once the server listens.
@@ -122,7 +125,9 @@ impl Shared {
     /// The settings that CONFIG GET can show.
     fn shown_settings(&self) -> Vec<(&'static str, String)> {
         let port = ("port", self.port.load(Ordering::Relaxed).to_string());
-        let mut shown: Vec<_> = self.settings.shown.iter().cloned().chain([port]).collect();
+        let events = ("notify-keyspace-events", self.hub.events().letters());
+        let more = [port, events];
+        let mut shown: Vec<_> = self.settings.shown.iter().cloned().chain(more).collect();
         shown.sort_unstable();
         shown
     }
@@ -144,7 +149,7 @@ impl Server {
     ) -> anyhow::Result<Server> {
         let flusher = Arc::new(Flusher::new(settings.unread).context("cannot watch sockets")?);
         let scripts = Scripts::new(settings.scripts, metrics.clone());
-        let hub = Arc::new(Hub::new(flusher.clone()));
+        let hub = Arc::new(Hub::new(flusher.clone(), settings.events));
         engine.attach_audience(hub.clone());
         let shared = Arc::new(Shared {
             engine,

@@ -383,6 +383,10 @@ impl Recipient for Outbox {
         self.changed.notify_all();
     }
 
+    fn client(&self) -> u64 {
+        self.id
+    }
+
     fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }

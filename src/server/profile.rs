@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::command::{ClientKind, KillFilter, USER, Watcher};
+use crate::command::{ClientKind, KillFilter, TrackingMode, TrackingState, USER, Watcher};
 use crate::sync::Mutex;
 
 /// See the head of this file.
@@ -19,6 +19,9 @@ pub struct Profile {
     pub watcher: Arc<Watcher>,
     /// How much it has subscribed to.
     pub subscribed: Subscribed,
+    /// Whether it sees every request.
+    pub watches_all: AtomicBool,
+    tracking: Tracking,
     since: Instant,
     info: Mutex<ClientInfo>,
 }
@@ -39,6 +42,16 @@ impl Subscribed {
         let Subscribed { channels, patterns, shard_channels, .. } = self;
         [channels, patterns, shard_channels].map(|count| count.load(Ordering::Relaxed))
     }
+}
+
+/// How a client tracks what it reads, for CLIENT LIST.
+#[derive(Default)]
+struct Tracking {
+    is_on: AtomicBool,
+    is_broadcast: AtomicBool,
+    is_broken: AtomicBool,
+    /// Redis's `redir`: a client's number, 0 for none, -1 if it does not track.
+    redirect: AtomicI64,
 }
 
 /// What a client tells of itself, and what it does.
@@ -74,8 +87,19 @@ impl Profile {
         let watcher = Arc::new(Watcher::new(id));
         let info = ClientInfo { resp: 2, command: "NULL", ..ClientInfo::default() };
         let info = Mutex::new(info);
-        let subscribed = Subscribed::default();
-        Profile { address, local, watcher, subscribed, since: Instant::now(), info }
+        let (subscribed, tracking) = (Subscribed::default(), Tracking::default());
+        tracking.redirect.store(-1, Ordering::Relaxed);
+        let watches_all = AtomicBool::new(false);
+        Profile {
+            address,
+            local,
+            watcher,
+            subscribed,
+            watches_all,
+            tracking,
+            since: Instant::now(),
+            info,
+        }
     }
 
     pub fn info(&self) -> ClientInfo {
@@ -106,7 +130,7 @@ impl Profile {
         format!(
             "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db={} \
              sub={channels} psub={patterns} ssub={shard_channels} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
-             oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir=-1 resp={} \
+             oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir={} resp={} \
              lib-name={} lib-ver={}\n",
             self.address,
             info.name,
@@ -122,20 +146,41 @@ impl Profile {
             usize::from(unsent > 0),
             if flushing { "rw" } else { "r" },
             info.command,
+            self.tracking.redirect.load(Ordering::Relaxed),
             info.resp,
             info.lib_name,
             info.lib_version,
         )
     }
 
-    /// Redis's letters: `P` subscribed to something, `x` in a transaction, `d` if a watched key has changed, `N` if none.
+    /// Redis's letters: `O` sees every request, `P` subscribed to something, `t` tracks what it reads, `B` by
+    /// prefixes, `R` for one that has gone, `x` in a transaction, `d` if a watched key has changed, `N` if none.
     fn flags(&self, info: &ClientInfo) -> String {
         let is_subscriber = self.kind() == ClientKind::Subscriber;
-        let flags =
-            [(is_subscriber, 'P'), (info.queued.is_some(), 'x'), (self.watcher.has_changed(), 'd')];
+        let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        let flags = [
+            (is(&self.watches_all), 'O'),
+            (is_subscriber, 'P'),
+            (info.queued.is_some(), 'x'),
+            (self.watcher.has_changed(), 'd'),
+            (is(&self.tracking.is_on), 't'),
+            (is(&self.tracking.is_broken), 'R'),
+            (is(&self.tracking.is_broadcast), 'B'),
+        ];
         let flags: String =
             flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
         if flags.is_empty() { "N".to_owned() } else { flags }
+    }
+
+    /// Notes how it tracks.
+    pub fn note_tracking(&self, state: Option<&TrackingState>) {
+        let Tracking { is_on, is_broadcast, is_broken, redirect } = &self.tracking;
+        let mode = state.map(|state| state.mode);
+        is_on.store(mode.is_some(), Ordering::Relaxed);
+        is_broadcast.store(mode == Some(TrackingMode::Broadcast), Ordering::Relaxed);
+        is_broken.store(state.is_some_and(|state| state.is_broken), Ordering::Relaxed);
+        let number = state.map_or(-1, |state| state.redirect as i64);
+        redirect.store(number, Ordering::Relaxed);
     }
 
     /// Its type, for CLIENT LIST and KILL.

@@ -6,6 +6,7 @@
 //! data: so that is not done if a watched key has changed, and never burdens the committer.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Shared;
 use super::outbox::Outbox;
@@ -14,7 +15,7 @@ use super::pubsub::{Say, Subscriptions};
 use super::transaction::{Deferred, Later, Transaction};
 use crate::command::{
     AskFn, Client, Command, Label, Packed, Reply, RespVersion, Run, SessionCommand, Spec, Text,
-    Watcher, Words,
+    TrackingMode, Watcher, Words,
 };
 use crate::commands;
 use crate::engine;
@@ -23,6 +24,9 @@ use crate::protocol::{self, Parser};
 /// The reply to almost everything while a script runs for long.
 const BUSY: &str =
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.";
+
+/// Redis's error for MONITOR in a transaction.
+const NO_MONITOR: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
 
 /// One connection's state.
 ///
@@ -43,6 +47,10 @@ pub struct Session<'a> {
     watches: bool,
     no_database: Option<Text>,
     subscriptions: Subscriptions<'a>,
+    /// How it tracks what it reads, if it does.
+    pub(super) tracks: Option<TrackingMode>,
+    /// CLIENT CACHING was given for the next command.
+    pub(super) caching_given: bool,
 }
 
 /// What to do with a request.
@@ -83,6 +91,8 @@ impl<'a> Session<'a> {
             watches: false,
             no_database: None,
             subscriptions: Subscriptions::new(&shared.hub, outbox),
+            tracks: None,
+            caching_given: false,
         }
     }
 
@@ -150,6 +160,7 @@ impl<'a> Session<'a> {
                     }
                 };
             }
+            Run::Session(SessionCommand::Monitor) => mistake(NO_MONITOR.into()),
             Run::Session(command) => return self.obey(command, words),
             Run::Script(script) => {
                 self.shared.scripts.command(script, words).unwrap_or_else(mistake)
@@ -200,6 +211,10 @@ impl<'a> Session<'a> {
             Run::Session(SessionCommand::Unsubscribe(topic)) => {
                 self.subscriptions.unsubscribe(topic, &words[1..], say);
             }
+            Run::Session(SessionCommand::Monitor) => {
+                self.shared.hub.monitors.add(self.outbox, || say(b"+OK\r\n"));
+                self.outbox.profile.watches_all.store(true, Ordering::Relaxed);
+            }
             _ => unreachable!("only these are answered among messages"),
         }
     }
@@ -213,14 +228,40 @@ impl<'a> Session<'a> {
     pub fn answers_among_messages(&self, spec: &Spec) -> bool {
         let is_about_messages = matches!(
             spec.run,
-            Run::Session(SessionCommand::Subscribe(_) | SessionCommand::Unsubscribe(_))
+            Run::Session(
+                SessionCommand::Subscribe(_)
+                    | SessionCommand::Unsubscribe(_)
+                    | SessionCommand::Monitor
+            )
         );
         is_about_messages && self.transaction.is_none() && self.parser.authenticated
     }
 
-    /// Ends all subscriptions: the connection is about to end.
+    /// Ends all that other clients may cause to be sent: the connection is about to end.
     pub fn stop_hearing(&mut self) {
         self.subscriptions.end();
+        self.shared.hub.forget(self.outbox.id);
+        (self.tracks, self.caching_given) = (None, false);
+        self.outbox.profile.note_tracking(None);
+        self.outbox.profile.watches_all.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether the client wants to know when something changes that its next command reads.
+    pub fn remembers(&self) -> bool {
+        match self.tracks {
+            None | Some(TrackingMode::Broadcast) => false,
+            Some(TrackingMode::All) => true,
+            Some(TrackingMode::OptIn) => self.caching_given,
+            Some(TrackingMode::OptOut) => !self.caching_given,
+        }
+    }
+
+    /// CLIENT CACHING is about one command, or about one transaction; commands about the client do not count.
+    pub fn end_caching(&mut self, named: Option<&Spec>) {
+        let is_about_client = named.is_some_and(|spec| spec.name.starts_with("client"));
+        if self.transaction.is_none() && !is_about_client {
+            self.caching_given = false;
+        }
     }
 
     /// Refuses a request with a word that is too long for any command.
@@ -268,7 +309,9 @@ impl<'a> Session<'a> {
                 Some(transaction) => transaction.gather(Command::Answered(Reply::Ok), None).into(),
             },
             SessionCommand::Select => self.select(words),
-            SessionCommand::Subscribe(_) | SessionCommand::Unsubscribe(_) => {
+            SessionCommand::Subscribe(_)
+            | SessionCommand::Unsubscribe(_)
+            | SessionCommand::Monitor => {
                 unreachable!("these are told apart before")
             }
             SessionCommand::Reset => self.reset(),
@@ -338,7 +381,7 @@ impl<'a> Session<'a> {
 
     fn reset(&mut self) -> Step {
         self.transaction = None;
-        self.subscriptions.end();
+        self.stop_hearing();
         (self.database, self.no_database) = (0, None);
         self.parser.authenticated = !self.needs_password();
         self.speak(Some(RespVersion::V2));
@@ -350,6 +393,7 @@ impl<'a> Session<'a> {
 impl Drop for Session<'_> {
     /// However a connection ends, its watches are forgotten.
     fn drop(&mut self) {
+        self.shared.hub.forget(self.outbox.id);
         if self.watches {
             self.shared.engine.forget_watches(&self.watcher);
         }

@@ -10,21 +10,25 @@
 //! While nobody has subscribed to anything, a publisher pays one atomic load.
 
 mod channels;
+mod monitor;
 mod spelling;
 mod subscriptions;
+mod tracking;
 
 pub use subscriptions::{Say, Subscriptions};
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
 use super::flusher::Flusher;
 use super::outbox::Outbox;
-use crate::command::{Scope, Text, Topic};
+use crate::command::{Command, Events, Key, Scope, Spec, Text, Topic, Words};
 use crate::engine::{Audience, News};
 use crate::sync::Mutex;
 use channels::Tables;
+use monitor::Monitors;
 use spelling::Spelled;
+use tracking::Tracking;
 
 /// The most bytes that the subscriptions of one client may take up in memory: some 100,000 channels with names
 /// of usual length. (Redis has no such limit, and may run out of memory.)
@@ -45,6 +49,10 @@ pub struct Hub {
     /// Clients with a subscription.
     clients: AtomicUsize,
     flusher: Arc<Flusher>,
+    /// Which changes of keys are told: [`Events`].
+    events: AtomicU16,
+    pub tracking: Tracking,
+    pub monitors: Monitors,
 }
 
 /// What INFO shows.
@@ -57,9 +65,67 @@ pub struct Counts {
 
 impl Hub {
     /// A hub without subscribers, whose messages this flusher sends.
-    pub fn new(flusher: Arc<Flusher>) -> Hub {
-        let (tables, clients) = (Mutex::default(), AtomicUsize::new(0));
-        Hub { tables, subscriptions: AtomicUsize::new(0), clients, flusher }
+    pub fn new(flusher: Arc<Flusher>, events: Events) -> Hub {
+        Hub {
+            tables: Mutex::default(),
+            subscriptions: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            flusher,
+            events: events.bits().into(),
+            tracking: Tracking::default(),
+            monitors: Monitors::default(),
+        }
+    }
+
+    /// Which changes of keys are told from now on.
+    pub fn set_events(&self, events: Events) {
+        self.events.store(events.bits(), Ordering::Relaxed);
+    }
+
+    /// Shows a request to those who watch.
+    pub fn show(&self, spec: &Spec, words: &Words<'_>, database: u16, outbox: &Outbox) {
+        let mut woken = Vec::new();
+        self.monitors.show(spec, words, (database, outbox.profile.address), &mut woken);
+        self.flusher.take_over(&mut woken);
+    }
+
+    /// A client is about to carry out a read of which it wants to know when its keys change.
+    pub fn remember(&self, id: u64, command: &Command) {
+        let mut woken = Vec::new();
+        command.read_keys(&mut |key| self.tracking.remember(id, key, &mut woken));
+        self.flusher.take_over(&mut woken);
+    }
+
+    /// Nothing is left of a client, except its subscriptions.
+    pub fn forget(&self, id: u64) {
+        if self.tracking.is_on() {
+            self.tracking.end(id);
+        }
+        if self.monitors.is_on() {
+            self.monitors.remove(id);
+        }
+    }
+
+    /// Tells what has happened to a key, on its channel and on that of the event.
+    fn send_event(&self, name: &str, key: &[u8], database: u16, woken: &mut Vec<Arc<Outbox>>) {
+        let events = self.events();
+        let channel =
+            |kind: &str, of: &[u8]| [format!("__{kind}@{database}__:").as_bytes(), of].concat();
+        if events.on_key() {
+            self.send(Scope::All, &channel("keyspace", key), name.as_bytes(), woken);
+        }
+        if events.on_event() {
+            self.send(Scope::All, &channel("keyevent", name.as_bytes()), key, woken);
+        }
+    }
+
+    /// Tells those who track that these keys have changed, and empties the list.
+    fn invalidate(&self, changed: &mut Vec<(u64, Option<Key>)>, woken: &mut Vec<Arc<Outbox>>) {
+        if !changed.is_empty() {
+            let keys: Vec<_> = changed.iter().map(|(id, key)| (*id, key.as_deref())).collect();
+            self.tracking.invalidate(&keys, woken);
+            changed.clear();
+        }
     }
 
     /// Adds a subscription that is not there yet, and has `confirm` put the confirmation before any message.
@@ -192,15 +258,41 @@ impl Audience for Hub {
         hearers
     }
 
-    fn tell(&self, news: &mut Vec<News>) {
+    fn events(&self) -> Events {
+        Events::from_bits(self.events.load(Ordering::Relaxed))
+    }
+
+    fn tracks(&self) -> bool {
+        self.tracking.is_on()
+    }
+
+    fn invalidate_all(&self) {
         let mut woken = Vec::new();
+        self.invalidate(&mut vec![(0, None)], &mut woken);
+        self.flusher.take_over(&mut woken);
+    }
+
+    fn tell(&self, news: &mut Vec<News>) {
+        let (mut woken, mut changed) = (Vec::new(), Vec::new());
         for news in news.drain(..) {
             match news {
                 News::Message { scope, channel, message } => {
                     self.send(scope, &channel, &message, &mut woken);
                 }
+                News::Event { name, key, database } => {
+                    if self.subscriptions.load(Ordering::SeqCst) > 0 {
+                        self.send_event(name, &key, database, &mut woken);
+                    }
+                }
+                // Changes before it are told before it is entered, those after it afterwards.
+                News::Read { client, key } => {
+                    self.invalidate(&mut changed, &mut woken);
+                    self.tracking.remember(client, &key, &mut woken);
+                }
+                News::Changed { client, key } => changed.push((client, key)),
             }
         }
+        self.invalidate(&mut changed, &mut woken);
         self.flusher.take_over(&mut woken);
     }
 }

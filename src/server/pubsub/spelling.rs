@@ -48,3 +48,65 @@ pub fn confirm(
         protocol::encode_resp(version, &reply, out);
     }
 }
+
+/// The channel on which a client in RESP2 hears of changed keys.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// Tells that keys have changed, spelled once for each form that someone wants.
+pub struct Invalidation<'a> {
+    keys: Option<&'a [&'a [u8]]>,
+    push: Vec<u8>,
+    message: Vec<u8>,
+}
+
+impl<'a> Invalidation<'a> {
+    /// Of these keys; `None` stands for all.
+    pub fn of(keys: Option<&'a [&'a [u8]]>) -> Invalidation<'a> {
+        Invalidation { keys, push: Vec::new(), message: Vec::new() }
+    }
+
+    /// As a push in RESP3.
+    pub fn pushed(&mut self) -> &[u8] {
+        if self.push.is_empty() {
+            protocol::encode_push_head(RespVersion::V3, 2, &mut self.push);
+            let word = Reply::Bulk(b"invalidate"[..].into());
+            protocol::encode_resp(RespVersion::V3, &word, &mut self.push);
+            self.encode_keys(RespVersion::V3);
+        }
+        &self.push
+    }
+
+    /// As a message in RESP2, for a subscriber.
+    pub fn as_message(&mut self) -> &[u8] {
+        if self.message.is_empty() {
+            protocol::encode_push_head(RespVersion::V2, 3, &mut self.message);
+            for word in [&b"message"[..], CHANNEL] {
+                let word = Reply::Bulk(word.into());
+                protocol::encode_resp(RespVersion::V2, &word, &mut self.message);
+            }
+            self.encode_keys(RespVersion::V2);
+        }
+        &self.message
+    }
+
+    fn encode_keys(&mut self, version: RespVersion) {
+        let keys = self.keys.map_or(Reply::Null, |keys| {
+            Reply::Array(keys.iter().map(|key| Reply::Bulk((*key).into())).collect())
+        });
+        let out = match version {
+            RespVersion::V2 => &mut self.message,
+            RespVersion::V3 => &mut self.push,
+        };
+        protocol::encode_resp(version, &keys, out);
+    }
+}
+
+/// Tells a client in RESP3 that nobody with this number can be told in its place any more.
+pub fn broken_redirection(id: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    protocol::encode_push_head(RespVersion::V3, 2, &mut out);
+    for reply in [Reply::Bulk(b"tracking-redir-broken"[..].into()), Reply::Integer(id as i64)] {
+        protocol::encode_resp(RespVersion::V3, &reply, &mut out);
+    }
+    out
+}

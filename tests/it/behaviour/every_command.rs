@@ -82,7 +82,8 @@ fn every_command_is_answered_whatever_its_words_are_alone_and_within_a_transacti
 fn is_answered(client: &mut Client, requests: &[Vec<&[u8]>], shown: &str) -> bool {
     let ping = vec![&b"PING"[..], b"still there"];
     // Each channel is confirmed, and PING has another reply then.
-    if requests.concat().iter().any(|word| word.ends_with(b"subscribe")) {
+    let is_pushed = |word: &&[u8]| word.ends_with(b"subscribe") || **word == *b"monitor";
+    if requests.concat().iter().any(is_pushed) {
         requests.iter().chain([&ping]).for_each(|words| client.send(request(words)));
         let pong = Value::Array(vec![Value::bulk("pong"), Value::bulk("still there")]);
         let pongs = [Value::bulk("still there"), pong];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use post_gres_rs::command::{Command, Reply, Scope};
+use post_gres_rs::command::{Command, Events, Reply, Scope};
 use post_gres_rs::engine::{Audience, Engine, Fsync, News};
 
 use crate::common::wire::{Value, ask, reply, say, spaced};
@@ -49,10 +49,22 @@ impl Audience for Listener {
         1
     }
 
+    fn events(&self) -> Events {
+        Events::default()
+    }
+
+    fn tracks(&self) -> bool {
+        false
+    }
+
+    fn invalidate_all(&self) {}
+
     fn tell(&self, news: &mut Vec<News>) {
         for news in news.drain(..) {
-            let News::Message { message, .. } = news;
-            self.note(&message);
+            match news {
+                News::Message { message, .. } => self.note(&message),
+                other => panic!("nobody wants to know of {other:?}"),
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod commit_window;
 mod costs;
+mod events;
 mod every_command;
 mod info;
 mod limits;

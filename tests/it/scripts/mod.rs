@@ -12,6 +12,7 @@
 //! | `<? ["a" "b"]` | the next reply is this array, in any order |
 //! | `<~ "text"` | the next reply is a text for people with this in it: a bulk string, or verbatim in RESP3 |
 //! | `<!~ "text"` | the next reply is such a text without this in it |
+//! | `<= "text"` | the next reply is a simple string with this in it |
 //! | `>> "GET a\r\n" "x"*3` | exactly these bytes are sent, in one write; `"x"*3` is `xxx` |
 //! | `>1 "GET a\n"` | the same, one byte a packet |
 //! | `<< "+OK\r\n"` | exactly these bytes are received next |
@@ -119,7 +120,7 @@ fn step(line: &str, client: &mut Client, dialect: Dialect, server: &Server) -> R
         ">>" => sent(client.try_send(bytes(rest)?)),
         ">1" => bytes(rest)?.chunks(1).try_for_each(|byte| sent(client.try_send(byte))),
         "<" if dialect == Text => same(client.try_line(), rest.as_bytes()),
-        "<" | "<?" | "<~" | "<!~" => fits(verb, pattern(rest)?, &reply(client)?, dialect),
+        "<" | "<?" | "<~" | "<!~" | "<=" => fits(verb, pattern(rest)?, &reply(client)?, dialect),
         "<<" => {
             let expected = bytes(rest)?;
             same(client.try_exact(expected.len()), &expected)
@@ -158,6 +159,10 @@ fn fits(verb: &str, pattern: Pattern, received: &Value, dialect: Dialect) -> Res
                 let is_there = text.windows(part.len()).any(|window| window == part);
                 is_there == (verb == "<~")
             }
+            _ => false,
+        },
+        ("<=", Pattern::Is(Value::Bulk(part))) => match received {
+            Value::Simple(text) => text.contains(&*String::from_utf8_lossy(&part)),
             _ => false,
         },
         _ => return Err("not what can be expected".into()),
