@@ -57,7 +57,8 @@ impl Events {
 
     /// Whether anything is told at all.
     pub fn is_on(self) -> bool {
-        self.on_key() || self.on_event()
+        // Nearly always off, and asked for every change.
+        self.0 != 0 && (self.on_key() || self.on_event())
     }
 
     /// Whether it is told on the channel of the key.
