@@ -329,9 +329,10 @@ fn check_databases(
     let last = store.databases().into_iter().max_by_key(|counts| counts.number);
     if let Some(Counts { number, keys, .. }) = last.filter(|last| last.number >= databases) {
         anyhow::bail!(
-            "{}: database {number} has {keys} keys, and with -databases {databases} no client could \
+            "{}: database {number} has {keys} key{}, and with -databases {databases} no client could \
              select it. Nothing was changed. Start with -databases {} or more",
             path.display(),
+            if keys == 1 { "" } else { "s" },
             number + 1
         );
     }

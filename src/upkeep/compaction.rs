@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow, ensure};
 
 use super::space::{Size, Space, Spend, is_about_space};
 use super::walk::Walk;
+use crate::command::Order;
 use crate::engine::log::{Log, Sealed};
 use crate::engine::{Compactor, Handle};
 use crate::sync::{Condvar, Mutex};
@@ -213,8 +214,8 @@ impl Compaction {
         let Space { disk, names, reserve } = &self.space;
         let size = self.size();
         self.space.make_room(size.need, &self.engine.health().room(), spend)?;
-        let sealed = self.seal()?;
-        let written = match self.write(&sealed, size.need) {
+        let (sealed, order) = self.seal()?;
+        let written = match self.write(&sealed, &order, size.need) {
             Err(error) if is_about_space(&error) && spend == Spend::Reserve => {
                 self.space.remove_leftovers(None)?;
                 // The file system may have promised too much, or another program has taken the space.
@@ -222,7 +223,7 @@ impl Compaction {
                     return Err(error);
                 }
                 log::info!("the snapshot is begun anew: {error:#}");
-                self.write(&sealed, size.need)
+                self.write(&sealed, &order, size.need)
             }
             written => written,
         };
@@ -240,7 +241,12 @@ impl Compaction {
     }
 
     /// Writes the store into a snapshot, and returns the number of keys.
-    fn write(&self, sealed: &Sealed, room: u64) -> anyhow::Result<(snapshot::Writer, u64)> {
+    fn write(
+        &self,
+        sealed: &Sealed,
+        order: &Order,
+        room: u64,
+    ) -> anyhow::Result<(snapshot::Writer, u64)> {
         let Space { disk, names, .. } = &self.space;
         let least = self.policy.least_bytes.max(self.engine.store().bytes() as u64);
         // The walk rests no more once the log after the seal is as long as the data; otherwise that could fill
@@ -259,27 +265,29 @@ impl Compaction {
             space: &self.space,
             room,
         };
-        walk.all(self.engine.store())?;
+        walk.all(self.engine.store(), order)?;
         Ok((walk.writer, walk.keys))
     }
 
-    /// Has the committer begin a new segment between two batches. If there is no space for one, the active
+    /// Has the committer begin a new segment between two batches, and tells which database has which number
+    /// then. If there is no space for one, the active
     /// segment will do: everything before it is in the store.
-    fn seal(&self) -> anyhow::Result<Sealed> {
+    fn seal(&self) -> anyhow::Result<(Sealed, Order)> {
         let until = Instant::now() + SEAL_PATIENCE;
         let covered = self.covered.load(Ordering::Relaxed);
         let mut asked_in = None;
         loop {
             let first_asked_in = asked_in;
+            let engine = self.engine.clone();
             let answer = self.engine.errand(move |log| {
                 let active = log.last_seal().following.sequence;
                 let asked_in = first_asked_in.unwrap_or(active);
-                (seal(log, asked_in, covered), asked_in)
+                (seal(log, asked_in, covered), asked_in, engine.store().order())
             });
-            let (sealed, first) = answer.context(STOPS)?;
+            let (sealed, first, order) = answer.context(STOPS)?;
             asked_in = Some(first);
             match sealed {
-                Ok(Some(sealed)) => return Ok(sealed),
+                Ok(Some(sealed)) => return Ok((sealed, order)),
                 Err(Refused::NoRoom(_)) if Instant::now() < until => {}
                 Err(why) => return Err(anyhow!("no segment can follow: {why}")),
                 Ok(None) => {}

@@ -43,12 +43,11 @@ pub struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Goes through all databases. The order of these is as it was when the walk began, or after a later SWAPDB,
-    /// whose record is in the log after the snapshot.
-    pub fn all(&mut self, store: &dyn Store) -> anyhow::Result<()> {
-        let order = store.order();
-        if order != Order::default() {
-            let new = record::New::Order(&order);
+    /// Goes through all databases, which have had this order at the seal. Every later order is in the log after
+    /// the snapshot.
+    pub fn all(&mut self, store: &dyn Store, order: &Order) -> anyhow::Result<()> {
+        if *order != Order::default() {
+            let new = record::New::Order(order);
             self.writer.push(|frame| new.encode(|piece| frame.extend_from_slice(piece)));
         }
         // One that is filled later is in the log after the snapshot.

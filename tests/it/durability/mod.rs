@@ -1,6 +1,7 @@
 //! Nothing acknowledged is lost, and nothing else appears, whatever fails, is killed, or loses power.
 
 mod compaction;
+mod databases;
 pub mod failures;
 mod fuzz;
 pub mod history;

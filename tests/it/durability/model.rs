@@ -13,6 +13,9 @@ use crate::common::{Client, Rng, Server, eventually, seed};
 /// Few keys, so that commands meet.
 const KEYS: usize = 10;
 
+/// Few databases, so that they are swapped while they have keys.
+const DATABASES: usize = 3;
+
 /// 2100-01-01, in milliseconds of Unix time: later than any test.
 const FAR: i64 = 4_102_444_800_000;
 
@@ -39,6 +42,10 @@ fn survive(kills: usize, most: usize) {
         model.is_what(&mut client, &format!("after kill {kill}"));
         for _ in 0..rng.below(most) {
             step(&mut rng, &mut client, &mut model);
+            if rng.below(100) == 0 {
+                // Beside what follows; refused while one runs.
+                say(&mut client, "BGREWRITEAOF");
+            }
         }
         model.is_what(&mut client, &format!("before kill {}", kill + 1));
 
@@ -50,10 +57,10 @@ fn survive(kills: usize, most: usize) {
         let mut done = model.clone();
         last.iter().for_each(|words| drop(done.carry_out(words)));
         let (server, mut client) = start(dir.path(), kill + 1);
-        let found = keyspace(&mut client);
-        let is_one = found == model.0 || found == done.0;
+        let found = keyspaces(&mut client);
+        let is_one = found == model.databases || found == done.databases;
         assert!(is_one, "{last:?}: {found:?}, not {model:?} and not {done:?}");
-        model.0 = found;
+        (model.databases, model.selected) = (found, 0);
         server.kill9();
     }
 }
@@ -99,8 +106,14 @@ fn command(rng: &mut Rng) -> Words {
     let one_of = |rng: &mut Rng, words: &[&str]| words[rng.below(words.len())].to_owned();
     let key = |rng: &mut Rng| format!("key{}", rng.below(KEYS)).into_bytes();
     let pick = rng.below(1000);
-    if pick == 0 {
-        return vec![b"FLUSHALL".to_vec()];
+    let database = |rng: &mut Rng| rng.below(DATABASES).to_string().into_bytes();
+    match pick {
+        0 => return vec![b"FLUSHALL".to_vec()],
+        1..4 => return vec![b"FLUSHDB".to_vec()],
+        4..40 => return vec![b"SELECT".to_vec(), database(rng)],
+        40..60 => return vec![b"SWAPDB".to_vec(), database(rng), database(rng)],
+        60..90 => return vec![b"MOVE".to_vec(), key(rng), database(rng)],
+        _ => {}
     }
     let name = ["SET", "SET", "SET", "GET", "DEL", "EXISTS", "INCR", "INCRBY", "DECRBY", "APPEND"];
     let more = ["SETRANGE", "GETRANGE", "GETDEL", "GETSET", "GETEX", "SETNX", "RENAME", "RENAMENX"];
@@ -143,6 +156,8 @@ fn command(rng: &mut Rng) -> Words {
         "COPY" => {
             words.push(key(rng));
             option(&mut words, &one_of(rng, &["", "REPLACE"]));
+            let other = format!("DB {}", rng.below(DATABASES));
+            option(&mut words, &one_of(rng, &["", &other]));
         }
         "MSET" | "MSETNX" => {
             words.push(value(rng));
@@ -177,11 +192,18 @@ fn value(rng: &mut Rng) -> Vec<u8> {
 /// Values, and when they expire.
 type Entries = BTreeMap<Vec<u8>, (Vec<u8>, Option<i64>)>;
 
-/// What the server should be.
+/// What the server should be, and the database that its client has selected.
 #[derive(Clone, Debug, Default)]
-struct Model(Entries);
+struct Model {
+    databases: [Entries; DATABASES],
+    selected: usize,
+}
 
 impl Model {
+    fn here(&mut self) -> &mut Entries {
+        &mut self.databases[self.selected]
+    }
+
     fn carry_out(&mut self, words: &Words) -> Value {
         let name = std::str::from_utf8(&words[0]).expect("a name");
         let (key, rest) =
@@ -191,13 +213,40 @@ impl Model {
         let has = |option: &str| rest.iter().any(|word| word == option.as_bytes());
         let bulk = |value: Option<&Vec<u8>>| value.map_or(Value::NullBulk, Value::bulk);
         let flag = |it_is: bool| Value::Integer(it_is.into());
-        let old = self.0.get(&key).cloned();
+        let place = |at: usize| {
+            let text = words.get(at).map_or("", |word| std::str::from_utf8(word).unwrap_or(""));
+            text.parse::<usize>().expect("a number")
+        };
+        let same = || Value::error("ERR source and destination objects are the same");
+        let old = self.here().get(&key).cloned();
         let old_value = old.as_ref().map(|(value, _)| value);
         let old_expiry = old.as_ref().and_then(|(_, expiry)| *expiry);
         match name {
             "FLUSHALL" => {
-                self.0.clear();
+                self.databases = Default::default();
                 Value::ok()
+            }
+            "FLUSHDB" => {
+                self.here().clear();
+                Value::ok()
+            }
+            "SELECT" => {
+                self.selected = place(1);
+                Value::ok()
+            }
+            "SWAPDB" => {
+                self.databases.swap(place(1), place(2));
+                Value::ok()
+            }
+            "MOVE" if place(2) == self.selected => same(),
+            "MOVE" => {
+                let to = &mut self.databases[place(2)];
+                let Some(entry) = old.filter(|_| !to.contains_key(&key)) else {
+                    return flag(false);
+                };
+                to.insert(key.clone(), entry);
+                self.here().remove(&key);
+                flag(true)
             }
             "GET" => bulk(old_value),
             "STRLEN" => Value::Integer(old_value.map_or(0, |value| value.len() as i64)),
@@ -206,19 +255,19 @@ impl Model {
                 Value::Bulk(range(&value, number(0), number(1)))
             }
             "EXISTS" => {
-                let there = words[1..].iter().filter(|key| self.0.contains_key(*key));
+                let there = words[1..].iter().filter(|key| self.here().contains_key(*key));
                 Value::Integer(there.count() as i64)
             }
             "MGET" => {
-                let value = |key| bulk(self.0.get(key).map(|(value, _)| value));
+                let value = |key| bulk(self.here().get(key).map(|(value, _)| value));
                 Value::Array(words[1..].iter().map(value).collect())
             }
             "DEL" => {
-                let gone = words[1..].iter().filter(|key| self.0.remove(*key).is_some());
+                let gone = words[1..].iter().filter(|key| self.here().remove(*key).is_some());
                 Value::Integer(gone.count() as i64)
             }
             "GETDEL" => {
-                self.0.remove(&key);
+                self.here().remove(&key);
                 bulk(old_value)
             }
             "SET" => {
@@ -281,7 +330,7 @@ impl Model {
             "DECRBY" => self.add(&key, -number(0)),
             "MSET" | "MSETNX" => {
                 let pairs = words[1..].chunks(2);
-                let free = pairs.clone().all(|pair| !self.0.contains_key(&pair[0]));
+                let free = pairs.clone().all(|pair| !self.here().contains_key(&pair[0]));
                 if name == "MSET" || free {
                     pairs.for_each(|pair| self.put(&pair[0], pair[1].clone(), None));
                 }
@@ -291,21 +340,26 @@ impl Model {
                 let Some((value, expiry)) = old else {
                     return Value::error("ERR no such key");
                 };
-                let moves = name == "RENAME" || !self.0.contains_key(&rest[0]);
+                let moves = name == "RENAME" || !self.here().contains_key(&rest[0]);
                 if moves {
-                    self.0.remove(&key);
+                    self.here().remove(&key);
                     self.put(&rest[0], value, expiry);
                 }
                 if name == "RENAME" { Value::ok() } else { flag(moves) }
             }
-            "COPY" if key == rest[0] => {
-                Value::error("ERR source and destination objects are the same")
-            }
             "COPY" => {
-                let copies = old.is_some() && (has("REPLACE") || !self.0.contains_key(&rest[0]));
+                let to = rest.iter().position(|word| word == b"DB");
+                let to = to.map_or(self.selected, |at| place(at + 3));
+                if key == rest[0] && to == self.selected {
+                    return same();
+                }
+                let from = std::mem::replace(&mut self.selected, to);
+                let copies =
+                    old.is_some() && (has("REPLACE") || !self.here().contains_key(&rest[0]));
                 if let Some((value, expiry)) = old.filter(|_| copies) {
                     self.put(&rest[0], value, expiry);
                 }
+                self.selected = from;
                 flag(copies)
             }
             "EXPIREAT" | "PEXPIREAT" => {
@@ -335,30 +389,33 @@ impl Model {
 
     /// Fails with the first key that differs.
     fn is_what(&self, client: &mut Client, when: &str) {
-        let found = keyspace(client);
-        let different = |key: &&Vec<u8>| found.get(*key) != self.0.get(*key);
-        if let Some(key) = found.keys().chain(self.0.keys()).find(different) {
-            let shown = |entries: &Entries| {
-                entries.get(key).map(|(value, expiry)| {
-                    (value[..value.len().min(100)].escape_ascii().to_string(), *expiry)
-                })
-            };
-            let (is, should) = (shown(&found), shown(&self.0));
-            panic!("{when}: {} is {is:?}, should be {should:?}", key.escape_ascii());
+        for (number, found) in keyspaces(client).into_iter().enumerate() {
+            let expected = &self.databases[number];
+            let different = |key: &&Vec<u8>| found.get(*key) != expected.get(*key);
+            if let Some(key) = found.keys().chain(expected.keys()).find(different) {
+                let shown = |entries: &Entries| {
+                    entries.get(key).map(|(value, expiry)| {
+                        (value[..value.len().min(100)].escape_ascii().to_string(), *expiry)
+                    })
+                };
+                let (is, should, key) = (shown(&found), shown(expected), key.escape_ascii());
+                panic!("{when}: {key} in {number} is {is:?}, should be {should:?}");
+            }
         }
+        assert_eq!(say(client, &format!("SELECT {}", self.selected)), Value::ok());
     }
 
     /// Stores a value, unless its expiry is in the past: then the key is removed.
     fn put(&mut self, key: &[u8], value: Vec<u8>, expiry: Option<i64>) {
         if expiry.is_some_and(|at| at < FAR) {
-            self.0.remove(key);
+            self.here().remove(key);
         } else {
-            self.0.insert(key.to_vec(), (value, expiry));
+            self.here().insert(key.to_vec(), (value, expiry));
         }
     }
 
     fn add(&mut self, key: &[u8], by: i64) -> Value {
-        let (value, expiry) = self.0.get(key).cloned().unwrap_or((b"0".to_vec(), None));
+        let (value, expiry) = self.here().get(key).cloned().unwrap_or((b"0".to_vec(), None));
         let text = String::from_utf8_lossy(&value).into_owned();
         let Some(number) = text.parse::<i64>().ok().filter(|n| n.to_string() == text) else {
             return Value::error("ERR value is not an integer or out of range");
@@ -384,7 +441,15 @@ fn range(value: &[u8], start: i64, end: i64) -> Vec<u8> {
     (0..length).filter(wanted).map(|at| value[at as usize]).collect()
 }
 
-/// All that the server has.
+/// All that the server has. The last database is selected afterwards.
+fn keyspaces(client: &mut Client) -> [Entries; DATABASES] {
+    std::array::from_fn(|number| {
+        assert_eq!(say(client, &format!("SELECT {number}")), Value::ok());
+        keyspace(client)
+    })
+}
+
+/// All that the selected database has.
 fn keyspace(client: &mut Client) -> Entries {
     let Value::Array(keys) = say(client, "KEYS *") else { panic!("a list") };
     // A key that was set with an expiry in the past is counted until it is reclaimed, as in Redis.

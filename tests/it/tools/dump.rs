@@ -49,6 +49,93 @@ fn every_record_is_one_line_with_its_place() {
     assert!(state(dir.path()) == before, "dump has changed something");
 }
 
+/// A log with a SWAPDB, and records of the databases before and after it.
+fn log_of_databases() -> tempfile::TempDir {
+    let dir = new_dir();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for words in ["SELECT 3", "SET a 1", "SET stays 1", "SELECT 0", "SET b 2", "SELECT 3"] {
+        assert_eq!(say(&mut client, words), Value::ok());
+    }
+    assert_eq!(say(&mut client, "MOVE a 0"), Value::Integer(1));
+    for words in ["SWAPDB 0 3", "SET c 3", "SELECT 7", "SET gone 4", "FLUSHDB", "SET d 5"] {
+        assert_eq!(say(&mut client, words), Value::ok());
+    }
+    server.stop();
+    dir
+}
+
+#[test]
+fn a_record_of_another_database_says_of_which_and_a_swap_which_two() {
+    let dir = log_of_databases();
+    let said = tool("dump", dir.path(), &[]).expect(0, &[]);
+    let expected = [
+        "1 wal_file 4096 db3 SET a 1",
+        "2 wal_file 8192 db3 SET stays 1",
+        "3 wal_file 12288 SET b 2",
+        "4 wal_file 16384 SET a 1",
+        "5 wal_file 16384 db3 DEL a",
+        "6 wal_file 20480 SWAPDB 0 3",
+        "7 wal_file 24576 db3 SET c 3",
+        "8 wal_file 28672 db7 SET gone 4",
+        "9 wal_file 32768 db7 FLUSHDB",
+        "10 wal_file 36864 db7 SET d 5",
+    ];
+    assert_eq!(said.out.lines().collect::<Vec<_>>(), expected);
+    let script = tool("dump", dir.path(), &["-json"]).expect(0, &["\"swapped\":[[0,3]]"]);
+    script.out.lines().for_each(json::assert_valid);
+    assert!(script.out.lines().next().is_some_and(|line| line.contains("\"db\":3")));
+    let all = "databases    db0 has 1, db3 has 3, db7 has 1";
+    tool("check", dir.path(), &[]).expect(0, &[all, "keys         5, "]);
+    let script = tool("check", dir.path(), &["-json"]);
+    script.expect(0, &["\"databases\":{\"0\":1,\"3\":3,\"7\":1}"]);
+}
+
+#[test]
+fn a_dump_as_commands_makes_the_same_databases_in_another_server() {
+    let dir = log_of_databases();
+    let databases = |server: &Server| {
+        let mut client = Client::connect(server);
+        let get = |number| {
+            say(&mut client, &format!("SELECT {number}"));
+            say(&mut client, "MGET a b c d gone stays")
+        };
+        (0..16).map(get).collect::<Vec<_>>()
+    };
+    // As the log is, and after a compaction, whose snapshot begins with the order.
+    for compacts in [false, true] {
+        if compacts {
+            let server = Server::start(dir.path(), &[]);
+            let mut client = Client::connect(&server);
+            say(&mut client, "BGREWRITEAOF");
+            server.wait_for_log("compacted the log");
+            say(&mut client, "SWAPDB 7 3");
+            server.stop();
+        }
+        let dump = ["dump", "-resp", "-wal"];
+        let dump = Command::new(PROGRAM).args(dump).arg(active(dir.path())).output();
+        let dump = dump.expect("the program can be run");
+        assert!(dump.status.success());
+        let second_dir = new_dir();
+        let second = Server::start(second_dir.path(), &[]);
+        let mut client = Client::connect(&second);
+        client.send([&dump.stdout[..], b"PING last\r\n"].concat());
+        let replies = std::iter::from_fn(|| wire::reply(&mut client).ok());
+        let is_last = |reply: &Value| *reply == Value::bulk("last");
+        let mut replies = replies.take_while(|reply| !is_last(reply));
+        assert!(!replies.any(|reply| matches!(reply, Value::Error(_))));
+        let first = Server::start(dir.path(), &[]);
+        let expected = databases(&first);
+        assert_ne!(expected[3], expected[0]);
+        assert_eq!(databases(&second), expected);
+        first.stop();
+    }
+    // Of some keys: what FLUSHDB has removed is removed one by one.
+    let said = tool("dump", log_of_databases().path(), &["-resp", "-key", "gone"]);
+    let said = said.expect(0, &[]).out.replace("\r\n", " ");
+    assert!(said.ends_with("$6 SELECT $1 7 *3 $3 SET $4 gone $1 4 *2 $3 DEL $4 gone "), "{said}");
+}
+
 #[test]
 fn records_are_chosen_by_key_and_lsn() {
     let dir = log_of_all_kinds();

@@ -68,6 +68,13 @@ const ALL: &[Golden] = &[
         keys: &[("key1", "value1")],
         gone: &["key2"],
     },
+    Golden {
+        name: "databases",
+        tail: ("closed in order", 0),
+        dumped: "10 wal_file 24576 SWAPDB 3 7",
+        keys: &[("key3", "value3"), ("key15", "value15")],
+        gone: &["key1", "key7", "gone"],
+    },
 ];
 
 impl Golden {
@@ -132,6 +139,20 @@ fn a_start_serves_what_earlier_programs_have_written() {
         golden.is_served_from(dir.path());
         tool("check", dir.path(), &[]).expect(0, &["closed in order"]);
     }
+}
+
+#[test]
+fn the_databases_of_a_golden_log_have_their_keys_after_both_of_its_swaps() {
+    let golden = ALL.iter().find(|golden| golden.name == "databases").expect("it is there");
+    let dir = golden.copy();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for (number, value) in [(3, "+OK value7"), (7, "+OK value1")] {
+        assert_eq!(client.ask(&format!("SELECT {number}")).trim_end(), "+OK");
+        let key = if number == 3 { "key7" } else { "key1" };
+        assert_eq!(client.ask(&format!("GET {key}")), value);
+    }
+    server.stop();
 }
 
 #[test]
