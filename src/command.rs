@@ -354,6 +354,11 @@ impl Command {
         }
     }
 
+    /// Whether it alone is a message to other clients.
+    pub fn publishes(&self) -> bool {
+        matches!(self, Command::Call(spec, _) if spec.publishes())
+    }
+
     /// Calls `look` with each key whose value it reads, if it changes nothing.
     pub fn read_keys(&self, look: &mut dyn FnMut(&[u8])) {
         match self {

@@ -258,11 +258,20 @@ impl Connection<'_> {
             // Before the read: see `pubsub::tracking`.
             self.session.shared.hub.remember(self.outbox.id, &command);
         }
+        // A message to itself comes after the reply.
+        let is_heard = self.outbox.profile.hears() && command.publishes();
+        if is_heard {
+            self.outbox.hold_messages();
+        }
         self.preemption.note_read();
         let mut reply =
             Direct::new(self.outbox, self.stopping, &command, dialect, &mut self.replies);
         let outcome = self.engine.read(&command, self.session.database, id, &mut reply);
         let is_long = reply.end(outcome);
+        if is_heard {
+            self.outbox.send(&mut self.replies);
+            self.outbox.release_messages();
+        }
         self.send_much(is_long);
     }
 

@@ -365,10 +365,13 @@ impl Recipient for Outbox {
         match has_room {
             true => {
                 self.release(&mut state);
+                let is_last = state.queued_operations == answered.len();
+                let held = if is_last { state.held.take() } else { None };
                 self.append(&mut state, bytes, |out| {
                     for Operation { command, dialect, reply, .. } in answered {
                         protocol::encode(command.key(), *dialect, reply, out);
                     }
+                    out.extend(held.into_iter().flatten());
                 });
             }
             // Closed, because it cannot be told what became of its writes.

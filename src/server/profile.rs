@@ -183,6 +183,11 @@ impl Profile {
         redirect.store(number, Ordering::Relaxed);
     }
 
+    /// Whether other clients, or its own commands, may cause something to be sent that is no reply.
+    pub fn hears(&self) -> bool {
+        self.kind() == ClientKind::Subscriber || self.tracking.is_on.load(Ordering::Relaxed)
+    }
+
     /// Its type, for CLIENT LIST and KILL.
     pub fn kind(&self) -> ClientKind {
         match self.subscribed.counts() {

@@ -32,6 +32,10 @@ impl Outbox {
         let mut state = self.state.lock();
         state.queued_operations += operations.len();
         state.queued_bytes = bytes;
+        // What its own commands cause comes after their replies, as in Redis.
+        if self.profile.hears() && !operations.is_empty() && !state.broken {
+            state.held.get_or_insert_default();
+        }
     }
 
     /// Waits until every queued operation is answered, or the client is gone.

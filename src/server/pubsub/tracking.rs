@@ -190,25 +190,26 @@ impl State {
         self.trackers.values_mut().for_each(|tracker| tracker.tell(&mut spelled, woken));
     }
 
-    /// Tells those who asked for prefixes of these keys, each in one message.
+    /// Tells those who asked for prefixes of these keys, in one message for each prefix, as Redis does.
     fn broadcast(&mut self, changed: &[(u64, Option<&[u8]>)], woken: &mut Vec<Arc<Outbox>>) {
         if self.prefixes == 0 {
             return;
         }
         for tracker in self.trackers.values_mut().filter(|tracker| tracker.is_broadcast()) {
-            let settings = &tracker.settings;
-            let concerns = |client: u64, key: &[u8]| {
-                !(settings.skips_own && client == tracker.outbox.id)
-                    && settings.prefixes.iter().any(|prefix| key.starts_with(prefix))
-            };
-            let mut keys: Vec<&[u8]> = changed
-                .iter()
-                .filter_map(|(client, key)| key.filter(|key| concerns(*client, key)))
-                .collect();
-            keys.sort_unstable();
-            keys.dedup();
-            if !keys.is_empty() {
-                tracker.tell(&mut Invalidation::of(Some(&keys)), woken);
+            let (id, skips_own) = (tracker.outbox.id, tracker.settings.skips_own);
+            for prefix in tracker.settings.prefixes.clone() {
+                let concerns = |client: u64, key: &[u8]| {
+                    !(skips_own && client == id) && key.starts_with(&prefix)
+                };
+                let mut keys: Vec<&[u8]> = changed
+                    .iter()
+                    .filter_map(|(client, key)| key.filter(|key| concerns(*client, key)))
+                    .collect();
+                keys.sort_unstable();
+                keys.dedup();
+                if !keys.is_empty() {
+                    tracker.tell(&mut Invalidation::of(Some(&keys)), woken);
+                }
             }
         }
     }
