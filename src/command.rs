@@ -21,7 +21,7 @@ mod words;
 use std::sync::Arc;
 
 pub use change::{Change, Changed, Key, Logged, Mutation};
-pub use client::{Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, USER};
+pub use client::{Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, Slow, USER};
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
 pub use events::{EventClass, Events};
@@ -32,7 +32,7 @@ pub use space::{Database, FIRST, MOST_DATABASES, Order, Space};
 pub use tracking::{TrackingMode, TrackingState};
 pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
 pub use watcher::Watcher;
-pub use words::{Packed, Words, integer, is};
+pub use words::{Packed, Words, integer, is, memory_amount, number_between};
 
 use crate::entry::Entry;
 
@@ -375,6 +375,20 @@ impl Command {
         match self {
             Command::Get(key) => key,
             _ => &[],
+        }
+    }
+
+    /// The words of it that are still known; a SET that is carried out has given its own away.
+    pub fn words(&self) -> Vec<&[u8]> {
+        match self {
+            Command::Get(key) => vec![b"get", key],
+            Command::Set(..) => vec![b"set"],
+            Command::Del(keys) => {
+                std::iter::once(&b"del"[..]).chain(keys.iter().map(|key| &**key)).collect()
+            }
+            Command::Call(_, words) => words.list(),
+            Command::Transaction(..) => vec![b"exec"],
+            _ => Vec::new(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::command::Events;
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
 use crate::scripts;
-use crate::server::{self, Settings, UnreadLimits};
+use crate::server::{self, Changeable, Settings, UnreadLimits};
 use crate::tools::Tool;
 use crate::upkeep;
 use crate::wal;
@@ -74,7 +74,7 @@ pub struct Config {
     /// The log is compacted when it has grown since the last snapshot by this many times that snapshot's size
     #[arg(
         long = "compact-factor",
-        default_value_t = upkeep::Policy::default().factor,
+        default_value_t = upkeep::Policy::default().percent / 100,
         value_name = "1-1000",
         value_parser = number(1, 1000)
     )]
@@ -293,7 +293,7 @@ impl Config {
 
     /// When the log is compacted by itself.
     pub fn compaction(&self) -> upkeep::Policy {
-        upkeep::Policy { factor: self.compact_factor, least_bytes: self.compact_least }
+        upkeep::Policy { percent: self.compact_factor * 100, least_bytes: self.compact_least }
     }
 
     /// What clients may leave unread.
@@ -339,13 +339,10 @@ impl Config {
             ("busy-reply-threshold", self.busy_after.to_string()),
             ("client-output-buffer-limit", server::output_limits(self.unread().one)),
             ("databases", self.databases.to_string()),
-            ("maxclients", max_clients.to_string()),
-            ("maxmemory", self.max_memory.to_string()),
             ("maxmemory-clients", self.max_memory_clients.to_string()),
             ("maxmemory-policy", "noeviction".to_owned()),
             ("proto-max-bulk-len", self.max_value.to_string()),
             ("save", String::new()),
-            ("timeout", "0".to_owned()),
         ];
         let saves_at_once = self.persist && matches!(self.fsync, FsyncFlag::Always);
         let (limits, unread) = (self.limits(), self.unread());
@@ -354,17 +351,8 @@ impl Config {
             value: limits.value,
             busy_after: Duration::from_millis(self.busy_after),
         };
-        let events = self.events;
-        Ok(Settings {
-            max_clients,
-            limits,
-            scripts,
-            unread,
-            password,
-            events,
-            saves_at_once,
-            shown,
-        })
+        let (events, changeable) = (self.events, Changeable::new(max_clients, password));
+        Ok(Settings { changeable, limits, scripts, unread, events, saves_at_once, shown })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {

@@ -83,6 +83,7 @@
 //! | `watch` | [`wal::guard::watch`] | notes in another file how far the log is durable; checks the lock file |
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
+//! | `idle` | [`server`] | closes clients that ask nothing for longer than `timeout` |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
 //! | `messages` | [`messages`] | writes to stderr, so that no other thread waits for that |
 //!

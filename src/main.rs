@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use log::LevelFilter;
 
 use post_gres_rs::commands;
 use post_gres_rs::config::Config;
@@ -23,7 +24,7 @@ use post_gres_rs::wal::disk::{Disk, SystemDisk};
 fn main() -> ExitCode {
     let config = Config::from_args();
     // A tool answers on stdout; messages on the way are of interest only if something is wrong.
-    let level = if config.tool().is_some() { "warn" } else { "info" };
+    let level = if config.tool().is_some() { LevelFilter::Warn } else { LevelFilter::Info };
     if let Err(error) = messages::start(level) {
         eprintln!("post-gres-rs: cannot start the messages thread: {error}");
         return ExitCode::FAILURE;

@@ -35,7 +35,7 @@ struct State {
 }
 
 /// Sends messages of `level` and above, or of what `RUST_LOG` says, to stderr from now on; panics, too.
-pub fn start(level: &str) -> io::Result<()> {
+pub fn start(level: log::LevelFilter) -> io::Result<()> {
     let shared = Arc::<Shared>::default();
     let for_thread = shared.clone();
     // No thread waits for this one longer than LAST_WORDS, so its panic need not end the process.
@@ -44,10 +44,14 @@ pub fn start(level: &str) -> io::Result<()> {
 
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let style = if colours { "always" } else { "never" };
-    let env = Env::default().default_filter_or(level).default_write_style_or(style);
+    // CONFIG SET loglevel may let more through later.
+    let env = Env::default().default_filter_or("trace").default_write_style_or(style);
     let target = Target::Pipe(Box::new(Entrance(shared.clone())));
     let logger = env_logger::Builder::from_env(env).target(target).build();
-    log::set_max_level(logger.filter());
+    log::set_max_level(match std::env::var_os("RUST_LOG") {
+        Some(_) => logger.filter(),
+        None => level,
+    });
     log::set_boxed_logger(Box::new(Messages { logger, shared })).map_err(io::Error::other)?;
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();

@@ -1,6 +1,6 @@
 //! What a command may ask of its connection and of the server.
 
-use super::events::Events;
+use super::Spec;
 use super::news::{Scope, Topic};
 use super::reply::RespVersion;
 use super::tracking::TrackingState;
@@ -16,6 +16,8 @@ pub const USER: &str = "default";
 
 /// A connection and, through it, the server.
 pub trait Client {
+    /// The table of all commands, in the order of their names.
+    fn commands(&self) -> &'static [Spec];
     /// Its number.
     fn id(&self) -> u64;
     /// Whether a password is configured.
@@ -40,8 +42,31 @@ pub trait Client {
     fn info(&self, sections: &[String]) -> String;
     /// The settings with their values, in the order of their names.
     fn settings(&self) -> Vec<(&'static str, String)>;
+    /// Changes settings, given as names and values: all of them, or none.
+    fn change_settings(&self, pairs: &[[&[u8]; 2]]) -> Result<(), Text>;
+    /// Sets to zero what has been counted since the start.
+    fn reset_statistics(&self);
+    /// The latest slow commands, the last first.
+    fn slow_commands(&self, most: usize) -> Vec<Slow>;
+    /// How many slow commands are kept.
+    fn slow_count(&self) -> usize;
+    /// Forgets the slow commands.
+    fn forget_slow(&self);
+    /// The commands slower than `latency-monitor-threshold`, as seconds of Unix time and milliseconds, the oldest
+    /// first; and the longest of all.
+    fn latency_samples(&self) -> (Vec<(i64, i64)>, i64);
+    /// Forgets them.
+    fn forget_latency(&self);
+    /// Of each command that was called, how often it took less than each power of two of microseconds.
+    fn latency_histograms(&self) -> Vec<Calls>;
     /// Begins a compaction of the log.
     fn compact(&self) -> Result<(), Text>;
+    /// The same, or another one after the one that is running. Returns whether it begins at once.
+    fn compact_soon(&self) -> Result<bool, Text>;
+    /// Begins a compaction, and waits for its end. No other client waits for it.
+    fn save(&mut self) -> Result<(), Text>;
+    /// Stops the server in order. The client gets no answer.
+    fn shut_down(&mut self);
     /// Ends the script that is running, or says why not.
     fn kill_script(&mut self) -> Result<(), Text>;
     /// The channels that someone has subscribed to and that fit; `None` if they are too long to be listed.
@@ -51,8 +76,6 @@ pub trait Client {
     fn subscribers(&self, topic: Topic, name: &[u8]) -> usize;
     /// How many different patterns clients have subscribed to.
     fn patterns(&self) -> usize;
-    /// Chooses which changes of keys are told on channels: CONFIG SET notify-keyspace-events.
-    fn tell_events(&mut self, events: Events);
     /// How it tracks what it reads, if it does.
     fn tracking(&self) -> Option<TrackingState>;
     /// Has it track in this way, or no more.
@@ -65,6 +88,34 @@ pub trait Client {
     fn is_connected(&self, id: u64) -> bool;
     /// When everything was last known to be on disk, in seconds of Unix time.
     fn saved_at(&self) -> i64;
+}
+
+/// The calls of a command, and how many of them took less than so many microseconds.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    /// The command's name.
+    pub name: &'static str,
+    /// How many there were.
+    pub count: u64,
+    /// Microseconds, and the calls that took less.
+    pub less_than: Vec<(u64, u64)>,
+}
+
+/// A command that took long.
+#[derive(Clone, Debug)]
+pub struct Slow {
+    /// Its number among all slow ones.
+    pub id: u64,
+    /// When it was carried out, in seconds of Unix time.
+    pub at: i64,
+    /// How long that took.
+    pub micros: i64,
+    /// Its words, trimmed.
+    pub words: Vec<Vec<u8>>,
+    /// Its client's address.
+    pub address: String,
+    /// Its client's name.
+    pub name: String,
 }
 
 /// What a client may tell of itself.

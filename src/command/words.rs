@@ -1,4 +1,6 @@
-//! The words of a request, in the receive buffer or packed for later.
+//! The words of a request, in the receive buffer or packed for later, and what they say.
+
+use super::view::Text;
 
 /// The words of a request, the command's name first.
 pub type Words<'a> = [&'a [u8]];
@@ -70,6 +72,35 @@ pub fn integer(text: &[u8]) -> Option<i64> {
         _ => false,
     };
     if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+}
+
+/// A setting that is a number, or why a word is none.
+pub fn number_between(word: &[u8], least: i64, most: i64) -> Result<i64, Text> {
+    let number = integer(word).ok_or("argument couldn't be parsed into an integer")?;
+    match (least..=most).contains(&number) {
+        true => Ok(number),
+        false => Err(format!("argument must be between {least} and {most} inclusive").into()),
+    }
+}
+
+/// A setting that is a number of bytes, as Redis's configuration has it: `k` is 1,000 and `kb` is 1,024.
+pub fn memory_amount(word: &[u8]) -> Result<u64, Text> {
+    let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (number, unit) = word.split_at(digits);
+    let units: [(&str, u64); 8] = [
+        ("", 1),
+        ("b", 1),
+        ("k", 1000),
+        ("kb", 1 << 10),
+        ("m", 1_000_000),
+        ("mb", 1 << 20),
+        ("g", 1_000_000_000),
+        ("gb", 1 << 30),
+    ];
+    let unit = units.iter().find(|(name, _)| is(unit, name)).map(|(_, bytes)| *bytes);
+    let number = std::str::from_utf8(number).ok().and_then(|number| number.parse::<u64>().ok());
+    let bytes = number.zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    bytes.ok_or("argument must be a memory value".into())
 }
 
 /// Whether a word is this option, in any case.

@@ -3,7 +3,7 @@
 //! There is no COMMAND DOCS: redis-cli keeps its own hints after an error, and would lose them after an empty
 //! reply.
 
-use super::table::{CATEGORIES, COMMANDS, commands, find, is_in, spec_named, subcommands};
+use super::rows::{CATEGORIES, commands, find, is_in, named, subcommands};
 use super::words::*;
 use crate::command::{Client, Keys, Reply, Spec, Text, Words, is};
 use crate::glob;
@@ -16,12 +16,13 @@ const DESCRIBED: usize = 1000;
 
 const NO_KEYS: &str = "ERR The command has no key arguments";
 
-pub fn command(_: &mut dyn Client, _: &Words<'_>) -> Said {
-    Ok(Reply::Array(commands().map(describe).collect()))
+pub fn command(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    let table = client.commands();
+    Ok(Reply::Array(commands(table).map(|spec| describe(table, spec)).collect()))
 }
 
-pub fn command_count(_: &Words<'_>) -> Said {
-    Ok(Reply::Integer(commands().count() as i64))
+pub fn command_count(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    Ok(Reply::Integer(commands(client.commands()).count() as i64))
 }
 
 pub fn command_info(client: &mut dyn Client, words: &Words<'_>) -> Said {
@@ -32,12 +33,15 @@ pub fn command_info(client: &mut dyn Client, words: &Words<'_>) -> Said {
     if names.len() > DESCRIBED {
         return Err(format!("ERR at most {DESCRIBED} commands are described at a time").into());
     }
-    let described = names.iter().map(|name| spec_named(name).map_or(Reply::Null, describe));
+    let table = client.commands();
+    let describe =
+        |name: &&[u8]| named(table, name).map_or(Reply::Null, |spec| describe(table, spec));
+    let described = names.iter().map(describe);
     Ok(Reply::Array(described.collect()))
 }
 
-pub fn command_list(_: &mut dyn Client, words: &Words<'_>) -> Said {
-    let all = COMMANDS.iter();
+pub fn command_list(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let all = client.commands().iter();
     let found: Vec<&Spec> = match &words[2..] {
         [] => all.collect(),
         [filter, kind, value] if is(filter, "filterby") => match () {
@@ -59,21 +63,44 @@ pub fn command_list(_: &mut dyn Client, words: &Words<'_>) -> Said {
     Ok(Reply::Array(names.collect()))
 }
 
-pub fn command_getkeys(words: &Words<'_>) -> Said {
-    let request = &words[2..];
-    let spec = find(request).map_err(|_| "ERR Invalid command specified")?;
+pub fn command_getkeys(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let (_, keys) = keys_of(client, &words[2..])?;
+    Ok(Reply::Array(keys.into_iter().map(Reply::bulk).collect()))
+}
+
+/// The flags are Redis's for a command that reads, or that reads and changes; it is not said which part of the value.
+pub fn command_getkeysandflags(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let (spec, keys) = keys_of(client, &words[2..])?;
+    let flags: &[&str] = match () {
+        () if spec.has("readonly") => &["RO", "ACCESS"],
+        () if spec.has("denyoom") => &["RW", "ACCESS", "UPDATE"],
+        () => &["RW"],
+    };
+    let pair = |key| {
+        let flags = flags.iter().map(|flag| Reply::Simple(flag)).collect();
+        Reply::Array(vec![Reply::bulk(key), Reply::Array(flags)])
+    };
+    Ok(Reply::Array(keys.into_iter().map(pair).collect()))
+}
+
+/// The command of a request, and those of its words that are keys.
+fn keys_of<'a>(
+    client: &dyn Client,
+    request: &'a Words<'a>,
+) -> Result<(&'static Spec, Vec<&'a [u8]>), Text> {
+    let spec = find(client.commands(), request).map_err(|_| "ERR Invalid command specified")?;
     if spec.keys == Keys::NONE {
         return Err(NO_KEYS.into());
     }
     if !spec.takes(request.len()) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
-    let keys: Vec<_> = spec.keys_among(request).map(Reply::bulk).collect();
-    if keys.is_empty() { Err(NO_KEYS.into()) } else { Ok(Reply::Array(keys)) }
+    let keys: Vec<_> = spec.keys_among(request).collect();
+    if keys.is_empty() { Err(NO_KEYS.into()) } else { Ok((spec, keys)) }
 }
 
 /// A row of COMMAND, in its form since Redis 7. Tips and key specifications are left empty.
-fn describe(spec: &Spec) -> Reply<'static> {
+fn describe(table: &'static [Spec], spec: &Spec) -> Reply<'static> {
     let (first, last, step) = match spec.keys {
         Keys::Range(first, last, step) => (first, last, step),
         // As Redis says it of a command with the flag `movablekeys`.
@@ -91,6 +118,6 @@ fn describe(spec: &Spec) -> Reply<'static> {
         Reply::Array(categories.map(|name| Reply::Simple(name)).collect()),
         Reply::Array(Vec::new()),
         Reply::Array(Vec::new()),
-        Reply::Array(subcommands(spec).iter().map(describe).collect()),
+        Reply::Array(subcommands(table, spec).iter().map(|spec| describe(table, spec)).collect()),
     ])
 }

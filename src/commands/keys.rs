@@ -32,6 +32,28 @@ pub fn encoding(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer)
     answer.put(&reply.unwrap_or(Reply::Null))
 }
 
+/// Nothing here is evicted, so no key has a record of when it was used.
+pub fn idle_time(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    unknown_of(view, words[2], answer, "ERR idle times are not tracked, because no key is evicted")
+}
+
+pub fn frequency(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    const UNTRACKED: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+                             that when switching between policies at runtime LRU and LFU data will take some time to \
+                             adjust.";
+    unknown_of(view, words[2], answer, UNTRACKED)
+}
+
+fn unknown_of(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer, why: &'static str) -> Put {
+    if view.has(key) { Err(why.into()) } else { answer.put(&Reply::Null) }
+}
+
+/// A value has one owner.
+pub fn references(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
+    let is_there = view.has(words[2]);
+    answer.put(&if is_there { Reply::Integer(1) } else { Reply::Null })
+}
+
 fn encoding_of(value: &[u8]) -> &'static str {
     match value.len() {
         _ if integer(value).is_some() => "int",

@@ -7,6 +7,7 @@
 //!
 //! The server enters by one door, [`look_up`].
 
+mod acl;
 mod bitfield;
 mod bitop;
 mod bits;
@@ -20,10 +21,13 @@ mod help;
 mod introspection;
 mod keys;
 mod lcs;
+mod memory;
 mod numbers;
 mod pubsub;
 mod rdb;
+mod rows;
 mod server;
+mod slow;
 mod strings;
 mod table;
 mod tracking;
@@ -35,7 +39,7 @@ pub use table::command_names;
 pub use words::database;
 
 use crate::command::{Command, Dialect, Packed, RespVersion, Run, Spec, Text, Words, is};
-pub use table::find;
+use table::COMMANDS;
 use words::{SHOWN_BYTES, shown, wrong_number};
 
 /// The reply to an unknown command in a line of text.
@@ -48,6 +52,16 @@ const PLAIN: [(&str, usize, &str); 3] = [
     ("get", 2, "GET expected 1 argument KEY"),
     ("del", 2, "DEL expected 1 argument KEY"),
 ];
+
+/// The command that a request names, see [`rows::find`].
+pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
+    rows::find(COMMANDS, words)
+}
+
+/// The table of all commands, in the order of their names.
+pub fn table() -> &'static [Spec] {
+    COMMANDS
+}
 
 /// The result of [`look_up`].
 #[derive(Debug)]
@@ -94,6 +108,29 @@ pub fn look_up(
         _ => Dialect::Resp(version),
     };
     Asked { named, found, dialect }
+}
+
+/// The words of a request as they may be shown to others: without passwords.
+pub fn without_secrets(spec: &Spec, words: &Words<'_>) -> Packed {
+    let mut shown = words.to_vec();
+    let from = match spec.name {
+        "auth" => 1,
+        "hello" => 2,
+        "config|set" => 2,
+        _ => return Packed::new(words),
+    };
+    for place in from..words.len() {
+        let follows = |name| is(words[place - 1], name);
+        let is_secret = match spec.name {
+            "auth" => true,
+            "hello" => follows("auth") || place > 2 && is(words[place - 2], "auth"),
+            _ => follows("requirepass"),
+        };
+        if is_secret {
+            shown[place] = b"(redacted)";
+        }
+    }
+    Packed::new(&shown)
 }
 
 fn key_too_long(longest: usize) -> Text {

@@ -8,29 +8,12 @@
 
 use super::words::*;
 use super::{
-    bitfield, bitop, bits, clients, compare, connection, dump, expiry, help, introspection, keys,
-    lcs, numbers, pubsub, server, strings, tracking, walks,
+    acl, bitfield, bitop, bits, clients, compare, connection, dump, expiry, help, introspection,
+    keys, lcs, memory, numbers, pubsub, server, slow, strings, tracking, walks,
 };
 #[cfg(feature = "scripts")]
 use crate::command::ScriptCommand;
-use crate::command::{CommandId, Keys, Reply, Run, SessionCommand, Spec, Text, Topic, Words, is};
-
-/// The categories that commands here are in, in Redis's order.
-pub const CATEGORIES: &[&str] = &[
-    "@keyspace",
-    "@read",
-    "@write",
-    "@string",
-    "@bitmap",
-    "@pubsub",
-    "@admin",
-    "@fast",
-    "@slow",
-    "@dangerous",
-    "@connection",
-    "@transaction",
-    "@scripting",
-];
+use crate::command::{CommandId, Keys, Reply, Run, SessionCommand, Spec, Text, Topic, Words};
 
 const NONE: Keys = Keys::NONE;
 const ONE: Keys = Keys::Range(1, 1, 1);
@@ -88,9 +71,17 @@ const fn has_bar(name: &str) -> bool {
 }
 
 commands! {
+    "acl" -2 [] [] NONE Say(container);
+    "acl|cat" -2 [noscript loading stale] [] NONE Ask(acl::cat);
+    "acl|getuser" 3 [admin noscript loading stale] [] NONE Ask(acl::getuser);
+    "acl|help" 2 [loading stale] [] NONE Say(help::help);
+    "acl|list" 2 [admin noscript loading stale] [] NONE Ask(acl::list);
+    "acl|users" 2 [admin noscript loading stale] [] NONE Say(acl::users);
+    "acl|whoami" 2 [noscript loading stale] [] NONE Say(acl::whoami);
     "append" 3 [write denyoom fast] [string] ONE Write(strings::append);
     "auth" -2 [noscript loading stale fast no_auth allow_busy] [connection] NONE Ask(connection::auth);
     "bgrewriteaof" 1 [admin noscript no_async_loading] [] NONE Ask(server::bgrewriteaof);
+    "bgsave" -1 [admin noscript no_async_loading] [] NONE Ask(server::bgsave);
     "bitcount" -2 [readonly] [bitmap] ONE Walk(bits::bitcount);
     "bitfield" -2 [write denyoom] [bitmap] ONE Write(bitfield::bitfield);
     "bitfield_ro" -2 [readonly fast] [bitmap] ONE Read(bitfield::bitfield_ro);
@@ -110,14 +101,18 @@ commands! {
     "client|tracking" -3 [noscript loading stale] [connection] NONE Ask(tracking::client_tracking);
     "client|trackinginfo" 2 [noscript loading stale] [connection] NONE Ask(tracking::client_trackinginfo);
     "command" -1 [loading stale] [connection] NONE Ask(introspection::command);
-    "command|count" 2 [loading stale] [connection] NONE Say(introspection::command_count);
-    "command|getkeys" -4 [loading stale] [connection] NONE Say(introspection::command_getkeys);
+    "command|count" 2 [loading stale] [connection] NONE Ask(introspection::command_count);
+    "command|getkeys" -4 [loading stale] [connection] NONE Ask(introspection::command_getkeys);
+    "command|getkeysandflags" -3 [loading stale] [connection] NONE Ask(introspection::command_getkeysandflags);
     "command|help" 2 [loading stale] [connection] NONE Say(help::help);
     "command|info" -2 [loading stale] [connection] NONE Ask(introspection::command_info);
     "command|list" -2 [loading stale] [connection] NONE Ask(introspection::command_list);
     "config" -2 [] [] NONE Say(container);
     "config|get" -3 [admin noscript loading stale] [] NONE Ask(server::config_get);
     "config|help" 2 [loading stale] [] NONE Say(help::help);
+    "config|resetstat" 2 [admin noscript loading stale] [] NONE Ask(server::config_resetstat);
+    "config|rewrite" 2 [admin noscript loading stale] [] NONE Say(server::config_rewrite);
+    "config|set" -4 [admin noscript loading stale] [] NONE Ask(server::config_set);
     "copy" -3 [write denyoom] [keyspace] TWO Write(keys::copy);
     "dbsize" 1 [readonly fast] [keyspace] NONE Read(keys::dbsize);
     "decr" 2 [write denyoom fast] [string] ONE Write(numbers::decr);
@@ -157,9 +152,21 @@ commands! {
     "info" -1 [loading stale] [dangerous] NONE Ask(server::info);
     "keys" 2 [readonly] [keyspace dangerous] NONE Walk(walks::keys);
     "lastsave" 1 [loading stale fast] [admin dangerous] NONE Ask(server::lastsave);
+    "latency" -2 [] [] NONE Say(container);
+    "latency|doctor" 2 [admin noscript loading stale] [] NONE Ask(slow::latency_doctor);
+    "latency|help" 2 [loading stale] [] NONE Say(help::help);
+    "latency|histogram" -2 [admin noscript loading stale] [] NONE Ask(slow::latency_histogram);
+    "latency|history" 3 [admin noscript loading stale] [] NONE Ask(slow::latency_history);
+    "latency|latest" 2 [admin noscript loading stale] [] NONE Ask(slow::latency_latest);
+    "latency|reset" -2 [admin noscript loading stale] [] NONE Ask(slow::latency_reset);
     "lcs" -3 [readonly] [string] TWO Walk(lcs::lcs);
+    "lolwut" -1 [loading stale fast] [] NONE Say(server::lolwut);
     "memory" -2 [] [] NONE Say(container);
+    "memory|doctor" 2 [] [] NONE Ask(memory::doctor);
     "memory|help" 2 [loading stale] [] NONE Say(help::help);
+    "memory|malloc-stats" 2 [] [] NONE Say(memory::malloc_stats);
+    "memory|purge" 2 [] [] NONE Say(memory::purge);
+    "memory|stats" 2 [] [] NONE Ask(memory::stats);
     "memory|usage" -3 [readonly] [] SECOND Read(keys::memory_usage);
     "mget" -2 [readonly fast] [string] ALL Read(strings::mget);
     "monitor" 1 [admin noscript loading stale] [] NONE Session(SessionCommand::Monitor);
@@ -170,7 +177,10 @@ commands! {
     "multi" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Multi);
     "object" -2 [] [] NONE Say(container);
     "object|encoding" 3 [readonly] [keyspace] SECOND Read(keys::encoding);
+    "object|freq" 3 [readonly] [keyspace] SECOND Read(keys::frequency);
     "object|help" 2 [loading stale] [keyspace] NONE Say(help::help);
+    "object|idletime" 3 [readonly] [keyspace] SECOND Read(keys::idle_time);
+    "object|refcount" 3 [readonly] [keyspace] SECOND Read(keys::references);
     "persist" 2 [write fast] [keyspace] ONE Write(expiry::persist);
     "pexpire" -3 [write fast] [keyspace] ONE Write(expiry::pexpire);
     "pexpireat" -3 [write fast] [keyspace] ONE Write(expiry::pexpireat);
@@ -194,6 +204,8 @@ commands! {
     "renamenx" 3 [write fast] [keyspace] TWO Write(keys::renamenx);
     "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Reset);
     "restore" -4 [write denyoom] [keyspace dangerous] ONE Write(dump::restore);
+    "role" 1 [noscript loading stale fast] [admin dangerous] NONE Say(server::role);
+    "save" 1 [admin noscript no_async_loading no_multi] [] NONE Ask(server::save);
     "scan" -2 [readonly] [keyspace] NONE Walk(walks::scan);
     #[cfg(feature = "scripts")]
     "script" -2 [] [] NONE Say(container);
@@ -213,6 +225,12 @@ commands! {
     "setex" 4 [write denyoom] [string] ONE Core(strings::setex);
     "setnx" 3 [write denyoom fast] [string] ONE Core(strings::setnx);
     "setrange" 4 [write denyoom] [string] ONE Write(strings::setrange);
+    "shutdown" -1 [admin noscript loading stale no_multi allow_busy] [] NONE Ask(server::shutdown);
+    "slowlog" -2 [] [] NONE Say(container);
+    "slowlog|get" -2 [admin loading stale] [] NONE Ask(slow::slowlog_get);
+    "slowlog|help" 2 [loading stale] [] NONE Say(help::help);
+    "slowlog|len" 2 [admin loading stale] [] NONE Ask(slow::slowlog_len);
+    "slowlog|reset" 2 [admin loading stale] [] NONE Ask(slow::slowlog_reset);
     "spublish" 3 [pubsub loading stale fast] [] ONE Read(pubsub::spublish);
     "ssubscribe" -2 [pubsub noscript loading stale] [] ALL Session(SessionCommand::Subscribe(Topic::Shard));
     "strlen" 2 [readonly fast] [string] ONE Read(strings::strlen);
@@ -228,65 +246,13 @@ commands! {
     "unsubscribe" -1 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Unsubscribe(Topic::Channel));
     "unwatch" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Unwatch);
     "wait" 3 [noscript] [connection] NONE Say(server::wait);
+    "waitaof" 4 [noscript] [connection] NONE Ask(server::waitaof);
     "watch" -2 [noscript loading stale fast allow_busy] [transaction] ALL Session(SessionCommand::Watch);
 }
 
 /// The names of all commands, in the order of their [`CommandId`].
 pub fn command_names() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|spec| spec.name)
-}
-
-/// All commands except subcommands.
-pub fn commands() -> impl Iterator<Item = &'static Spec> {
-    COMMANDS.iter().filter(|spec| spec.parent.is_none())
-}
-
-/// The command or subcommand of this name, in any case.
-pub fn spec_named(name: &[u8]) -> Option<&'static Spec> {
-    let order = |spec: &Spec| {
-        let letters = name.iter().map(u8::to_ascii_lowercase);
-        spec.name.bytes().cmp(letters)
-    };
-    COMMANDS.binary_search_by(order).ok().map(|place| &COMMANDS[place])
-}
-
-/// The command that a request names, or the subcommand if its name is a container's. An unknown subcommand is
-/// an error with its container.
-pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
-    let spec = spec_named(words[0]).filter(|spec| spec.parent.is_none()).ok_or(None)?;
-    match words {
-        [_, name, ..] if spec.children > 0 => {
-            let named = |spec: &&Spec| is(name, short_name(spec));
-            subcommands(spec).iter().find(named).ok_or(Some(spec))
-        }
-        _ => Ok(spec),
-    }
-}
-
-/// The subcommands of a command.
-pub fn subcommands(spec: &Spec) -> &'static [Spec] {
-    let CommandId(place) = spec.id;
-    &COMMANDS[place + 1..][..spec.children]
-}
-
-/// A command's name without that of its container.
-pub fn short_name(spec: &Spec) -> &'static str {
-    spec.name.split_once('|').map_or(spec.name, |(_, name)| name)
-}
-
-/// Whether a command is in a category, by its groups or, as Redis derives them, by its flags.
-pub fn is_in(spec: &Spec, category: &str) -> bool {
-    let category = category.trim_start_matches('@');
-    spec.groups.contains(&category)
-        || match category {
-            "read" => spec.has("readonly"),
-            "pubsub" => spec.has("pubsub"),
-            "write" => spec.has("write"),
-            "admin" | "dangerous" => spec.has("admin"),
-            "fast" => spec.has("fast"),
-            "slow" => !spec.has("fast"),
-            _ => false,
-        }
 }
 
 /// A container without a subcommand, which its arity forbids.
@@ -296,6 +262,7 @@ fn container(words: &Words<'_>) -> Result<Reply<'static>, Text> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rows::{find, named, short_name};
     use super::*;
 
     #[test]
@@ -314,7 +281,7 @@ mod tests {
             ("msetex 99999999999999999999 a 1", ""),
         ] {
             let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
-            let spec = spec_named(words[0]).expect(request);
+            let spec = named(COMMANDS, words[0]).expect(request);
             let found: Vec<&[u8]> = spec.keys_among(&words).collect();
             assert_eq!(found.join(&b' '), keys.as_bytes(), "{request}");
         }
@@ -340,15 +307,15 @@ mod tests {
     fn every_command_is_found_by_its_name_in_any_case() {
         for spec in COMMANDS {
             let upper = spec.name.to_uppercase();
-            let found = spec_named(upper.as_bytes()).map(|spec| spec.name);
+            let found = named(COMMANDS, upper.as_bytes()).map(|spec| spec.name);
             assert_eq!(found, Some(spec.name), "the table is in order");
         }
-        assert!(spec_named(b"lpush").is_none());
+        assert!(named(COMMANDS, b"lpush").is_none());
         for (container, subcommand) in [("client", "GETNAME"), ("object", "encoding")] {
-            let found = find(&[container.as_bytes(), subcommand.as_bytes()]);
+            let found = find(COMMANDS, &[container.as_bytes(), subcommand.as_bytes()]);
             assert_eq!(found.map(short_name).ok(), Some(&*subcommand.to_lowercase()));
         }
-        assert!(find(&[b"client", b"nope"]).is_err_and(|client| client.is_some()));
-        assert!(spec_named(b"").is_none());
+        assert!(find(COMMANDS, &[b"client", b"nope"]).is_err_and(|client| client.is_some()));
+        assert!(named(COMMANDS, b"").is_none());
     }
 }

@@ -154,7 +154,8 @@ impl CommitPath {
     /// Returns the number of clients whose submissions are in it to their end.
     fn evaluate(&mut self) -> usize {
         let mut answered = 0;
-        let Shared { store, max_memory, metrics, max_reply, .. } = &*self.shared;
+        let Shared { store, metrics, max_reply, .. } = &*self.shared;
+        let max_memory = self.shared.max_memory();
         self.batch.attend(self.shared.audience.get());
         self.batch.begin(now_millis(), max_memory.map(|most| (store.bytes(), most)));
         if self.no_room.is_some() && !matches!(self.shared.health.room(), Room::Full(_)) {
@@ -189,6 +190,9 @@ impl CommitPath {
                 bytes += operation.bytes.max(self.batch.bytes() - pushed) + reply.bytes();
                 let now = Instant::now();
                 count(metrics, *id, command, before, reply, now - started);
+                if metrics.slow.is_slow(now - started) {
+                    submission.recipient.note_slow(operation, now - started);
+                }
                 started = now;
                 done += 1;
                 if is_full(bytes, now) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::committer::Committer;
 use super::log::Log;
@@ -85,14 +85,14 @@ impl Handle {
     }
 
     /// Answers a read from the store, on the caller's thread. The reply goes straight into `answer`, so that a
-    /// value is copied only once, into the client's buffer.
+    /// value is copied only once, into the client's buffer. Returns how long that took, too.
     pub fn read(
         &self,
         command: &Command,
         database: u16,
         id: Option<CommandId>,
         answer: &mut dyn Answer,
-    ) -> Result<(), Refusal> {
+    ) -> (Result<(), Refusal>, Duration) {
         let shared = self.shared();
         let Shared { store, metrics, databases, .. } = shared;
         let started = Instant::now();
@@ -106,9 +106,10 @@ impl Handle {
             (Some(error), _) | (None, Command::Answered(error)) => error,
             (None, _) => &Reply::Ok,
         };
-        count(metrics, id, command, command.is_answered(), reply, started.elapsed());
+        let elapsed = started.elapsed();
+        count(metrics, id, command, command.is_answered(), reply, elapsed);
         metrics.answered.add(1);
-        outcome
+        (outcome, elapsed)
     }
 
     /// Forgets what a connection watched that has ended.
@@ -119,6 +120,38 @@ impl Handle {
         let submission = Submission { recipient: Arc::new(NoRecipient), operations: vec![leave] };
         // A closed engine has forgotten everything.
         drop(self.submit(submission));
+    }
+
+    /// The most memory that the store may take up.
+    pub fn max_memory(&self) -> Option<usize> {
+        self.shared().max_memory()
+    }
+
+    /// Sets it from the next batch on; 0 is no limit.
+    pub fn set_max_memory(&self, bytes: usize) {
+        self.shared().max_memory.store(bytes, Ordering::Relaxed);
+    }
+
+    /// When the log is compacted by itself: how many per cent of the snapshot it grows before, and how many bytes
+    /// at least.
+    pub fn compaction_policy(&self) -> Option<(u64, u64)> {
+        self.shared().compactor().map(|compactor| compactor.policy())
+    }
+
+    /// Sets it, if there is a log.
+    pub fn set_compaction_policy(&self, percent: u64, least_bytes: u64) {
+        if let Some(compactor) = self.shared().compactor() {
+            compactor.set_policy(percent, least_bytes);
+        }
+    }
+
+    /// Asks for a compaction, after the running one if there is one. Returns whether it may begin at once.
+    pub fn compact_soon(&self) -> Result<bool, NotCompacted> {
+        let compactor = self.shared().compactor().ok_or(NotCompacted::NoLog)?;
+        match self.health().failure() {
+            Some(Failure(why)) => Err(NotCompacted::Closed(why.clone())),
+            None => Ok(compactor.ask_again()),
+        }
     }
 
     /// Asks for a compaction of the log.

@@ -12,7 +12,7 @@ use crate::wal::health::Room;
 impl Handle {
     /// The section `Memory`; the server knows what clients have not read.
     pub fn show_memory(&self, info: &mut Info<'_>, unread_bytes: usize) {
-        let Shared { store, metrics, max_memory, .. } = self.shared();
+        let Shared { store, metrics, .. } = self.shared();
         let (bytes, index_bytes) = (store.bytes(), store.index_bytes());
         metrics.peak_memory.raise(bytes as u64);
         let [requests, transactions] =
@@ -25,7 +25,7 @@ impl Handle {
                 ("used_memory_peak", &metrics.peak_memory.get()),
                 ("used_memory_overhead", &index_bytes),
                 ("used_memory_dataset", &bytes.saturating_sub(index_bytes)),
-                ("maxmemory", &max_memory.unwrap_or(0)),
+                ("maxmemory", &self.max_memory().unwrap_or(0)),
                 ("maxmemory_policy", &"noeviction"),
                 ("mem_clients_normal", &(unread_bytes as u64 + requests + transactions)),
                 ("mem_client_replies", &unread_bytes),

@@ -40,7 +40,7 @@ mod watches;
 mod window;
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -124,11 +124,16 @@ struct Shared {
     writers: AtomicUsize,
     max_value: usize,
     max_reply: usize,
-    max_memory: Option<usize>,
+    /// 0 is no limit.
+    max_memory: AtomicUsize,
     databases: u16,
 }
 
 impl Shared {
+    fn max_memory(&self) -> Option<usize> {
+        Some(self.max_memory.load(Ordering::Relaxed)).filter(|most| *most > 0)
+    }
+
     fn compactor(&self) -> Option<Arc<dyn Compactor>> {
         self.compactor.get()?.upgrade()
     }
@@ -150,6 +155,12 @@ pub trait Compactor: Send + Sync {
     fn may_make_room(&self) -> bool;
     /// Bytes of the snapshot, and of the log after it.
     fn log_bytes(&self) -> (u64, u64);
+    /// Asks for a compaction, after the running one if there is one. Returns whether it may begin at once.
+    fn ask_again(&self) -> bool;
+    /// By how many per cent of the snapshot the log grows before it is compacted, and by how many bytes at least.
+    fn policy(&self) -> (u64, u64);
+    /// Sets both.
+    fn set_policy(&self, percent: u64, least_bytes: u64);
 }
 
 /// Where the log is.
@@ -230,7 +241,7 @@ impl Engine {
             writers: AtomicUsize::new(0),
             max_value,
             max_reply,
-            max_memory,
+            max_memory: max_memory.unwrap_or(0).into(),
             databases,
         });
         let queued = Arc::downgrade(&shared);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::{Command, CommandId, Dialect, Reply};
+use crate::command::{Command, CommandId, Dialect, Packed, Reply};
 use crate::metrics::Metrics;
 
 /// One request on its way, and its reply on the way back.
@@ -23,6 +23,8 @@ pub struct Operation {
     pub bytes: usize,
     /// Whether the client wants to know when something changes that this reads.
     pub is_remembered: bool,
+    /// Its words, if they are kept in case that it is slow.
+    pub words: Option<Packed>,
 }
 
 impl Operation {
@@ -37,6 +39,7 @@ impl Operation {
             id,
             bytes,
             is_remembered: false,
+            words: None,
         }
     }
 
@@ -56,6 +59,9 @@ pub trait Recipient: Send + Sync {
     fn client(&self) -> u64 {
         0
     }
+
+    /// Notes that an operation of it took long to be carried out.
+    fn note_slow(&self, _operation: &Operation, _elapsed: Duration) {}
 
     /// Whether the client that would read the replies is gone. Then reads need not be carried out.
     fn is_gone(&self) -> bool {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::number::{Counter, Histogram};
-use crate::command::{CommandId, Reply};
+use crate::command::{Calls, CommandId, Reply};
 
 /// Kinds of errors that are counted apart: as many as in Redis, and a limit, for clients may make up their own.
 const ERROR_KINDS: usize = 128;
@@ -68,6 +68,26 @@ impl CommandStats {
         let mut errors = self.errors.lock();
         let known = errors.len() < ERROR_KINDS || errors.contains_key(kind);
         *errors.entry(if known { kind } else { "OTHER" }.to_owned()).or_default() += 1;
+    }
+
+    /// Of each command that was called: its calls, and how many took less than each power of two of microseconds.
+    pub fn histograms(&self) -> Vec<Calls> {
+        let called = self.commands.iter().filter(|stats| stats.nanos.count() > 0);
+        let shown = |stats: &Stats| Calls {
+            name: stats.name,
+            count: stats.nanos.count(),
+            less_than: stats.nanos.micros(),
+        };
+        called.map(shown).collect()
+    }
+
+    /// Sets everything to zero.
+    pub fn reset(&self) {
+        for Stats { nanos, total_nanos, rejected, failed, .. } in &self.commands {
+            nanos.reset();
+            [total_nanos, rejected, failed].iter().for_each(|counter| counter.set(0));
+        }
+        self.errors.lock().clear();
     }
 
     fn of(&self, id: Option<CommandId>) -> Option<&Stats> {

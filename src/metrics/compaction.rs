@@ -1,6 +1,6 @@
 //! What is counted of compactions.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
@@ -17,6 +17,8 @@ pub struct CompactionStats {
     pub failed: Counter,
     /// 1 if the last one failed.
     pub last_failed: Counter,
+    /// When the last one that succeeded has ended, in seconds of Unix time.
+    pub last_done_at: Counter,
     /// How long the last one took, in milliseconds.
     pub last_millis: Counter,
     /// Bytes of the log before the last one that succeeded.
@@ -47,6 +49,8 @@ impl CompactionStats {
             Err(_) => self.failed.add(1),
             Ok((before, after)) => {
                 self.done.add(1);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.last_done_at.set(now.as_secs());
                 self.bytes_before.set(before);
                 self.bytes_after.set(after);
             }

@@ -7,11 +7,13 @@ mod command;
 mod compaction;
 mod info;
 mod number;
+mod slow;
 
 pub use command::CommandStats;
 pub use compaction::CompactionStats;
 pub use info::{Info, Process};
 pub use number::{Counter, Held, Histogram};
+pub use slow::SlowCommands;
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -91,6 +93,8 @@ pub struct Metrics {
     pub commit_micros: Histogram,
     /// Records per batch.
     pub batch_records: Histogram,
+    /// Commands that took long.
+    pub slow: SlowCommands,
     answer_rate: Rate,
     input_rate: Rate,
     output_rate: Rate,
@@ -100,6 +104,27 @@ impl Metrics {
     /// Counters for commands of these names.
     pub fn new(commands: impl Iterator<Item = &'static str>) -> Metrics {
         Metrics { commands: CommandStats::new(commands), ..Metrics::default() }
+    }
+
+    /// Sets to zero what CONFIG RESETSTAT does: what was counted since the start, not what is the case now.
+    pub fn reset(&self) {
+        let counters = [
+            &self.total_connections,
+            &self.rejected_connections,
+            &self.evicted_clients,
+            &self.unread_disconnections,
+            &self.failed_logins,
+            &self.answered,
+            &self.hits,
+            &self.misses,
+            &self.expired,
+            &self.input_bytes,
+            &self.output_bytes,
+            &self.delayed_syncs,
+        ];
+        counters.iter().for_each(|counter| counter.set(0));
+        self.commands.reset();
+        self.peak_memory.set(0);
     }
 
     /// Counts a batch that was written, and synced if `synced`.

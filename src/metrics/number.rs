@@ -114,6 +114,26 @@ impl Histogram {
         }
     }
 
+    /// For values in nanoseconds: how many were less than each power of two of microseconds, up to the first that
+    /// all are. (A power of two of nanoseconds is 2.4 per cent more.)
+    pub fn micros(&self) -> Vec<(u64, u64)> {
+        const MICROSECOND: usize = 10;
+        let (mut seen, total, mut shown) = (0, self.count(), Vec::new());
+        for (bucket, count) in self.buckets.iter().enumerate() {
+            let before = seen;
+            seen += count.load(Relaxed);
+            if seen > 0 && bucket >= MICROSECOND && (seen > before || shown.is_empty()) {
+                shown.push((1 << (bucket - MICROSECOND), seen.min(total)));
+            }
+        }
+        shown
+    }
+
+    /// Sets it to zero.
+    pub fn reset(&self) {
+        self.buckets.iter().chain([&self.largest]).for_each(|number| number.store(0, Relaxed));
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()

@@ -1,25 +1,48 @@
 //! What commands may ask of their connection and, through it, of the server.
 
+use std::time::Duration;
+
 use subtle::ConstantTimeEq;
 
 use super::logins::Verdict;
 use super::session::Session;
 use crate::command::{
-    Client, Events, KillFilter, Label, Listed, RespVersion, Scope, Text, Topic, TrackingState, USER,
+    Calls, Client, KillFilter, Label, Listed, RespVersion, Scope, Slow, Spec, Text, Topic,
+    TrackingState, USER,
 };
+use crate::commands;
 use crate::engine::NotCompacted;
 
 /// Failed logins after which a connection is closed: a person mistypes less often, and a pipeline of guesses
 /// ends there.
 const FAILED_LOGINS: u32 = 10;
 
+/// How often SAVE looks whether its compaction has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+fn not_compacted(why: NotCompacted) -> Text {
+    match why {
+        NotCompacted::Running => {
+            "ERR Background append only file rewriting already in progress".into()
+        }
+        NotCompacted::NoLog => "ERR nothing is kept on disk, so there is nothing to compact".into(),
+        NotCompacted::Closed(why) => {
+            format!("ERR Can't execute an AOF background rewriting: {why}").into()
+        }
+    }
+}
+
 impl Client for Session<'_> {
+    fn commands(&self) -> &'static [Spec] {
+        commands::table()
+    }
+
     fn id(&self) -> u64 {
         self.outbox.id
     }
 
     fn needs_password(&self) -> bool {
-        self.shared.settings.password.is_some()
+        self.shared.settings.changeable.needs_password()
     }
 
     fn is_logged_in(&self) -> bool {
@@ -29,9 +52,9 @@ impl Client for Session<'_> {
     /// If no password is configured any will do, as in Redis: some clients always send one. The
     /// comparison takes as long for a password that is nearly right as for any other of its length.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text> {
-        let expected = self.shared.settings.password.as_deref();
+        let expected = self.shared.settings.changeable.password();
         let is_right = || {
-            let fits = expected.is_none_or(|expected| expected.ct_eq(password).into());
+            let fits = expected.as_ref().is_none_or(|expected| expected.ct_eq(password).into());
             user == USER.as_bytes() && fits
         };
         let address = self.outbox.profile.address;
@@ -100,18 +123,69 @@ impl Client for Session<'_> {
         self.shared.shown_settings()
     }
 
+    fn change_settings(&self, pairs: &[[&[u8]; 2]]) -> Result<(), Text> {
+        self.shared.change_settings(pairs)
+    }
+
+    fn reset_statistics(&self) {
+        self.shared.metrics.reset();
+    }
+
+    fn slow_commands(&self, most: usize) -> Vec<Slow> {
+        self.shared.metrics.slow.latest(most)
+    }
+
+    fn slow_count(&self) -> usize {
+        self.shared.metrics.slow.count()
+    }
+
+    fn forget_slow(&self) {
+        self.shared.metrics.slow.reset();
+    }
+
+    fn latency_samples(&self) -> (Vec<(i64, i64)>, i64) {
+        self.shared.metrics.slow.samples()
+    }
+
+    fn forget_latency(&self) {
+        self.shared.metrics.slow.reset_samples();
+    }
+
+    fn latency_histograms(&self) -> Vec<Calls> {
+        self.shared.metrics.commands.histograms()
+    }
+
     fn compact(&self) -> Result<(), Text> {
-        self.shared.engine.compact().map_err(|why| match why {
-            NotCompacted::Running => {
-                "ERR Background append only file rewriting already in progress".into()
+        self.shared.engine.compact().map_err(not_compacted)
+    }
+
+    fn compact_soon(&self) -> Result<bool, Text> {
+        self.shared.engine.compact_soon().map_err(not_compacted)
+    }
+
+    fn save(&mut self) -> Result<(), Text> {
+        let stats = &self.shared.metrics.compaction;
+        let ended = || (stats.done.get(), stats.failed.get());
+        let before = ended();
+        self.compact()?;
+        while ended() == before {
+            let stops = self.shared.stop.get().is_some_and(|(shutdown, _)| shutdown.is_asked());
+            if stops || !self.outbox.pause(LOOK_AGAIN) {
+                return Err("ERR the server stops".into());
             }
-            NotCompacted::NoLog => {
-                "ERR nothing is kept on disk, so there is nothing to compact".into()
-            }
-            NotCompacted::Closed(why) => {
-                format!("ERR Can't execute an AOF background rewriting: {why}").into()
-            }
-        })
+        }
+        match stats.error() {
+            why if why.is_empty() => Ok(()),
+            why => Err(format!("ERR the log could not be compacted: {why}").into()),
+        }
+    }
+
+    fn shut_down(&mut self) {
+        log::info!("client {}: SHUTDOWN, stopping", self.outbox.id);
+        if let Some((shutdown, listener)) = self.shared.stop.get() {
+            shutdown.ask(listener);
+        }
+        self.has_stopped = true;
     }
 
     fn kill_script(&mut self) -> Result<(), Text> {
@@ -132,10 +206,6 @@ impl Client for Session<'_> {
 
     fn patterns(&self) -> usize {
         self.shared.hub.patterns()
-    }
-
-    fn tell_events(&mut self, events: Events) {
-        self.shared.hub.set_events(events);
     }
 
     fn tracking(&self) -> Option<TrackingState> {

@@ -119,6 +119,16 @@ impl Clients {
         (meant.len(), meant.iter().any(|client| client.id == asking))
     }
 
+    /// Closes the clients that have asked nothing for this long.
+    pub fn close_idle(&self, longest: Duration) {
+        for client in self.all() {
+            if !client.is_broken() && client.is_idle(longest) {
+                log::debug!("client {}: closed, it has asked nothing for {longest:?}", client.id);
+                client.abandon();
+            }
+        }
+    }
+
     /// All clients, in the order in which they came.
     fn all(&self) -> Vec<Arc<Outbox>> {
         let mut clients: Vec<_> = self.registry.lock().connected.values().cloned().collect();

@@ -16,7 +16,7 @@ use super::preemption::Preemption;
 use super::received::{LINGER, Received, drain};
 use super::session::{Session, Step};
 use super::transaction::Deferred;
-use crate::command::{Command, CommandId, Dialect, Reply, Run, Spec, TOO_LONG, Words};
+use crate::command::{Command, CommandId, Dialect, Packed, Reply, Run, Spec, TOO_LONG, Words};
 use crate::commands;
 use crate::engine::{Engine, Operation, Recipient, Submission};
 use crate::protocol::{self, Parsed};
@@ -161,15 +161,25 @@ impl Connection<'_> {
                         received.consume(length);
                         continue;
                     }
+                    let slow = &self.session.shared.metrics.slow;
+                    let kept = match asked.found {
+                        Ok(spec) if slow.keeps_words() && !spec.has("skip_slowlog") => {
+                            Some(commands::without_secrets(spec, &words))
+                        }
+                        _ => None,
+                    };
                     let Step { command, deferred } = self.session.step(asked, &words);
                     received.consume(length);
+                    if self.session.has_stopped {
+                        break End::Left;
+                    }
                     let id = named.map(|spec| spec.id);
                     if deferred.is_empty() {
                         // HELLO is answered in the version that it asks for.
                         if let Dialect::Resp(_) = dialect {
                             dialect = Dialect::Resp(self.session.parser.version);
                         }
-                        self.run(command, dialect, id);
+                        self.run(command, dialect, id, kept);
                     } else {
                         self.run_with(command, deferred, id);
                     }
@@ -183,7 +193,7 @@ impl Connection<'_> {
                 Parsed::TooLong(dialect, length) => {
                     received.consume(length);
                     let Step { command, .. } = self.session.refuse_words(TOO_LONG_VALUE.into());
-                    self.run(command, dialect, None);
+                    self.run(command, dialect, None, None);
                 }
                 Parsed::Http => {
                     let complain = || format!("client {}: closed, it speaks HTTP", self.outbox.id);
@@ -232,7 +242,13 @@ impl Connection<'_> {
 
     /// Answers a read at once if nothing of this client is queued before it; gathers anything else for the
     /// queue.
-    fn run(&mut self, command: Command, dialect: Dialect, id: Option<CommandId>) {
+    fn run(
+        &mut self,
+        command: Command,
+        dialect: Dialect,
+        id: Option<CommandId>,
+        kept: Option<Packed>,
+    ) {
         if command.is_long_read() {
             // Carried out on this thread, so that only this client waits, with all earlier replies sent.
             self.hand_over();
@@ -243,9 +259,10 @@ impl Connection<'_> {
         let in_order = self.operations.is_empty() && self.nothing_queued;
         if command.is_write() || !in_order {
             self.queued_reads += usize::from(!command.is_write());
-            let mut operation =
-                Operation::new(command, dialect, id).in_database(self.session.database);
+            let operation = Operation::new(command, dialect, id);
+            let mut operation = operation.in_database(self.session.database);
             operation.is_remembered = self.session.remembers();
+            operation.words = kept;
             self.operation_bytes += operation.bytes;
             self.operations.push(operation);
             let is_much = self.operation_bytes >= PIPELINE_BYTES;
@@ -266,13 +283,23 @@ impl Connection<'_> {
         self.preemption.note_read();
         let mut reply =
             Direct::new(self.outbox, self.stopping, &command, dialect, &mut self.replies);
-        let outcome = self.engine.read(&command, self.session.database, id, &mut reply);
+        let database = self.session.database;
+        let (outcome, elapsed) = self.engine.read(&command, database, id, &mut reply);
         let is_long = reply.end(outcome);
+        self.note(&command, kept, elapsed);
         if is_heard {
             self.outbox.send(&mut self.replies);
             self.outbox.release_messages();
         }
         self.send_much(is_long);
+    }
+
+    /// Notes a read that took long, by the words that were kept or those that are known of it.
+    fn note(&self, command: &Command, kept: Option<Packed>, elapsed: Duration) {
+        if self.session.shared.metrics.slow.is_slow(elapsed) {
+            let words = kept.as_ref().map_or_else(|| command.words(), |kept| kept.list());
+            self.outbox.note_slow_words(&words, elapsed);
+        }
     }
 
     /// Subscribes to something, or ends that. Its replies are put among the messages, after all earlier replies.

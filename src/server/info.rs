@@ -67,7 +67,7 @@ impl Shared {
             &[
                 ("connected_clients", &metrics.connected_clients.get()),
                 ("blocked_clients", &0),
-                ("maxclients", &settings.max_clients),
+                ("maxclients", &settings.changeable.max_clients()),
                 ("tracking_clients", &hub.tracking.counts().clients),
                 ("pubsub_clients", &counts.clients),
                 ("watching_clients", &metrics.watching_clients.get()),

@@ -11,6 +11,7 @@ mod connection;
 mod descriptors;
 mod direct;
 mod flusher;
+mod idle;
 mod info;
 mod logins;
 mod outbox;
@@ -23,6 +24,7 @@ mod received;
 mod schedules;
 mod seldom;
 mod session;
+mod settings;
 mod shutdown;
 mod transaction;
 mod waiting;
@@ -30,19 +32,20 @@ mod waiting;
 pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
 pub use pushes::output_limits;
+pub use settings::Changeable;
 pub use shutdown::Shutdown;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::command::Events;
-use crate::engine::{Audience as _, Engine};
+use crate::engine::Engine;
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -51,6 +54,7 @@ use crate::sync::{spawn_vital, thread};
 use client::Client;
 use clients::Clients;
 use flusher::Flusher;
+use idle::Idle;
 use logins::Logins;
 use outbox::Outbox;
 use profile::Profile;
@@ -82,23 +86,22 @@ pub struct Server {
     flusher: Arc<Flusher>,
 }
 
-/// Settings of a server, fixed at its start.
+/// Settings of a server, fixed at its start except for those that CONFIG SET changes.
 pub struct Settings {
-    /// The most clients at the same time.
-    pub max_clients: usize,
+    /// What may be changed while the server runs.
+    pub changeable: Changeable,
     /// The limits of a request.
     pub limits: Limits,
     /// The limits of scripts.
     pub scripts: scripts::Limits,
     /// The limits of what clients leave unread.
     pub unread: UnreadLimits,
-    /// The password that a client has to give before anything else.
-    pub password: Option<Vec<u8>>,
     /// Which changes of keys are told on channels at first: Redis's `notify-keyspace-events`.
     pub events: Events,
     /// Whether every reply to a write waits until that is on disk.
     pub saves_at_once: bool,
-    /// The settings that CONFIG GET shows, except the port, which is known once the server listens.
+    /// The settings that CONFIG GET shows, except those that may change, and the port, which is known once the
+    /// server listens.
     pub shown: Vec<(&'static str, String)>,
 }
 
@@ -117,26 +120,20 @@ struct Shared {
     speak_http: Seldom,
     flusher: Arc<Flusher>,
     port: AtomicU16,
+    idle: Idle,
+    /// How SHUTDOWN stops the server, once that runs.
+    stop: OnceLock<(Shutdown, TcpListener)>,
     /// In milliseconds of Unix time.
     started_at: i64,
 }
 
 impl Shared {
-    /// The settings that CONFIG GET can show.
-    fn shown_settings(&self) -> Vec<(&'static str, String)> {
-        let port = ("port", self.port.load(Ordering::Relaxed).to_string());
-        let events = ("notify-keyspace-events", self.hub.events().letters());
-        let more = [port, events];
-        let mut shown: Vec<_> = self.settings.shown.iter().cloned().chain(more).collect();
-        shown.sort_unstable();
-        shown
-    }
-
     /// When everything was last known to be on disk, in seconds of Unix time: now, if every write is on disk
-    /// before its reply, otherwise the start of the server.
+    /// before its reply, otherwise the last compaction, or the start of the server.
     fn saved_at(&self) -> i64 {
         let is_saved = self.settings.saves_at_once && self.engine.health().failure().is_none();
-        (if is_saved { now_millis() } else { self.started_at }) / 1000
+        let compacted_at = self.metrics.compaction.last_done_at.get() as i64;
+        if is_saved { now_millis() / 1000 } else { compacted_at.max(self.started_at / 1000) }
     }
 }
 
@@ -163,6 +160,8 @@ impl Server {
             speak_http: Seldom::default(),
             flusher: flusher.clone(),
             port: AtomicU16::new(0),
+            idle: Idle::default(),
+            stop: OnceLock::new(),
             started_at: now_millis(),
         });
         Ok(Server { shared, flusher })
@@ -193,9 +192,17 @@ impl Server {
         let flusher = self.flusher.clone();
         let flusher_thread = spawn_vital("flusher", move || flusher.run())
             .context("cannot start the flusher thread")?;
+        let idle = self.shared.clone();
+        let idle_thread = spawn_vital("idle", move || idle.idle.run(&idle))
+            .context("cannot start the idle thread")?;
+        let to_wake = listener.try_clone().context("cannot share the listener")?;
+        let first_run = self.shared.stop.set((shutdown.clone(), to_wake)).is_ok();
+        assert!(first_run, "a server runs once");
         self.accept_all(listener, shutdown);
         self.shared.scripts.stop();
         self.shared.clients.stop(STOP_PATIENCE);
+        self.shared.idle.stop();
+        idle_thread.join().expect("its panic ends the process");
         self.flusher.stop();
         flusher_thread.join().expect("its panic ends the process");
         Ok(())
@@ -228,9 +235,9 @@ impl Server {
     fn admit(&self, id: u64, socket: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
         let Shared { metrics, settings, clients, turned_away, .. } = &*self.shared;
         metrics.total_connections.add(1);
-        if clients.count() >= settings.max_clients {
+        if clients.count() >= settings.changeable.max_clients() {
             metrics.rejected_connections.add(1);
-            let most = settings.max_clients;
+            let most = settings.changeable.max_clients();
             let complain = || format!("{address}: turned away, there are {most} clients");
             turned_away.say(log::Level::Warn, complain);
             return self.turn_away(&socket, "-ERR max number of clients reached\r\n");

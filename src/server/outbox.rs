@@ -18,14 +18,14 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::flusher::Flusher;
 use super::profile::{Profile, Sending};
-use crate::command::{RespVersion, TOO_LONG};
+use crate::command::{ClientKind, RespVersion, TOO_LONG, Words};
 use crate::engine::{Operation, Recipient};
 use crate::metrics::Metrics;
 use crate::protocol;
@@ -196,6 +196,13 @@ impl Outbox {
         self.metrics.evicted_clients.add(1);
     }
 
+    /// Notes that a command with these words took long.
+    pub fn note_slow_words(&self, words: &Words<'_>, elapsed: Duration) {
+        self.metrics.slow.note(elapsed, words.iter().copied(), || {
+            (self.profile.address.to_string(), self.profile.info().name)
+        });
+    }
+
     /// The client's line in CLIENT LIST.
     pub fn line(&self) -> String {
         let state = self.state.lock();
@@ -208,6 +215,15 @@ impl Outbox {
         };
         drop(state);
         self.profile.line(self.id, self.socket.as_raw_fd(), &sending)
+    }
+
+    /// Whether the client has asked nothing for this long, and waits for nothing: neither a reply nor messages.
+    pub fn is_idle(&self, longest: Duration) -> bool {
+        let state = self.state.lock();
+        let waits = state.queued_operations > 0 || state.unsent_bytes() > 0;
+        drop(state);
+        let is_subscriber = self.profile.kind() == ClientKind::Subscriber;
+        !waits && !is_subscriber && self.profile.idle() >= longest
     }
 
     /// Whether nothing can be sent any more.
@@ -388,6 +404,12 @@ impl Recipient for Outbox {
 
     fn client(&self) -> u64 {
         self.id
+    }
+
+    fn note_slow(&self, operation: &Operation, elapsed: Duration) {
+        let words = operation.words.as_ref();
+        let words = words.map_or_else(|| operation.command.words(), |words| words.list());
+        self.note_slow_words(&words, elapsed);
     }
 
     fn is_gone(&self) -> bool {

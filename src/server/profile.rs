@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::command::{ClientKind, KillFilter, TrackingMode, TrackingState, USER, Watcher};
 use crate::sync::Mutex;
@@ -194,6 +194,12 @@ impl Profile {
             [0, 0, 0] => ClientKind::Normal,
             _ => ClientKind::Subscriber,
         }
+    }
+
+    /// How long ago it has asked something.
+    pub fn idle(&self) -> Duration {
+        let active = self.info.lock().active;
+        active.unwrap_or(self.since).elapsed()
     }
 
     /// Whether its addresses, type and age are among those that CLIENT KILL means.

@@ -15,7 +15,7 @@ use rustix::event::Timespec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::outbox::COMFORTABLE_BYTES;
-use super::{STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
+use super::{Changeable, STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
 use crate::engine::{Engine, Fsync, Options};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -112,11 +112,10 @@ impl Running {
         upkeep::start(&engine, upkeep::Policy::default()).expect("nothing can fail");
         let engine = Arc::new(engine);
         let settings = Settings {
-            max_clients: 10,
+            changeable: Changeable::new(10, None),
             limits: Limits::default(),
             scripts: scripts::Limits { key: 1000, value: 1000, busy_after: Duration::ZERO },
             unread: UnreadLimits::default(),
-            password: None,
             saves_at_once: false,
             shown: Vec::new(),
         };

@@ -41,6 +41,8 @@ pub struct Session<'a> {
     pub(super) database: u16,
     /// The connection ends after the current reply.
     pub(super) ends: bool,
+    /// It ends without one, because the client has stopped the server.
+    pub(super) has_stopped: bool,
     transaction: Option<Transaction<'a>>,
     watcher: Arc<Watcher>,
     /// It may watch something, so the engine has to be told when it ends.
@@ -77,7 +79,7 @@ impl<'a> Session<'a> {
     /// The session of a new connection.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
         let settings = &shared.settings;
-        let parser = Parser::new(settings.password.is_none(), settings.limits);
+        let parser = Parser::new(!settings.changeable.needs_password(), settings.limits);
         let watcher = outbox.profile.watcher.clone();
         Session {
             shared,
@@ -86,6 +88,7 @@ impl<'a> Session<'a> {
             failed_logins: 0,
             database: 0,
             ends: false,
+            has_stopped: false,
             transaction: None,
             watcher,
             watches: false,
@@ -130,6 +133,9 @@ impl<'a> Session<'a> {
         }
         if self.hears_only() && !is_heard(spec) {
             return Some(not_heard(spec));
+        }
+        if self.transaction.is_some() && spec.has("no_multi") {
+            return Some("ERR Command not allowed inside a transaction".into());
         }
         let no_database = match &self.transaction {
             None => &self.no_database,

@@ -36,8 +36,8 @@ const STOPS: &str = "the server stops";
 /// When the log is compacted without being asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// When the log since the last snapshot is this many times as long as the snapshot,
-    pub factor: u64,
+    /// When the log since the last snapshot is this many per cent as long as the snapshot; never if zero,
+    pub percent: u64,
     /// but not before it has this many bytes.
     pub least_bytes: u64,
 }
@@ -45,14 +45,14 @@ pub struct Policy {
 impl Default for Policy {
     /// A log no longer than its snapshot, as in Redis; the replay of less than 64 MiB takes no time.
     fn default() -> Policy {
-        Policy { factor: 1, least_bytes: 64 << 20 }
+        Policy { percent: 100, least_bytes: 64 << 20 }
     }
 }
 
 /// Shared by the compactor's thread and all threads that ask it.
 pub struct Compaction {
     engine: Handle,
-    policy: Policy,
+    policy: Mutex<Policy>,
     space: Space,
     state: Mutex<State>,
     changed: Condvar,
@@ -103,6 +103,23 @@ impl Compactor for Compaction {
         !state.stop && (state.asked || state.look || state.deciding || state.running)
     }
 
+    fn ask_again(&self) -> bool {
+        let mut state = self.state.lock();
+        state.asked = true;
+        self.changed.notify_all();
+        !state.running
+    }
+
+    fn policy(&self) -> (u64, u64) {
+        let Policy { percent, least_bytes } = *self.policy.lock();
+        (percent, least_bytes)
+    }
+
+    fn set_policy(&self, percent: u64, least_bytes: u64) {
+        *self.policy.lock() = Policy { percent, least_bytes };
+        self.look();
+    }
+
     fn log_bytes(&self) -> (u64, u64) {
         let covered = self.covered.load(Ordering::Relaxed);
         let since = self.engine.logged_bytes().saturating_sub(covered);
@@ -116,6 +133,7 @@ impl Compaction {
         let files = engine.files()?;
         let (space, snapshot_bytes) = (Space::of(files), files.snapshot_bytes.into());
         let (state, changed, covered) = (Mutex::default(), Condvar::new(), 0.into());
+        let policy = Mutex::new(policy);
         Some(Compaction { engine, policy, space, state, changed, covered, snapshot_bytes })
     }
 
@@ -166,8 +184,10 @@ impl Compaction {
 
     fn is_due(&self) -> bool {
         let size = self.size();
-        let Policy { factor, least_bytes } = self.policy;
-        let is_long = size.since >= least_bytes.max(size.snapshot.saturating_mul(factor));
+        let Policy { percent, least_bytes } = *self.policy.lock();
+        let longest = (u128::from(size.snapshot) * u128::from(percent) / 100) as u64;
+        // As in Redis, zero per cent is never.
+        let is_long = percent > 0 && size.since >= least_bytes.max(longest);
         is_long || self.space.is_due_early(size, least_bytes, &self.engine.health().room())
     }
 
@@ -248,7 +268,7 @@ impl Compaction {
         room: u64,
     ) -> anyhow::Result<(snapshot::Writer, u64)> {
         let Space { disk, names, .. } = &self.space;
-        let least = self.policy.least_bytes.max(self.engine.store().bytes() as u64);
+        let least = self.policy.lock().least_bytes.max(self.engine.store().bytes() as u64);
         // The walk rests no more once the log after the seal is as long as the data; otherwise that could fill
         // the disk. (50 clients with values of 64 KiB write 0.7 GB a second.)
         let late_from = sealed.logged.saturating_add(least);

@@ -14,5 +14,6 @@ mod read_path;
 mod redis_crate;
 mod request_limits;
 mod resp;
+mod settings;
 mod startup;
 mod watches;

@@ -63,7 +63,7 @@ pub fn open_with(
     tools::import::run(&disk, &log)?;
     let engine = Engine::open(disk, log, &options, store, metrics)?;
     // Never by itself: the tests say when the log is to be compacted.
-    upkeep::start(&engine, Policy { factor: 1, least_bytes: u64::MAX })?;
+    upkeep::start(&engine, Policy { percent: 100, least_bytes: u64::MAX })?;
     Ok(engine)
 }
 
@@ -137,7 +137,7 @@ pub fn ask(engine: &Engine, command: Command) -> Reply<'static> {
 pub fn read(engine: &Engine, command: &Command) -> Reply<'static> {
     let mut room = Allowance::new(usize::MAX, Dialect::Text(LineEnd::Lf));
     let mut answer = Collected::new(&mut room);
-    engine.read(command, 0, None, &mut answer).expect("there is room");
+    engine.read(command, 0, None, &mut answer).0.expect("there is room");
     answer.into_reply()
 }
 

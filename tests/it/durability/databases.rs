@@ -98,7 +98,7 @@ fn found(engine: &Engine) -> State {
             let mut room = Allowance::new(usize::MAX, RESP);
             let mut answer = Collected::new(&mut room);
             let get = Command::Get(key.as_bytes().into());
-            engine.read(&get, database, None, &mut answer).expect("there is room");
+            engine.read(&get, database, None, &mut answer).0.expect("there is room");
             if let Reply::Bulk(value) = answer.into_reply() {
                 state.insert((database, key), String::from_utf8_lossy(&value).into_owned());
             }

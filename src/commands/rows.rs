@@ -1,0 +1,78 @@
+//! How rows of a table of commands are found and told apart.
+//!
+//! Nothing here knows the table, so that a command may ask about it whose row is in it.
+
+use crate::command::{CommandId, Spec, Words, is};
+
+/// The categories that commands here are in, in Redis's order.
+pub const CATEGORIES: &[&str] = &[
+    "@keyspace",
+    "@read",
+    "@write",
+    "@string",
+    "@bitmap",
+    "@pubsub",
+    "@admin",
+    "@fast",
+    "@slow",
+    "@dangerous",
+    "@connection",
+    "@transaction",
+    "@scripting",
+];
+
+/// All commands except subcommands.
+pub fn commands(table: &'static [Spec]) -> impl Iterator<Item = &'static Spec> {
+    table.iter().filter(|spec| spec.parent.is_none())
+}
+
+/// The command or subcommand of this name, in any case.
+pub fn named(table: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
+    let order = |spec: &Spec| {
+        let letters = name.iter().map(u8::to_ascii_lowercase);
+        spec.name.bytes().cmp(letters)
+    };
+    table.binary_search_by(order).ok().map(|place| &table[place])
+}
+
+/// The command that a request names, or the subcommand if its name is a container's. An unknown subcommand is
+/// an error with its container.
+pub fn find(
+    table: &'static [Spec],
+    words: &Words<'_>,
+) -> Result<&'static Spec, Option<&'static Spec>> {
+    let spec = named(table, words[0]).filter(|spec| spec.parent.is_none()).ok_or(None)?;
+    match words {
+        [_, name, ..] if spec.children > 0 => {
+            let named = |spec: &&Spec| is(name, short_name(spec));
+            subcommands(table, spec).iter().find(named).ok_or(Some(spec))
+        }
+        _ => Ok(spec),
+    }
+}
+
+/// The subcommands of a command.
+pub fn subcommands(table: &'static [Spec], spec: &Spec) -> &'static [Spec] {
+    let CommandId(place) = spec.id;
+    &table[place + 1..][..spec.children]
+}
+
+/// A command's name without that of its container.
+pub fn short_name(spec: &Spec) -> &'static str {
+    spec.name.split_once('|').map_or(spec.name, |(_, name)| name)
+}
+
+/// Whether a command is in a category, by its groups or, as Redis derives them, by its flags.
+pub fn is_in(spec: &Spec, category: &str) -> bool {
+    let category = category.trim_start_matches('@');
+    spec.groups.contains(&category)
+        || match category {
+            "read" => spec.has("readonly"),
+            "pubsub" => spec.has("pubsub"),
+            "write" => spec.has("write"),
+            "admin" | "dangerous" => spec.has("admin"),
+            "fast" => spec.has("fast"),
+            "slow" => !spec.has("fast"),
+            _ => false,
+        }
+}
