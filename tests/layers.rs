@@ -87,7 +87,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine::info", &[]),
     ("engine::no_room", &[]),
     // Lua.
-    ("scripts", &["server", "server::session"]),
+    ("scripts", &["server"]),
     ("server::info", &[]),
     ("server::logins", &["server"]),
     ("server::preemption", &["server::connection"]),
