@@ -25,9 +25,9 @@ use crate::command::{Parts, Refusal, Reply};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
 
-/// The most memory that a script may take up in Lua, as twice the longest reply and more; Redis has no limit. What
+/// The most memory that a script may take up in Lua: as much as a reply may by default. (Redis has no limit.) What
 /// the kept scripts take up comes on top of it.
-const SCRIPT_BYTES: usize = 512 << 20;
+const SCRIPT_BYTES: usize = 256 << 20;
 
 /// A script that leaves more garbage than this is followed by a full collection, so that the next one has all of its
 /// memory; less is collected step by step while scripts run.
@@ -217,7 +217,8 @@ impl State {
         match called {
             Ok((true, value)) => {
                 let is_resp2 = self.run.version.load(Ordering::Relaxed) == 2;
-                values::reply(&value, is_resp2, max_reply)
+                let made = values::reply(&self.run, &value, is_resp2, max_reply);
+                self.run.end.lock().take().map_or(made, Err)
             }
             Ok((false, error)) => Err(Refusal::Error(failure(&request.name, &error).into())),
             Err(why) => {

@@ -14,6 +14,7 @@
 
 use mlua::{Lua, Table, Value};
 
+use super::run::Run;
 use crate::command::{Refusal, Reply, TOO_LONG, shortest};
 
 /// How deep a reply may be nested: it is spelled by a function that calls itself. (Redis allows some thousand.)
@@ -90,19 +91,33 @@ fn marked(lua: &Lua, kind: [u8; 3], text: &[u8]) -> mlua::Result<Value> {
 }
 
 /// What a script has returned, as its reply. `is_resp2` is the version that the script has chosen.
-pub fn reply(value: &Value, is_resp2: bool, most: usize) -> Result<Reply<'static>, Refusal> {
-    Made { is_resp2, left: most }.reply(value, 0)
+pub fn reply(
+    run: &Run,
+    value: &Value,
+    is_resp2: bool,
+    most: usize,
+) -> Result<Reply<'static>, Refusal> {
+    Made { run, is_resp2, left: most, items: 0 }.reply(value, 0)
 }
 
 /// A reply that is being made, of which so many bytes are left.
-struct Made {
+struct Made<'a> {
+    run: &'a Run,
     is_resp2: bool,
     left: usize,
+    items: usize,
 }
 
-impl Made {
+/// Items between two questions whether to go on: a table that is in itself again and again makes many.
+const STEPS: usize = 10_000;
+
+impl Made<'_> {
     fn reply(&mut self, value: &Value, depth: usize) -> Result<Reply<'static>, Refusal> {
         self.take(ITEM_BYTES)?;
+        self.items += 1;
+        if self.items.is_multiple_of(STEPS) {
+            self.run.go_on().map_err(unreadable)?;
+        }
         if depth > DEPTH {
             return Ok(Reply::Error("ERR reached lua stack limit".into()));
         }
