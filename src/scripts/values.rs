@@ -140,8 +140,10 @@ impl Made<'_> {
         if let Value::String(text) = field("ok") {
             return Ok(Reply::Status(self.bytes(&text)?.into()));
         }
-        if let Some(number) = field("double").as_number().filter(|_| !field("double").is_string()) {
-            return Ok(Reply::Double(number));
+        match field("double") {
+            Value::Number(number) => return Ok(Reply::Double(number)),
+            Value::Integer(number) => return Ok(Reply::Double(number as f64)),
+            _ => {}
         }
         if let Value::String(digits) = field("big_number") {
             return Ok(Reply::BigNumber(self.bytes(&digits)?.into()));

@@ -64,7 +64,7 @@ use seldom::Seldom;
 /// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their
 /// data on the heap; only the pages that are touched take up memory. (The most seen, in a debug build whose
 /// clients commit, rotate and seal the log themselves: 68 KiB.) A lone client's thread also runs its scripts, and
-/// what a script calls may nest 200 deep, which Lua sees to: `tests/it/behaviour/scripts.rs` tries the worst.
+/// what a script calls may nest 200 deep, which Lua sees to.
 const CLIENT_STACK_BYTES: usize = if cfg!(feature = "scripts") { 1 << 20 } else { 128 << 10 };
 
 /// Connections that the kernel holds for us until we accept them; it lowers this to its own limit.

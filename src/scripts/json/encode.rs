@@ -75,9 +75,12 @@ impl Encoder<'_> {
                 }
                 match &key {
                     Value::String(key) => string(&key.as_bytes(), &mut self.made),
-                    Value::Integer(_) | Value::Number(_) => {
+                    Value::Integer(place) => {
+                        self.made.extend_from_slice(format!("\"{place}\"").as_bytes());
+                    }
+                    Value::Number(key) => {
                         self.made.push(b'"');
-                        self.number(key.as_f64().unwrap_or_default())?;
+                        self.number(*key)?;
                         self.made.push(b'"');
                     }
                     _ => return Err(self.cannot("table", "table key must be a number or string")),
