@@ -1,6 +1,8 @@
 //! Commands about when a key expires, and the expiry options of SET. A time to live counts from the moment at
 //! which it is read; the point in time is kept.
 
+use std::cell::Cell;
+
 use super::words::*;
 use crate::command::{Answer, Edit, Key, Mutation, Reply, Text, View, Words, is, look};
 use crate::entry::{Entry, now_millis};
@@ -21,8 +23,28 @@ impl Form {
     /// The point in time, in milliseconds of Unix time.
     fn point(self, time: i64) -> Option<i64> {
         let millis = if self.millis { time } else { time.checked_mul(1000)? };
-        if self.absolute { Some(millis) } else { millis.checked_add(now_millis()) }
+        if self.absolute { Some(millis) } else { millis.checked_add(moment()) }
     }
+}
+
+thread_local! {
+    /// The moment of the program that this thread runs.
+    static MOMENT: Cell<Option<i64>> = const { Cell::new(None) };
+}
+
+/// When a time to live begins that is read now.
+fn moment() -> i64 {
+    MOMENT.get().unwrap_or_else(now_millis)
+}
+
+/// Reads a command of a running program, for which time stands still: otherwise a script that has just set a key for a
+/// second could find that more than a second is left.
+#[cfg(feature = "scripts")]
+pub fn at_moment<T>(moment: i64, read: impl FnOnce() -> T) -> T {
+    MOMENT.set(Some(moment));
+    let read = read();
+    MOMENT.set(None);
+    read
 }
 
 /// If `option` is an expiry option of SET and its like: its form, the time in `rest`, and the words after that.

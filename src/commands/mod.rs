@@ -34,6 +34,8 @@ mod tracking;
 mod walks;
 mod words;
 
+#[cfg(feature = "scripts")]
+pub use expiry::at_moment;
 pub use pubsub::{CHANNEL_BYTES, topic};
 pub use table::command_names;
 pub use words::database;

@@ -72,7 +72,7 @@ impl Caller<'_> {
             self.has_written.store(true, Ordering::Relaxed);
         }
         let command = match spec.run {
-            How::Core(make) => make(words),
+            How::Core(make) => commands::at_moment(self.parts.now(), || make(words)),
             How::Say(say) if spec.name == "time" => {
                 if self.time.is_none() {
                     self.time = say(words).ok();
