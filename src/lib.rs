@@ -65,9 +65,9 @@
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
-//! [`clients`] lists the commands, [`operations`] is the operator's page, and [`tour`] follows one SET through its
-//! files. [`costs`] lists the cost of each command, and the threads that wait for it; [`scaling`] tells how the server
-//! would run on more cores than two, and which parts would have to change.
+//! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's
+//! page, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
+//! wait for it; [`scaling`] tells how the server would run on more cores than two, and which parts would have to change.
 //!
 //! # Threads
 //!
@@ -90,6 +90,8 @@
 //! If another thread might wait for ever for one that has panicked, the panic ends the process
 //! ([`sync::spawn_vital`]); a panic in a client's thread closes only that client.
 
+#[doc = include_str!("applications.md")]
+pub mod applications {}
 #[doc = include_str!("clients.md")]
 pub mod clients {}
 pub mod command;
