@@ -177,7 +177,7 @@ pub struct Config {
     )]
     busy_after: u64,
 
-    /// Which changes of keys are told on the channels __keyspace@0__:<key> (K) and __keyevent@0__:<event> (E),
+    /// Which changes of keys are told on the channels __keyspace@0__:KEY (K) and __keyevent@0__:EVENT (E),
     /// by the letters of Redis's setting: g is del, expire, rename and the like, $ strings, x expired keys, n new
     /// ones, A all but n and m
     #[arg(

@@ -55,7 +55,7 @@ const PLAIN: [(&str, usize, &str); 3] = [
     ("del", 2, "DEL expected 1 argument KEY"),
 ];
 
-/// The command that a request names, see [`rows::find`].
+/// The command that a request names, see `rows::find`.
 pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
     rows::find(COMMANDS, words)
 }
