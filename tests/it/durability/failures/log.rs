@@ -52,6 +52,30 @@ fn after_a_failed_write_all_writes_are_refused_and_reads_go_on() {
     assert_eq!(client.ask("SET a 5"), "+OK");
 }
 
+/// Seen in review: the commands of a refused batch that change nothing are carried out again, without the batch's
+/// changes. A script decides anew then, and this one writes what it had found written. It was answered as done, and
+/// was neither logged nor applied. Now it is refused, like the write before it.
+#[cfg(feature = "scripts")]
+#[test]
+fn a_script_that_finds_the_write_before_it_gone_is_refused_with_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    limit_file_size(&server, Some(0));
+    let sets_unless_there = "EVAL \"if redis.call('get', 'b') then return 'found' end \
+                             redis.call('set', 'b', 'mine') return 'set'\" 0";
+    client.send(&format!("SET b 1\n{sets_unless_there}\n{sets_unless_there}\nGET b\n"));
+    let refusal = client.line();
+    assert!(refusal.contains("File too large"), "{refusal}");
+    assert_eq!(client.line().trim_end(), refusal);
+    assert_eq!(client.line().trim_end(), refusal);
+    assert_eq!(client.line(), "-GET could not find b in store");
+    let reads = "EVAL \"return redis.call('get', 'a')\" 0";
+    assert_eq!(client.ask(reads), "$1\r", "a script that reads goes on");
+    assert_eq!(client.line(), "1\r");
+}
+
 /// Seen: only the compactor knew of a sync or seal that failed for it, so that INFO said `ok` on an idle
 /// server, and BGREWRITEAOF `started`, for ever. Now the log keeps its failure, and INFO and commands ask it.
 #[test]
