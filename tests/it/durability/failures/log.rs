@@ -65,7 +65,7 @@ fn a_script_that_finds_the_write_before_it_gone_is_refused_with_it() {
     limit_file_size(&server, Some(0));
     let sets_unless_there = "EVAL \"if redis.call('get', 'b') then return 'found' end \
                              redis.call('set', 'b', 'mine') return 'set'\" 0";
-    client.send(&format!("SET b 1\n{sets_unless_there}\n{sets_unless_there}\nGET b\n"));
+    client.send(format!("SET b 1\n{sets_unless_there}\n{sets_unless_there}\nGET b\n"));
     let refusal = client.line();
     assert!(refusal.contains("File too large"), "{refusal}");
     assert_eq!(client.line().trim_end(), refusal);
