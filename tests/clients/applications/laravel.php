@@ -1,8 +1,8 @@
 <?php
 // Laravel's cache, locks and login throttle over predis and over phpredis: laravel.php PORT
 //
-// The cache is in database 1, which is Laravel's default. phpredis tells no errors unless it is asked, so that a
-// limiter without scripts or databases would not limit and would not say so: what counts is what is refused.
+// The cache is in database 1, which is Laravel's default. phpredis tells no errors unless it is asked, so a
+// limiter without scripts or databases would let everything through silently: the logins that are refused are counted.
 
 require __DIR__ . '/checks.php';
 require '/usr/share/php/Illuminate/Cache/autoload.php';

@@ -1,7 +1,7 @@
 // Rate limiters that count by script, in database 1: rate_limits.js PORT
 //
 // express-rate-limit and express-slow-down with rate-limit-redis over node-redis, and rate-limiter-flexible and
-// @fastify/rate-limit over ioredis. What counts is how many requests get through.
+// @fastify/rate-limit over ioredis. Each test counts the requests that get through.
 
 const assert = require("node:assert/strict");
 const { once } = require("node:events");

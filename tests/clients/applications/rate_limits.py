@@ -1,7 +1,7 @@
 """Rate limiters that count by script, in databases 0 and 1: rate_limits.py PORT
 
-The package limits with those of its strategies that use strings, and Flask-Limiter on top of it. What counts is the
-number of requests that get through, also when they come at the same time.
+The package limits with those of its strategies that use strings, and Flask-Limiter on top of it. Each test
+counts the requests that get through, also of those that come at the same time.
 """
 
 import sys
