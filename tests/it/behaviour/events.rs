@@ -6,18 +6,24 @@ use crate::common::{Client, Server};
 /// A client that hears every event as the name of the event and the key.
 fn listener(server: &Server) -> Client {
     let mut client = Client::connect(server);
-    say(&mut client, "PSUBSCRIBE __keyevent@0__:*");
+    say(&mut client, "PSUBSCRIBE __keyevent@*__:*");
     client
 }
 
-/// The next event.
+/// The next event: its name, its key, and the number of the database unless that is 0.
 fn heard(listener: &mut Client) -> String {
     let Ok(Value::Array(words)) = reply(listener) else { panic!("no event") };
     match &words[..] {
         [_, _, Value::Bulk(channel), Value::Bulk(key)] => {
             let channel = String::from_utf8_lossy(channel).into_owned();
-            let name = channel.strip_prefix("__keyevent@0__:").expect("of an event");
-            format!("{name} {}", String::from_utf8_lossy(key))
+            let place = channel.strip_prefix("__keyevent@").expect("of an event");
+            let (database, name) = place.split_once("__:").expect("a database");
+            let key = String::from_utf8_lossy(key);
+            if database == "0" {
+                format!("{name} {key}")
+            } else {
+                format!("{name} {key} {database}")
+            }
         }
         other => panic!("not an event: {other:?}"),
     }
@@ -55,6 +61,47 @@ fn each_command_tells_of_what_it_does_to_a_key_by_redis_s_names() {
         ("DEL c nothing", &["del c"]),
         ("EXPIREAT b 1", &["del b"]),
         ("GET b", &[]),
+        ("SETBIT bits 3 1", &["new bits", "setbit bits"]),
+        ("SETBIT bits 3 1", &[]),
+        ("BITFIELD bits SET u8 0 7 INCRBY u8 8 1", &["setbit bits"]),
+        ("BITFIELD bits GET u8 0", &[]),
+        ("BITOP NOT turned bits", &["new turned", "set turned"]),
+        ("BITOP NOT turned nothing", &["del turned"]),
+        ("BITOP NOT turned nothing", &[]),
+        (
+            "RESTORE r 0 \\x00\\x01v\\x0b\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00",
+            &["new r", "restore r"],
+        ),
+        (
+            "RESTORE r 1 \\x00\\x01v\\x0b\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00 REPLACE ABSTTL",
+            &["del r"],
+        ),
+        ("SET a x", &["new a", "set a"]),
+        ("SET a y IFEQ z", &[]),
+        ("SET a y IFEQ x", &["set a"]),
+        ("DELEX a IFEQ z", &[]),
+        ("DELEX a IFEQ y", &["del a"]),
+        ("SET a x", &["new a", "set a"]),
+        ("DELIFEQ a z", &[]),
+        ("DELIFEQ a x", &["del a"]),
+        ("MSETEX 2 m 1 n 2", &["new m", "set m", "new n", "set n"]),
+        ("MSETEX 1 m 1 EX 100", &["set m", "expire m"]),
+        ("MSETEX 1 m 1 NX", &[]),
+        (
+            "EVAL return(redis.call('RESTORE','r',0,redis.call('DUMP','m'))) 0",
+            &["new r", "restore r"],
+        ),
+        (
+            "EVAL return(redis.call('RESTORE','r',1,redis.call('DUMP','m'),'REPLACE','ABSTTL')) 0",
+            &["del r"],
+        ),
+        ("LCS m n", &[]),
+        ("COPY m m DB 1", &["new m 1", "copy_to m 1"]),
+        ("COPY n m DB 1 REPLACE", &["copy_to m 1"]),
+        ("MOVE m 1", &[]),
+        ("MOVE n 1", &["move_from n", "new n 1", "move_to n 1"]),
+        ("SWAPDB 0 1", &[]),
+        ("UNLINK n m", &["del n", "del m"]),
         ("FLUSHALL", &[]),
     ] {
         let answered = say(&mut client, command);
