@@ -112,27 +112,25 @@ pub fn look_up(
     Asked { named, found, dialect }
 }
 
+/// Shown in place of a password, as in Redis.
+pub const REDACTED: &[u8] = b"(redacted)";
+
 /// The words of a request as they may be shown to others: without passwords.
 pub fn without_secrets(spec: &Spec, words: &Words<'_>) -> Packed {
-    let mut shown = words.to_vec();
-    let from = match spec.name {
-        "auth" => 1,
-        "hello" => 2,
-        "config|set" => 2,
-        _ => return Packed::new(words),
-    };
-    for place in from..words.len() {
-        let follows = |name| is(words[place - 1], name);
-        let is_secret = match spec.name {
-            "auth" => true,
-            "hello" => follows("auth") || place > 2 && is(words[place - 2], "auth"),
-            _ => follows("requirepass"),
-        };
-        if is_secret {
-            shown[place] = b"(redacted)";
-        }
+    let shown = |place| if is_secret(spec, words, place) { REDACTED } else { words[place] };
+    Packed::new(&(0..words.len()).map(shown).collect::<Vec<_>>())
+}
+
+/// Whether a word of a request is a password, or the name that goes with one. Also in requests that are refused:
+/// people find out from those that they have forgotten a word.
+pub fn is_secret(spec: &Spec, words: &Words<'_>, place: usize) -> bool {
+    let follows = |name, by| place > by && is(words[place - by], name);
+    match spec.name {
+        "auth" => place > 0,
+        "hello" => follows("auth", 1) || follows("auth", 2),
+        "config|set" => place > 2 && follows("requirepass", 1),
+        _ => false,
     }
-    Packed::new(&shown)
 }
 
 fn key_too_long(longest: usize) -> Text {

@@ -9,15 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::outbox::Outbox;
-use crate::command::{Spec, Words, is};
+use crate::command::{Spec, Words};
+use crate::commands;
 use crate::entry::now_micros;
 use crate::sync::Mutex;
 
 /// The most bytes of words that are shown of a request: more of it helps nobody, and each monitor gets a copy.
 const SHOWN_BYTES: usize = 64 * 1024;
-
-/// Shown in place of a password, as in Redis.
-const REDACTED: &[u8] = b"(redacted)";
 
 /// The clients that watch.
 #[derive(Default)]
@@ -70,7 +68,7 @@ fn line(spec: &Spec, words: &Words<'_>, (database, from): (u16, SocketAddr)) -> 
     let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
     let mut line = format!("+{seconds}.{micros:06} [{database} {from}]").into_bytes();
     for (place, word) in words.iter().enumerate() {
-        let word = if is_secret(spec, words, place) { REDACTED } else { word };
+        let word = if commands::is_secret(spec, words, place) { commands::REDACTED } else { word };
         line.extend_from_slice(b" ");
         let room = SHOWN_BYTES.saturating_sub(line.len());
         quote(&word[..word.len().min(room)], &mut line);
@@ -81,16 +79,6 @@ fn line(spec: &Spec, words: &Words<'_>, (database, from): (u16, SocketAddr)) -> 
     }
     line.extend_from_slice(b"\r\n");
     line
-}
-
-/// Whether a word is, or is next to, a password: in AUTH, and in HELLO after AUTH.
-fn is_secret(spec: &Spec, words: &Words<'_>, place: usize) -> bool {
-    let is_auth = |at: usize| words.get(at).is_some_and(|word| is(word, "auth"));
-    match spec.name {
-        "auth" => place > 0,
-        "hello" => place > 2 && (is_auth(place - 1) || place > 3 && is_auth(place - 2)),
-        _ => false,
-    }
 }
 
 /// Appends bytes in double quotes, as Redis's `sdscatrepr` does.
