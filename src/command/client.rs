@@ -1,8 +1,11 @@
 //! What a command may ask of its connection and of the server.
 
+use std::time::Duration;
+
 use super::Spec;
 use super::news::{Scope, Topic};
 use super::reply::RespVersion;
+use super::switch::{Mark, Paused, Replying, Switch};
 use super::tracking::TrackingState;
 use super::view::Text;
 
@@ -84,6 +87,14 @@ pub trait Client {
     fn give_caching(&mut self);
     /// Whether it was given for the next command.
     fn has_given_caching(&self) -> bool;
+    /// Which replies it gets from now on.
+    fn set_replying(&mut self, replying: Replying);
+    /// Gives it a mark, or takes it away.
+    fn set_mark(&self, mark: Mark, switch: Switch);
+    /// Has requests of all clients wait for this long. False if that is too long for the clock.
+    fn pause(&self, paused: Paused, time: Duration) -> bool;
+    /// Has them go on.
+    fn end_pause(&self);
     /// Whether a client has this number.
     fn is_connected(&self, id: u64) -> bool;
     /// When everything was last known to be on disk, in seconds of Unix time.

@@ -1,11 +1,13 @@
 //! CLIENT: what a connection says of itself, and what it may learn of others.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use super::connection::printable;
 use super::words::*;
 use crate::command::{
-    Client, ClientKind, KillFilter, Label, Listed, Reply, TOO_LONG, Text, USER, Words, integer, is,
+    Client, ClientKind, KillFilter, Label, Listed, Mark, Paused, Reply, Replying, Switch, TOO_LONG,
+    Text, USER, Words, integer, is,
 };
 
 type Said = Result<Reply<'static>, Text>;
@@ -115,6 +117,68 @@ pub fn client_kill(client: &mut dyn Client, words: &Words<'_>) -> Said {
     match rest {
         [] if may_fit => Ok(Reply::Integer(client.kill(&filter) as i64)),
         [] => Ok(Reply::Integer(0)),
+        _ => Err(SYNTAX.into()),
+    }
+}
+
+/// A reply to a command that does not want one is left out by the connection.
+pub fn client_reply(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    client.set_replying(match words[2] {
+        word if is(word, "on") => Replying::On,
+        word if is(word, "off") => Replying::Off,
+        word if is(word, "skip") => Replying::Skip,
+        _ => return Err(SYNTAX.into()),
+    });
+    Ok(Reply::Ok)
+}
+
+pub fn client_no_evict(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    client.set_mark(Mark::NoEvict, switch(words[2])?);
+    Ok(Reply::Ok)
+}
+
+/// No key has an age here, so no read makes one younger. CLIENT LIST shows the mark.
+pub fn client_no_touch(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    client.set_mark(Mark::NoTouch, switch(words[2])?);
+    Ok(Reply::Ok)
+}
+
+fn switch(word: &[u8]) -> Result<Switch, Text> {
+    match () {
+        () if is(word, "on") => Ok(Switch::On),
+        () if is(word, "off") => Ok(Switch::Off),
+        () => Err(SYNTAX.into()),
+    }
+}
+
+pub fn client_pause(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let paused = match &words[3..] {
+        [] => Paused::All,
+        [mode] if is(mode, "all") => Paused::All,
+        [mode] if is(mode, "write") => Paused::Writes,
+        [_] => return Err("ERR CLIENT PAUSE mode must be WRITE or ALL".into()),
+        _ => return Err(SYNTAX.into()),
+    };
+    let millis = integer(words[2]).ok_or("ERR timeout is not an integer or out of range")?;
+    let millis = u64::try_from(millis).map_err(|_| "ERR timeout is negative")?;
+    match client.pause(paused, Duration::from_millis(millis)) {
+        true => Ok(Reply::Ok),
+        false => Err("ERR timeout is out of range".into()),
+    }
+}
+
+pub fn client_unpause(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    client.end_pause();
+    Ok(Reply::Ok)
+}
+
+/// No command here waits for what another client does, so nobody can be freed from that.
+pub fn client_unblock(words: &Words<'_>) -> Said {
+    number(words[2])?;
+    match &words[3..] {
+        [] => Ok(Reply::Integer(0)),
+        [reason] if is(reason, "timeout") || is(reason, "error") => Ok(Reply::Integer(0)),
+        [_] => Err("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR".into()),
         _ => Err(SYNTAX.into()),
     }
 }

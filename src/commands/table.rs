@@ -96,10 +96,16 @@ commands! {
     "client|info" 2 [noscript loading stale] [connection] NONE Ask(clients::client_info);
     "client|kill" -3 [admin noscript loading stale] [connection] NONE Ask(clients::client_kill);
     "client|list" -2 [admin noscript loading stale] [connection] NONE Ask(clients::client_list);
+    "client|no-evict" 3 [admin noscript loading stale] [connection] NONE Ask(clients::client_no_evict);
+    "client|no-touch" 3 [noscript loading stale] [connection] NONE Ask(clients::client_no_touch);
+    "client|pause" -3 [admin noscript loading stale] [connection] NONE Ask(clients::client_pause);
+    "client|reply" 3 [noscript loading stale no_multi] [connection] NONE Ask(clients::client_reply);
     "client|setinfo" 4 [noscript loading stale] [connection] NONE Ask(clients::client_setinfo);
     "client|setname" 3 [noscript loading stale] [connection] NONE Ask(clients::client_setname);
     "client|tracking" -3 [noscript loading stale] [connection] NONE Ask(tracking::client_tracking);
     "client|trackinginfo" 2 [noscript loading stale] [connection] NONE Ask(tracking::client_trackinginfo);
+    "client|unblock" -3 [admin noscript loading stale] [connection] NONE Say(clients::client_unblock);
+    "client|unpause" 2 [admin noscript loading stale] [connection] NONE Ask(clients::client_unpause);
     "command" -1 [loading stale] [connection] NONE Ask(introspection::command);
     "command|count" 2 [loading stale] [connection] NONE Ask(introspection::command_count);
     "command|getkeys" -4 [loading stale] [connection] NONE Ask(introspection::command_getkeys);

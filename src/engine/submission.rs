@@ -23,6 +23,8 @@ pub struct Operation {
     pub bytes: usize,
     /// Whether the client wants to know when something changes that this reads.
     pub is_remembered: bool,
+    /// Whether its client does not want the reply.
+    pub is_muted: bool,
     /// Its words, if they are kept in case that it is slow.
     pub words: Option<Packed>,
 }
@@ -39,6 +41,7 @@ impl Operation {
             id,
             bytes,
             is_remembered: false,
+            is_muted: false,
             words: None,
         }
     }

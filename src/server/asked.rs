@@ -7,8 +7,8 @@ use subtle::ConstantTimeEq;
 use super::logins::Verdict;
 use super::session::Session;
 use crate::command::{
-    Calls, Client, KillFilter, Label, Listed, RespVersion, Scope, Slow, Spec, Text, Topic,
-    TrackingState, USER,
+    Calls, Client, KillFilter, Label, Listed, Mark, Paused, Replying, RespVersion, Scope, Slow,
+    Spec, Switch, Text, Topic, TrackingState, USER,
 };
 use crate::commands;
 use crate::engine::NotCompacted;
@@ -240,6 +240,22 @@ impl Client for Session<'_> {
 
     fn has_given_caching(&self) -> bool {
         self.caching_given
+    }
+
+    fn set_replying(&mut self, replying: Replying) {
+        self.muted.set(replying);
+    }
+
+    fn set_mark(&self, mark: Mark, switch: Switch) {
+        self.outbox.profile.set_mark(mark, switch);
+    }
+
+    fn pause(&self, paused: Paused, time: Duration) -> bool {
+        self.shared.pause.begin(paused, time)
+    }
+
+    fn end_pause(&self) {
+        self.shared.pause.end();
     }
 
     fn is_connected(&self, id: u64) -> bool {

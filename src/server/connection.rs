@@ -50,6 +50,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         operation_bytes: 0,
         queued_reads: 0,
         nothing_queued: false,
+        is_muted: false,
         preemption: Preemption::default(),
     };
     let mut received = Received::new(&shared.metrics.request_memory);
@@ -122,6 +123,8 @@ struct Connection<'a> {
     queued_reads: usize,
     /// Everything that was queued before is known to be answered.
     nothing_queued: bool,
+    /// The reply to the current command is not sent.
+    is_muted: bool,
     preemption: Preemption,
 }
 
@@ -144,6 +147,12 @@ impl Connection<'_> {
                     let asked = commands::look_up(&words, dialect, version, longest_key);
                     let (named, mut dialect) = (asked.named, asked.dialect);
                     last = named.or(last);
+                    if self.session.shared.pause.is_on()
+                        && let Ok(spec) = asked.found
+                        && !self.wait_for_pause(spec)
+                    {
+                        break End::Left;
+                    }
                     let hub = &self.session.shared.hub;
                     if hub.monitors.is_on() && self.session.parser.authenticated {
                         let database = self.session.database;
@@ -158,6 +167,7 @@ impl Connection<'_> {
                         && self.session.answers_among_messages(spec)
                     {
                         self.hear(spec, &words);
+                        self.session.muted.take();
                         received.consume(length);
                         continue;
                     }
@@ -169,6 +179,7 @@ impl Connection<'_> {
                         _ => None,
                     };
                     let Step { command, deferred } = self.session.step(asked, &words);
+                    self.is_muted = self.session.muted.take();
                     received.consume(length);
                     if self.session.has_stopped {
                         break End::Left;
@@ -193,6 +204,7 @@ impl Connection<'_> {
                 Parsed::TooLong(dialect, length) => {
                     received.consume(length);
                     let Step { command, .. } = self.session.refuse_words(TOO_LONG_VALUE.into());
+                    self.is_muted = self.session.muted.take();
                     self.run(command, dialect, None, None);
                 }
                 Parsed::Http => {
@@ -262,6 +274,7 @@ impl Connection<'_> {
             let operation = Operation::new(command, dialect, id);
             let mut operation = operation.in_database(self.session.database);
             operation.is_remembered = self.session.remembers();
+            operation.is_muted = self.is_muted;
             operation.words = kept;
             self.operation_bytes += operation.bytes;
             self.operations.push(operation);
@@ -281,11 +294,15 @@ impl Connection<'_> {
             self.outbox.hold_messages();
         }
         self.preemption.note_read();
+        let start = self.replies.len();
         let mut reply =
             Direct::new(self.outbox, self.stopping, &command, dialect, &mut self.replies);
         let database = self.session.database;
         let (outcome, elapsed) = self.engine.read(&command, database, id, &mut reply);
         let is_long = reply.end(outcome);
+        if self.is_muted {
+            self.replies.truncate(start);
+        }
         self.note(&command, kept, elapsed);
         if is_heard {
             self.outbox.send(&mut self.replies);
@@ -333,6 +350,7 @@ impl Connection<'_> {
         // Its reply is sent piece by piece, and may subscribe to something.
         self.outbox.hold_messages();
         self.carry_out_with(data, deferred, id);
+        self.send_part();
         self.outbox.send(&mut self.replies);
         self.outbox.release_messages();
     }
@@ -366,7 +384,7 @@ impl Connection<'_> {
                 let replies = &mut self.replies;
                 let mut say = |said: &[u8]| replies.extend_from_slice(said);
                 let Some(reply) = self.session.catch_up(deferred, &mut say) else {
-                    self.send_much(false);
+                    self.send_part();
                     continue;
                 };
                 self.session.shared.metrics.commands.count_error(None, &reply, true);
@@ -378,8 +396,24 @@ impl Connection<'_> {
             // A HELLO among them changes the version for the replies after it.
             let resp = Dialect::Resp(self.session.parser.version);
             protocol::encode(&[], resp, &item, &mut self.replies);
-            self.send_much(false);
+            self.send_part();
         }
+    }
+
+    /// Sends what there is of a reply that is made piece by piece, if that is much, or nobody wants it.
+    fn send_part(&mut self) {
+        if self.is_muted {
+            self.replies.clear();
+        }
+        self.send_much(false);
+    }
+
+    /// Waits with a request while clients are paused. False if the client goes meanwhile.
+    fn wait_for_pause(&mut self, spec: &Spec) -> bool {
+        let Some(held_by) = self.session.held_by(spec) else { return true };
+        self.hand_over();
+        self.outbox.wait_until_answered();
+        self.session.shared.pause.wait(held_by, || self.outbox.has_hung_up())
     }
 
     fn submit(&mut self) {

@@ -95,11 +95,12 @@ impl Flusher {
     }
 
     /// Closes the clients that leave most unread until all together, with this much `more`, are within the limit,
-    /// as Redis evicts clients. False if the next one has less unread than `asking`. No outbox may be locked.
+    /// as Redis evicts clients, and never those that said CLIENT NO-EVICT. False if the next one has less unread than `asking`. No outbox may be locked.
     pub fn make_room(&self, asking: &Outbox, more: usize) -> bool {
         while !self.has_room(more) {
             let watched = self.watched.lock();
-            let others = watched.values().filter(|other| other.id != asking.id);
+            let is_kept = |other: &Outbox| other.profile.is_kept.load(Ordering::Relaxed);
+            let others = watched.values().filter(|other| other.id != asking.id && !is_kept(other));
             let largest = others.max_by_key(|other| other.unread_bytes()).cloned();
             drop(watched);
             // At least one: a client that is closed already has nothing.

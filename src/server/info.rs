@@ -60,13 +60,13 @@ impl Shared {
     }
 
     fn show_clients(&self, info: &mut Info<'_>) {
-        let Shared { metrics, settings, clients, hub, .. } = self;
+        let Shared { metrics, settings, clients, hub, pause, .. } = self;
         let counts = hub.counts();
         info.section(
             "Clients",
             &[
                 ("connected_clients", &metrics.connected_clients.get()),
-                ("blocked_clients", &0),
+                ("blocked_clients", &pause.waiting()),
                 ("maxclients", &settings.changeable.max_clients()),
                 ("tracking_clients", &hub.tracking.counts().clients),
                 ("pubsub_clients", &counts.clients),

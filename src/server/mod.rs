@@ -14,7 +14,9 @@ mod flusher;
 mod idle;
 mod info;
 mod logins;
+mod muted;
 mod outbox;
+mod pause;
 mod preemption;
 mod profile;
 mod pubsub;
@@ -57,6 +59,7 @@ use flusher::Flusher;
 use idle::Idle;
 use logins::Logins;
 use outbox::Outbox;
+use pause::Pause;
 use profile::Profile;
 use pubsub::Hub;
 use seldom::Seldom;
@@ -114,6 +117,7 @@ struct Shared {
     hub: Arc<Hub>,
     logins: Logins,
     scripts: Scripts,
+    pause: Pause,
     /// The message that a client is turned away.
     turned_away: Seldom,
     /// The message that a client is closed because it speaks HTTP.
@@ -156,6 +160,7 @@ impl Server {
             hub,
             logins: Logins::default(),
             scripts,
+            pause: Pause::default(),
             turned_away: Seldom::default(),
             speak_http: Seldom::default(),
             flusher: flusher.clone(),
@@ -200,6 +205,7 @@ impl Server {
         assert!(first_run, "a server runs once");
         self.accept_all(listener, shutdown);
         self.shared.scripts.stop();
+        self.shared.pause.stop();
         self.shared.clients.stop(STOP_PATIENCE);
         self.shared.idle.stop();
         idle_thread.join().expect("its panic ends the process");

@@ -172,13 +172,18 @@ impl Outbox {
     }
 
     /// If all clients together have too much unread, and this one much of it, closes those with most; this
-    /// one only when it is its turn.
+    /// one only when it is its turn, and it has not said CLIENT NO-EVICT.
     fn make_room(&self, state: MutexGuard<'_, State>) {
         let has_much = state.unsent_bytes() > COMFORTABLE_BYTES;
         drop(state);
-        if has_much && !self.flusher.make_room(self, 0) {
+        if has_much && !self.flusher.make_room(self, 0) && !self.is_kept() {
             self.close_for_unread(&mut self.state.lock());
         }
+    }
+
+    /// Whether it is not closed for what all clients together leave unread. Its own limits hold all the same.
+    pub(super) fn is_kept(&self) -> bool {
+        self.profile.is_kept.load(Ordering::Relaxed)
     }
 
     fn release(&self, state: &mut State) {
@@ -374,9 +379,11 @@ impl Recipient for Outbox {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
         let spelled =
             |operation: &Operation| protocol::most_bytes(operation.dialect, &operation.reply);
-        let bytes = answered.iter().map(spelled).sum();
-        let has_room =
-            bytes <= COMFORTABLE_BYTES || self.reserve_any(self.state.lock(), bytes).is_ok();
+        let heard = || answered.iter().filter(|operation| !operation.is_muted);
+        let bytes = heard().map(spelled).sum();
+        let has_room = bytes <= COMFORTABLE_BYTES
+            || self.reserve_any(self.state.lock(), bytes).is_ok()
+            || self.is_kept();
         let mut state = self.state.lock();
         match has_room {
             true => {
@@ -384,7 +391,7 @@ impl Recipient for Outbox {
                 let is_last = state.queued_operations == answered.len();
                 let held = if is_last { state.held.take() } else { None };
                 self.append(&mut state, bytes, |out| {
-                    for Operation { command, dialect, reply, .. } in answered {
+                    for Operation { command, dialect, reply, .. } in heard() {
                         protocol::encode(command.key(), *dialect, reply, out);
                     }
                     out.extend(held.into_iter().flatten());

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::command::{ClientKind, KillFilter, TrackingMode, TrackingState, USER, Watcher};
+use crate::command::{
+    ClientKind, KillFilter, Mark, Switch, TrackingMode, TrackingState, USER, Watcher,
+};
 use crate::sync::Mutex;
 
 /// See the head of this file.
@@ -21,6 +23,9 @@ pub struct Profile {
     pub subscribed: Subscribed,
     /// Whether it sees every request.
     pub watches_all: AtomicBool,
+    /// Redis's `no-evict`.
+    pub is_kept: AtomicBool,
+    touches_nothing: AtomicBool,
     tracking: Tracking,
     since: Instant,
     info: Mutex<ClientInfo>,
@@ -89,13 +94,15 @@ impl Profile {
         let info = Mutex::new(info);
         let (subscribed, tracking) = (Subscribed::default(), Tracking::default());
         tracking.redirect.store(-1, Ordering::Relaxed);
-        let watches_all = AtomicBool::new(false);
+        let [watches_all, is_kept, touches_nothing] = [const { AtomicBool::new(false) }; 3];
         Profile {
             address,
             local,
             watcher,
             subscribed,
             watches_all,
+            is_kept,
+            touches_nothing,
             tracking,
             since: Instant::now(),
             info,
@@ -154,7 +161,8 @@ impl Profile {
     }
 
     /// Redis's letters: `O` sees every request, `P` subscribed to something, `t` tracks what it reads, `B` by
-    /// prefixes, `R` for one that has gone, `x` in a transaction, `d` if a watched key has changed, `N` if none.
+    /// prefixes, `R` for one that has gone, `x` in a transaction, `d` if a watched key has changed, `e` no-evict, `T` no-touch,
+    /// `N` if none.
     fn flags(&self, info: &ClientInfo) -> String {
         let is_subscriber = self.kind() == ClientKind::Subscriber;
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
@@ -166,10 +174,21 @@ impl Profile {
             (is(&self.tracking.is_on), 't'),
             (is(&self.tracking.is_broken), 'R'),
             (is(&self.tracking.is_broadcast), 'B'),
+            (is(&self.is_kept), 'e'),
+            (is(&self.touches_nothing), 'T'),
         ];
         let flags: String =
             flags.iter().filter(|(is_so, _)| *is_so).map(|(_, flag)| flag).collect();
         if flags.is_empty() { "N".to_owned() } else { flags }
+    }
+
+    /// Gives it a mark, or takes it away.
+    pub fn set_mark(&self, mark: Mark, switch: Switch) {
+        let flag = match mark {
+            Mark::NoEvict => &self.is_kept,
+            Mark::NoTouch => &self.touches_nothing,
+        };
+        flag.store(switch == Switch::On, Ordering::Relaxed);
     }
 
     /// Notes how it tracks.

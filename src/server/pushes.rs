@@ -33,7 +33,10 @@ impl Outbox {
     /// Appends a message. If that makes it the flusher's turn to send, this outbox is added to `woken`, and the
     /// caller hands those over: [`super::flusher::Flusher::take_over`].
     pub fn push(self: &Arc<Self>, message: &[u8], woken: &mut Vec<Arc<Outbox>>) {
-        if !self.flusher.has_room(message.len()) && !self.flusher.make_room(self, message.len()) {
+        let has_room = self.flusher.has_room(message.len())
+            || self.flusher.make_room(self, message.len())
+            || self.is_kept();
+        if !has_room {
             return self.close_for_messages(&mut self.state.lock());
         }
         let mut state = self.state.lock();

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
+use super::muted::Muted;
 use super::outbox::Outbox;
 use super::profile::ClientInfo;
 use super::pubsub::{Say, Subscriptions};
 use super::transaction::{Deferred, Later, Transaction};
 use crate::command::{
-    AskFn, Client, Command, Label, Packed, Reply, RespVersion, Run, SessionCommand, Spec, Text,
-    TrackingMode, Watcher, Words,
+    AskFn, Client, Command, Label, Mark, Packed, Paused, Reply, RespVersion, Run, SessionCommand,
+    Spec, Switch, Text, TrackingMode, Watcher, Words,
 };
 use crate::commands;
 use crate::engine;
@@ -53,6 +54,8 @@ pub struct Session<'a> {
     pub(super) tracks: Option<TrackingMode>,
     /// CLIENT CACHING was given for the next command.
     pub(super) caching_given: bool,
+    /// Which replies are not sent.
+    pub(super) muted: Muted,
 }
 
 /// What to do with a request.
@@ -96,6 +99,7 @@ impl<'a> Session<'a> {
             subscriptions: Subscriptions::new(&shared.hub, outbox),
             tracks: None,
             caching_given: false,
+            muted: Muted::default(),
         }
     }
 
@@ -223,6 +227,21 @@ impl<'a> Session<'a> {
             }
             _ => unreachable!("only these are answered among messages"),
         }
+    }
+
+    /// The pause that a request has to wait for, if there is one; `None` if it goes on all the same.
+    pub fn held_by(&self, spec: &Spec) -> Option<Paused> {
+        let is_about_clients = spec.name.starts_with("client");
+        if is_about_clients || spec.name == "shutdown" || !self.parser.authenticated {
+            return None;
+        }
+        let is_exec = matches!(spec.run, Run::Session(SessionCommand::Exec));
+        let transaction = self.transaction.as_ref().filter(|_| is_exec);
+        let changes = spec.has("write")
+            || spec.has("may_replicate")
+            || spec.publishes()
+            || transaction.is_some_and(Transaction::changes);
+        Some(if changes { Paused::Writes } else { Paused::All })
     }
 
     /// Whether the client may do nothing but hear: it could not tell a message from a reply.
@@ -388,6 +407,9 @@ impl<'a> Session<'a> {
     fn reset(&mut self) -> Step {
         self.transaction = None;
         self.stop_hearing();
+        self.muted = Muted::default();
+        self.set_mark(Mark::NoEvict, Switch::Off);
+        self.set_mark(Mark::NoTouch, Switch::Off);
         (self.database, self.no_database) = (0, None);
         self.parser.authenticated = !self.needs_password();
         self.speak(Some(RespVersion::V2));

@@ -55,6 +55,11 @@ impl<'a> Transaction<'a> {
         self.held.set(0);
     }
 
+    /// Whether it may change or publish something.
+    pub fn changes(&self) -> bool {
+        self.commands.iter().any(|command| command.is_write() || command.publishes())
+    }
+
     /// Gathers a command, and what is to be done later in its place.
     pub fn gather(&mut self, command: Command, later: Option<Later>) -> Reply<'static> {
         let later_bytes = match &later {

@@ -1,5 +1,6 @@
 //! What no script can say: many clients at once, slow ones, limits, starts and stops.
 
+mod clients;
 mod commit_window;
 mod costs;
 mod events;
