@@ -50,7 +50,11 @@ fn errors(lua: &Lua, run: &Arc<Run>, raw: &Table) -> mlua::Result<()> {
 
 /// What was caught, as a script may see it.
 fn caught(lua: &Lua, error: Value) -> mlua::Result<Value> {
-    let Value::Error(error) = error else { return Ok(error) };
+    let error = match error {
+        Value::Error(error) => error,
+        Value::String(text) => return outside_prelude(lua, text).map(Value::String),
+        other => return Ok(other),
+    };
     let error = error::root(&error);
     if error.downcast_ref::<Ended>().is_some() {
         return Err(error.clone());
@@ -62,6 +66,17 @@ fn caught(lua: &Lua, error: Value) -> mlua::Result<Value> {
             Ok(Value::Table(table))
         }
         None => Ok(Value::String(lua.create_string(error::text(error))?)),
+    }
+}
+
+/// The text of an error without a place in the prelude, which says nothing to the script's author.
+fn outside_prelude(lua: &Lua, text: mlua::String) -> mlua::Result<mlua::String> {
+    let bytes = text.as_bytes();
+    let Some(rest) = bytes.strip_prefix(b"prelude:") else { return Ok(text.clone()) };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match rest[digits..].strip_prefix(b": ") {
+        Some(rest) if digits > 0 => lua.create_string(rest),
+        _ => Ok(text.clone()),
     }
 }
 
@@ -126,8 +141,12 @@ fn whole(lua: &Lua, value: &Value, place: usize, name: &str) -> mlua::Result<f64
 
 fn redis(lua: &Lua, run: &Arc<Run>) -> mlua::Result<Table> {
     let redis = lua.create_table()?;
-    redis.raw_set("sha1hex", lua.create_function(sha1hex)?)?;
-    redis.raw_set("error_reply", lua.create_function(error_reply)?)?;
+    let of_run = run.clone();
+    let digest = move |lua: &Lua, words: Variadic<Value>| sha1hex(lua, &of_run, &words);
+    redis.raw_set("sha1hex", lua.create_function(digest)?)?;
+    let of_run = run.clone();
+    let reply = move |lua: &Lua, words: Variadic<Value>| error_reply(lua, &of_run, &words);
+    redis.raw_set("error_reply", lua.create_function(reply)?)?;
     redis.raw_set("status_reply", lua.create_function(status_reply)?)?;
     redis.raw_set("log", lua.create_function(log)?)?;
     let levels = ["LOG_DEBUG", "LOG_VERBOSE", "LOG_NOTICE", "LOG_WARNING"];
@@ -169,12 +188,13 @@ fn version_number() -> u32 {
     parts.fold(0, |number, part: u32| number << 8 | part)
 }
 
-fn sha1hex(lua: &Lua, words: Variadic<Value>) -> mlua::Result<String> {
-    let [text] = &words[..] else {
+fn sha1hex(lua: &Lua, run: &Run, words: &[Value]) -> mlua::Result<String> {
+    let [text] = words else {
         return Err(raised("ERR wrong number of arguments"));
     };
     // Whatever is no text counts as an empty one, as in Redis.
     let text = lua.coerce_string(text.clone())?;
+    run.go_on_after(text.as_ref().map_or(0, |text| text.as_bytes().len()))?;
     let digest = text.map_or_else(
         || sha1_smol::Sha1::new().digest(),
         |text| sha1_smol::Sha1::from(&*text.as_bytes()).digest(),
@@ -185,13 +205,14 @@ fn sha1hex(lua: &Lua, words: Variadic<Value>) -> mlua::Result<String> {
 const WRONG_ARGUMENTS: &str = "ERR wrong number or type of arguments";
 
 /// A table with an error: `CODE message`, with or without a minus before it; a text of one word gets the code ERR.
-fn error_reply(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Table> {
+fn error_reply(lua: &Lua, run: &Run, words: &[Value]) -> mlua::Result<Table> {
     let table = lua.create_table_with_capacity(0, 1)?;
-    let [Value::String(text)] = &words[..] else {
+    let [Value::String(text)] = words else {
         table.raw_set("err", WRONG_ARGUMENTS)?;
         return Ok(table);
     };
     let bytes = text.as_bytes();
+    run.go_on_after(bytes.len())?;
     let text = bytes.strip_prefix(b"-").unwrap_or(&bytes);
     let (code, message) = match memchr::memchr(b' ', text) {
         Some(space) => (&text[..space], &text[space + 1..]),

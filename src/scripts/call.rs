@@ -47,6 +47,8 @@ enum Held<'a> {
 impl Caller<'_> {
     /// Carries a command out.
     pub fn call(&mut self, lua: &Lua, words: MultiValue, on_error: OnError) -> mlua::Result<Value> {
+        // One command may take as long as a million instructions.
+        self.run.go_on()?;
         let reply = match words_in(words) {
             Ok(words) => {
                 let held: Vec<Held<'_>> = words.iter().map(Word::hold).collect();

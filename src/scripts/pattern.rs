@@ -7,6 +7,9 @@
 /// Steps between two questions whether to go on: a few hundred microseconds.
 const STEPS: u32 = 50_000;
 
+/// Bytes of a set that are looked through in the time of a step.
+const SET_BYTES_PER_STEP: usize = 16;
+
 /// How deep a match may nest: the limit of Lua since 5.2, for the same reason.
 const DEPTH: usize = 200;
 
@@ -84,8 +87,9 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
         }
     }
 
-    fn step(&mut self) -> Result<(), Stop<E>> {
-        self.steps += 1;
+    /// Counts a step, which looks at an item of the pattern of so many bytes: a set may be long.
+    fn step(&mut self, item: usize) -> Result<(), Stop<E>> {
+        self.steps = self.steps.saturating_add(1 + (item / SET_BYTES_PER_STEP) as u32);
         if self.steps >= STEPS {
             self.steps = 0;
             (self.go_on)().map_err(Stop::Ended)?;
@@ -106,7 +110,7 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
 
     fn items(&mut self, mut s: usize, mut p: usize) -> Matched<E> {
         loop {
-            self.step()?;
+            self.step(0)?;
             let Some(&item) = self.pattern.get(p) else { return Ok(Some(s)) };
             let next = self.pattern.get(p + 1).copied();
             match (item, next) {
@@ -124,6 +128,7 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
                         return Err("missing '[' after '%f' in pattern".into());
                     }
                     let end = self.class_end(set)?;
+                    self.step(3 * (end - set))?;
                     let before = s.checked_sub(1).map_or(0, |at| self.text[at]);
                     let here = self.text.get(s).copied().unwrap_or(0);
                     if self.in_set(before, set, end - 1) || !self.in_set(here, set, end - 1) {
@@ -137,6 +142,7 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
                 },
                 _ => {
                     let end = self.class_end(p)?;
+                    self.step(2 * (end - p))?;
                     let fits = s < self.text.len() && self.fits(self.text[s], p, end);
                     match self.pattern.get(end) {
                         Some(b'?') => {
@@ -160,7 +166,7 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
     fn longest(&mut self, s: usize, p: usize, end: usize) -> Matched<E> {
         let mut count = 0;
         while s + count < self.text.len() && self.fits(self.text[s + count], p, end) {
-            self.step()?;
+            self.step(end - p)?;
             count += 1;
         }
         for count in (0..=count).rev() {
@@ -179,6 +185,7 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
             if s >= self.text.len() || !self.fits(self.text[s], p, end) {
                 return Ok(None);
             }
+            self.step(end - p)?;
             s += 1;
         }
     }
@@ -218,7 +225,7 @@ impl<'a, E, F: FnMut() -> Result<(), E>> Matcher<'a, F> {
         }
         let mut nested = 1;
         for at in s + 1..self.text.len() {
-            self.step()?;
+            self.step(0)?;
             if self.text[at] == close {
                 nested -= 1;
                 if nested == 0 {

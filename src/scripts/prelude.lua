@@ -145,27 +145,63 @@ function base.load(read, name)
   return raw.compile(concat(pieces), name or "=(load)")
 end
 
+-- Lua counts the instructions of each coroutine on its own, so each part of one that runs counts as a long step.
+local wrap = coroutine.wrap
+
 base.coroutine = {
   create = coroutine.create,
   running = coroutine.running,
   status = coroutine.status,
-  wrap = coroutine.wrap,
   yield = coroutine.yield,
   resume = function(...)
+    tick()
     return resumed(resume(...))
+  end,
+  wrap = function(f)
+    local inner = wrap(f)
+    return function(...)
+      tick()
+      return inner(...)
+    end
   end,
 }
 
+-- These may work on many bytes at once, and Lua would ask only after a thousand of them. Each is called by its name,
+-- which Lua puts into errors.
+local format, lower, upper, reverse = string.format, string.lower, string.upper, string.reverse
+local foreach, foreachi, maxn = table.foreach, table.foreachi, table.maxn
+
 base.table = {
-  concat = concat,
-  foreach = table.foreach,
-  foreachi = table.foreachi,
+  concat = function(...)
+    tick()
+    return concat(...)
+  end,
+  foreach = function(...)
+    tick()
+    return foreach(...)
+  end,
+  foreachi = function(...)
+    tick()
+    return foreachi(...)
+  end,
   getn = table.getn,
-  maxn = table.maxn,
+  maxn = function(...)
+    tick()
+    return maxn(...)
+  end,
 }
 
--- Moving the rest of a long table takes long, and so does a place far before the first.
-local LONG = 1000
+function base.tonumber(...)
+  local value = ...
+  if type(value) == "string" and #value > 1000 then
+    tick()
+  end
+  return tonumber(...)
+end
+
+-- Moving the rest of a long table takes long, and so does a place far before the first. A place is checked as the
+-- number that C makes of it: it has 32 bits there.
+local LONG, LAST_PLACE = 1000, 2 ^ 31 - 1
 
 local function checked(t, name)
   if behind[t] then
@@ -181,8 +217,8 @@ end
 
 function base.table.insert(t, ...)
   checked(t, "insert")
-  local at, value = ...
-  if select("#", ...) == 2 and type(at) == "number" and at < 0 then
+  local at = tonumber((...))
+  if select("#", ...) == 2 and at and not (at >= 0 and at <= LAST_PLACE) then
     fail("bad argument #2 to 'insert' (position out of bounds)")
   end
   return insert(t, ...)
@@ -207,13 +243,25 @@ base.string = {
   char = string.char,
   dump = string.dump,
   find = raw.find,
-  format = string.format,
+  format = function(...)
+    tick()
+    return format(...)
+  end,
   len = string.len,
-  lower = string.lower,
+  lower = function(...)
+    tick()
+    return lower(...)
+  end,
   match = raw.match,
-  reverse = string.reverse,
+  reverse = function(...)
+    tick()
+    return reverse(...)
+  end,
   sub = string.sub,
-  upper = string.upper,
+  upper = function(...)
+    tick()
+    return upper(...)
+  end,
 }
 
 function base.string.rep(text, count)

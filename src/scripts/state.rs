@@ -99,7 +99,7 @@ impl State {
         let prelude = lua.load(PRELUDE).set_name(error::PRELUDE);
         let (environment, base, runner) = prelude.call::<(Table, Table, Function)>(&raw)?;
         lua.set_globals(environment.clone())?;
-        raw.raw_set("compile", compiler(&lua, &environment)?)?;
+        raw.raw_set("compile", compiler(&lua, &run, &environment)?)?;
         let of_run = run.clone();
         let every = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
         lua.set_global_hook(every, move |_, _| of_run.go_on().map(|()| VmState::Continue))?;
@@ -296,10 +296,11 @@ fn failure(name: &Name, error: &Value) -> String {
 }
 
 /// The function behind `loadstring`: text only, since a script made of bytes could do anything.
-fn compiler(lua: &Lua, environment: &Table) -> mlua::Result<Function> {
-    let environment = environment.clone();
+fn compiler(lua: &Lua, run: &Arc<Run>, environment: &Table) -> mlua::Result<Function> {
+    let (run, environment) = (run.clone(), environment.clone());
     lua.create_function(move |lua, (text, name): (mlua::String, mlua::String)| {
         let bytes = text.as_bytes();
+        run.go_on_after(bytes.len())?;
         let name = String::from_utf8_lossy(&name.as_bytes()).replace('\0', " ");
         match compiled(lua.load(&*bytes), &name, &environment) {
             Ok(function) => Ok((Some(function), None)),

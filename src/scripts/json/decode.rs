@@ -65,6 +65,7 @@ struct Decoder<'a> {
 
 /// The value of a text.
 pub fn decode(lua: &Lua, run: &Run, text: &[u8]) -> mlua::Result<Value> {
+    run.go_on_after(text.len())?;
     let settings = *run.json.lock();
     let may_be_invalid = settings.decode_invalid;
     let mut decoder = Decoder { lua, run, text, at: 0, token: 0, steps: 0, may_be_invalid };

@@ -1,11 +1,10 @@
 //! Values of Lua as JSON.
 //!
 //! A table is an array if all of its keys are whole numbers from 1 on, and an object otherwise, an empty one too.
-//! What is open is kept in a list, so that a deep value takes no stack.
+//! What is open is kept in a list, so that a deep value takes no stack. The pairs of a table are asked for one after
+//! the other: Lua lets only some thousand values be held at once from outside.
 
-use std::vec;
-
-use mlua::{Lua, Table, Value};
+use mlua::{Function, Lua, Table, Value};
 
 use super::super::error::mistake;
 use super::super::run::Run;
@@ -20,20 +19,25 @@ const STEPS: usize = 10_000;
 /// An array or an object of which a part is written.
 enum Open {
     Array(Table, i64, i64),
-    Object(vec::IntoIter<(Value, Value)>, bool),
+    /// With the key of the last pair that is written; `nil` before the first.
+    Object(Table, Value),
 }
 
 struct Encoder<'a> {
     lua: &'a Lua,
+    run: &'a Run,
+    /// Lua's own function.
+    next: &'a Function,
     settings: Settings,
     made: Vec<u8>,
     open: Vec<Open>,
 }
 
 /// The text of a value.
-pub fn encode(lua: &Lua, run: &Run, value: &Value) -> mlua::Result<mlua::String> {
+pub fn encode(lua: &Lua, run: &Run, next: &Function, value: &Value) -> mlua::Result<mlua::String> {
     let settings = *run.json.lock();
-    let mut encoder = Encoder { lua, settings, made: Vec::new(), open: Vec::new() };
+    run.go_on()?;
+    let mut encoder = Encoder { lua, run, next, settings, made: Vec::new(), open: Vec::new() };
     encoder.begin(value)?;
     let mut steps = 0;
     while let Some(open) = encoder.open.pop() {
@@ -65,11 +69,13 @@ impl Encoder<'_> {
                 self.open.push(Open::Array(table, at + 1, last));
                 self.begin(&item)
             }
-            Open::Object(mut pairs, is_first) => {
-                let Some((key, value)) = pairs.next() else {
+            Open::Object(table, last) => {
+                let is_first = last.is_nil();
+                let (key, value) = self.next.call::<(Value, Value)>((&table, last))?;
+                if key.is_nil() {
                     self.made.push(b'}');
                     return Ok(());
-                };
+                }
                 if !is_first {
                     self.made.push(b',');
                 }
@@ -86,7 +92,7 @@ impl Encoder<'_> {
                     _ => return Err(self.cannot("table", "table key must be a number or string")),
                 }
                 self.made.push(b':');
-                self.open.push(Open::Object(pairs, false));
+                self.open.push(Open::Object(table, key));
                 self.begin(&value)
             }
         }
@@ -115,22 +121,21 @@ impl Encoder<'_> {
             let text = format!("Cannot serialise, excessive depth ({depth})");
             return Err(mistake(self.lua, text));
         }
-        let pairs: Vec<(Value, Value)> = table.pairs().collect::<mlua::Result<_>>()?;
-        match self.last_place(&pairs)? {
+        match self.last_place(table)? {
             Some(last) => {
                 self.made.push(b'[');
                 self.open.push(Open::Array(table.clone(), 1, last));
             }
             None => {
                 self.made.push(b'{');
-                self.open.push(Open::Object(pairs.into_iter(), true));
+                self.open.push(Open::Object(table.clone(), Value::Nil));
             }
         }
         Ok(())
     }
 
     /// The last place of an array; `None` if it is none.
-    fn last_place(&self, pairs: &[(Value, Value)]) -> mlua::Result<Option<i64>> {
+    fn last_place(&self, table: &Table) -> mlua::Result<Option<i64>> {
         let place = |key: &Value| match key {
             Value::Integer(place) => Some(*place).filter(|place| *place >= 1),
             Value::Number(place) => {
@@ -138,15 +143,18 @@ impl Encoder<'_> {
             }
             _ => None,
         };
-        let mut last = 0;
-        for (key, _) in pairs {
-            let Some(place) = place(key) else { return Ok(None) };
+        let (mut last, mut count) = (0, 0_i64);
+        for pair in table.pairs::<Value, Value>() {
+            let Some(place) = place(&pair?.0) else { return Ok(None) };
             last = last.max(place);
+            count += 1;
+            if count % STEPS as i64 == 0 {
+                self.run.go_on()?;
+            }
         }
         let Settings { convert_sparse, sparse_ratio, sparse_safe, .. } = self.settings;
-        let has_holes = sparse_ratio > 0
-            && last > (pairs.len() as i64).saturating_mul(sparse_ratio)
-            && last > sparse_safe;
+        let has_holes =
+            sparse_ratio > 0 && last > count.saturating_mul(sparse_ratio) && last > sparse_safe;
         match () {
             () if last == 0 || has_holes && convert_sparse => Ok(None),
             () if has_holes => Err(self.cannot("table", "excessively sparse array")),

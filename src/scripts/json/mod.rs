@@ -7,7 +7,7 @@ mod encode;
 
 use std::sync::Arc;
 
-use mlua::{Lua, Table, Value, Variadic};
+use mlua::{Function, Lua, Table, Value, Variadic};
 
 use super::error::mistake;
 use super::run::Run;
@@ -63,12 +63,12 @@ pub fn library(lua: &Lua, run: &Arc<Run>) -> mlua::Result<Table> {
     library.raw_set("null", Value::NULL)?;
     library.raw_set("_NAME", "cjson")?;
     library.raw_set("_VERSION", "2.1.0")?;
-    let of_run = run.clone();
+    let (of_run, next) = (run.clone(), lua.globals().raw_get::<Function>("next")?);
     let encode = move |lua: &Lua, values: Variadic<Value>| {
         let [value] = &values[..] else {
             return Err(mistake(lua, "bad argument #1 to 'encode' (expected 1 argument)"));
         };
-        encode::encode(lua, &of_run, value)
+        encode::encode(lua, &of_run, &next, value)
     };
     library.raw_set("encode", lua.create_function(encode)?)?;
     let of_run = run.clone();

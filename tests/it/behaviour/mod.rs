@@ -9,6 +9,8 @@ mod info;
 mod limits;
 mod long_reads;
 mod long_replies;
+#[cfg(feature = "scripts")]
+mod long_scripts;
 mod max_memory;
 mod messages;
 mod read_path;
