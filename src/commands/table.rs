@@ -251,7 +251,7 @@ commands! {
     "unlink" -2 [write fast] [keyspace] ALL Core(keys::del);
     "unsubscribe" -1 [pubsub noscript loading stale] [] NONE Session(SessionCommand::Unsubscribe(Topic::Channel));
     "unwatch" 1 [noscript loading stale fast allow_busy] [transaction] NONE Session(SessionCommand::Unwatch);
-    "wait" 3 [noscript] [connection] NONE Say(server::wait);
+    "wait" 3 [] [connection] NONE Say(server::wait);
     "waitaof" 4 [noscript] [connection] NONE Ask(server::waitaof);
     "watch" -2 [noscript loading stale fast allow_busy] [transaction] ALL Session(SessionCommand::Watch);
 }

@@ -27,7 +27,7 @@ use crate::sync::Mutex;
 
 /// The most memory that a script may take up in Lua: as much as a reply may by default. (Redis has no limit.) What
 /// the kept scripts take up comes on top of it.
-const SCRIPT_BYTES: usize = 256 << 20;
+pub const SCRIPT_BYTES: usize = 256 << 20;
 
 /// A script that leaves more garbage than this is followed by a full collection, so that the next one has all of its
 /// memory; less is collected step by step while scripts run.
@@ -271,10 +271,16 @@ fn admit(flags: Flags, request: &Request<'_>, parts: &mut dyn Parts) -> Result<(
     Ok(())
 }
 
-/// The error of a script that has failed: its text, its name, and the place.
+/// The error of a script that has failed: its text, its name, and the place if one is known.
 fn failure(name: &Name, error: &Value) -> String {
-    let Value::Table(error) = error else {
-        return "ERR the script has failed, and could not say why".to_owned();
+    let name = String::from_utf8_lossy(name);
+    let without_place = |text: &str| format!("ERR {text} script: {name}.");
+    let error = match error {
+        Value::Table(error) => error,
+        // Without memory, or without stack, Lua asks nobody to describe its error.
+        Value::String(text) => return without_place(&text.to_string_lossy()),
+        Value::Error(why) => return without_place(&error::text(error::root(why))),
+        _ => return without_place("unknown error"),
     };
     let bytes = |field: &str| -> Option<String> {
         let value = error.raw_get::<Value>(field).ok()?;
@@ -287,11 +293,9 @@ fn failure(name: &Name, error: &Value) -> String {
     };
     let text = bytes("err").unwrap_or_else(|| "ERR unknown error".to_owned());
     match (bytes("source"), bytes("line")) {
-        (Some(source), Some(line)) => {
-            let name = String::from_utf8_lossy(name);
-            format!("{text} script: {name}, on {source}:{line}.")
-        }
-        _ => text,
+        (Some(source), Some(line)) => format!("{text} script: {name}, on {source}:{line}."),
+        // A tail call leaves no trace of the function that made it.
+        _ => format!("{text} script: {name}."),
     }
 }
 

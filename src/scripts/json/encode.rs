@@ -8,10 +8,12 @@ use mlua::{Function, Lua, Table, Value};
 
 use super::super::error::mistake;
 use super::super::run::Run;
+use super::super::state::SCRIPT_BYTES;
 use super::{Invalid, Settings};
 
-/// The longest text that is made.
-const LONGEST: usize = 256 << 20;
+/// The longest text that is made: beside its value and its copy in Lua there has to be room for more. A small table that
+/// is in itself again and again would otherwise be written for a long time, only to find that there is none.
+const LONGEST: usize = SCRIPT_BYTES / 4;
 
 /// Values between two questions whether to go on.
 const STEPS: usize = 10_000;

@@ -17,6 +17,8 @@ mod read_path;
 mod redis_crate;
 mod request_limits;
 mod resp;
+#[cfg(feature = "scripts")]
+mod scripts;
 mod settings;
 mod startup;
 mod watches;

@@ -19,6 +19,18 @@ const DATABASES: usize = 3;
 /// 2100-01-01, in milliseconds of Unix time: later than any test.
 const FAR: i64 = 4_102_444_800_000;
 
+/// Sets two keys to the same value, and answers what the first was before.
+const SET_BOTH: &str = "local old = redis.call('GET', KEYS[1]) \
+     redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], ARGV[1]) return old";
+
+/// The same, but it fails at its end.
+const SET_BOTH_AND_FAIL: &str = "redis.call('SET', KEYS[1], ARGV[1]) \
+     redis.call('SET', KEYS[2], ARGV[1]) redis.call('INCRBY', KEYS[1], 'x')";
+
+/// The error of that.
+const FAILED: &str = "ERR value is not an integer or out of range script: \
+                      ede22983cff2f2a3654f19aebc04380665d93e5c, on @user_script:1.";
+
 type Words = Vec<Vec<u8>>;
 
 #[test]
@@ -118,7 +130,9 @@ fn command(rng: &mut Rng) -> Words {
     let name = ["SET", "SET", "SET", "GET", "DEL", "EXISTS", "INCR", "INCRBY", "DECRBY", "APPEND"];
     let more = ["SETRANGE", "GETRANGE", "GETDEL", "GETSET", "GETEX", "SETNX", "RENAME", "RENAMENX"];
     let last = ["COPY", "MSET", "MSETNX", "MGET", "EXPIREAT", "PERSIST", "STRLEN"];
-    let names: Vec<&str> = name.into_iter().chain(more).chain(last).collect();
+    let script = if cfg!(feature = "scripts") { &["EVAL"][..] } else { &[] };
+    let names = name.into_iter().chain(more).chain(last).chain(script.iter().copied());
+    let names: Vec<&str> = names.collect();
     let name = names[pick % names.len()];
     let mut words = vec![name.as_bytes().to_vec()];
     let option = |words: &mut Words, text: &str| {
@@ -165,6 +179,11 @@ fn command(rng: &mut Rng) -> Words {
                 words.push(key(rng));
                 words.push(value(rng));
             }
+        }
+        "EVAL" => {
+            let script = one_of(rng, &[SET_BOTH, SET_BOTH, SET_BOTH_AND_FAIL]);
+            let first = words.pop().expect("a key");
+            words.extend([script.into_bytes(), b"2".to_vec(), first, key(rng), value(rng)]);
         }
         "EXPIREAT" => {
             words[0] = one_of(rng, &["PEXPIREAT", "EXPIREAT"]).into_bytes();
@@ -335,6 +354,13 @@ impl Model {
                     pairs.for_each(|pair| self.put(&pair[0], pair[1].clone(), None));
                 }
                 if name == "MSET" { Value::ok() } else { flag(free) }
+            }
+            "EVAL" if key == SET_BOTH_AND_FAIL.as_bytes() => Value::error(FAILED),
+            "EVAL" => {
+                let [_, first, second, value] = rest else { unreachable!("two keys, one value") };
+                let before = self.here().get(first).cloned();
+                [first, second].into_iter().for_each(|key| self.put(key, value.clone(), None));
+                bulk(before.as_ref().map(|(value, _)| value))
             }
             "RENAME" | "RENAMENX" => {
                 let Some((value, expiry)) = old else {

@@ -24,7 +24,18 @@ pub enum Call {
     GetAll,
     /// MSET
     SetAll(Text),
+    /// A script that sets all keys if the number in the first one ends in one of these digits, or there is none. It
+    /// answers what the first one was.
+    SwapAll(&'static str, Text),
 }
+
+const SWAP_ALL: &str = "local old = redis.call('GET', KEYS[1]) \
+                        if not old or string.find(old, '^%d*[' .. ARGV[1] .. ']:') then \
+                        for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[2]) end end \
+                        return old";
+
+/// Numbers of keys, as they are spelled.
+const COUNTS: [&str; 3] = ["0", "1", "2"];
 
 /// What is answered, however it is spelled.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +92,17 @@ impl Object for Keys {
                 values.fill(Some(value.clone()));
                 Answer::Done
             }
+            Call::SwapAll(digits, value) => {
+                let old = values[0].clone();
+                if old.as_deref().is_none_or(|old| {
+                    old.split(':')
+                        .next()
+                        .is_some_and(|number| number.ends_with(|c| digits.contains(c)))
+                }) {
+                    values.fill(Some(value.clone()));
+                }
+                Answer::Value(old)
+            }
         }
     }
 }
@@ -103,6 +125,10 @@ impl Call {
             Call::SetAll(value) => {
                 let pairs = names.iter().flat_map(|name| [*name, value]);
                 ["MSET"].into_iter().chain(pairs).collect()
+            }
+            Call::SwapAll(digits, value) => {
+                let head = ["EVAL", SWAP_ALL, COUNTS[names.len()]];
+                head.into_iter().chain(names.iter().copied()).chain([*digits, value]).collect()
             }
         };
         match as_text {

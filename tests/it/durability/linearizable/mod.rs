@@ -28,6 +28,9 @@ const OBJECTS: [&[&str]; 4] = [&["register"], &["text"], &["counter"], &["left",
 const COUNTER: usize = 2;
 const PAIR: usize = 3;
 
+/// A script swaps if the number in the value before ends in one of these: about as often as not.
+const DIGITS: [&str; 2] = ["02468", "13579"];
+
 /// How many operations are shown of a history that nothing explains.
 const SHOWN: usize = 30;
 
@@ -123,7 +126,7 @@ impl Load<'_> {
             for _ in 0..1 + rng.below(MOST_PIPELINED) {
                 let object = rng.below(OBJECTS.len());
                 let called = self.clock.fetch_add(1, SeqCst);
-                let call = random_call(&mut rng, object, called);
+                let call = random_call(&mut rng, object, called, as_text);
                 bytes.extend(call.spell(OBJECTS[object], as_text));
                 seen.push(Seen { object, call, called, ended: None, answer: None });
             }
@@ -153,7 +156,7 @@ impl Load<'_> {
 }
 
 /// Half of them read. Each value is written once: it holds the instant of the call.
-fn random_call(rng: &mut Rng, object: usize, now: u64) -> Call {
+fn random_call(rng: &mut Rng, object: usize, now: u64, as_text: bool) -> Call {
     let key = rng.below(OBJECTS[object].len());
     if rng.below(2) == 0 {
         return if object == PAIR { Call::GetAll } else { Call::Get(key) };
@@ -168,6 +171,9 @@ fn random_call(rng: &mut Rng, object: usize, now: u64) -> Call {
         (0, _) => Call::Del(key),
         (1, _) => Call::SetNew(key, value),
         (2, _) => Call::GetSet(key, value),
+        (3..6, PAIR) if cfg!(feature = "scripts") && !as_text => {
+            Call::SwapAll(DIGITS[rng.below(DIGITS.len())], value)
+        }
         (3.., PAIR) => Call::SetAll(value),
         (4.., COUNTER) => Call::Incr(key),
         (6.., _) => Call::Append(key, value),

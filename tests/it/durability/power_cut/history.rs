@@ -17,13 +17,18 @@ const CLIENTS: usize = 6;
 enum Kind {
     /// One key, with SET and DEL.
     Single,
-    /// Three keys, with MSET and DEL.
+    /// Three keys, with MSET and DEL, and with a script in place of every other MSET.
     Group,
     /// One key, with INCR.
     Counter,
 }
 
 const KINDS: [Kind; 5] = [Kind::Single, Kind::Single, Kind::Group, Kind::Group, Kind::Counter];
+
+/// Sets each key in turn, the later ones after a look at the one before.
+const SET_ALL: &str = "for n, key in ipairs(KEYS) do \
+                       if n > 1 then assert(redis.call('GET', KEYS[n - 1]) == ARGV[n - 1]) end \
+                       redis.call('SET', key, ARGV[n]) end return redis.status_reply('OK')";
 
 /// The registers of all clients, of each kind in turn.
 pub fn of_all_clients(seed: u64) -> History {
@@ -64,9 +69,15 @@ fn operate(register: &mut Register, change: Change, client: &mut Client, block_l
     let number = register.send(change, length(block_log));
     let values = register.values(number);
     let keys = register.keys.iter().map(String::as_str);
+    let count = keys.len().to_string();
+    let as_script = cfg!(feature = "scripts") && keys.len() > 1 && number.is_multiple_of(2);
     let words: Vec<&str> = match change {
         Change::Count => std::iter::once("INCR").chain(keys).collect(),
         Change::Delete => std::iter::once("DEL").chain(keys).collect(),
+        Change::Set(_) if as_script => {
+            let values = values.iter().flatten().map(String::as_str);
+            ["EVAL", SET_ALL, &count].into_iter().chain(keys).chain(values).collect()
+        }
         Change::Set(_) => {
             let name = if keys.len() > 1 { "MSET" } else { "SET" };
             let pairs = keys.zip(values.iter().flatten());
