@@ -91,7 +91,8 @@ impl Space {
             }
         };
         let least = LEAST_EARLY_BYTES.min(least_bytes).max(snapshot / EARLY_PART);
-        let may_spend = matches!(room, Room::Full(_)) && self.frees_enough(size) == Spend::Reserve;
+        // A batch that is too large for what is left is refused while the log only counts as short of room.
+        let may_spend = *room != Room::Enough && self.frees_enough(size) == Spend::Reserve;
         let is_possible =
             need <= free || may_spend && need <= free.saturating_add(self.reserve_bytes());
         is_possible && since >= least.max(free.saturating_sub(need))
