@@ -195,6 +195,8 @@ fn a_full_memory_refuses_a_script_at_its_start_and_ends_one_that_allowed_itself_
     (0..).find(|n: &u32| ask(&mut client, ["SET", &n.to_string(), &value]) != Value::ok());
     assert_eq!(say(&mut client, "CONFIG SET maxmemory 100kb"), Value::ok());
     let refused = error(&eval(&mut client, "return redis.call('set', 'k', '1')"));
+    assert!(refused.starts_with("OOM command not allowed"), "{refused}");
+    let refused = error(&eval(&mut client, "#!lua\nreturn redis.call('set', 'k', '1')"));
     assert!(refused.starts_with("OOM allow-oom flag is not set on the script"), "{refused}");
     assert_eq!(eval(&mut client, "#!lua flags=no-writes\nreturn 7"), Value::Integer(7));
     let frees = "#!lua flags=allow-oom\nreturn redis.call('del', '0', '1')";
