@@ -64,6 +64,8 @@ fn run_all(dialect: Dialect) {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts").join(directory);
     let entries = fs::read_dir(scripts).expect("the scripts");
     let mut scripts: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    // Without the feature the commands that it is about are unknown.
+    scripts.retain(|path| cfg!(feature = "scripts") || !path.ends_with("scripts.txt"));
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts");
     let mut failures = Vec::new();
