@@ -204,8 +204,13 @@ const RESP: Dialect = Dialect::Resp(RespVersion::V2);
 
 fn engine() -> Arc<Engine> {
     let metrics = Arc::new(Metrics::default());
-    let options =
-        Options { fsync: Fsync::Never, max_value: 1000, max_reply: 1 << 30, max_memory: None };
+    let options = Options {
+        fsync: Fsync::Never,
+        max_value: 1000,
+        max_reply: 1 << 30,
+        max_memory: None,
+        databases: 16,
+    };
     let engine = Engine::in_memory(store::new(1, 0), metrics, &options).expect("nothing can fail");
     upkeep::start(&engine, upkeep::Policy::default()).expect("nothing can fail");
     Arc::new(engine)
@@ -223,7 +228,8 @@ fn incr(key: &str) -> Operation {
 fn get(engine: &Engine, key: &str) -> i64 {
     let mut room = Allowance::new(usize::MAX, RESP);
     let mut answer = Collected::new(&mut room);
-    engine.read(&Command::Get(key.as_bytes().into()), 0, None, &mut answer).expect("there is room");
+    let (outcome, _) = engine.read(&Command::Get(key.as_bytes().into()), 0, None, &mut answer);
+    outcome.expect("there is room");
     number(&answer.into_reply())
 }
 

@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::outbox::COMFORTABLE_BYTES;
 use super::{Changeable, STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
+use crate::command::Events;
 use crate::engine::{Engine, Fsync, Options};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -106,7 +107,13 @@ impl Running {
         let engine = Engine::in_memory(
             store::new(1, 0),
             metrics.clone(),
-            &Options { fsync: Fsync::Never, max_value: 1000, max_reply: 1 << 30, max_memory: None },
+            &Options {
+                fsync: Fsync::Never,
+                max_value: 1000,
+                max_reply: 1 << 30,
+                max_memory: None,
+                databases: 16,
+            },
         );
         let engine = engine.expect("nothing can fail");
         upkeep::start(&engine, upkeep::Policy::default()).expect("nothing can fail");
@@ -116,6 +123,7 @@ impl Running {
             limits: Limits::default(),
             scripts: scripts::Limits { key: 1000, value: 1000, busy_after: Duration::ZERO },
             unread: UnreadLimits::default(),
+            events: Events::default(),
             saves_at_once: false,
             shown: Vec::new(),
         };
