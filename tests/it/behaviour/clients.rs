@@ -43,7 +43,7 @@ fn writes_wait_while_they_are_paused_and_reads_and_commands_about_clients_go_on(
         .map(|words| waiting(&server, &mut control, words))
         .collect();
     transaction.send(request(["EXEC"]));
-    eventually("so does EXEC", || paused(&mut control) == 4 + scripts.len());
+    eventually("so does EXEC", || paused(&mut control) == 4 + scripts.len() as u64);
     assert_eq!(say(&mut control, "GET k"), Value::bulk("before"));
     assert_eq!(say(&mut reads, "EXEC"), Value::Array(vec![Value::bulk("before")]));
     assert_eq!(say(&mut control, "CLIENT UNPAUSE"), Value::ok());
