@@ -47,7 +47,7 @@ pub trait Client {
     fn settings(&self) -> Vec<(&'static str, String)>;
     /// Changes settings, given as names and values: all of them, or none.
     fn change_settings(&self, pairs: &[[&[u8]; 2]]) -> Result<(), Text>;
-    /// Sets to zero what has been counted since the start.
+    /// Sets the counters of INFO back to zero.
     fn reset_statistics(&self);
     /// The latest slow commands, the last first.
     fn slow_commands(&self, most: usize) -> Vec<Slow>;

@@ -162,7 +162,7 @@ fn unpack(packed: &[u8], length: usize) -> Option<Vec<u8>> {
             if out.len() + count + 2 > length {
                 return None;
             }
-            // It may overlap with what is copied.
+            // The source may overlap the place of the copy.
             (start..start + count + 2).for_each(|at| out.push(out[at]));
         }
         if out.len() > length {

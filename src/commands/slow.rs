@@ -1,8 +1,8 @@
 //! SLOWLOG and LATENCY: which commands took long.
 //!
-//! What counts is the time in which a command was carried out, on its client's own thread or in its place in a batch;
-//! neither the wait for its turn nor the sync counts (`wal_commit_usec` in INFO has that), and what is asked of the
-//! server itself is not measured. A transaction is one command.
+//! A command's time begins when its client's own thread or the committer begins to carry it out, and ends when that is
+//! done. The wait for its turn and the sync do not count (INFO has the sync as `wal_commit_usec`), and commands about the
+//! server itself are not timed. A transaction is one command.
 
 use super::words::*;
 use crate::command::{Calls, Client, Reply, Slow, Text, Words, is};

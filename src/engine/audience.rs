@@ -21,7 +21,7 @@ pub trait Audience: Send + Sync {
     fn events(&self) -> Events;
     /// Whether some client wants to know of every change of what it has read.
     fn tracks(&self) -> bool;
-    /// Has every client forget all that it has read, because what was changed is not known.
+    /// Has every client forget all values that it has read: the changed keys are not known.
     fn invalidate_all(&self);
     /// Tells all of this in order, and empties the list. Called by the thread that commits: it must not wait
     /// for a client.

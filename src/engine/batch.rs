@@ -30,8 +30,8 @@ const PART_OF_PART: usize = 3;
 
 /// Changes on top of a store.
 ///
-/// - A layer above the `top` one is empty. Between two commands only what is kept is there, and `sums` are
-///   `sums_kept`.
+/// - Every layer above the `top` one is empty. Between two commands only the `KEPT` layer may have changes, and
+///   `sums` equal `sums_kept`.
 pub struct Batch {
     /// The time at which it is evaluated.
     pub now: i64,
@@ -61,7 +61,7 @@ pub struct Batch {
     pub takes: Takes,
     /// Each lies on the one before it.
     pub(super) layers: [Layer; PART_OF_PART + 1],
-    /// What was kept, on its way into log and store.
+    /// The kept changes, on their way into log and store.
     changed: Changed,
     /// Which space each number stands for in the store. Only the committing thread changes that.
     order: Order,
