@@ -356,6 +356,15 @@ impl Command {
         }
     }
 
+    /// Whether its reply shows something of the data, or that something was changed.
+    pub fn shows_data(&self) -> bool {
+        match self {
+            Command::Answered(_) | Command::Unwatch(..) | Command::Leave(_) => false,
+            Command::Call(spec, _) => !matches!(spec.run, Run::Say(_)),
+            _ => true,
+        }
+    }
+
     /// Whether it alone is a message to other clients.
     pub fn publishes(&self) -> bool {
         matches!(self, Command::Call(spec, _) if spec.publishes())

@@ -44,6 +44,8 @@ const ORDER: &[u8] = b"ORDER";
 pub enum New<'a> {
     /// A change of one database.
     In(Space, &'a Mutation),
+    /// An entry in a database.
+    Entry(Space, &'a Entry),
     /// No key is there, in no database.
     ClearAll,
     /// Which database has which number.
@@ -63,6 +65,7 @@ impl New<'_> {
     pub fn encode(self, write: impl FnMut(&[u8])) {
         match self {
             New::In(space, Mutation::Set(entry)) => encode_set(space, entry, write),
+            New::Entry(space, entry) => encode_set(space, entry, write),
             New::In(space, Mutation::Delete(key)) => {
                 encode_fields(Op::of(DEL, space), key, &[], None, write);
             }
@@ -77,8 +80,7 @@ impl New<'_> {
     }
 }
 
-/// Hands the bytes of the record of an entry in a database to `write`.
-pub fn encode_set(space: Space, entry: &Entry, write: impl FnMut(&[u8])) {
+fn encode_set(space: Space, entry: &Entry, write: impl FnMut(&[u8])) {
     encode_fields(Op::of(SET, space), entry.key(), entry.value(), entry.expiry(), write);
 }
 
@@ -431,6 +433,7 @@ mod tests {
         for new in of(&changed()) {
             let is_old = match new {
                 New::In(space, mutation) => space == FIRST && *mutation != Mutation::Clear,
+                New::Entry(space, _) => space == FIRST,
                 New::ClearAll => true,
                 New::Order(_) => false,
             };

@@ -74,6 +74,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "engine::batch_view",
             "engine::handle",
             "engine::local_log",
+            "engine::open",
+            "engine::other_writers",
             "engine::submission",
             "engine::view",
             "engine::watches",

@@ -217,6 +217,12 @@ impl Batch {
         self.layers.iter().rev().find_map(Layer::order).unwrap_or(&self.order)
     }
 
+    /// Which space each number stands for in the store, if something else than a batch has changed that.
+    pub fn set_order(&mut self, order: Order) {
+        debug_assert!(self.layers.iter().all(Layer::is_empty), "only between two batches");
+        self.order = order;
+    }
+
     /// The same before the running command.
     pub fn order_before(&self) -> &Order {
         self.layers[KEPT].order().unwrap_or(&self.order)

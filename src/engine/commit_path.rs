@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use super::batch::{Batch, Takes};
 use super::batch_view::BatchView;
 use super::evaluate::carry_out;
-use super::log::Log;
+use super::log::{Log, NotCommitted};
 use super::queue::{Next, Replying, Work};
 use super::{Operation, Room, Shared, Submission, count};
 use crate::command::Reply;
 use crate::entry::now_millis;
-use crate::wal::{Failure, Refused};
+use crate::wal::Failure;
 
 /// A batch ends when its records and replies have this many bytes, so that a small write is not
 /// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
@@ -80,7 +80,11 @@ impl CommitPath {
         self.backlog.extend(work.submissions.drain(..));
         if let Some(log) = &mut self.log {
             log.note_sync_ended();
-            work.errands.drain(..).for_each(|errand| errand(&mut **log));
+            if !work.errands.is_empty() {
+                work.errands.drain(..).for_each(|errand| errand(&mut **log));
+                // They may have applied what another machine has written.
+                self.batch.set_order(self.shared.store.order());
+            }
         }
         let replied = (!self.backlog.is_empty()).then(|| self.run_batch());
         if let Some(log) = &mut self.log {
@@ -103,7 +107,7 @@ impl CommitPath {
         let answered = self.evaluate();
         self.shared.metrics.batch_memory.set(self.batch.bytes() as u64);
         let mut committed = self.commit();
-        if let Err(Refused::NoRoom(reason)) = committed {
+        if let Err(NotCommitted::NoRoom(reason)) = committed {
             committed = self.commit_without_room(reason);
         }
         let sync = match committed {
@@ -112,12 +116,16 @@ impl CommitPath {
                 self.batch.apply(|changed, together| store.apply(changed, together));
                 sync
             }
-            Err(Refused::NoRoom(reason)) => {
+            Err(NotCommitted::NoRoom(reason)) => {
                 self.refuse_changes(&Shared::no_room(&reason));
                 None
             }
-            Err(Refused::Closed(Failure(reason))) => {
+            Err(NotCommitted::Closed(Failure(reason))) => {
                 self.refuse_changes(&Reply::NotDurable(reason));
+                None
+            }
+            Err(NotCommitted::Withheld(text)) => {
+                self.withhold(&Reply::Error(text));
                 None
             }
         };
@@ -213,21 +221,18 @@ impl CommitPath {
     }
 
     /// Makes the batch durable, as far as `-fsync` says. Returns how long the sync took.
-    pub(super) fn commit(&mut self) -> Result<Option<Duration>, Refused> {
+    pub(super) fn commit(&mut self) -> Result<Option<Duration>, NotCommitted> {
         let changed = self.batch.changed();
         let Some(log) = &mut self.log else {
             return Ok(None);
         };
         if changed.is_empty() {
-            // Nothing to log, but a write that happens to change nothing (DEL of no key) must not
-            // succeed on a server that could not have made the change.
-            let failure = self.shared.health.failure();
-            return failure.map_or(Ok(None), |failure| Err(failure.clone().into()));
+            return log.confirm().map(|()| None);
         }
         log.frame(changed);
         let grows = changed.grows();
         let mut committed = log.commit(grows);
-        if let Err(Refused::NoRoom(_)) = committed {
+        if let Err(NotCommitted::NoRoom(_)) = committed {
             committed = self.shared.wait_for_room(&mut **log, grows);
         }
         if committed.is_err() {

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use super::committer::Committer;
-use super::log::Log;
+use super::log::{Gate, Log};
 use super::view::StoreView;
 use super::{Health, LogFiles, Operation, Recipient, Shared, Submission, count, evaluate};
 use crate::command::{
@@ -17,6 +17,8 @@ use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::wal::Failure;
+
+const OTHER_TERM: &str = "LOADING this server has just taken over, try again";
 
 /// Access to a running engine, for as many threads as need it.
 #[derive(Clone)]
@@ -47,7 +49,12 @@ impl Handle {
         &self.shared().health
     }
 
-    /// Where the log is, if there is one.
+    /// Whether there is a log.
+    pub fn has_log(&self) -> bool {
+        self.shared().has_log
+    }
+
+    /// The files that the log is in, if it is in files.
     pub fn files(&self) -> Option<&LogFiles> {
         self.shared().files.as_ref()
     }
@@ -76,7 +83,7 @@ impl Handle {
         errand: impl FnOnce(&mut dyn Log) -> T + Send + 'static,
     ) -> Option<T> {
         let (done, wait) = sync_channel(1);
-        self.shared().files.as_ref()?;
+        self.has_log().then_some(())?;
         self.shared().queue.push_errand(Box::new(move |log| {
             // The caller waits for this; one that is gone needs no answer.
             let _ = done.send(errand(log));
@@ -100,7 +107,10 @@ impl Handle {
         let (number, of) = (database, Database::Number(database));
         let audience = shared.audience();
         let mut view = StoreView { store, now, metrics, audience, databases, number, of };
-        let outcome = evaluate::read(&mut view, command, answer);
+        let outcome = match &shared.gate {
+            None => evaluate::read(&mut view, command, answer),
+            Some(gate) => read_in_term(&**gate, &mut view, command, answer),
+        };
         let refused = outcome.clone().err().map(|why| Reply::Error(why.text()));
         let reply = match (&refused, command) {
             (Some(error), _) | (None, Command::Answered(error)) => error,
@@ -162,6 +172,25 @@ impl Handle {
             None if compactor.ask() => Ok(()),
             None => Err(NotCompacted::Running),
         }
+    }
+}
+
+/// Answers a read, or refuses it if this process was not the only one to write to the log all the while.
+fn read_in_term(
+    gate: &dyn Gate,
+    view: &mut StoreView<'_>,
+    command: &Command,
+    answer: &mut dyn Answer,
+) -> Result<(), Refusal> {
+    if !command.shows_data() {
+        return evaluate::read(view, command, answer);
+    }
+    let term = gate.term()?;
+    evaluate::read(view, command, answer)?;
+    // After the values were read: they were all there is at the time of this question.
+    match gate.term()? == term {
+        true => Ok(()),
+        false => Err(Refusal::Unanswerable(OTHER_TERM)),
     }
 }
 

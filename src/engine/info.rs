@@ -43,7 +43,7 @@ impl Handle {
 
     /// The section `Persistence`.
     pub fn show_persistence(&self, info: &mut Info<'_>) {
-        let Shared { metrics, health, files, .. } = self.shared();
+        let Shared { metrics, health, has_log, .. } = self.shared();
         let (stats, failure, room) = (&metrics.compaction, health.failure(), health.room());
         let (room_status, no_room) = match &room {
             Room::Enough => ("ok", ""),
@@ -63,14 +63,14 @@ impl Handle {
             ("loading", &0),
             ("async_loading", &0),
             ("rdb_bgsave_in_progress", &0),
-            ("aof_enabled", &u8::from(files.is_some())),
+            ("aof_enabled", &u8::from(*has_log)),
             ("aof_rewrite_in_progress", &stats.running.get()),
             ("aof_rewrite_scheduled", &u8::from(is_asked)),
             ("aof_last_rewrite_time_sec", &last_seconds),
             ("aof_last_bgrewrite_status", &ok_unless(last_failed)),
             ("aof_last_write_status", &ok_unless(matches!(status, "err" | "full"))),
         ];
-        if files.is_none() {
+        if !has_log {
             return info.section("Persistence", &always);
         }
         let (snapshot_bytes, log_bytes) =

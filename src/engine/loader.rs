@@ -78,6 +78,16 @@ pub fn load<T>(
     })
 }
 
+/// Stores one batch that another machine has written, on the caller's thread.
+pub fn store_batch(store: &dyn Store, payload: &[u8], records: u32) -> Result<(), NotRecords> {
+    let part = Part { store, number: 0, count: 1 };
+    let none = |_| Changed::of(FIRST, Vec::new());
+    let mut shards: Vec<Changed<Change<'_>>> = part.shards().map(none).collect();
+    part.sort(payload, records, &mut shards)?;
+    part.shards().zip(&shards).for_each(|(shard, changed)| store.load(shard, changed));
+    Ok(())
+}
+
 impl Chunk {
     fn new() -> Chunk {
         // A batch of many small records is not much longer than what fills up the chunk.

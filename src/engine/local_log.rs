@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::log::{Log, Sealed};
+use super::log::{Log, NotCommitted, Sealed};
 use super::{Fsync, IDLE_BEFORE_MARK};
 use crate::command::Changed;
 use crate::metrics::Metrics;
 use crate::record;
 use crate::wal::health::Health;
-use crate::wal::{Failure, Refused, Wal};
+use crate::wal::{Failure, Wal};
 
 /// How often the log is synced with `-fsync everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,7 +67,7 @@ impl Log for LocalLog {
         self.metrics.log_memory.set(self.wal.buffer_bytes() as u64);
     }
 
-    fn commit(&mut self, grows: bool) -> Result<Option<Duration>, Refused> {
+    fn commit(&mut self, grows: bool) -> Result<Option<Duration>, NotCommitted> {
         let committed = self.wal.commit(grows)?;
         self.idle_since = Instant::now();
         let synced = self.fsync == Fsync::Always;
@@ -76,6 +76,11 @@ impl Log for LocalLog {
         metrics.count_batch(committed.records, committed.bytes, committed.elapsed, synced);
         metrics.durable_lsn.set(self.wal.durable_lsn());
         Ok(synced.then_some(committed.elapsed))
+    }
+
+    fn confirm(&mut self) -> Result<(), NotCommitted> {
+        let failure = self.wal.failure();
+        failure.map_or(Ok(()), |failure| Err(NotCommitted::Closed(failure.clone())))
     }
 
     fn discard(&mut self) {
@@ -94,7 +99,7 @@ impl Log for LocalLog {
         self.wal.total_bytes()
     }
 
-    fn seal(&mut self) -> Result<Option<Sealed>, Refused> {
+    fn seal(&mut self) -> Result<Option<Sealed>, NotCommitted> {
         let begun = self.wal.seal()?;
         Ok(begun.map(|_| self.last_seal()))
     }

@@ -31,6 +31,9 @@ mod loader;
 mod local_log;
 pub mod log;
 mod no_room;
+mod open;
+#[cfg(all(test, not(shuttle)))]
+mod other_writers;
 mod queue;
 #[cfg(all(test, shuttle))]
 mod schedules;
@@ -42,31 +45,29 @@ mod window;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 
 use crate::metrics::Metrics;
-use crate::store::{Counts, Store};
+use crate::store::Store;
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, spawn_vital};
 use crate::wal::disk::Disk;
 use crate::wal::guard::reserve::Reserve;
-use crate::wal::lock::Lock;
 use crate::wal::names::Names;
-use crate::wal::reader::Replay;
-use crate::wal::{self, SyncPolicy, Wal};
 
-use self::log::Log;
+use self::log::{Gate, Log};
 use commit_path::CommitPath;
 use committer::Committer;
-use local_log::LocalLog;
 use queue::CommitQueue;
 use submission::count;
 
 pub use answer::{Allowance, Collected};
 pub use audience::{Audience, News};
 pub use handle::{Handle, NotCompacted};
+pub use loader::store_batch;
+pub use open::lock;
 pub use submission::{Operation, Recipient, Submission};
 pub use watches::distinct as distinct_watched_keys;
 
@@ -106,12 +107,15 @@ pub struct Options {
 /// Shared by client threads and the committer.
 struct Shared {
     store: Box<dyn Store>,
-    queue: CommitQueue,
+    queue: Arc<CommitQueue>,
     metrics: Arc<Metrics>,
     /// Whether the log takes writes.
     health: Arc<Health>,
-    /// Where the log is, if there is one.
+    has_log: bool,
+    /// The files that the log is in, if it is in files.
     files: Option<LogFiles>,
+    /// Says whether what is stored may be shown, if others may write to the log.
+    gate: Option<Arc<dyn Gate>>,
     /// Kept alive by its thread.
     compactor: OnceLock<Weak<dyn Compactor>>,
     /// Set by the server.
@@ -163,7 +167,7 @@ pub trait Compactor: Send + Sync {
     fn set_policy(&self, percent: u64, least_bytes: u64);
 }
 
-/// Where the log is.
+/// The files that the log is in.
 pub struct LogFiles {
     /// The disk that it is on.
     pub disk: Arc<dyn Disk>,
@@ -173,6 +177,13 @@ pub struct LogFiles {
     pub reserve: Arc<Reserve>,
     /// Bytes of the snapshot that was read at the start.
     pub snapshot_bytes: u64,
+}
+
+/// A log that has been opened.
+struct Opened {
+    log: Box<dyn Log>,
+    files: Option<LogFiles>,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// A store and its log, with the thread that commits to both.
@@ -194,65 +205,53 @@ impl Engine {
         metrics: Arc<Metrics>,
         options: &Options,
     ) -> anyhow::Result<Engine> {
-        Engine::start(store, None, options, metrics)
+        Engine::start(store, Arc::default(), None, options, metrics)
     }
 
-    /// Replays the log into the store, which is empty, and starts on both. The caller holds the log's
-    /// [`Lock`].
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        log: wal::Options,
+    /// Starts on a log that others may write to, too. Its errands fill the store.
+    pub fn over(
+        log: Box<dyn Log>,
+        gate: Arc<dyn Gate>,
         options: &Options,
         store: Box<dyn Store>,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
-        let log = wal::Options { sync: sync_policy(options.fsync), ..log };
-        let started = Instant::now();
-        let path = log.path.clone();
-        let read = |replay: &mut dyn Replay| Wal::open(disk.clone(), log, replay);
-        let (wal, summary) = loader::load(&*store, read)?;
-        report_start(&path, &summary, store.len(), started);
-        check_databases(&path, &*store, options.databases)?;
-        metrics.durable_lsn.set(wal.durable_lsn());
-        let reserve = wal.reserve();
-        let snapshot_bytes = summary.snapshot_bytes;
-        let files = LogFiles { disk, names: Names::new(&path), reserve, snapshot_bytes };
-        Engine::start(store, Some((wal, files)), options, metrics)
+        let opened = Opened { log, files: None, gate: Some(gate) };
+        Engine::start(store, Arc::default(), Some(opened), options, metrics)
     }
 
     fn start(
         store: Box<dyn Store>,
-        opened: Option<(Wal, LogFiles)>,
+        queue: Arc<CommitQueue>,
+        opened: Option<Opened>,
         options: &Options,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Engine> {
-        let (wal, files) = opened.unzip();
-        let Options { fsync, max_value, max_reply, max_memory, databases } = *options;
-        let shared = Arc::new(Shared {
+        let Options { fsync: _, max_value, max_reply, max_memory, databases } = *options;
+        let log = opened.as_ref().map(|opened| &opened.log);
+        let shared = Shared {
             store,
-            queue: CommitQueue::default(),
-            metrics: metrics.clone(),
-            health: wal.as_ref().map(Wal::health).unwrap_or_default(),
-            files,
+            queue,
+            metrics,
+            has_log: log.is_some(),
+            health: log.map(|log| log.health()).unwrap_or_default(),
+            logged: log.map_or(0, |log| log.total_bytes()).into(),
+            segment: log.map_or(0, |log| log.last_seal().following.sequence).into(),
+            files: None,
+            gate: None,
             compactor: OnceLock::new(),
             audience: OnceLock::new(),
-            logged: wal.as_ref().map_or(0, Wal::total_bytes).into(),
-            segment: wal.as_ref().map_or(0, |wal| wal.active().sequence).into(),
             writers: AtomicUsize::new(0),
             max_value,
             max_reply,
             max_memory: max_memory.unwrap_or(0).into(),
             databases,
-        });
-        let queued = Arc::downgrade(&shared);
-        // An errand wakes the committer's thread, which takes notice of the sync that has ended.
-        let notice = move || {
-            queued.upgrade().inspect(|shared| shared.queue.push_errand(Box::new(|_| {})));
         };
-        let log = wal.map(|wal| -> Box<dyn Log> {
-            Box::new(LocalLog::new(wal, fsync, metrics, Arc::new(notice)))
-        });
-        let committer = Arc::new(Committer::new(CommitPath::new(shared, log)));
+        let (shared, log) = match opened {
+            None => (shared, None),
+            Some(Opened { log, files, gate }) => (Shared { files, gate, ..shared }, Some(log)),
+        };
+        let committer = Arc::new(Committer::new(CommitPath::new(Arc::new(shared), log)));
         let for_thread = committer.clone();
         let committing = spawn_vital("committer", move || for_thread.run());
         let committing = committing.context("cannot start the committer thread")?;
@@ -309,58 +308,5 @@ impl Deref for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-fn report_start(path: &std::path::Path, summary: &wal::Summary, keys: usize, started: Instant) {
-    let shown = path.display();
-    ::log::info!(
-        "{shown}: {} records in {} batches, {keys} keys, {} bytes in {} segments after a snapshot of \
-         {}, read in {:.3} s; {}",
-        summary.records,
-        summary.batches,
-        summary.bytes,
-        summary.segments,
-        summary.snapshot_bytes,
-        started.elapsed().as_secs_f64(),
-        match (summary.cut_bytes, summary.closed) {
-            (0, true) => "closed in order".to_owned(),
-            (0, false) => "not closed in order, nothing cut".to_owned(),
-            (cut, _) => format!("not closed in order, {cut} bytes cut that nobody relied on"),
-        }
-    );
-}
-
-/// Refuses a log with keys in a database that clients could not select: nobody would see that they are there.
-fn check_databases(
-    path: &std::path::Path,
-    store: &dyn Store,
-    databases: u16,
-) -> anyhow::Result<()> {
-    let last = store.databases().into_iter().max_by_key(|counts| counts.number);
-    if let Some(Counts { number, keys, .. }) = last.filter(|last| last.number >= databases) {
-        anyhow::bail!(
-            "{}: database {number} has {keys} key{}, and with -databases {databases} no client could \
-             select it. Nothing was changed. Start with -databases {} or more",
-            path.display(),
-            if keys == 1 { "" } else { "s" },
-            number + 1
-        );
-    }
-    Ok(())
-}
-
-/// Takes the lock of the log at `path`. A missing directory is made, if it may be.
-pub fn lock(path: &std::path::Path, may_make_directory: bool) -> anyhow::Result<Arc<Lock>> {
-    let names = Names::new(path);
-    let lock = Lock::acquire(&names.lock(), may_make_directory)?;
-    wal::disk::warn_if_in_memory(names.directory());
-    Ok(Arc::new(lock))
-}
-
-fn sync_policy(fsync: Fsync) -> SyncPolicy {
-    match fsync {
-        Fsync::Always => SyncPolicy::Always,
-        Fsync::EverySecond | Fsync::Never => SyncPolicy::Later,
     }
 }

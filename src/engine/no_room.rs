@@ -1,6 +1,7 @@
-//! A batch for which the log has no room: commands that add something are refused, those that only remove
-//! something are carried out, and the next batch is tried (promises 6 and 9). Nothing that is refused is in the
-//! log or the store.
+//! A batch that is not committed. If the log has no room for it, commands that add something are refused, those that
+//! only remove something are carried out, and the next batch is tried (promises 6 and 9). If the log takes no
+//! writes, commands that change something are refused; if others may write it, all that show something are, too.
+//! Nothing that is refused is in the store.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,10 +11,9 @@ use super::batch::Takes;
 use super::batch_view::BatchView;
 use super::commit_path::CommitPath;
 use super::evaluate::carry_out;
-use super::log::Log;
+use super::log::{Log, NotCommitted};
 use super::{Operation, Shared};
 use crate::command::{Command, Reply};
-use crate::wal::Refused;
 
 /// A batch without room waits this long for a compaction that runs: no longer than a disk may take
 /// without being called slow, as others wait for the batch.
@@ -28,7 +28,7 @@ impl CommitPath {
     pub(super) fn commit_without_room(
         &mut self,
         reason: Arc<str>,
-    ) -> Result<Option<Duration>, Refused> {
+    ) -> Result<Option<Duration>, NotCommitted> {
         let refusal = Shared::no_room(&reason);
         self.batch.takes = Takes::Removals(refusal.clone());
         self.refuse(&refusal, Command::may_only_remove);
@@ -43,6 +43,19 @@ impl CommitPath {
         self.batch.takes = Takes::Nothing(refusal.clone());
         self.refuse(refusal, |command| !command.needs_log());
         assert!(self.batch.changed().is_empty(), "nothing is acknowledged that is not written");
+    }
+
+    /// Answers the batch anew, of which nothing has been applied: no command shows anything of the store.
+    pub(super) fn withhold(&mut self, refusal: &Reply<'static>) {
+        self.refuse(refusal, |command| !command.shows_data());
+        let commands = self.evaluated.iter().flat_map(|submission| &submission.operations);
+        for Operation { command, .. } in commands {
+            // One that is told that it does not watch does not.
+            if let Command::Watch(_, watcher) = command {
+                self.batch.watches.end(watcher.id, self.batch.now);
+            }
+        }
+        assert!(self.batch.changed().is_empty(), "nothing is applied that may not be in the log");
     }
 
     /// Answers the batch anew, of which nothing has been applied. Commands that are possible are carried out
@@ -81,7 +94,7 @@ impl Shared {
         &self,
         log: &mut dyn Log,
         grows: bool,
-    ) -> Result<Option<Duration>, Refused> {
+    ) -> Result<Option<Duration>, NotCommitted> {
         let until = Instant::now() + ROOM_PATIENCE;
         let compactor = self.compactor();
         compactor.iter().for_each(|compactor| compactor.look());
@@ -91,7 +104,7 @@ impl Shared {
                 compactor.as_ref().is_some_and(|compactor| compactor.may_make_room());
             let is_hopeful = may_make_room && Instant::now() < until;
             let committed = log.commit(grows);
-            if !(is_hopeful && matches!(committed, Err(Refused::NoRoom(_)))) {
+            if !(is_hopeful && matches!(committed, Err(NotCommitted::NoRoom(_)))) {
                 return committed;
             }
             self.queue.take_errands().into_iter().for_each(|errand| errand(log));

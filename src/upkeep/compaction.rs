@@ -5,18 +5,18 @@
 //! data. Changes made meanwhile are in the log after the seal, and are made durable there before the
 //! snapshot counts (promise 7). A compaction that fails is reported, tried again later, and harms nothing.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 
-use super::space::{Size, Space, Spend, is_about_space};
+use super::snapshots::{Size, Snapshot, Snapshots, Spend};
 use super::walk::Walk;
 use crate::command::Order;
-use crate::engine::log::{Log, Sealed};
+use crate::engine::log::{Log, NotCommitted, Sealed};
 use crate::engine::{Compactor, Handle};
 use crate::sync::{Condvar, Mutex};
-use crate::wal::{Refused, snapshot};
 
 /// How often the compactor checks whether the log has become too long.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -53,7 +53,7 @@ impl Default for Policy {
 pub struct Compaction {
     engine: Handle,
     policy: Mutex<Policy>,
-    space: Space,
+    snapshots: Arc<dyn Snapshots>,
     state: Mutex<State>,
     changed: Condvar,
     /// Bytes of the log that the last snapshot covers.
@@ -128,13 +128,13 @@ impl Compactor for Compaction {
 }
 
 impl Compaction {
-    /// A compaction of this engine's log, if it has one, without its thread.
-    pub fn new(engine: Handle, policy: Policy) -> Option<Compaction> {
-        let files = engine.files()?;
-        let (space, snapshot_bytes) = (Space::of(files), files.snapshot_bytes.into());
+    /// A compaction of this engine's log, without its thread.
+    pub fn new(engine: Handle, policy: Policy, snapshots: Arc<dyn Snapshots>) -> Compaction {
+        assert!(engine.has_log(), "without a log there is nothing to compact");
+        let snapshot_bytes = snapshots.bytes_at_start().into();
         let (state, changed, covered) = (Mutex::default(), Condvar::new(), 0.into());
         let policy = Mutex::new(policy);
-        Some(Compaction { engine, policy, space, state, changed, covered, snapshot_bytes })
+        Compaction { engine, policy, snapshots, state, changed, covered, snapshot_bytes }
     }
 
     /// Ends the thread; it gives up a running compaction.
@@ -162,7 +162,7 @@ impl Compaction {
             match outcome {
                 Ok(_) => backoff = FIRST_BACKOFF,
                 Err(_) => {
-                    if let Err(error) = self.space.remove_leftovers(None) {
+                    if let Err(error) = self.snapshots.remove_leftovers(None) {
                         log::warn!("an unfinished snapshot stays: {error}");
                     }
                     not_before = Instant::now() + backoff;
@@ -188,7 +188,7 @@ impl Compaction {
         let longest = (u128::from(size.snapshot) * u128::from(percent) / 100) as u64;
         // As in Redis, zero per cent is never.
         let is_long = percent > 0 && size.since >= least_bytes.max(longest);
-        is_long || self.space.is_due_early(size, least_bytes, &self.engine.health().room())
+        is_long || self.snapshots.is_due_early(size, least_bytes, &self.engine.health().room())
     }
 
     /// Whether a compaction begins now, and if so, whether it may give up the reserve.
@@ -204,7 +204,7 @@ impl Compaction {
         }
         (state.deciding, state.running) = (false, begins);
         drop(state);
-        let spend = if asked { Spend::Reserve } else { self.space.frees_enough(self.size()) };
+        let spend = if asked { Spend::Reserve } else { self.snapshots.frees_enough(self.size()) };
         begins.then_some(spend)
     }
 
@@ -231,15 +231,12 @@ impl Compaction {
     }
 
     fn compact(&self, spend: Spend) -> anyhow::Result<Outcome> {
-        let Space { disk, names, reserve } = &self.space;
-        let size = self.size();
-        self.space.make_room(size.need, &self.engine.health().room(), spend)?;
+        let (size, snapshots) = (self.size(), &self.snapshots);
+        snapshots.make_room(size.need, &self.engine.health().room(), spend)?;
         let (sealed, order) = self.seal()?;
         let written = match self.write(&sealed, &order, size.need) {
-            Err(error) if is_about_space(&error) && spend == Spend::Reserve => {
-                self.space.remove_leftovers(None)?;
-                // The file system may have promised too much, or another program has taken the space.
-                if !self.space.give_up_reserve_for(size.need)? {
+            Err(error) if spend == Spend::Reserve => {
+                if !snapshots.make_more_room(size.need, &error)? {
                     return Err(error);
                 }
                 log::info!("the snapshot is begun anew: {error:#}");
@@ -247,15 +244,15 @@ impl Compaction {
             }
             written => written,
         };
-        let (writer, keys) = written?;
+        let (snapshot, keys) = written?;
         self.sync_log()?;
-        let after = writer.finish(&**disk, names, &|| self.go_on())?;
-        // From here on a start reads the snapshot; the files that it covers are only in the way.
-        self.space.remove_leftovers(Some(&sealed.following))?;
+        let after = snapshot.finish(&|| self.go_on())?;
+        // From here on a start reads the snapshot; what it covers is only in the way.
+        snapshots.remove_leftovers(Some(&sealed))?;
         let covered_before = self.covered.swap(sealed.logged, Ordering::Relaxed);
         assert!(covered_before <= sealed.logged, "a snapshot covers what the one before did");
         self.snapshot_bytes.store(after, Ordering::Relaxed);
-        reserve.keep(self.size().need);
+        snapshots.keep_room(self.size().need);
         self.engine.errand(|log| log.note_freed()).context(STOPS)?;
         Ok(Outcome { keys, before: size.before(), after })
     }
@@ -266,8 +263,7 @@ impl Compaction {
         sealed: &Sealed,
         order: &Order,
         room: u64,
-    ) -> anyhow::Result<(snapshot::Writer, u64)> {
-        let Space { disk, names, .. } = &self.space;
+    ) -> anyhow::Result<(Box<dyn Snapshot + '_>, u64)> {
         let least = self.policy.lock().least_bytes.max(self.engine.store().bytes() as u64);
         // The walk rests no more once the log after the seal is as long as the data; otherwise that could fill
         // the disk. (50 clients with values of 64 KiB write 0.7 GB a second.)
@@ -278,15 +274,11 @@ impl Compaction {
             }
             self.go_on()
         };
-        let mut walk = Walk {
-            pause: &pause,
-            writer: snapshot::Writer::create(&**disk, names, &sealed.following)?,
-            keys: 0,
-            space: &self.space,
-            room,
-        };
+        let mut snapshot = self.snapshots.begin(sealed, room)?;
+        let mut walk = Walk { pause: &pause, snapshot: &mut *snapshot, keys: 0 };
         walk.all(self.engine.store(), order)?;
-        Ok((walk.writer, walk.keys))
+        let keys = walk.keys;
+        Ok((snapshot, keys))
     }
 
     /// Has the committer begin a new segment between two batches, and tells which database has which number
@@ -308,7 +300,7 @@ impl Compaction {
             asked_in = Some(first);
             match sealed {
                 Ok(Some(sealed)) => return Ok((sealed, order)),
-                Err(Refused::NoRoom(_)) if Instant::now() < until => {}
+                Err(NotCommitted::NoRoom(_)) if Instant::now() < until => {}
                 Err(why) => return Err(anyhow!("no segment can follow: {why}")),
                 Ok(None) => {}
             }
@@ -321,7 +313,9 @@ impl Compaction {
     /// a power cut could leave it with half of a batch.
     fn sync_log(&self) -> anyhow::Result<()> {
         let synced = self.engine.errand(|log| log.sync()).context(STOPS)?;
-        synced.map_err(|failure| anyhow!("the log cannot be synced: {}", Refused::Closed(failure)))
+        synced.map_err(|failure| {
+            anyhow!("the log cannot be synced: {}", NotCommitted::Closed(failure))
+        })
     }
 
     /// Waits for this long, or until a stop.
@@ -343,16 +337,16 @@ impl Compaction {
 /// is in the store by now. (If the disk is so busy that each segment is only just ready when it is needed,
 /// there is no other.) On a full disk the active segment will do, if it has something before it that no
 /// snapshot covers.
-fn seal(log: &mut dyn Log, asked_in: u64, covered: u64) -> Result<Option<Sealed>, Refused> {
+fn seal(log: &mut dyn Log, asked_in: u64, covered: u64) -> Result<Option<Sealed>, NotCommitted> {
     if let Some(failure) = log.health().failure() {
-        return Err(failure.clone().into());
+        return Err(NotCommitted::Closed(failure.clone()));
     }
     let active = log.last_seal();
     if active.following.sequence != asked_in {
         return Ok(Some(active));
     }
     match log.seal() {
-        Err(Refused::NoRoom(_)) if active.logged > covered => Ok(Some(active)),
+        Err(NotCommitted::NoRoom(_)) if active.logged > covered => Ok(Some(active)),
         sealed => sealed,
     }
 }

@@ -7,6 +7,7 @@
 
 mod compaction;
 mod expirer;
+mod snapshots;
 mod space;
 mod walk;
 
@@ -18,16 +19,29 @@ use crate::engine::Engine;
 use crate::sync::spawn_vital;
 use compaction::Compaction;
 use expirer::Expirer;
+use space::Space;
 
 pub use compaction::Policy;
+pub use snapshots::{Size, Snapshot, Snapshots, Spend};
 
-/// Starts both threads, or only the expirer if there is no log. The engine stops them before it closes.
+/// Starts both threads, or only the expirer if there is no log in files. The engine stops them before it closes.
 pub fn start(engine: &Engine, policy: Policy) -> anyhow::Result<()> {
+    let snapshots =
+        engine.files().map(|files| -> Arc<dyn Snapshots> { Arc::new(Space::of(files)) });
+    start_with(engine, policy, snapshots)
+}
+
+/// The same with snapshots that are kept elsewhere.
+pub fn start_with(
+    engine: &Engine,
+    policy: Policy,
+    snapshots: Option<Arc<dyn Snapshots>>,
+) -> anyhow::Result<()> {
     let expirer = Arc::new(Expirer::new(engine.handle()));
     let runs = expirer.clone();
     spawn(engine, "expirer", move || runs.run(), move || expirer.stop())?;
-    if let Some(compaction) = Compaction::new(engine.handle(), policy) {
-        let compaction = Arc::new(compaction);
+    if let Some(snapshots) = snapshots {
+        let compaction = Arc::new(Compaction::new(engine.handle(), policy, snapshots));
         let known = Arc::downgrade(&compaction);
         engine.attach(known);
         let runs = compaction.clone();

@@ -5,14 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
-use super::space::Space;
+use super::snapshots::Snapshot;
 use crate::command::{self, Database, Key, Order};
 use crate::entry::Entry;
-use crate::record;
+use crate::record::New;
 use crate::store::Store;
-use crate::wal::snapshot;
 
 /// Entries it looks at under one lock: whole leaves, so at least one.
 const STEP: usize = 1;
@@ -34,12 +31,9 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 pub struct Walk<'a> {
     /// Waits, as long as it may; fails at a stop.
     pub pause: &'a dyn Fn(Duration) -> anyhow::Result<()>,
-    pub writer: snapshot::Writer,
+    pub snapshot: &'a mut dyn Snapshot,
     /// Keys written.
     pub keys: u64,
-    pub space: &'a Space,
-    /// Bytes that are kept free for the snapshot.
-    pub room: u64,
 }
 
 impl Walk<'_> {
@@ -47,15 +41,14 @@ impl Walk<'_> {
     /// the snapshot.
     pub fn all(&mut self, store: &dyn Store, order: &Order) -> anyhow::Result<()> {
         if *order != Order::default() {
-            let new = record::New::Order(order);
-            self.writer.push(|frame| new.encode(|piece| frame.extend_from_slice(piece)));
+            self.snapshot.push(New::Order(order));
         }
         // One that is filled later is in the log after the snapshot.
         for counts in store.databases() {
             self.database(store, counts.space)?;
         }
         // The rest is written here, while more room can still be made for it.
-        self.writer.flush().context("cannot write the snapshot")
+        self.snapshot.flush()
     }
 
     /// Goes through all shards side by side, a step in each, so that a start finds records of every
@@ -109,17 +102,14 @@ impl Walk<'_> {
     }
 
     fn push(&mut self, space: command::Space, entry: &Entry) {
-        self.writer.push(|frame| {
-            record::encode_set(space, entry, |piece| frame.extend_from_slice(piece));
-        });
+        self.snapshot.push(New::Entry(space, entry));
         self.keys += 1;
     }
 
     fn write_if_full(&mut self) -> anyhow::Result<()> {
-        if self.writer.is_full() {
+        if self.snapshot.is_full() {
             let began = Instant::now();
-            self.writer.flush().context("cannot write the snapshot")?;
-            self.space.reserve.keep(self.room.saturating_sub(self.writer.bytes()));
+            self.snapshot.flush()?;
             self.rest(began)?;
         }
         Ok(())
