@@ -54,6 +54,11 @@ impl Handle {
         self.shared().has_log
     }
 
+    /// Whether this process may write to the log: false while another machine does.
+    pub fn leads(&self) -> bool {
+        self.shared().gate.as_ref().is_none_or(|gate| gate.term().is_ok())
+    }
+
     /// The files that the log is in, if it is in files.
     pub fn files(&self) -> Option<&LogFiles> {
         self.shared().files.as_ref()

@@ -193,7 +193,7 @@ impl Compaction {
 
     /// Whether a compaction begins now, and if so, whether it may give up the reserve.
     fn begin(&self, is_due: bool) -> Option<Spend> {
-        let may_write = self.engine.health().failure().is_none();
+        let may_write = self.engine.leads() && self.engine.health().failure().is_none();
         // Read under the lock: a client may have asked since the pause was over.
         let mut state = self.state.lock();
         let asked = std::mem::take(&mut state.asked);

@@ -91,7 +91,8 @@ impl Expirer {
         while self.pause(pause) {
             pause = INTERVAL;
             engine.metrics().peak_memory.raise(engine.store().bytes() as u64);
-            if engine.store().expiring() == 0 || engine.health().failure().is_some() {
+            let may_write = engine.leads() && engine.health().failure().is_none();
+            if !may_write || engine.store().expiring() == 0 {
                 continue;
             }
             let mut walk = self.look(&mut place);
