@@ -79,6 +79,8 @@ const HELP: &[(&str, &[&str])] = &[
             "    Answer a description of each command.",
             "COUNT",
             "    Answer the number of commands.",
+            "DOCS [<command> ...]",
+            "    Answer for people what these commands do, or each.",
             "GETKEYS <command> <argument> [<argument> ...]",
             "    Answer those of a request's words that are keys.",
             "GETKEYSANDFLAGS <command> <argument> [<argument> ...]",

@@ -1,8 +1,7 @@
 //! COMMAND: what the server says of its own commands, from the table.
-//!
-//! There is no COMMAND DOCS: redis-cli keeps its own hints after an error, and would lose them after an empty
-//! reply.
 
+use super::docs;
+use super::key_uses;
 use super::rows::{CATEGORIES, commands, find, is_in, named, subcommands};
 use super::words::*;
 use crate::command::{Client, Keys, Reply, Spec, Text, Words, is};
@@ -10,7 +9,7 @@ use crate::glob;
 
 type Said = Result<Reply<'static>, Text>;
 
-/// The most commands that COMMAND INFO describes at a time: far more than there are. (Limited, because a
+/// The most commands that COMMAND INFO or COMMAND DOCS describes at a time: far more than there are. (Limited, because a
 /// description is many times as long as a name.)
 const DESCRIBED: usize = 1000;
 
@@ -30,14 +29,30 @@ pub fn command_info(client: &mut dyn Client, words: &Words<'_>) -> Said {
     if names.is_empty() {
         return command(client, words);
     }
-    if names.len() > DESCRIBED {
-        return Err(format!("ERR at most {DESCRIBED} commands are described at a time").into());
-    }
+    check_number(names)?;
     let table = client.commands();
     let describe =
         |name: &&[u8]| named(table, name).map_or(Reply::Null, |spec| describe(table, spec));
     let described = names.iter().map(describe);
     Ok(Reply::Array(described.collect()))
+}
+
+fn check_number(names: &Words<'_>) -> Result<(), Text> {
+    match names.len() {
+        ..=DESCRIBED => Ok(()),
+        _ => Err(format!("ERR at most {DESCRIBED} commands are described at a time").into()),
+    }
+}
+
+/// Those that there are not are left out, as in Redis.
+pub fn command_docs(client: &mut dyn Client, words: &Words<'_>) -> Said {
+    let (table, names) = (client.commands(), &words[2..]);
+    check_number(names)?;
+    let found: Vec<&Spec> = match names {
+        [] => commands(table).collect(),
+        names => names.iter().filter_map(|name| named(table, name)).collect(),
+    };
+    Ok(Reply::Map(found.into_iter().flat_map(|spec| docs::told(table, spec)).collect()))
 }
 
 pub fn command_list(client: &mut dyn Client, words: &Words<'_>) -> Said {
@@ -68,19 +83,15 @@ pub fn command_getkeys(client: &mut dyn Client, words: &Words<'_>) -> Said {
     Ok(Reply::Array(keys.into_iter().map(Reply::bulk).collect()))
 }
 
-/// The flags are Redis's for a command that reads, or that reads and changes; it is not said which part of the value.
 pub fn command_getkeysandflags(client: &mut dyn Client, words: &Words<'_>) -> Said {
-    let (spec, keys) = keys_of(client, &words[2..])?;
-    let flags: &[&str] = match () {
-        () if spec.has("readonly") => &["RO", "ACCESS"],
-        () if spec.has("denyoom") => &["RW", "ACCESS", "UPDATE"],
-        () => &["RW"],
-    };
-    let pair = |key| {
+    let request = &words[2..];
+    let (spec, keys) = keys_of(client, request)?;
+    let pair = |(place, key)| {
+        let flags = key_uses::flags(spec, &request[1..], place).unwrap_or_default();
         let flags = flags.iter().map(|flag| Reply::Simple(flag)).collect();
-        Reply::Array(vec![Reply::bulk(key), Reply::Array(flags)])
+        Reply::Array(vec![Reply::bulk(key), Reply::Set(flags)])
     };
-    Ok(Reply::Array(keys.into_iter().map(pair).collect()))
+    Ok(Reply::Array(keys.into_iter().enumerate().map(pair).collect()))
 }
 
 /// The command of a request, and those of its words that are keys.
@@ -89,14 +100,18 @@ fn keys_of<'a>(
     request: &'a Words<'a>,
 ) -> Result<(&'static Spec, Vec<&'a [u8]>), Text> {
     let spec = find(client.commands(), request).map_err(|_| "ERR Invalid command specified")?;
-    if spec.keys == Keys::NONE {
+    // The channels of SPUBLISH and its like stand where keys might, and are none.
+    if spec.keys == Keys::NONE || spec.has("pubsub") {
         return Err(NO_KEYS.into());
     }
     if !spec.takes(request.len()) {
         return Err("ERR Invalid number of arguments specified for command".into());
     }
     let keys: Vec<_> = spec.keys_among(request).collect();
-    if keys.is_empty() { Err(NO_KEYS.into()) } else { Ok((spec, keys)) }
+    match keys.is_empty() && !spec.has("no_mandatory_keys") {
+        true => Err("ERR Invalid arguments specified for command".into()),
+        false => Ok((spec, keys)),
+    }
 }
 
 /// A row of COMMAND, in its form since Redis 7. Tips and key specifications are left empty.

@@ -8,6 +8,7 @@
 //! The server enters by one door, [`look_up`].
 
 mod acl;
+mod arguments;
 mod bitfield;
 mod bitop;
 mod bits;
@@ -15,10 +16,12 @@ mod clients;
 mod compare;
 mod connection;
 mod decimal;
+mod docs;
 mod dump;
 mod expiry;
 mod help;
 mod introspection;
+mod key_uses;
 mod keys;
 mod lcs;
 mod memory;

@@ -102,13 +102,14 @@ commands! {
     "client|reply" 3 [noscript loading stale no_multi] [connection] NONE Ask(clients::client_reply);
     "client|setinfo" 4 [noscript loading stale] [connection] NONE Ask(clients::client_setinfo);
     "client|setname" 3 [noscript loading stale] [connection] NONE Ask(clients::client_setname);
-    "client|tracking" -3 [noscript loading stale] [connection] NONE Ask(tracking::client_tracking);
+    "client|tracking" -3 [noscript loading stale no_multi] [connection] NONE Ask(tracking::client_tracking);
     "client|trackinginfo" 2 [noscript loading stale] [connection] NONE Ask(tracking::client_trackinginfo);
     "client|unblock" -3 [admin noscript loading stale] [connection] NONE Say(clients::client_unblock);
     "client|unpause" 2 [admin noscript loading stale] [connection] NONE Ask(clients::client_unpause);
     "command" -1 [loading stale] [connection] NONE Ask(introspection::command);
     "command|count" 2 [loading stale] [connection] NONE Ask(introspection::command_count);
-    "command|getkeys" -4 [loading stale] [connection] NONE Ask(introspection::command_getkeys);
+    "command|docs" -2 [loading stale] [connection] NONE Ask(introspection::command_docs);
+    "command|getkeys" -3 [loading stale] [connection] NONE Ask(introspection::command_getkeys);
     "command|getkeysandflags" -3 [loading stale] [connection] NONE Ask(introspection::command_getkeysandflags);
     "command|help" 2 [loading stale] [connection] NONE Say(help::help);
     "command|info" -2 [loading stale] [connection] NONE Ask(introspection::command_info);

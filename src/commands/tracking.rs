@@ -187,7 +187,7 @@ pub fn client_trackinginfo(client: &mut dyn Client, _: &Words<'_>) -> Said {
     let prefixes = state.iter().flat_map(|state| &state.prefixes);
     Ok(Reply::Map(vec![
         text("flags"),
-        Reply::Array(flags.into_iter().map(text).collect()),
+        Reply::Set(flags.into_iter().map(text).collect()),
         text("redirect"),
         Reply::Integer(redirection(state.as_ref())),
         text("prefixes"),

@@ -32,6 +32,8 @@ pub enum Value {
     Map(Vec<Value>),
     /// `>`
     Push(Vec<Value>),
+    /// `~`
+    Set(Vec<Value>),
 }
 
 impl Value {
@@ -68,6 +70,7 @@ impl fmt::Debug for Value {
             Value::Array(items) => list(f, '[', items, ']'),
             Value::Map(items) => list(f, '{', items, '}'),
             Value::Push(items) => list(f, '(', items, ')'),
+            Value::Set(items) => list(f, '~', items, '~'),
         }
     }
 }
@@ -123,6 +126,7 @@ pub fn reply(client: &mut Client) -> Result<Value, String> {
         }
         '*' => Value::Array(items(client, number()?)?),
         '>' => Value::Push(items(client, number()?)?),
+        '~' => Value::Set(items(client, number()?)?),
         '%' => Value::Map(items(client, 2 * number()?)?),
         _ => return Err(format!("not RESP: {line:.200}")),
     })

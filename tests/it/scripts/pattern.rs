@@ -1,6 +1,7 @@
 //! Replies as a script spells them: `OK` or `+"two words"` (simple strings), `-ERR text` (to the end of the
-//! line, or within an array to ` OK`, ` -` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)`, `{…}` and `>[…]`,
-//! which depend on the version: `$-1`, `*-1`, a flat array and an array in RESP2, `_`, `_`, a map and a push in RESP3. `1..5` is a
+//! line, or within an array to ` OK`, ` -` or `]`), `5`, `"bulk"`, `[…]`, and `(nil)`, `(nil-array)`, `{…}`, `>[…]`
+//! and `~[…]`, which depend on the version: `$-1`, `*-1`, a flat array, an array and an array in RESP2, `_`, `_`, a map,
+//! a push and a set in RESP3. `1..5` is a
 //! number from 1 to 5, `(int)` any number, `(any)` anything.
 
 use crate::common::wire::Value;
@@ -15,6 +16,7 @@ pub enum Pattern {
     Array(Vec<Pattern>),
     Map(Vec<Pattern>),
     Push(Vec<Pattern>),
+    Set(Vec<Pattern>),
 }
 
 impl Pattern {
@@ -36,6 +38,8 @@ impl Pattern {
             (Pattern::Map(patterns), Value::Map(items)) => version == 3 && all(patterns, items),
             (Pattern::Push(patterns), Value::Array(items)) => version == 2 && all(patterns, items),
             (Pattern::Push(patterns), Value::Push(items)) => version == 3 && all(patterns, items),
+            (Pattern::Set(patterns), Value::Array(items)) => version == 2 && all(patterns, items),
+            (Pattern::Set(patterns), Value::Set(items)) => version == 3 && all(patterns, items),
             _ => false,
         }
     }
@@ -57,6 +61,13 @@ fn next_pattern(rest: &mut &str, outermost: bool) -> Result<Pattern, String> {
         return match next_pattern(rest, outermost)? {
             Pattern::Array(items) => Ok(Pattern::Push(items)),
             _ => Err("not a push".into()),
+        };
+    }
+    if let Some(text) = text.strip_prefix('~').filter(|text| text.starts_with('[')) {
+        *rest = text;
+        return match next_pattern(rest, outermost)? {
+            Pattern::Array(items) => Ok(Pattern::Set(items)),
+            _ => Err("not a set".into()),
         };
     }
     if let Some(text) = text.strip_prefix('+').filter(|text| text.starts_with('"')) {
