@@ -1,6 +1,7 @@
 //! BITFIELD and BITFIELD_RO: numbers of any width at any place of a value.
 //!
-//! All steps are read and checked before the first is carried out, on one copy of the value.
+//! All steps are read and checked before the first is carried out, on one copy of the value. If no step changes
+//! anything, nothing is written, and the value does not grow.
 
 use super::bits::{change, field_offset, grown};
 use super::strings::about_value;
@@ -54,6 +55,15 @@ pub fn bitfield(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     };
     let (length, expiry) = shape(view, key);
     let new = grown(view, length, last)?;
+    // Every step before the first one that changes something finds the value as it is.
+    let old = |entry: Option<&Entry>| {
+        let value = entry.map_or(&[][..], Entry::value);
+        let changes = steps.iter().any(|step| step.changes(value, new > length));
+        (!changes).then(|| steps.iter().map(|step| step.outcome(value).0).collect())
+    };
+    if let Some(replies) = look(view, key, old) {
+        return Ok(Reply::Array(replies));
+    }
     let mut replies = Vec::with_capacity(steps.len());
     change(view, key, (length, new), expiry, |value| {
         replies.extend(steps.iter().map(|step| step.carry_out(value)));
@@ -186,10 +196,24 @@ impl Step {
         }
     }
 
+    /// Whether it changes a value, which may have to grow for it. A step that is refused changes nothing.
+    fn changes(&self, value: &[u8], grows: bool) -> bool {
+        self.outcome(value).1.is_some_and(|new| grows || new != self.read(value))
+    }
+
     fn carry_out(&self, value: &mut [u8]) -> Reply<'static> {
+        let (reply, new) = self.outcome(value);
+        if let Some(new) = new {
+            self.write(value, new);
+        }
+        reply
+    }
+
+    /// What it answers, and the number that it writes.
+    fn outcome(&self, value: &[u8]) -> (Reply<'static>, Option<i128>) {
         let old = self.read(value);
         let (wanted, overflow) = match self.action {
-            Action::Get => return Reply::Integer(old as i64),
+            Action::Get => return (Reply::Integer(old as i64), None),
             // A negative number is a great one without a sign, as in Redis.
             Action::Set(number, overflow) if !self.kind.is_signed => {
                 (i128::from(number.cast_unsigned()), overflow)
@@ -197,9 +221,8 @@ impl Step {
             Action::Set(number, overflow) => (i128::from(number), overflow),
             Action::Add(number, overflow) => (old + i128::from(number), overflow),
         };
-        let Some(new) = self.kind.fit(wanted, overflow) else { return Reply::Null };
-        self.write(value, new);
+        let Some(new) = self.kind.fit(wanted, overflow) else { return (Reply::Null, None) };
         let answer = if matches!(self.action, Action::Set(..)) { old } else { new };
-        Reply::Integer(answer as i64)
+        (Reply::Integer(answer as i64), Some(new))
     }
 }
