@@ -83,6 +83,10 @@ impl Client for Session<'_> {
 
     fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion {
         let version = wanted.unwrap_or(self.parser.version);
+        if version != self.parser.version {
+            // A message in the new version would not be understood before the reply.
+            self.outbox.hold_messages();
+        }
         self.parser.version = version;
         self.outbox.speak(version);
         self.outbox.profile.note(|info| info.resp = version.number());

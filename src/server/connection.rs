@@ -85,8 +85,10 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         }
         end = End::Left;
     }
-    connection.hand_over();
+    // Before the last reply: a client that has read it is known to be gone.
+    outbox.leave();
     connection.session.stop_hearing();
+    connection.hand_over();
     outbox.wait_until_empty();
     // Its watches are forgotten before its input is drained.
     drop(connection);
@@ -191,6 +193,9 @@ impl Connection<'_> {
                             dialect = Dialect::Resp(self.session.parser.version);
                         }
                         self.run(command, dialect, id, kept);
+                        if self.session.parser.version != version {
+                            self.send_held();
+                        }
                     } else {
                         self.run_with(command, deferred, id);
                     }
@@ -311,6 +316,13 @@ impl Connection<'_> {
         self.send_much(is_long);
     }
 
+    /// Sends all replies, and then the messages that wait for them.
+    fn send_held(&mut self) {
+        self.hand_over();
+        self.outbox.wait_until_answered();
+        self.outbox.release_messages();
+    }
+
     /// Notes a read that took long, by the words that were kept or those that are known of it.
     fn note(&self, command: &Command, kept: Option<Packed>, elapsed: Duration) {
         if self.session.shared.metrics.slow.is_slow(elapsed) {
@@ -350,7 +362,6 @@ impl Connection<'_> {
         // Its reply is sent piece by piece, and may subscribe to something.
         self.outbox.hold_messages();
         self.carry_out_with(data, deferred, id);
-        self.send_part();
         self.outbox.send(&mut self.replies);
         self.outbox.release_messages();
     }
@@ -368,23 +379,19 @@ impl Connection<'_> {
         }
         let reply = outcome.wait();
         let Reply::Array(items) = reply else {
-            protocol::encode(
-                &[],
-                Dialect::Resp(self.session.parser.version),
-                &reply,
-                &mut self.replies,
-            );
+            self.say_part(|out| protocol::encode(&[], dialect, &reply, out));
             return;
         };
         let mut bytes = 0;
         let mut deferred = deferred.into_iter().peekable();
-        protocol::encode_array_head(items.len(), &mut self.replies);
+        self.say_part(|out| protocol::encode_array_head(items.len(), out));
         for (place, mut item) in items.into_iter().enumerate() {
             if let Some(deferred) = deferred.next_if(|deferred| deferred.place == place) {
                 let replies = &mut self.replies;
                 let mut say = |said: &[u8]| replies.extend_from_slice(said);
                 let Some(reply) = self.session.catch_up(deferred, &mut say) else {
-                    self.send_part();
+                    // Confirmations of a SUBSCRIBE are messages: they come even if replies are off.
+                    self.send_much(false);
                     continue;
                 };
                 self.session.shared.metrics.commands.count_error(None, &reply, true);
@@ -395,17 +402,16 @@ impl Connection<'_> {
             }
             // A HELLO among them changes the version for the replies after it.
             let resp = Dialect::Resp(self.session.parser.version);
-            protocol::encode(&[], resp, &item, &mut self.replies);
-            self.send_part();
+            self.say_part(|out| protocol::encode(&[], resp, &item, out));
+            self.send_much(false);
         }
     }
 
-    /// Sends what there is of a reply that is made piece by piece, if that is much, or nobody wants it.
-    fn send_part(&mut self) {
-        if self.is_muted {
-            self.replies.clear();
+    /// Forms a part of a reply that is made piece by piece, unless nobody wants it.
+    fn say_part(&mut self, form: impl FnOnce(&mut Vec<u8>)) {
+        if !self.is_muted {
+            form(&mut self.replies);
         }
-        self.send_much(false);
     }
 
     /// Waits with a request while clients are paused. False if the client goes meanwhile.

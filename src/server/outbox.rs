@@ -62,6 +62,8 @@ pub struct Outbox {
     accounted: AtomicUsize,
     /// `State::broken`, to be read without the lock.
     pub(super) gone: AtomicBool,
+    /// The client is about to go: it has asked its last.
+    leaves: AtomicBool,
     /// The version of RESP in which messages are spelled.
     speaks_v3: AtomicBool,
 }
@@ -102,8 +104,20 @@ impl Outbox {
     ) -> Outbox {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let (accounted, gone) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let speaks_v3 = AtomicBool::new(false);
-        Outbox { id, profile, socket, flusher, metrics, state, changed, accounted, gone, speaks_v3 }
+        let [leaves, speaks_v3] = [const { AtomicBool::new(false) }; 2];
+        Outbox {
+            id,
+            profile,
+            socket,
+            flusher,
+            metrics,
+            state,
+            changed,
+            accounted,
+            gone,
+            leaves,
+            speaks_v3,
+        }
     }
 
     /// The client's socket, to read from.
@@ -127,6 +141,16 @@ impl Outbox {
     /// Messages are spelled in this version from now on.
     pub fn speak(&self, version: RespVersion) {
         self.speaks_v3.store(version == RespVersion::V3, Ordering::Relaxed);
+    }
+
+    /// From now on nothing is sent to the client but the replies that it waits for.
+    pub fn leave(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client is gone, or about to go.
+    pub fn has_left(&self) -> bool {
+        self.gone.load(Ordering::Relaxed) || self.leaves.load(Ordering::Relaxed)
     }
 
     /// Sends replies that are ready, and empties `replies`. Ends the reservation, which was for them.

@@ -8,7 +8,6 @@
 //! unread, and is checked before the memory is taken.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::outbox::{Outbox, State};
@@ -56,11 +55,6 @@ impl Outbox {
             state.flushing = true;
             woken.push(self.clone());
         }
-    }
-
-    /// Whether the client is gone.
-    pub fn is_closed(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
     }
 
     /// Puts something of this client's own between the messages; [`Outbox::send`] has to follow.

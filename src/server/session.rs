@@ -159,7 +159,12 @@ impl<'a> Session<'a> {
                 Command::Answered(Reply::Array(vec![pong, Reply::bulk(message)]))
             }
             Run::Say(say) => say(words).map_or_else(mistake, Command::Answered),
-            Run::Ask(ask) => return self.ask(ask, words),
+            Run::Ask(ask) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.gives_caching |= spec.name == "client|caching";
+                }
+                return self.ask(ask, words);
+            }
             Run::Session(SessionCommand::Subscribe(_) | SessionCommand::Unsubscribe(_)) => {
                 let later = Later::Hear(spec, Packed::new(words));
                 return match &mut self.transaction {
@@ -353,7 +358,10 @@ impl<'a> Session<'a> {
             Some(Transaction { aborted: true, .. }) => self.unwatch(Reply::Error(
                 "EXECABORT Transaction discarded because of previous errors.".into(),
             )),
-            Some(Transaction { commands, deferred, .. }) => {
+            Some(Transaction { commands, deferred, gives_caching, .. }) => {
+                // It counts for all reads of the transaction. (One that should not be tracked is tracked all the
+                // same: that costs the client a read, and the opposite would leave it with an old value.)
+                self.caching_given |= gives_caching && self.tracks == Some(TrackingMode::OptIn);
                 let watcher = std::mem::take(&mut self.watches).then(|| self.watcher.clone());
                 Step { command: Command::Transaction(commands, watcher), deferred }
             }

@@ -17,6 +17,8 @@ pub struct Transaction<'a> {
     held: Held<'a>,
     /// Bytes that commands and deferred take up.
     pub bytes: usize,
+    /// CLIENT CACHING is among its commands.
+    pub gives_caching: bool,
     /// One of its commands was refused, so none is carried out.
     pub aborted: bool,
     /// What the session's `no_database` will be after the commands so far.
@@ -45,7 +47,8 @@ impl<'a> Transaction<'a> {
     pub fn new(shared: &'a Shared, no_database: Option<Text>) -> Transaction<'a> {
         let held = Held::new(&shared.metrics.transaction_memory);
         let (commands, deferred) = (Vec::new(), Vec::new());
-        Transaction { commands, deferred, held, bytes: 0, aborted: false, no_database }
+        let (gives_caching, aborted) = (false, false);
+        Transaction { commands, deferred, held, bytes: 0, gives_caching, aborted, no_database }
     }
 
     /// Makes sure that none of its commands will be carried out.

@@ -85,7 +85,7 @@ impl Hub {
     /// Shows a request to those who watch.
     pub fn show(&self, spec: &Spec, words: &Words<'_>, database: u16, outbox: &Outbox) {
         let mut woken = Vec::new();
-        self.monitors.show(spec, words, (database, outbox.profile.address), &mut woken);
+        self.monitors.show(spec, words, (database, outbox), &mut woken);
         self.flusher.take_over(&mut woken);
     }
 

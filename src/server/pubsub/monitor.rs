@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::outbox::Outbox;
-use crate::command::{Spec, Words};
+use crate::command::{Run, SessionCommand, Spec, Words};
 use crate::commands;
 use crate::entry::now_micros;
 use crate::sync::Mutex;
@@ -52,14 +52,19 @@ impl Monitors {
         &self,
         spec: &Spec,
         words: &Words<'_>,
-        from: (u16, SocketAddr),
+        from: (u16, &Outbox),
         woken: &mut Vec<Arc<Outbox>>,
     ) {
         if spec.has("admin") || spec.has("skip_monitor") {
             return;
         }
-        let line = line(spec, words, from);
-        self.watching.lock().iter().for_each(|outbox| outbox.push(&line, woken));
+        let (database, asking) = from;
+        let line = line(spec, words, (database, asking.profile.address));
+        // A client that ends its watching with this has seen enough.
+        let leaves = matches!(spec.run, Run::Session(SessionCommand::Reset | SessionCommand::Quit));
+        let watching = self.watching.lock();
+        let shown = watching.iter().filter(|outbox| !(leaves && outbox.id == asking.id));
+        shown.for_each(|outbox| outbox.push(&line, woken));
     }
 }
 

@@ -226,7 +226,7 @@ impl Tracker {
         match &self.redirect {
             None if self.outbox.version() == V3 => self.outbox.push(spelled.pushed(), woken),
             None => {}
-            Some(target) if target.is_closed() => {
+            Some(target) if target.has_left() => {
                 self.settings.is_broken = true;
                 self.outbox.profile.note_tracking(Some(&self.settings));
                 if self.outbox.version() == V3 {

@@ -21,4 +21,5 @@ mod resp;
 mod scripts;
 mod settings;
 mod startup;
+mod tracking;
 mod watches;
