@@ -62,6 +62,7 @@
 //! | [`engine`] | ties store and log together; the only place where threads meet |
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
+//! | `replicated` | the protocol of a log in an etcd cluster; nothing opens one yet |
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
@@ -113,6 +114,8 @@ pub mod record;
 pub mod operations {}
 #[doc = include_str!("scaling.md")]
 pub mod scaling {}
+#[cfg(feature = "replicated")]
+pub mod replicated;
 #[cfg_attr(not(feature = "scripts"), path = "scripts/none.rs")]
 pub mod scripts;
 pub mod server;

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
+    ("replicated", &[]),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
     ("config", &["command", "engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),
 ];
@@ -84,6 +85,8 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server::received",
         ],
     ),
+    // A log in etcd.
+    ("replicated", &[]),
     ("tools", &[]),
     ("upkeep", &[]),
     ("engine::info", &[]),

@@ -1,0 +1,83 @@
+//! The log in an etcd cluster, so that what was acknowledged survives the loss of a machine with its disks.
+//!
+//! The store stays in memory and the consensus stays etcd's. One node leads and writes; others follow, and one of
+//! them takes over when the leader is gone. This room has the protocol; nothing opens such a log yet.
+//!
+//! # One key decides
+//!
+//! Under `/<name>/` each batch has a key of its own, `log/<lsn>`, and one key, `head`, says which node leads and
+//! how far the log goes ([`head`], [`keys`]). *Every* change of the log is one transaction that also replaces the
+//! head, on the condition that its value is still the one that this node saw last ([`mod@decide`]):
+//!
+//! ```text
+//! append     if head == mine  { head = (my term, lsn + n),  log/<lsn + 1> = batch }
+//! renew      if head == mine  { head = (my term, lsn, next beat) }
+//! take over  if head == seen  { head = (term + 1, lsn) }
+//! ```
+//!
+//! No value of the head is ever written twice, so a comparison of values is a comparison of histories. From that
+//! follows what a log needs:
+//!
+//! - **One writer.** After a take-over no transaction of the leader before can succeed: each expects a head that
+//!   will never be there again. Nobody has to know that it is gone.
+//! - **No gap, no fork.** A batch at some LSN replaces the head that ended just before it.
+//! - **Any attempt may be repeated.** A transaction that succeeded has removed its own condition. So when an answer
+//!   is lost, the leader sends the same again, to another member, until it is told: it is done if the head is
+//!   the new one. If it is another, the batch may have been done before that was written; what is at its LSN tells.
+//!
+//! # A lease without a clock in etcd
+//!
+//! A leader that was replaced without noticing must not answer reads. It shows data only until 0.9 TTL after it
+//! *sent* its last successful change ([`lease`]). Another node polls the head, and tries to take over only when it
+//! has seen one and the same value for a whole TTL ([`candidate`]):
+//!
+//! ```text
+//! leader        ├ sent ──────────────── 0.9 TTL ┤ shows nothing any more
+//! etcd             ├ written
+//! other node            ├ seen ─────────────────────── TTL ┤ if head is still this: take over
+//! ```
+//!
+//! It was sent before it was written, and written before it was seen; so the lease is over first, wherever the
+//! network and the schedulers took their time. If the leader has written anything else meanwhile, the condition
+//! of the take-over does not hold. Nothing here depends on two clocks that show the same time, only on clocks
+//! whose rates differ by less than a tenth. etcd's own leases and elections are not used: 3.4 revokes leases that
+//! are alive after its leader's disk was frozen.
+//!
+//! # Done, not done, or unknown
+//!
+//! Everything rests on never taking one of these for another ([`kv`], [`refusals`]). Of all errors only those on
+//! a list mean that nothing was done. A timeout, a 503, a reply that does not fit its request: unknown, and the
+//! decision stays open, settled before any other is begun. A member whose quota is used up answers with an error
+//! even to the transaction that used it up, and that one *was* done.
+//!
+//! # Reading order
+//!
+//! | file | |
+//! |------|-|
+//! | [`head`], [`keys`] | what is stored, and under which names |
+//! | [`mod@decide`] | append, renew and take over, whatever happens to single attempts |
+//! | [`lease`], [`candidate`], [`clock`] | who may show data, and who may take over, by time |
+//! | [`kv`], [`refusals`] | a transaction, and what the end of an attempt says |
+//! | [`client`], [`json`], [`members`], [`http`] | the same on the wire |
+//! | [`url`] | the address |
+//!
+//! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`); one
+//! asks a real etcd, where there is one.
+
+pub mod candidate;
+pub mod client;
+pub mod clock;
+pub mod decide;
+#[cfg(test)]
+mod fake;
+pub mod head;
+pub mod http;
+pub mod json;
+pub mod keys;
+pub mod kv;
+pub mod lease;
+pub mod members;
+pub mod refusals;
+#[cfg(test)]
+mod scripted;
+pub mod url;
