@@ -65,7 +65,7 @@ pub enum Sent {
 const LONGEST_REPLY: u64 = 4 << 20;
 /// The longest reply to a range: the caller's limit of keys keeps it below, with [`MOST_BATCHES`] at most.
 const LONGEST_PAGE: u64 = 32 << 20;
-/// The most batches to read at once: so many of the longest are below [`LONGEST_PAGE`].
+/// The most batches to read at once: so many of the longest are below the limit of a page.
 pub const MOST_BATCHES: u64 = 8;
 /// etcd compacted this revision before: what was asked for is so.
 const IS_COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";

@@ -5,6 +5,7 @@
 //! | [`scripts`] | conversations, a line a step: what each command answers |
 //! | [`durability`] | nothing acknowledged is lost, whatever fails, is killed, or loses power |
 //! | [`behaviour`] | what no script can say: many clients, slow ones, limits, starts |
+//! | `replicated` | a real etcd understands this server, and this server it |
 //! | [`tools`] | check, dump, repair and backup on logs that a real server wrote |
 //!
 //! They are one program, and its threads share one process: a test that changes anything of the process as a
@@ -14,6 +15,8 @@ mod behaviour;
 mod common;
 mod double;
 mod durability;
+#[cfg(feature = "replicated")]
+mod replicated;
 mod scripts;
 #[cfg(feature = "tools")]
 mod tools;
