@@ -44,12 +44,12 @@ impl Cluster {
             return None;
         }
         let listeners: Vec<TcpListener> =
-            (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let port = |at: usize| listeners[at].local_addr().unwrap().port();
+            (0..2 * members).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let port = |at: usize| listeners[at].local_addr().expect("its port").port();
         let ports = (0..members).map(|at| (port(2 * at), port(2 * at + 1))).collect();
         drop(listeners);
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let dir = TempDir::new().unwrap();
+        let dir = TempDir::new().expect("a directory");
         let mut cluster = Cluster { dir, flags, ports, scheme, children: Vec::new() };
         for at in 0..members {
             cluster.children.push(None);
@@ -64,7 +64,7 @@ impl Cluster {
         let named = |at: usize| format!("m{at}={}", peer(at));
         let all: Vec<String> = (0..self.ports.len()).map(named).collect();
         let own = format!("{}://{}", self.scheme, self.member(at));
-        let log = File::create(self.dir.path().join(format!("m{at}.log"))).unwrap();
+        let log = File::create(self.dir.path().join(format!("m{at}.log"))).expect("a file");
         let child = Command::new("etcd")
             .args(["--name", &format!("m{at}"), "--initial-cluster", &all.join(",")])
             .args(["--listen-client-urls", &own, "--advertise-client-urls", &own])
@@ -75,15 +75,15 @@ impl Cluster {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .unwrap();
+            .expect("etcd starts");
         self.children[at] = Some(child);
     }
 
     /// Ends a member as `kill -9` does.
     pub fn kill(&mut self, at: usize) {
         if let Some(mut child) = self.children[at].take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+            child.kill().expect("it is there");
+            child.wait().expect("it is there");
         }
     }
 
@@ -95,13 +95,13 @@ impl Cluster {
     /// A client that knows all members.
     pub fn client(&self, login: Option<Login>) -> Client<Http> {
         let all = (0..self.ports.len()).map(|at| self.member(at)).collect();
-        let http = Http::new(Encryption::None, None).unwrap();
+        let http = Http::new(Encryption::None, None).expect("no certificates");
         Client::new(http, Members::new(all, None), login)
     }
 
     /// A client that knows one member.
     pub fn client_of(&self, at: usize) -> Client<Http> {
-        let http = Http::new(Encryption::None, None).unwrap();
+        let http = Http::new(Encryption::None, None).expect("no certificates");
         Client::new(http, Members::new(vec![self.member(at)], None), None)
     }
 }

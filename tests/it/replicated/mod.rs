@@ -23,7 +23,7 @@ use crate::common::eventually;
 use etcd::{Cluster, TIME};
 
 fn first() -> Head {
-    Head::first(Node::new("n1", "h:1").unwrap(), 1)
+    Head::first(Node::new("n1", "h:1").expect("a node"), 1)
 }
 
 fn put(key: &str, value: impl Into<Vec<u8>>) -> Txn {
@@ -33,15 +33,15 @@ fn put(key: &str, value: impl Into<Vec<u8>>) -> Txn {
 /// Posts any bytes to a member.
 fn post(member: &str, path: &str, body: &str) -> (u16, String) {
     let request = Request { member, path, token: None, body: body.as_bytes(), most_bytes: 1 << 24 };
-    let sent = Http::new(Encryption::None, None).unwrap().post(&request, TIME);
+    let sent = Http::new(Encryption::None, None).expect("no certificates").post(&request, TIME);
     let Reply { status, body } = sent.unwrap_or_else(|lost| panic!("{}", lost.why));
-    (status, String::from_utf8(body).unwrap())
+    (status, String::from_utf8(body).expect("text"))
 }
 
 /// The text of the error that a reply is.
 fn error_of(reply: &(u16, String)) -> String {
     let after = reply.1.split_once(r#""error":""#).unwrap_or_else(|| panic!("{reply:?}")).1;
-    after.split_once('"').unwrap().0.to_owned()
+    after.split_once('"').expect("a string").0.to_owned()
 }
 
 #[test]
