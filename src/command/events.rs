@@ -15,6 +15,8 @@ pub enum EventClass {
     Expired,
     /// A key is new.
     New,
+    /// A read has not found a key.
+    Miss,
 }
 
 /// The letter of each class, in Redis's order. `A` stands for the first [`ALL`] of them.
@@ -71,13 +73,19 @@ impl Events {
         self.has(b'E')
     }
 
-    /// Whether events of this class are told.
+    /// Whether events of this class are told on any channel.
+    pub fn tells(self, class: EventClass) -> bool {
+        self.is_on() && self.wants(class)
+    }
+
+    /// Whether events of this class are wanted.
     pub fn wants(self, class: EventClass) -> bool {
         self.has(match class {
             EventClass::Generic => b'g',
             EventClass::String => b'$',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
+            EventClass::Miss => b'm',
         })
     }
 

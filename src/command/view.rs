@@ -75,8 +75,8 @@ pub trait View {
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64;
     /// The upper bound of cursors, exclusive.
     fn cursors(&self) -> u64;
-    /// Counts a read as a hit or a miss.
-    fn count_read(&mut self, found: bool);
+    /// Counts a read of a key as a hit or a miss, and tells of a miss.
+    fn count_read(&mut self, key: &[u8], found: bool);
     /// Has other clients hear a message, and returns how many do. After a write of its connection, in a
     /// transaction or a script it leaves only once that is durable, and not at all if that is refused.
     fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) -> Result<i64, Refusal>;

@@ -127,7 +127,7 @@ pub fn bitpos(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -
     may_look_through(view, words[1], answer)?;
     let place =
         look(view, words[1], |entry| entry.map(|entry| first(entry.value(), wanted, &range)));
-    view.count_read(place.is_some());
+    view.count_read(words[1], place.is_some());
     // A missing value is nothing but zeros.
     answer.put(&Reply::Integer(place.unwrap_or(if wanted { -1 } else { 0 })))
 }

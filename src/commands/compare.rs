@@ -38,7 +38,7 @@ fn read_digest(word: &[u8]) -> Result<Expected, Text> {
 pub fn digest_of(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     may_look_through(view, words[1], answer)?;
     let found = look(view, words[1], |entry| entry.map(|entry| digest(entry.value())));
-    view.count_read(found.is_some());
+    view.count_read(words[1], found.is_some());
     let text = found.map(|digest| format!("{digest:0DIGEST_DIGITS$x}"));
     answer.put(&text.map_or(Reply::Null, |text| Reply::bulk(text.as_bytes())))
 }

@@ -7,7 +7,7 @@ use crate::entry::Entry;
 
 pub fn dump(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let length = look(view, words[1], |entry| entry.map(|entry| entry.value().len()));
-    view.count_read(length.is_some());
+    view.count_read(words[1], length.is_some());
     let Some(length) = length else { return answer.put(&Reply::Null) };
     answer.expect(length + rdb::FRAME)?;
     let payload = look(view, words[1], |entry| {

@@ -18,7 +18,7 @@ pub fn del(words: &Words<'_>) -> Result<Command, Text> {
 pub fn exists(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let mut found = Vec::with_capacity(words.len());
     view.get_all(&words[1..], &mut |entry| found.push(entry.is_some()));
-    found.iter().for_each(|found| view.count_read(*found));
+    words[1..].iter().zip(&found).for_each(|(key, found)| view.count_read(key, *found));
     answer.put(&Reply::Integer(found.iter().filter(|found| **found).count() as i64))
 }
 

@@ -84,7 +84,8 @@ pub fn mget(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> 
             outcome = answer.put(&value.unwrap_or(Reply::Null));
         }
     });
-    found.into_iter().for_each(|found| view.count_read(found));
+    let found = words[1..].iter().zip(found);
+    found.for_each(|(key, found)| view.count_read(key, found));
     outcome?;
     answer.wrap();
     Ok(())
@@ -109,7 +110,7 @@ pub fn about_value(
     let (found, outcome) = look(view, key, |entry| {
         (entry.is_some(), answer.put(&form(entry.map_or(&[], Entry::value))))
     });
-    view.count_read(found);
+    view.count_read(key, found);
     outcome
 }
 

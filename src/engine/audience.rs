@@ -23,8 +23,8 @@ pub trait Audience: Send + Sync {
     fn tracks(&self) -> bool;
     /// Has every client forget all values that it has read: the changed keys are not known.
     fn invalidate_all(&self);
-    /// Tells all of this in order, and empties the list. Called by the thread that commits: it must not wait
-    /// for a client.
+    /// Tells all of this in order, and empties the list. Called by the thread that commits, or by that of a client that
+    /// has missed a key: it must not wait for a client.
     fn tell(&self, news: &mut Vec<News>);
 }
 
@@ -66,6 +66,11 @@ pub enum News {
 }
 
 impl News {
+    /// A read has not found a key.
+    pub fn missed(key: &[u8], database: u16) -> News {
+        News::Event { name: "keymiss", key: key.into(), database }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             News::Message { channel, message, .. } => channel.len() + message.len(),

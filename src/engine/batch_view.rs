@@ -338,8 +338,12 @@ impl View for BatchView<'_> {
         self.store.cursors()
     }
 
-    fn count_read(&mut self, found: bool) {
+    fn count_read(&mut self, key: &[u8], found: bool) {
         count_read(self.metrics, found);
+        if !found && self.batch.events.tells(EventClass::Miss) {
+            // A script that misses so many keys that there is no room for more events is carried out all the same.
+            let _ = self.batch.news.push(News::missed(key, self.number));
+        }
     }
 
     /// Those who hear are counted now, and hear it when the batch is durable.

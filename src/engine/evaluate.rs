@@ -34,7 +34,7 @@ pub fn read(
                 let value = entry.map(|entry| Reply::Bulk(entry.value().into()));
                 (entry.is_some(), answer.put(&value.unwrap_or(Reply::Null)))
             });
-            view.count_read(found);
+            view.count_read(key, found);
             outcome
         }
         Command::Call(spec, words) => match spec.run {

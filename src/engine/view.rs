@@ -2,8 +2,8 @@
 //!
 //! Either way a key that has expired is not there, whether or not it has been reclaimed.
 
-use super::audience::Audience;
-use crate::command::{Database, Refusal, Scope, View};
+use super::audience::{Audience, News};
+use crate::command::{Database, EventClass, Refusal, Scope, View};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
 use crate::store::Store;
@@ -79,8 +79,14 @@ impl View for StoreView<'_> {
         self.store.cursors()
     }
 
-    fn count_read(&mut self, found: bool) {
+    fn count_read(&mut self, key: &[u8], found: bool) {
         count_read(self.metrics, found);
+        if !found
+            && let Some(audience) = self.audience
+            && audience.events().tells(EventClass::Miss)
+        {
+            audience.tell(&mut vec![News::missed(key, self.number)]);
+        }
     }
 
     /// At once: every earlier write of this connection is durable.

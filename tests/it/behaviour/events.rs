@@ -171,3 +171,35 @@ fn both_channels_are_told_and_a_transaction_that_fails_tells_of_nothing() {
         Value::Array(vec![Value::bulk("notify-keyspace-events"), Value::bulk("$KE")])
     );
 }
+
+#[test]
+fn a_read_that_finds_nothing_is_told_of_if_someone_asks_for_that() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &["-notify-keyspace-events", "Em$"]);
+    let (mut client, mut listener) = (Client::connect(&server), listener(&server));
+    for (command, events) in [
+        ("SET a 1", &["set a"][..]),
+        ("GET a", &[]),
+        ("GET b", &["keymiss b"]),
+        ("MGET a b c", &["keymiss b", "keymiss c"]),
+        ("EXISTS b a", &["keymiss b"]),
+        ("STRLEN b", &["keymiss b"]),
+        ("BITPOS b 0", &["keymiss b"]),
+        ("DIGEST b", &["keymiss b"]),
+        ("DUMP b", &["keymiss b"]),
+        ("SELECT 3", &[]),
+        ("GET a", &["keymiss a 3"]),
+        ("MULTI", &[]),
+        ("GET a", &[]),
+        ("SET a 2", &[]),
+        ("GET a", &[]),
+        ("EXEC", &["keymiss a 3", "set a 3"]),
+        ("CONFIG SET notify-keyspace-events AE", &[]),
+        ("GET b", &[]),
+        ("SET a 3", &["set a 3"]),
+    ] {
+        say(&mut client, command);
+        let told: Vec<_> = events.iter().map(|_| heard(&mut listener)).collect();
+        assert_eq!(told, events, "{command}");
+    }
+}
