@@ -22,7 +22,9 @@ mod words;
 use std::sync::Arc;
 
 pub use change::{Change, Changed, Key, Logged, Mutation};
-pub use client::{Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, Slow, USER};
+pub use client::{
+    Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, RefusedLogin, Slow, USER,
+};
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
 pub use events::{EventClass, Events};

@@ -29,6 +29,12 @@ pub trait Client {
     fn is_logged_in(&self) -> bool;
     /// Lets the client in, or says why not.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text>;
+    /// The latest logins that were refused, the last first.
+    fn refused_logins(&self, most: usize) -> Vec<RefusedLogin>;
+    /// Forgets them.
+    fn forget_refused_logins(&self);
+    /// Fills this with bytes that nobody can guess.
+    fn fill_with_random(&self, bytes: &mut [u8]) -> Result<(), Text>;
     /// Sets the version of RESP for its replies, if one is `wanted`. Returns the version from now on.
     fn speak(&mut self, wanted: Option<RespVersion>) -> RespVersion;
     /// Its name, empty if it has none.
@@ -127,6 +133,25 @@ pub struct Slow {
     pub address: String,
     /// Its client's name.
     pub name: String,
+}
+
+/// Logins that were refused, one or several of a kind.
+#[derive(Clone, Debug)]
+pub struct RefusedLogin {
+    /// The number of the entry.
+    pub id: u64,
+    /// How many they were.
+    pub count: u64,
+    /// The command that asked.
+    pub command: &'static str,
+    /// The user's name, trimmed.
+    pub user: Vec<u8>,
+    /// The client's line in CLIENT LIST at the last one.
+    pub client: String,
+    /// When the first one was, in milliseconds of Unix time.
+    pub first: i64,
+    /// When the last one was.
+    pub last: i64,
 }
 
 /// What a client may tell of itself.

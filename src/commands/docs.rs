@@ -34,9 +34,12 @@ macro_rules! docs {
 docs! {
     "acl" "6.0.0" server "Depends on the subcommand" "" "Tells of users. There is one, who may do everything.";
     "acl|cat" "6.0.0" server "O(N), N being the number of commands" "[category]" "Lists the categories of commands, or the commands of one.";
+    "acl|dryrun" "7.0.0" server "O(1)" "username command [arg...]" "Tells whether a user may carry out a request, without doing it.";
+    "acl|genpass" "6.0.0" server "O(1)" "[bits/integer]" "Makes a password of random bits.";
     "acl|getuser" "6.0.0" server "O(1)" "username" "Tells what a user may do.";
     "acl|help" "6.0.0" server "O(1)" "" "Prints the subcommands of ACL.";
     "acl|list" "6.0.0" server "O(1)" "" "Lists the users as lines of an ACL file.";
+    "acl|log" "6.0.0" server "O(N), N being the number of entries" "[count/integer | RESET]" "Lists the logins that were refused, or forgets them.";
     "acl|users" "6.0.0" server "O(1)" "" "Lists the names of the users.";
     "acl|whoami" "6.0.0" server "O(1)" "" "Tells the name of this connection's user.";
     "append" "2.0.0" string "O(N), N being the length of the new value" "key/key value" "Adds bytes to the end of a value.";

@@ -73,9 +73,12 @@ const fn has_bar(name: &str) -> bool {
 commands! {
     "acl" -2 [] [] NONE Say(container);
     "acl|cat" -2 [noscript loading stale] [] NONE Ask(acl::cat);
+    "acl|dryrun" -4 [admin noscript loading stale] [] NONE Ask(acl::dryrun);
+    "acl|genpass" -2 [noscript loading stale] [] NONE Ask(acl::genpass);
     "acl|getuser" 3 [admin noscript loading stale] [] NONE Ask(acl::getuser);
     "acl|help" 2 [loading stale] [] NONE Say(help::help);
     "acl|list" 2 [admin noscript loading stale] [] NONE Ask(acl::list);
+    "acl|log" -2 [admin noscript loading stale] [] NONE Ask(acl::log);
     "acl|users" 2 [admin noscript loading stale] [] NONE Say(acl::users);
     "acl|whoami" 2 [noscript loading stale] [] NONE Say(acl::whoami);
     "append" 3 [write denyoom fast] [string] ONE Write(strings::append);

@@ -7,8 +7,8 @@ use subtle::ConstantTimeEq;
 use super::logins::Verdict;
 use super::session::Session;
 use crate::command::{
-    Calls, Client, KillFilter, Label, Listed, Mark, Paused, Replying, RespVersion, Scope, Slow,
-    Spec, Switch, Text, Topic, TrackingState, USER,
+    Calls, Client, KillFilter, Label, Listed, Mark, Paused, RefusedLogin, Replying, RespVersion,
+    Scope, Slow, Spec, Switch, Text, Topic, TrackingState, USER,
 };
 use crate::commands;
 use crate::engine::NotCompacted;
@@ -70,6 +70,8 @@ impl Client for Session<'_> {
             }
             Verdict::Wrong => {
                 self.shared.metrics.failed_logins.add(1);
+                let by = self.outbox.profile.info().command;
+                self.shared.logins.refused.note(by, user, self.outbox.line());
                 "WRONGPASS invalid username-password pair or user is disabled."
             }
             Verdict::NotLookedAt => {
@@ -190,6 +192,30 @@ impl Client for Session<'_> {
             shutdown.ask(listener);
         }
         self.has_stopped = true;
+    }
+
+    fn refused_logins(&self, most: usize) -> Vec<RefusedLogin> {
+        self.shared.logins.refused.latest(most)
+    }
+
+    fn forget_refused_logins(&self) {
+        self.shared.logins.refused.forget();
+    }
+
+    fn fill_with_random(&self, bytes: &mut [u8]) -> Result<(), Text> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let flags = rustix::rand::GetRandomFlags::empty();
+            filled += match rustix::rand::getrandom(&mut bytes[filled..], flags) {
+                Ok(count) => count,
+                Err(rustix::io::Errno::INTR) => 0,
+                Err(why) => {
+                    let text = format!("ERR the operating system gives no random bytes: {why}");
+                    return Err(text.into());
+                }
+            };
+        }
+        Ok(())
     }
 
     fn kill_script(&mut self) -> Result<(), Text> {

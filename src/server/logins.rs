@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::refused::Refused;
 use super::seldom::Seldom;
 use crate::sync::Mutex;
 
@@ -42,6 +43,8 @@ const ADDRESSES: usize = 1024;
 pub struct Logins {
     failed: Mutex<HashMap<IpAddr, Failed>>,
     complaint: Seldom,
+    /// Those that were refused, for ACL LOG.
+    pub refused: Refused,
 }
 
 struct Failed {

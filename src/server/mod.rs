@@ -22,6 +22,7 @@ mod profile;
 mod pubsub;
 mod pushes;
 mod received;
+mod refused;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod seldom;

@@ -180,6 +180,17 @@ const SETTINGS: &[Setting] = &[
             }))
         },
     },
+    Setting {
+        name: "tracking-table-max-keys",
+        shown: |shared| match shared.hub.tracking.most_keys() {
+            usize::MAX => "0".to_owned(),
+            most => most.to_string(),
+        },
+        read: |_, value| {
+            let most = number_between(value, 0, i64::MAX)? as usize;
+            Ok(Box::new(move |shared| shared.hub.tracking.set_most_keys(most)))
+        },
+    },
 ];
 
 /// Slow commands are kept in memory, each with some 4 KiB of its words at most: 40 MB.

@@ -17,7 +17,7 @@ use super::spelling::{self, Invalidation};
 use crate::command::{ClientKind, TrackingMode, TrackingState};
 use crate::sync::Mutex;
 
-/// The most keys that are remembered: Redis's `tracking-table-max-keys`. Above it one of them is forgotten, and
+/// The most keys that are remembered at first: Redis's default of `tracking-table-max-keys`. Above it one of them is forgotten, and
 /// its readers are told that it has changed.
 pub const TRACKED_KEYS: usize = 1_000_000;
 
@@ -31,11 +31,12 @@ const KEY_BYTES: usize = 100;
 pub const PREFIXES: usize = 10_000;
 
 /// See the head of this file.
-#[derive(Default)]
 pub struct Tracking {
     state: Mutex<State>,
     /// How many clients track, to be read without the lock.
     clients: AtomicUsize,
+    /// See [`Tracking::most_keys`]; 0 is no limit.
+    most_keys: AtomicUsize,
 }
 
 /// - `bytes` is what `readers` take up, by [`KEY_BYTES`] and one number for each client.
@@ -63,7 +64,27 @@ pub struct Tracked {
     pub prefixes: usize,
 }
 
+impl Default for Tracking {
+    fn default() -> Tracking {
+        let (state, clients, most_keys) = (Mutex::default(), 0.into(), TRACKED_KEYS.into());
+        Tracking { state, clients, most_keys }
+    }
+}
+
 impl Tracking {
+    /// The most keys that are remembered.
+    pub fn most_keys(&self) -> usize {
+        match self.most_keys.load(Ordering::Relaxed) {
+            0 => usize::MAX,
+            most => most,
+        }
+    }
+
+    /// Sets it; 0 is no limit but that of memory. What is too much is forgotten when the next key is entered.
+    pub fn set_most_keys(&self, most: usize) {
+        self.most_keys.store(most, Ordering::Relaxed);
+    }
+
     /// Whether any client tracks.
     pub fn is_on(&self) -> bool {
         self.clients.load(Ordering::SeqCst) > 0
@@ -126,7 +147,8 @@ impl Tracking {
             }
         }
         state.bytes += added;
-        while state.readers.len() > TRACKED_KEYS || state.bytes > TRACKED_BYTES {
+        let most = self.most_keys();
+        while state.readers.len() > most || state.bytes > TRACKED_BYTES {
             let other = state.readers.keys().find(|other| ***other != *key).cloned();
             let Some(other) = other else { break };
             state.forget(&other, None, woken);

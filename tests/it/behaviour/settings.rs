@@ -145,3 +145,20 @@ fn shutdown_stops_in_order_and_is_not_answered_after_all_before_it_are() {
     assert!(server.log().contains("closed in order"), "{}", server.log());
     server.stop();
 }
+
+#[test]
+fn a_password_has_as_many_digits_as_its_bits_need_and_none_is_made_twice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    for (bits, digits) in [("", 64), (" 1", 1), (" 4", 1), (" 5", 2), (" 12", 3), (" 4096", 1024)] {
+        let Value::Bulk(password) = say(&mut client, &format!("ACL GENPASS{bits}")) else {
+            panic!("no password")
+        };
+        assert_eq!(password.len(), digits, "{bits}");
+        assert!(password.iter().all(u8::is_ascii_hexdigit), "{bits}");
+    }
+    let made: std::collections::BTreeSet<String> =
+        (0..100).map(|_| format!("{:?}", say(&mut client, "ACL GENPASS 64"))).collect();
+    assert_eq!(made.len(), 100);
+}

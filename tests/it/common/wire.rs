@@ -16,6 +16,8 @@ pub enum Value {
     Error(String),
     /// `:`
     Integer(i64),
+    /// `,`, as it is spelled
+    Double(String),
     /// `$`
     Bulk(Vec<u8>),
     /// `$-1`
@@ -60,6 +62,7 @@ impl fmt::Debug for Value {
         match self {
             Value::Simple(word) => f.write_str(word),
             Value::Error(text) => write!(f, "-{text}"),
+            Value::Double(number) => write!(f, ",{number}"),
             Value::Integer(number) => write!(f, "{number}"),
             Value::Bulk(bytes) if bytes.len() > 500 => write!(f, "\"…{} bytes\"", bytes.len()),
             Value::Bulk(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
@@ -109,6 +112,7 @@ pub fn reply(client: &mut Client) -> Result<Value, String> {
         '+' => Value::Simple(rest.into()),
         '-' => Value::Error(rest.into()),
         ':' => Value::Integer(number()?),
+        ',' => Value::Double(rest.into()),
         '_' if rest.is_empty() => Value::Null,
         '$' if rest == "-1" => Value::NullBulk,
         '*' if rest == "-1" => Value::NullArray,
