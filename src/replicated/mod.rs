@@ -61,8 +61,9 @@
 //! | [`client`], [`json`], [`members`], [`http`] | the same on the wire |
 //! | [`url`] | the address |
 //!
-//! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`); one
-//! asks a real etcd, where there is one.
+//! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`), and
+//! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`). Those in
+//! `tests/it/replicated` ask a real etcd, where there is one.
 
 pub mod candidate;
 pub mod client;
@@ -77,7 +78,11 @@ pub mod keys;
 pub mod kv;
 pub mod lease;
 pub mod members;
+#[cfg(test)]
+mod model;
 pub mod refusals;
 #[cfg(test)]
 mod scripted;
 pub mod url;
+#[cfg(test)]
+mod world;
