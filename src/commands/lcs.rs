@@ -108,9 +108,17 @@ impl<'a> Table<'a> {
     fn new(a: &'a [u8], b: &'a [u8], answer: &mut dyn Answer) -> Result<Table<'a>, Refusal> {
         let mut leaves_a = vec![0_u64; (a.len() * b.len()).div_ceil(64)];
         let mut row = vec![0_u32; b.len() + 1];
-        for (i, byte) in a.iter().enumerate() {
-            let outcome = answer.go_on(b.len() / PLACES_PER_ENTRY + 1);
-            outcome.map_err(|why| as_limit(why, TOO_LONG_HERE))?;
+        let mut looked_at = 0;
+        // If one value is empty there is nothing to look at, however long the other one is.
+        let rows = if b.is_empty() { &[][..] } else { a };
+        for (i, byte) in rows.iter().enumerate() {
+            looked_at += b.len();
+            // Not for each row, of which there may be a hundred million short ones.
+            if looked_at >= PLACES_PER_ENTRY {
+                let outcome = answer.go_on(looked_at / PLACES_PER_ENTRY);
+                outcome.map_err(|why| as_limit(why, TOO_LONG_HERE))?;
+                looked_at %= PLACES_PER_ENTRY;
+            }
             let (mut diagonal, start) = (0, i * b.len());
             for (j, other) in b.iter().enumerate() {
                 let (above, left) = (row[j + 1], row[j]);
