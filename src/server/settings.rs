@@ -188,7 +188,7 @@ const SETTINGS: &[Setting] = &[
         },
         read: |_, value| {
             let most = number_between(value, 0, i64::MAX)? as usize;
-            Ok(Box::new(move |shared| shared.hub.tracking.set_most_keys(most)))
+            Ok(Box::new(move |shared| shared.hub.set_tracked_keys(most)))
         },
     },
 ];

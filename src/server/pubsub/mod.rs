@@ -82,6 +82,17 @@ impl Hub {
         self.events.store(events.bits(), Ordering::Relaxed);
     }
 
+    /// Sets how many keys are remembered of which clients have read them; 0 is no limit.
+    pub fn set_tracked_keys(&self, most: usize) {
+        self.tracking.set_most_keys(most);
+        let mut goes_on = true;
+        while goes_on {
+            let mut woken = Vec::new();
+            goes_on = self.tracking.forget_some(&mut woken);
+            self.flusher.take_over(&mut woken);
+        }
+    }
+
     /// Shows a request to those who watch.
     pub fn show(&self, spec: &Spec, words: &Words<'_>, database: u16, outbox: &Outbox) {
         let mut woken = Vec::new();

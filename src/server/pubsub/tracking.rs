@@ -21,6 +21,9 @@ use crate::sync::Mutex;
 /// its readers are told that it has changed.
 pub const TRACKED_KEYS: usize = 1_000_000;
 
+/// Keys that are forgotten under one lock after the limit was lowered.
+const STEP: usize = 1000;
+
 /// The most bytes that they take up: a million keys of usual length.
 const TRACKED_BYTES: usize = 256 << 20;
 
@@ -80,9 +83,19 @@ impl Tracking {
         }
     }
 
-    /// Sets it; 0 is no limit but that of memory. What is too much is forgotten when the next key is entered.
+    /// Sets it; 0 is no limit but that of memory. What is too much is forgotten with [`Tracking::forget_some`].
     pub fn set_most_keys(&self, most: usize) {
         self.most_keys.store(most, Ordering::Relaxed);
+    }
+
+    /// Forgets some of the keys that are too many, and returns whether there may be more of them. Nobody who commits
+    /// waits for long, and no key is looked for behind all those that have been forgotten.
+    pub fn forget_some(&self, woken: &mut Vec<Arc<Outbox>>) -> bool {
+        let mut state = self.state.lock();
+        let surplus = state.readers.len().saturating_sub(self.most_keys()).min(STEP);
+        let some: Vec<Box<[u8]>> = state.readers.keys().take(surplus).cloned().collect();
+        some.iter().for_each(|key| state.forget(key, None, woken));
+        surplus == STEP
     }
 
     /// Whether any client tracks.
