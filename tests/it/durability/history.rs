@@ -15,6 +15,11 @@ use crate::common::Rng;
 /// The instant of every operation without a clock; after all others of any clock.
 pub const NOW: u64 = u64::MAX;
 
+/// Sets each key to its value, or removes all if there are none.
+const SCRIPT: &str = "for i, key in ipairs(KEYS) do \
+                      if ARGV[i] then redis.call('set', key, ARGV[i]) else redis.call('del', key) end end \
+                      return redis.status_reply('OK')";
+
 /// The registers of all clients.
 #[derive(Clone)]
 pub struct History {
@@ -160,8 +165,14 @@ impl Register {
         self.values(number).remove(0)
     }
 
-    /// The operation as a line of the text protocol, for a register of one key.
+    /// The operation as a line of the text protocol. More than one key is changed by a script, one command after the
+    /// other.
     pub fn line(&self, number: usize) -> String {
+        if self.keys.len() > 1 {
+            let (count, keys) = (self.keys.len(), self.keys.join(" "));
+            let values: Vec<String> = self.values(number).into_iter().flatten().collect();
+            return format!("EVAL \"{SCRIPT}\" {count} {keys} {}\n", values.join(" "));
+        }
         match self.value(number) {
             Some(value) => format!("SET {} {value}\n", self.keys[0]),
             None => format!("DEL {}\n", self.keys[0]),

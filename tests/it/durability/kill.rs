@@ -33,8 +33,12 @@ fn survive(kills: usize, most_writes: usize) {
     let seed = seed();
     let mut rng = Rng::new(seed);
     let dir = tempfile::tempdir().expect("a directory");
-    let keys = (0..CLIENTS * KEYS_PER_CLIENT).map(|index| format!("key{index}"));
-    let mut history = History::of_single_keys(seed, keys);
+    // Every other register is a pair of keys, which a script changes together.
+    let keys = (0..CLIENTS * KEYS_PER_CLIENT).map(|index| match index % 2 {
+        1 if cfg!(feature = "scripts") => vec![format!("key{index}"), format!("other{index}")],
+        _ => vec![format!("key{index}")],
+    });
+    let mut history = History::new(seed, keys);
     let mut acknowledged = 0;
     for round in 0..=kills {
         let end = if round < kills { Signal::KILL } else { Signal::TERM };
@@ -107,7 +111,7 @@ impl Load<'_> {
             }
             for (index, number) in sent {
                 match client.try_line() {
-                    Ok(line) => assert_eq!(line.escape_ascii().to_string(), "+OK"),
+                    Ok(line) => assert_eq!(line.trim_ascii_end().escape_ascii().to_string(), "+OK"),
                     Err(_) => return,
                 }
                 registers[index].acknowledge(number, NOW);
