@@ -188,7 +188,8 @@ impl Spec {
             Keys::Counted(place, step) => {
                 let count = words.get(place).and_then(|word| integer(word));
                 let count = count.and_then(|count| usize::try_from(count).ok());
-                let count = count.filter(|count| *count < words.len()).unwrap_or(0);
+                let room = words.len().saturating_sub(place + 1);
+                let count = count.filter(|count| count.saturating_mul(step) <= room).unwrap_or(0);
                 (place + 1, place + 1 + count * step, step)
             }
         };

@@ -336,7 +336,6 @@ impl Config {
             ("appendfsync", fsync.to_owned()),
             ("appendonly", if self.persist { "yes" } else { "no" }.to_owned()),
             ("bind", self.bind.to_string()),
-            ("busy-reply-threshold", self.busy_after.to_string()),
             ("client-output-buffer-limit", server::output_limits(self.unread().one)),
             ("databases", self.databases.to_string()),
             ("maxmemory-clients", self.max_memory_clients.to_string()),

@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 
 use super::view::Refusal;
-use super::{Command, CommandId, Reply};
+use super::{Command, CommandId, Reply, Spec, Words};
 
 /// See the head of this file.
 pub trait Program: Debug + Send + Sync {
@@ -37,6 +37,9 @@ pub trait Parts {
 
     /// How long the program's reply may be, in bytes.
     fn max_reply(&self) -> usize;
+
+    /// Shows the words of a command that is about to be carried out to those who watch all requests.
+    fn show(&self, spec: &Spec, words: &Words<'_>);
 
     /// Carries out a command, which is counted under `id`. The command's own mistake is its reply. After a refusal
     /// the program is refused as a whole, and has to end.

@@ -5,7 +5,7 @@
 //! and visible, before the batch's replies: nobody hears of what a crash could take back, and whoever hears of a
 //! change finds it. The engine knows no more of those who hear than this trait.
 
-use crate::command::{Events, Key, Mutation, Refusal, Scope};
+use crate::command::{Events, Key, Mutation, Refusal, Scope, Spec, Words};
 
 /// Bytes of messages that one transaction may send: as much as a client may send for one. It bounds what a
 /// script publishes.
@@ -23,6 +23,8 @@ pub trait Audience: Send + Sync {
     fn tracks(&self) -> bool;
     /// Has every client forget all values that it has read: the changed keys are not known.
     fn invalidate_all(&self);
+    /// Shows a command of a program to those who watch all requests. `database` is the selected one.
+    fn show_call(&self, spec: &Spec, words: &Words<'_>, database: u16);
     /// Tells all of this in order, and empties the list. Called by the thread that commits, or by that of a client that
     /// has missed a key: it must not wait for a client.
     fn tell(&self, news: &mut Vec<News>);

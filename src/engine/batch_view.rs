@@ -1,7 +1,7 @@
 //! The data as the commands of a batch see and change it: the store with the batch's changes on top.
 
 use super::audience::News;
-use super::batch::{Batch, Sums};
+use super::batch::{Batch, Sums, Takes};
 use super::changes::{Below, Found};
 use super::events;
 use super::layer::Layer;
@@ -348,6 +348,10 @@ impl View for BatchView<'_> {
 
     /// Those who hear are counted now, and hear it when the batch is durable.
     fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) -> Result<i64, Refusal> {
+        // It may tell of what is not going to be written.
+        if matches!(self.batch.takes, Takes::Nothing(_)) {
+            return Err(Refusal::NoRoom);
+        }
         let audience = self.batch.audience.as_ref();
         let hearers = audience.map_or(0, |audience| audience.hearers(scope, channel));
         if hearers > 0 {

@@ -11,7 +11,7 @@ use super::events::cause_of;
 use super::submission::count;
 use crate::command::{
     Answer, Command, CommandId, Dialect, Edit, Key, Mutation, Parts, Program, Refusal, Reply, Run,
-    SetAnswer, SetCondition, SetOptions, Space, View, look,
+    SetAnswer, SetCondition, SetOptions, Space, Spec, View, Words, look,
 };
 use crate::entry::Entry;
 
@@ -206,6 +206,12 @@ impl Parts for Running<'_, '_> {
 
     fn max_reply(&self) -> usize {
         self.max_reply
+    }
+
+    fn show(&self, spec: &Spec, words: &Words<'_>) {
+        if let Some(audience) = &self.view.batch.audience {
+            audience.show_call(spec, words, self.view.database());
+        }
     }
 
     fn carry_out(&mut self, mut command: Command, id: CommandId) -> Outcome {

@@ -6,11 +6,14 @@ use std::sync::atomic::Ordering;
 use mlua::{Lua, MultiValue, Table, Value, Variadic};
 
 use super::bits;
+use super::call::{self, OnError};
 use super::error::{self, Ended, Raised, mistake, raised};
 use super::json;
+use super::msgpack;
 use super::random::Random;
 use super::run::Run;
 use super::strings;
+use super::structs;
 use crate::command::REDIS_VERSION;
 use crate::commands;
 
@@ -26,6 +29,8 @@ pub fn raw(lua: &Lua, run: &Arc<Run>) -> mlua::Result<Table> {
     raw.raw_set("redis", redis(lua, run)?)?;
     raw.raw_set("bit", bits::library(lua)?)?;
     raw.raw_set("cjson", json::library(lua, run)?)?;
+    raw.raw_set("cmsgpack", msgpack::library(lua, run)?)?;
+    raw.raw_set("struct", structs::library(lua, run)?)?;
     raw.raw_set("memory", lua.create_function(|lua, ()| Ok(lua.used_memory() as f64 / 1024.0))?)?;
     Ok(raw)
 }
@@ -105,7 +110,7 @@ fn described(lua: &Lua, error: Value) -> mlua::Result<Table> {
 fn numbers(lua: &Lua, run: &Arc<Run>, raw: &Table) -> mlua::Result<()> {
     let of_run = run.clone();
     let random = move |lua: &Lua, bounds: Variadic<Value>| {
-        let bound = |place: usize| whole(lua, &bounds[place], place, "random");
+        let bound = |place: usize| whole(lua, bounds.get(place), place, "random");
         let (least, most) = match bounds.len() {
             0 => return Ok(of_run.random.lock().fraction()),
             1 => (1.0, bound(0)?),
@@ -121,8 +126,8 @@ fn numbers(lua: &Lua, run: &Arc<Run>, raw: &Table) -> mlua::Result<()> {
     };
     raw.raw_set("random", lua.create_function(random)?)?;
     let of_run = run.clone();
-    let seed = move |lua: &Lua, seed: Value| {
-        let seed = whole(lua, &seed, 0, "randomseed")?;
+    let seed = move |lua: &Lua, seed: Variadic<Value>| {
+        let seed = whole(lua, seed.first(), 0, "randomseed")?;
         *of_run.random.lock() = Random::new(seed as i64 as u32);
         Ok(())
     };
@@ -130,13 +135,8 @@ fn numbers(lua: &Lua, run: &Arc<Run>, raw: &Table) -> mlua::Result<()> {
 }
 
 /// An argument that is a number, cut to an integer as C does it.
-fn whole(lua: &Lua, value: &Value, place: usize, name: &str) -> mlua::Result<f64> {
-    let number = lua.coerce_number(value.clone())?;
-    let wrong = || {
-        let (place, kind) = (place + 1, value.type_name());
-        mistake(lua, format!("bad argument #{place} to '{name}' (number expected, got {kind})"))
-    };
-    number.map(|number| (number as i32).into()).ok_or_else(wrong)
+fn whole(lua: &Lua, value: Option<&Value>, place: usize, name: &str) -> mlua::Result<f64> {
+    strings::float(lua, value, place + 1, name).map(|number| (number as i32).into())
 }
 
 fn redis(lua: &Lua, run: &Arc<Run>) -> mlua::Result<Table> {
@@ -167,6 +167,8 @@ fn redis(lua: &Lua, run: &Arc<Run>) -> mlua::Result<Table> {
         }
     };
     redis.raw_set("setresp", lua.create_function(setresp)?)?;
+    redis.raw_set("call", call::function(lua, run, OnError::Raise)?)?;
+    redis.raw_set("pcall", call::function(lua, run, OnError::Answer)?)?;
     redis.raw_set("acl_check_cmd", lua.create_function(acl_check_cmd)?)?;
     // There are no replicas and there is no debugger.
     redis.raw_set("replicate_commands", lua.create_function(|_, ()| Ok(true))?)?;

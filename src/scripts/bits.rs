@@ -2,7 +2,7 @@
 
 use mlua::{Lua, Table, Value, Variadic};
 
-use super::strings::wrong;
+use super::strings::float;
 
 /// Numbers are rounded as BitOp does it, by adding this: the lower bits of the sum are those of the number.
 const ROUNDING: f64 = 6_755_399_441_055_744.0;
@@ -76,8 +76,6 @@ fn signed(bits: u32) -> f64 {
 }
 
 fn bits(lua: &Lua, arguments: &[Value], place: usize, name: &str) -> mlua::Result<u32> {
-    let value = arguments.get(place).unwrap_or(&Value::Nil);
-    let number = lua.coerce_number(value.clone())?;
-    let number = number.ok_or_else(|| wrong(lua, "number", value, place + 1, name))?;
+    let number = float(lua, arguments.get(place), place + 1, name)?;
     Ok((number + ROUNDING).to_bits() as u32)
 }

@@ -50,7 +50,16 @@ pub fn raised(text: impl Into<String>) -> Error {
 pub fn mistake(lua: &Lua, text: impl fmt::Display) -> Error {
     match line(lua, Through::Prelude) {
         Some(line) => Error::RuntimeError(format!("user_script:{line}: {text}")),
-        None => Error::RuntimeError(text.to_string()),
+        None => Error::RuntimeError(nameless(text.to_string())),
+    }
+}
+
+/// A function that the script has not called itself, but had called by `pcall`, does not know its own name.
+fn nameless(text: String) -> String {
+    let parts = text.strip_prefix("bad argument #").and_then(|rest| rest.split_once(" to '"));
+    match parts.and_then(|(place, rest)| Some((place, rest.split_once("' (")?.1))) {
+        Some((place, why)) => format!("bad argument #{place} to '?' ({why}"),
+        None => text,
     }
 }
 

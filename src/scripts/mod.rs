@@ -9,20 +9,29 @@
 //! | `program` | the commands, as the engine carries them out |
 //! | `state` | Lua, made once, and one run in it |
 //! | `prelude.lua` | the world that a script sees, which no script can change for the next one |
+//! | `limits` | what the server's settings say of scripts |
+//! | `memory` | the limit for their memory |
 //! | `run` | what the functions of Rust know of the running script |
 //! | `cache` | the scripts that are kept, by their names |
 //! | `watch` | how long a script runs, and its end by others |
+//! | `pace`, `hook` | how often a script is looked at |
 //! | `call` | `redis.call`: words, the command, its reply |
 //! | `values` | replies as values of Lua, and back |
 //! | `pattern`, `strings` | Lua's patterns, with a bound for their work |
-//! | `api`, `bits`, `random`, `json` | what else a script may call |
+//! | `json`, `msgpack`, `structs` | values as texts, and back |
+//! | `api`, `bits`, `random` | what else a script may call |
 
 mod api;
 mod bits;
 mod cache;
 mod call;
 mod error;
+mod hook;
 mod json;
+mod limits;
+mod memory;
+mod msgpack;
+mod pace;
 mod pattern;
 mod program;
 mod random;
@@ -30,30 +39,20 @@ mod run;
 mod shebang;
 mod state;
 mod strings;
+mod structs;
 mod values;
 mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::command::{Command, Packed, ScriptCommand, Text, Words, integer, is};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
+pub use limits::Limits;
 use program::{Keeping, Script, Source};
 use state::State;
 use watch::Watch;
-
-/// What scripts have to keep to.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest key.
-    pub key: usize,
-    /// The longest word of a command.
-    pub value: usize,
-    /// After this time other clients are told that a script runs; never if it is zero.
-    pub busy_after: Duration,
-}
 
 /// The scripts of a server.
 #[derive(Debug)]
@@ -103,6 +102,16 @@ impl Scripts {
     /// Whether a script has been running for so long that clients are told.
     pub fn is_busy(&self) -> bool {
         self.0.watch.is_busy()
+    }
+
+    /// After so many milliseconds clients are told that a script runs; 0 is never.
+    pub fn busy_after_millis(&self) -> u64 {
+        self.0.watch.busy_after().as_millis() as u64
+    }
+
+    /// Sets that, also for a script that is running.
+    pub fn set_busy_after_millis(&self, millis: u64) {
+        self.0.watch.set_busy_after(millis);
     }
 
     /// Ends the script that is running.

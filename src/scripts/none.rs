@@ -1,21 +1,12 @@
 //! Scripts in a build without the feature `scripts`: there are none, and their commands are unknown.
 
+mod limits;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::command::{Command, ScriptCommand, Text, Words};
 use crate::metrics::Metrics;
-
-/// What scripts would have to keep to.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest key.
-    pub key: usize,
-    /// The longest word.
-    pub value: usize,
-    /// After this time other clients would be told that a script runs; never if it is zero.
-    pub busy_after: Duration,
-}
+pub use limits::Limits;
 
 /// Nothing.
 #[derive(Debug)]
@@ -36,6 +27,14 @@ impl Scripts {
     pub fn is_busy(&self) -> bool {
         false
     }
+
+    /// No script runs, so there is nothing to tell.
+    pub fn busy_after_millis(&self) -> u64 {
+        0
+    }
+
+    /// The same.
+    pub fn set_busy_after_millis(&self, _: u64) {}
 
     /// There is nothing to end.
     pub fn kill(&self) -> Result<(), Text> {

@@ -8,9 +8,9 @@ local raw = ...
 local error, pcall, xpcall, type, tostring, tonumber = error, pcall, xpcall, type, tostring, tonumber
 local next, rawget, rawset, getmetatable, setmetatable = next, rawget, rawset, getmetatable, setmetatable
 local resume = coroutine.resume
-local select = select
+local select, unpack = select, unpack
 local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
-local repeated, sub = string.rep, string.sub
+local sub = string.sub
 local fail, plain, tick = raw.fail, raw.plain, raw.tick
 
 -- By its face, the table behind it; by a metatable, what a script is shown instead.
@@ -166,110 +166,83 @@ base.coroutine = {
   end,
 }
 
--- These may work on many bytes at once, and Lua would ask only after a thousand of them. Each is called by its name,
--- which Lua puts into errors.
-local format, lower, upper, reverse = string.format, string.lower, string.upper, string.reverse
-local foreach, foreachi, maxn = table.foreach, table.foreachi, table.maxn
-
-base.table = {
-  concat = function(...)
-    tick()
-    return concat(...)
-  end,
-  foreach = function(...)
-    tick()
-    return foreach(...)
-  end,
-  foreachi = function(...)
-    tick()
-    return foreachi(...)
-  end,
-  getn = table.getn,
-  maxn = function(...)
-    tick()
-    return maxn(...)
-  end,
-}
-
-function base.tonumber(...)
-  local value = ...
-  if type(value) == "string" and #value > 1000 then
-    tick()
-  end
-  return tonumber(...)
-end
-
--- Moving the rest of a long table takes long, and so does a place far before the first. A place is checked as the
--- number that C makes of it: it has 32 bits there.
-local LONG, LAST_PLACE = 1000, 2 ^ 31 - 1
-
-local function checked(t, name)
-  if behind[t] then
-    refuse()
-  end
-  if type(t) ~= "table" then
-    fail("bad argument #1 to '" .. name .. "' (table expected, got " .. (t == nil and "no value" or type(t)) .. ")")
-  end
-  if #t > LONG then
-    tick()
-  end
-end
-
-function base.table.insert(t, ...)
-  checked(t, "insert")
-  local at = tonumber((...))
-  if select("#", ...) == 2 and at and not (at >= 0 and at <= LAST_PLACE) then
-    fail("bad argument #2 to 'insert' (position out of bounds)")
-  end
-  return insert(t, ...)
-end
-
-function base.table.remove(t, ...)
-  checked(t, "remove")
-  return remove(t, ...)
-end
-
-local function less(a, b)
-  return a < b
-end
-
-function base.table.sort(t, is_less)
-  checked(t, "sort")
-  return sort(t, is_less or less)
-end
-
+-- Functions of Lua's own are given as they are, so that their errors name their place in the script. Those that write
+-- into a table would write into a face, too: they are called only with what they take.
 base.string = {
   byte = string.byte,
   char = string.char,
   dump = string.dump,
   find = raw.find,
-  format = function(...)
-    tick()
-    return format(...)
-  end,
+  format = string.format,
   len = string.len,
-  lower = function(...)
-    tick()
-    return lower(...)
-  end,
+  lower = string.lower,
   match = raw.match,
-  reverse = function(...)
-    tick()
-    return reverse(...)
-  end,
+  rep = raw.rep,
+  reverse = string.reverse,
   sub = string.sub,
-  upper = function(...)
-    tick()
-    return upper(...)
-  end,
+  upper = string.upper,
 }
 
-function base.string.rep(text, count)
-  if text == "" then
-    return ""
+base.table = {
+  concat = table.concat,
+  foreach = table.foreach,
+  foreachi = table.foreachi,
+  getn = table.getn,
+  maxn = table.maxn,
+}
+
+-- A place is checked as the number that C makes of it: it has 32 bits there.
+local LAST_PLACE = 2 ^ 31 - 1
+
+local function wrong(place, name, wanted, value)
+  fail("bad argument #" .. place .. " to '" .. name .. "' (" .. wanted .. " expected, got " .. type(value) .. ")")
+end
+
+local function writable(t, name)
+  if behind[t] then
+    refuse()
+  elseif type(t) ~= "table" then
+    wrong(1, name, "table", t)
   end
-  tick()
-  return repeated(text, count)
+end
+
+function base.table.insert(t, ...)
+  writable(t, "insert")
+  local count = select("#", ...)
+  if count == 2 then
+    local at = tonumber((...))
+    if not at then
+      wrong(2, "insert", "number", (...))
+    elseif not (at >= 0 and at <= LAST_PLACE) then
+      fail("bad argument #2 to 'insert' (position out of bounds)")
+    end
+  elseif count ~= 1 then
+    fail("wrong number of arguments to 'insert'")
+  end
+  insert(t, ...)
+end
+
+function base.table.remove(t, at)
+  writable(t, "remove")
+  if at == nil then
+    return remove(t)
+  elseif not tonumber(at) then
+    wrong(2, "remove", "number", at)
+  end
+  return remove(t, at)
+end
+
+-- Only within a function of Lua it is asked whether the script may go on.
+local function less(a, b)
+  return a < b
+end
+
+function base.table.sort(t, is_less)
+  writable(t, "sort")
+  if is_less ~= nil and type(is_less) ~= "function" then
+    wrong(2, "sort", "function", is_less)
+  end
+  sort(t, is_less or less)
 end
 
 local function replacement(found, whole)
@@ -355,9 +328,7 @@ for name, value in next, math do
 end
 base.math.random, base.math.randomseed = raw.random, raw.randomseed
 
--- Each run puts its `call` and `pcall` in.
-local redis = raw.redis
-base.redis = redis
+base.redis = raw.redis
 base.bit, base.cjson, base.cmsgpack, base.struct = raw.bit, raw.cjson, raw.cmsgpack, raw.struct
 
 -- From here on everything shared has its face.
@@ -387,11 +358,15 @@ setmetatable(base, {
 
 local described = raw.described
 
-local function run(script, call, pcall)
-  redis.call, redis.pcall = call, pcall
-  local ok, result = xpcall(script, described)
-  redis.call, redis.pcall = nil, nil
-  return ok, result
+-- Runs a script with its keys and arguments; they are in their tables already if there is no number of keys. The last
+-- word is always nil.
+local function run(script, keys, ...)
+  if keys == 1 then
+    base.KEYS, base.ARGV = { (...) }, { select(2, ...) }
+  elseif keys then
+    base.KEYS, base.ARGV = { unpack({ ... }, 1, keys) }, { select(keys + 1, ...) }
+  end
+  return xpcall(script, described)
 end
 
 return environment, base, run

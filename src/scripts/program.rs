@@ -82,7 +82,7 @@ impl Program for Script {
     }
 
     fn has_written(&self) -> bool {
-        self.has_written.load(Ordering::Relaxed)
+        !self.is_read_only && self.has_written.load(Ordering::Relaxed)
     }
 }
 

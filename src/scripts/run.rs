@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU8;
 
 use super::error::Ended;
 use super::json;
+use super::pace;
 use super::random::Random;
 use super::watch::Watch;
 use crate::command::Refusal;
@@ -24,6 +25,8 @@ pub struct Run {
     pub random: Mutex<Random>,
     /// What the script has set for JSON.
     pub json: json::Held,
+    /// How often Lua asks whether it may go on.
+    pub pace: pace::State,
 }
 
 impl Run {

@@ -4,30 +4,25 @@
 //! follow: the prelude sees to it that none can leave anything for the next one. Only the thread on the commit path
 //! is ever in here.
 
-use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use mlua::{
-    Chunk, ChunkMode, Function, HookTriggers, Lua, MultiValue, StdLib, Table, Value, VmState,
-};
+use mlua::{Chunk, ChunkMode, Either, Function, Lua, StdLib, Table, Value, Variadic};
 
-use super::cache::{Cache, Full, KEPT_BYTES, Name};
-use super::call::{Caller, OnError};
+use super::cache::{Cache, Full, Name};
+use super::call::{self, Caller};
 use super::error::{self, CHUNK};
+use super::hook;
+use super::memory::{self, FEW_WORDS, Hold};
+use super::pace::{self, Pace};
 use super::random::Random;
 use super::run::Run;
 use super::shebang::{self, Flags};
-use super::watch::INSTRUCTIONS;
 use super::{Shared, api, json, values};
 use crate::command::{Parts, Refusal, Reply};
 use crate::metrics::Metrics;
 use crate::sync::Mutex;
-
-/// The most memory that a script may take up in Lua: as much as a reply may by default. (Redis has no limit.) What
-/// the kept scripts take up comes on top of it.
-pub const SCRIPT_BYTES: usize = 256 << 20;
 
 /// A script that leaves more garbage than this is followed by a full collection, so that the next one has all of its
 /// memory; less is collected step by step while scripts run.
@@ -87,22 +82,21 @@ impl State {
     fn new(shared: &Shared) -> mlua::Result<State> {
         let libraries = StdLib::TABLE | StdLib::STRING | StdLib::MATH;
         let lua = Lua::new_with(libraries, mlua::LuaOptions::default())?;
-        lua.set_memory_limit(SCRIPT_BYTES + KEPT_BYTES)?;
+        memory::hold(&lua)?;
         let run = Arc::new(Run {
             watch: shared.watch.clone(),
             end: Mutex::default(),
             version: AtomicU8::new(2),
             random: Mutex::new(Random::new(0)),
             json: json::Held::default(),
+            pace: pace::State::default(),
         });
         let raw = api::raw(&lua, &run)?;
         let prelude = lua.load(PRELUDE).set_name(error::PRELUDE);
         let (environment, base, runner) = prelude.call::<(Table, Table, Function)>(&raw)?;
         lua.set_globals(environment.clone())?;
         raw.raw_set("compile", compiler(&lua, &run, &environment)?)?;
-        let of_run = run.clone();
-        let every = HookTriggers::new().every_nth_instruction(INSTRUCTIONS);
-        lua.set_global_hook(every, move |_, _| of_run.go_on().map(|()| VmState::Continue))?;
+        hook::set(&lua, &run, Pace::Wide)?;
         lua.gc_collect()?;
         let live = lua.used_memory();
         let limits = Limits { limits: shared.limits, metrics: shared.metrics.clone() };
@@ -176,6 +170,7 @@ impl State {
         *self.run.json.lock() = json::Settings::default();
         self.run.version.store(2, Ordering::Relaxed);
         self.run.watch.begin();
+        hook::begin(&self.lua, &self.run).map_err(broken)?;
         let outcome = self.call(&function, flags, request, parts);
         self.run.watch.end();
         self.tidy();
@@ -190,41 +185,49 @@ impl State {
         parts: &mut dyn Parts,
     ) -> Result<Reply<'static>, Refusal> {
         let max_reply = parts.max_reply();
-        let caller = RefCell::new(Caller {
+        let mut caller = Caller {
             parts,
             run: &self.run,
             limits: &self.shared.limits,
             is_read_only: request.is_read_only || flags.no_writes,
             has_written: request.has_written,
             time: None,
-        });
-        let caller = &caller;
-        let called = self.lua.scope(|scope| {
-            self.base.raw_set("KEYS", self.strings(request.keys)?)?;
-            self.base.raw_set("ARGV", self.strings(request.arguments)?)?;
-            let way = |on_error| {
-                scope.create_function(move |lua, words: MultiValue| {
-                    let mut caller = caller.try_borrow_mut().map_err(mlua::Error::external)?;
-                    caller.call(lua, words, on_error)
-                })
-            };
-            let (call, pcall) = (way(OnError::Raise)?, way(OnError::Answer)?);
-            self.runner.call::<(bool, Value)>((function, call, pcall))
-        });
+        };
+        let called = call::with(&mut caller, || self.called(function, request));
+        memory::hold(&self.lua).map_err(broken)?;
         if let Some(why) = self.run.end.lock().take() {
             return Err(why);
         }
         match called {
             Ok((true, value)) => {
                 let is_resp2 = self.run.version.load(Ordering::Relaxed) == 2;
-                let made = values::reply(&self.run, &value, is_resp2, max_reply);
+                // Nothing is made in Lua but the names of some fields, for each table anew.
+                let make = || values::reply(&self.run, &value, is_resp2, max_reply);
+                let made = memory::lifted(&self.lua, 0, make).map_err(broken)?;
                 self.run.end.lock().take().map_or(made, Err)
             }
             Ok((false, error)) => Err(Refusal::Error(failure(&request.name, &error).into())),
-            Err(why) => {
-                Err(Refusal::Error(format!("ERR {}", error::text(error::root(&why))).into()))
-            }
+            Err(why) => Err(broken(why)),
         }
+    }
+
+    /// Whether the script came to its end, and its value or its error.
+    fn called(&self, function: &Function, request: &Request<'_>) -> mlua::Result<(bool, Value)> {
+        let Request { keys, arguments, .. } = request;
+        let words = keys.iter().chain(*arguments);
+        if keys.len() + arguments.len() > FEW_WORDS {
+            self.base.raw_set("KEYS", self.strings(keys)?)?;
+            self.base.raw_set("ARGV", self.strings(arguments)?)?;
+            return self.runner.call((function, Value::Nil));
+        }
+        memory::lift(&self.lua, words.clone().map(|word| word.len()).sum())?;
+        let word = |word: &&'_ [u8]| match std::str::from_utf8(word) {
+            Ok(text) => Ok(Given::Left(text.to_owned())),
+            Err(_) => self.lua.create_string(word).map(|word| Given::Right(Either::Left(word))),
+        };
+        let given = words.map(word).chain([Ok(Given::Right(Either::Right(Hold)))]);
+        let given = given.collect::<mlua::Result<Variadic<Given>>>()?;
+        self.runner.call((function, keys.len(), given))
     }
 
     fn strings(&self, words: &[&[u8]]) -> mlua::Result<Table> {
@@ -254,6 +257,13 @@ impl State {
         metrics.script_memory.set(self.lua.used_memory() as u64);
         metrics.evicted_scripts.set(self.cache.evicted);
     }
+}
+
+/// A word for a script, in the form that is handed over fastest, or what is handed over last.
+type Given = Either<String, Either<mlua::String, Hold>>;
+
+fn broken(why: mlua::Error) -> Refusal {
+    Refusal::Error(format!("ERR {}", error::text(error::root(&why))).into())
 }
 
 /// Whether a script may begin.

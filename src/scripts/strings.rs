@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mlua::{Lua, MultiValue, Table, Value};
+use mlua::{Function, Lua, MultiValue, Table, Value};
 
 use super::error::mistake;
 use super::pattern::{Capture, Matcher, Stop};
@@ -33,6 +33,9 @@ pub fn add(lua: &Lua, run: &Arc<Run>, raw: &Table) -> mlua::Result<()> {
     let of_run = run.clone();
     let gsub = move |lua: &Lua, arguments: MultiValue| gsub(lua, &of_run, &arguments);
     raw.raw_set("gsub", lua.create_function(gsub)?)?;
+    let (of_run, repeated) = (run.clone(), lua.globals().get::<Table>("string")?.get("rep")?);
+    let rep = move |lua: &Lua, arguments: MultiValue| rep(lua, &of_run, &repeated, &arguments);
+    raw.raw_set("rep", lua.create_function(rep)?)?;
     let text = |lua: &Lua, (value, place, name): (Value, usize, String)| {
         text(lua, Some(&value), place, &name)
     };
@@ -60,7 +63,7 @@ fn search(
     let (text, pattern) = (text.as_bytes(), pattern.as_bytes());
     let start = match arguments.get(2) {
         None | Some(Value::Nil) => 0,
-        Some(place) => start_of(number(lua, place, 3, name)?, text.len()),
+        Some(place) => start_of(number(lua, Some(place), 3, name)?, text.len()),
     };
     let is_plain =
         arguments.get(3).is_some_and(|plain| !matches!(plain, Value::Nil | Value::Boolean(false)));
@@ -90,6 +93,23 @@ fn search(
         }
         Wanted::Captures => captured_or_whole(lua, &text, captures, from, to),
     }
+}
+
+/// Lua's own function would repeat an empty text, too.
+fn rep(
+    lua: &Lua,
+    run: &Run,
+    repeated: &Function,
+    arguments: &MultiValue,
+) -> mlua::Result<mlua::String> {
+    let text = text(lua, arguments.front(), 1, "rep")?;
+    let count = number(lua, arguments.get(1), 2, "rep")?;
+    let bytes = text.as_bytes().len();
+    if bytes == 0 {
+        return Ok(text);
+    }
+    run.go_on_after(bytes.saturating_mul(usize::try_from(count).unwrap_or(0)))?;
+    repeated.call((text, count))
 }
 
 /// The first match from a place on: its first byte, the byte after it, and its captures or all of it.
@@ -124,7 +144,7 @@ fn gsub(lua: &Lua, run: &Run, arguments: &MultiValue) -> mlua::Result<(mlua::Str
     let (text, pattern, by) = (text.as_bytes(), pattern.as_bytes(), by.as_bytes());
     let most = match arguments.get(3) {
         None | Some(Value::Nil) => usize::MAX,
-        Some(most) => usize::try_from(number(lua, most, 4, "gsub")?).unwrap_or(0),
+        Some(most) => usize::try_from(number(lua, Some(most), 4, "gsub")?).unwrap_or(0),
     };
     let (anchored, pattern) = anchor(&pattern, true);
     let mut matcher = Matcher::new(&text, pattern, || run.go_on());
@@ -246,22 +266,34 @@ pub fn text(
     place: usize,
     name: &str,
 ) -> mlua::Result<mlua::String> {
-    let value = value.unwrap_or(&Value::Nil);
-    lua.coerce_string(value.clone())?.ok_or_else(|| wrong(lua, "string", value, place, name))
+    let text = value.map(|value| lua.coerce_string(value.clone())).transpose()?.flatten();
+    text.ok_or_else(|| wrong(lua, "string", value, place, name))
 }
 
 /// An argument as a whole number.
-pub fn number(lua: &Lua, value: &Value, place: usize, name: &str) -> mlua::Result<i64> {
-    let number = lua.coerce_number(value.clone())?;
-    number.map(|number| number as i64).ok_or_else(|| wrong(lua, "number", value, place, name))
+pub fn number(lua: &Lua, value: Option<&Value>, place: usize, name: &str) -> mlua::Result<i64> {
+    float(lua, value, place, name).map(|number| number as i64)
+}
+
+/// An argument as a number.
+pub fn float(lua: &Lua, value: Option<&Value>, place: usize, name: &str) -> mlua::Result<f64> {
+    let number = value.map(|value| lua.coerce_number(value.clone())).transpose()?.flatten();
+    number.ok_or_else(|| wrong(lua, "number", value, place, name))
 }
 
 /// The error for an argument of the wrong kind.
-pub fn wrong(lua: &Lua, kind: &str, value: &Value, place: usize, name: &str) -> mlua::Error {
+pub fn wrong(
+    lua: &Lua,
+    kind: &str,
+    value: Option<&Value>,
+    place: usize,
+    name: &str,
+) -> mlua::Error {
     let got = match value {
-        Value::Nil => "nil",
-        Value::Integer(_) => "number",
-        other => other.type_name(),
+        None => "no value",
+        Some(Value::Integer(_)) => "number",
+        Some(Value::LightUserData(_)) => "userdata",
+        Some(other) => other.type_name(),
     };
     mistake(lua, format!("bad argument #{place} to '{name}' ({kind} expected, got {got})"))
 }

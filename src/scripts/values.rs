@@ -108,12 +108,14 @@ struct Made<'a> {
     items: usize,
 }
 
+/// Items for which a list has room at first: a pair, and what the list itself takes up.
+const FIRST_ITEMS: usize = 3;
+
 /// Items between two questions whether to go on: a table that is in itself again and again makes many.
 const STEPS: usize = 10_000;
 
 impl Made<'_> {
     fn reply(&mut self, value: &Value, depth: usize) -> Result<Reply<'static>, Refusal> {
-        self.take(ITEM_BYTES)?;
         self.items += 1;
         if self.items.is_multiple_of(STEPS) {
             self.run.go_on().map_err(unreadable)?;
@@ -162,8 +164,8 @@ impl Made<'_> {
             let mut items = Vec::new();
             for pair in map.pairs::<Value, Value>() {
                 let (key, value) = pair.map_err(unreadable)?;
-                items.push(self.reply(&key, depth + 1)?);
-                items.push(self.reply(&value, depth + 1)?);
+                self.add(&mut items, &key, depth)?;
+                self.add(&mut items, &value, depth)?;
             }
             return Ok(Reply::Map(items));
         }
@@ -171,7 +173,7 @@ impl Made<'_> {
             let mut items = Vec::new();
             for pair in set.pairs::<Value, Value>() {
                 let (key, _) = pair.map_err(unreadable)?;
-                items.push(self.reply(&key, depth + 1)?);
+                self.add(&mut items, &key, depth)?;
             }
             return Ok(Reply::Set(items));
         }
@@ -179,9 +181,26 @@ impl Made<'_> {
         loop {
             match table.raw_get::<Value>(items.len() + 1).map_err(unreadable)? {
                 Value::Nil => return Ok(Reply::Array(items)),
-                item => items.push(self.reply(&item, depth + 1)?),
+                item => self.add(&mut items, &item, depth)?,
             }
         }
+    }
+
+    /// Adds an item to a list. The list grows by steps, each of which is measured before it is taken: short lists in
+    /// lists would otherwise take up several times what is known of.
+    fn add(
+        &mut self,
+        items: &mut Vec<Reply<'static>>,
+        item: &Value,
+        depth: usize,
+    ) -> Result<(), Refusal> {
+        if items.len() == items.capacity() {
+            let more = FIRST_ITEMS.max(items.len() / 2);
+            self.take(more * ITEM_BYTES)?;
+            items.reserve_exact(more);
+        }
+        items.push(self.reply(item, depth + 1)?);
+        Ok(())
     }
 
     fn bytes(&mut self, text: &mlua::String) -> Result<Vec<u8>, Refusal> {

@@ -1,18 +1,14 @@
 //! How long the running script has run, and its end by others: a client's SCRIPT KILL, the server's own limit, or
 //! the order to stop.
 //!
-//! Lua asks every [`INSTRUCTIONS`] instructions, and so do functions that may work for long, whether the script may go
-//! on. Other threads only set flags and read them; none of them ever waits for a script.
+//! Lua asks now and then whether the script may go on, at the pace of `pace`, and so do functions that may work for long.
+//! Other threads only set flags and read them; none of them ever waits for a script.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::command::Text;
 use crate::sync::Mutex;
-
-/// Instructions of Lua between two looks at the clock: some ten microseconds, of which a look takes less than one.
-/// Each may be a long one, such as a join of strings of megabytes, so more of them could take seconds.
-pub const INSTRUCTIONS: u32 = 1000;
 
 /// A script is ended after this time, whatever it does: all writers wait for it, and the clients of most libraries
 /// have given up long before.
@@ -48,7 +44,8 @@ impl End {
 pub struct Watch {
     /// When the running script began.
     began: Mutex<Option<Instant>>,
-    busy_after: Duration,
+    /// Milliseconds after which clients are told; 0 is never.
+    busy_after: AtomicU64,
     busy: AtomicBool,
     killed: AtomicBool,
     /// The server stops.
@@ -58,6 +55,7 @@ pub struct Watch {
 impl Watch {
     /// No script runs. Clients are told after this time.
     pub fn new(busy_after: Duration) -> Watch {
+        let busy_after = AtomicU64::new(busy_after.as_millis() as u64);
         let flag = || AtomicBool::new(false);
         let (busy, killed, stops) = (flag(), flag(), flag());
         Watch { began: Mutex::new(None), busy_after, busy, killed, stops }
@@ -79,7 +77,8 @@ impl Watch {
     /// Whether the running script has to end; tells the clients when it takes long.
     pub fn look(&self) -> Option<End> {
         let elapsed = self.began.lock().map_or(Duration::ZERO, |began| began.elapsed());
-        if !self.busy_after.is_zero() && elapsed >= self.busy_after && !self.is_busy() {
+        let busy_after = self.busy_after();
+        if !busy_after.is_zero() && elapsed >= busy_after && !self.is_busy() {
             self.busy.store(true, Ordering::Relaxed);
             log::warn!("a script has been running for {elapsed:.0?}; SCRIPT KILL ends it");
         }
@@ -91,6 +90,16 @@ impl Watch {
             }
             () => None,
         }
+    }
+
+    /// After this time clients are told; zero is never.
+    pub fn busy_after(&self) -> Duration {
+        Duration::from_millis(self.busy_after.load(Ordering::Relaxed))
+    }
+
+    /// Sets it, also for a script that is running.
+    pub fn set_busy_after(&self, millis: u64) {
+        self.busy_after.store(millis, Ordering::Relaxed);
     }
 
     /// Whether clients are told.

@@ -85,6 +85,7 @@ const SETTINGS: &[Setting] = &[
             }))
         },
     },
+    Setting { name: "busy-reply-threshold", shown: busy_after, read: read_busy_after },
     Setting {
         name: "latency-monitor-threshold",
         shown: |shared| shared.metrics.slow.latency_millis().to_string(),
@@ -108,6 +109,8 @@ const SETTINGS: &[Setting] = &[
             Ok(Box::new(move |_| log::set_max_level(level)))
         },
     },
+    // The name until Redis 7.
+    Setting { name: "lua-time-limit", shown: busy_after, read: read_busy_after },
     Setting {
         name: "maxclients",
         shown: |shared| shared.settings.changeable.max_clients().to_string(),
@@ -192,6 +195,15 @@ const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+fn busy_after(shared: &Shared) -> String {
+    shared.scripts.busy_after_millis().to_string()
+}
+
+fn read_busy_after(_: &Shared, value: &[u8]) -> Result<Change, Text> {
+    let millis = number_between(value, 0, i64::from(i32::MAX))? as u64;
+    Ok(Box::new(move |shared| shared.scripts.set_busy_after_millis(millis)))
+}
 
 /// Slow commands are kept in memory, each with some 4 KiB of its words at most: 40 MB.
 const MOST_SLOW: i64 = 10_000;

@@ -7,8 +7,8 @@
 use mlua::{Function, Lua, Table, Value};
 
 use super::super::error::mistake;
+use super::super::memory::SCRIPT_BYTES;
 use super::super::run::Run;
-use super::super::state::SCRIPT_BYTES;
 use super::{Invalid, Settings};
 
 /// The longest text that is made: beside its value and its copy in Lua there has to be room for more. A small table that

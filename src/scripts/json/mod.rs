@@ -157,7 +157,7 @@ fn bounded(
     least: i64,
     most: i64,
 ) -> mlua::Result<i64> {
-    let number = number(lua, value, place, name)?;
+    let number = number(lua, Some(value), place, name)?;
     match (least..=most).contains(&number) {
         true => Ok(number),
         false => {

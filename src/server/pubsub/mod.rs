@@ -96,8 +96,17 @@ impl Hub {
     /// Shows a request to those who watch.
     pub fn show(&self, spec: &Spec, words: &Words<'_>, database: u16, outbox: &Outbox) {
         let mut woken = Vec::new();
-        self.monitors.show(spec, words, (database, outbox), &mut woken);
+        self.monitors.show(spec, words, (database, Some(outbox)), &mut woken);
         self.flusher.take_over(&mut woken);
+    }
+
+    /// Shows a command of a script to those who watch.
+    fn show_of_script(&self, spec: &Spec, words: &Words<'_>, database: u16) {
+        if self.monitors.is_on() {
+            let mut woken = Vec::new();
+            self.monitors.show(spec, words, (database, None), &mut woken);
+            self.flusher.take_over(&mut woken);
+        }
     }
 
     /// A client is about to carry out a read of which it wants to know when its keys change.
@@ -250,6 +259,10 @@ impl Hub {
 }
 
 impl Audience for Hub {
+    fn show_call(&self, spec: &Spec, words: &Words<'_>, database: u16) {
+        self.show_of_script(spec, words, database);
+    }
+
     fn publish(&self, scope: Scope, channel: &[u8], message: &[u8]) -> usize {
         let mut woken = Vec::new();
         let heard = self.send(scope, channel, message, &mut woken);

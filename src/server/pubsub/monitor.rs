@@ -3,8 +3,8 @@
 //! A request is shown when it is about to be carried out; one that is queued in a transaction when it is queued.
 //! Administrative commands are not shown, nor are passwords. While nobody watches, a request costs one atomic load.
 
+use std::fmt::Display;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -47,28 +47,36 @@ impl Monitors {
         self.count.store(watching.len(), Ordering::Relaxed);
     }
 
-    /// Shows a request.
+    /// Shows a request of a client, or of a script if there is none.
     pub fn show(
         &self,
         spec: &Spec,
         words: &Words<'_>,
-        from: (u16, &Outbox),
+        from: (u16, Option<&Outbox>),
         woken: &mut Vec<Arc<Outbox>>,
     ) {
-        if spec.has("admin") || spec.has("skip_monitor") {
+        // Redis shows a script beside its rules, before what that calls.
+        let is_script = matches!(spec.run, Run::Script(_));
+        if spec.has("admin") || spec.has("skip_monitor") && !is_script {
             return;
         }
         let (database, asking) = from;
-        let line = line(spec, words, (database, asking.profile.address));
+        let line = match asking {
+            Some(asking) => line(spec, words, database, asking.profile.address),
+            // Redis's word for the address.
+            None => line(spec, words, database, "lua"),
+        };
         // A client that ends its watching with this has seen enough.
         let leaves = matches!(spec.run, Run::Session(SessionCommand::Reset | SessionCommand::Quit));
         let watching = self.watching.lock();
-        let shown = watching.iter().filter(|outbox| !(leaves && outbox.id == asking.id));
+        let shown = watching
+            .iter()
+            .filter(|outbox| !(leaves && asking.is_some_and(|asking| outbox.id == asking.id)));
         shown.for_each(|outbox| outbox.push(&line, woken));
     }
 }
 
-fn line(spec: &Spec, words: &Words<'_>, (database, from): (u16, SocketAddr)) -> Vec<u8> {
+fn line(spec: &Spec, words: &Words<'_>, database: u16, from: impl Display) -> Vec<u8> {
     let now = now_micros();
     let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
     let mut line = format!("+{seconds}.{micros:06} [{database} {from}]").into_bytes();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use post_gres_rs::command::{Command, Events, Reply, Scope};
+use post_gres_rs::command::{Command, Events, Reply, Scope, Spec, Words};
 use post_gres_rs::engine::{Audience, Engine, Fsync, News};
 
 use crate::common::wire::{Value, ask, reply, say, spaced};
@@ -58,6 +58,8 @@ impl Audience for Listener {
     }
 
     fn invalidate_all(&self) {}
+
+    fn show_call(&self, _: &Spec, _: &Words<'_>, _: u16) {}
 
     fn tell(&self, news: &mut Vec<News>) {
         for news in news.drain(..) {

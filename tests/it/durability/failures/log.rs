@@ -6,6 +6,8 @@
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
+#[cfg(feature = "scripts")]
+use crate::common::wire::{Value, reply, say};
 use crate::common::{Client, Server, eventually};
 
 #[test]
@@ -78,6 +80,32 @@ fn a_script_that_finds_the_write_before_it_gone_is_refused_with_it() {
     let reads = "EVAL \"return redis.call('get', 'a')\" 0";
     assert_eq!(client.ask(reads), "$1\r", "a script that reads goes on");
     assert_eq!(client.line(), "1\r");
+}
+
+/// A message of a script may tell of a write before it. Seen in review: a script that wrote nothing itself, behind a
+/// write that failed, had its message heard.
+#[cfg(feature = "scripts")]
+#[test]
+fn nobody_hears_a_script_that_comes_after_a_write_that_was_not_made() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path(), &[]);
+    let (mut client, mut hearer) = (Client::connect(&server), Client::connect(&server));
+    let [kind, channel] = ["subscribe", "news"].map(|word| Value::Bulk(word.into()));
+    let subscribed = Value::Array(vec![kind, channel, Value::Integer(1)]);
+    assert_eq!(say(&mut hearer, "SUBSCRIBE news"), subscribed);
+    limit_file_size(&server, Some(0));
+    let tells = "EVAL \"return redis.call('publish', 'news', 'of b')\" 0";
+    // The second time, without the write, it finds that it has something to tell.
+    let tells_if_gone = "EVAL \"if redis.call('get', 'b') then return 1 end \
+                         return redis.call('publish', 'news', 'of no b')\" 0";
+    client.send(format!("SET b 1\n{tells}\n{tells_if_gone}\n"));
+    for _ in 0..3 {
+        let refusal = client.line();
+        assert!(refusal.contains("File too large"), "{refusal}");
+    }
+    assert_eq!(say(&mut Client::connect(&server), "PUBLISH news end"), Value::Integer(1));
+    let heard = ["message", "news", "end"].map(|word| Value::Bulk(word.into()));
+    assert_eq!(reply(&mut hearer).expect("a message"), Value::Array(heard.into()));
 }
 
 /// Seen: only the compactor knew of a sync or seal that failed for it, so that INFO said `ok` on an idle
