@@ -351,7 +351,16 @@ impl Config {
             busy_after: Duration::from_millis(self.busy_after),
         };
         let (events, changeable) = (self.events, Changeable::new(max_clients, password));
-        Ok(Settings { changeable, limits, scripts, unread, events, saves_at_once, shown })
+        Ok(Settings {
+            changeable,
+            limits,
+            scripts,
+            unread,
+            events,
+            saves_at_once,
+            nodes: None,
+            shown,
+        })
     }
 
     fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Spec;
+use super::group::Group;
 use super::news::{Scope, Topic};
 use super::reply::RespVersion;
 use super::switch::{Mark, Paused, Replying, Switch};
@@ -103,6 +104,8 @@ pub trait Client {
     fn end_pause(&self);
     /// Whether a client has this number.
     fn is_connected(&self, id: u64) -> bool;
+    /// The machines that write the log in turn; `None` if it is this one's alone.
+    fn group(&self) -> Option<Group>;
     /// When everything was last known to be on disk, in seconds of Unix time.
     fn saved_at(&self) -> i64;
 }

@@ -189,6 +189,28 @@ const HELP: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "sentinel",
+        &[
+            "SENTINEL <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+            "CKQUORUM <name>",
+            "    Tell whether a machine is known to lead.",
+            "GET-MASTER-ADDR-BY-NAME <name>",
+            "    Answer the address of the machine that leads, or null while none is known to.",
+            "MASTER <name>",
+            "    Answer what is known of the machine that leads.",
+            "MASTERS",
+            "    Answer the same for every group, which is one.",
+            "MYID",
+            "    Answer the number of this machine.",
+            "REPLICAS <name>",
+            "    Answer an empty list: machines that follow serve no reads.",
+            "SENTINELS <name>",
+            "    Answer what is known of the other machines.",
+            "SLAVES <name>",
+            "    The same as REPLICAS.",
+        ],
+    ),
+    (
         "slowlog",
         &[
             "SLOWLOG <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",

@@ -2,7 +2,7 @@
 //!
 //! `table` has a row for each command; a row names the function that carries it out, which is in the file
 //! of its topic: `strings`, `numbers`, `keys`, `walks` (through all keys), `expiry`, `connection`,
-//! `clients`, `pubsub`, `tracking`, `server`, `introspection`, `help`. A function knows the data, its connection and the server only
+//! `clients`, `pubsub`, `tracking`, `server`, `sentinel`, `introspection`, `help`. A function knows the data, its connection and the server only
 //! through the traits of [`crate::command`]; no function here takes a lock, writes to the log or sends a byte.
 //!
 //! The server enters by one door, [`look_up`].
@@ -29,6 +29,7 @@ mod numbers;
 mod pubsub;
 mod rdb;
 mod rows;
+mod sentinel;
 mod server;
 mod slow;
 mod strings;

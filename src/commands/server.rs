@@ -46,15 +46,6 @@ pub fn config_rewrite(_: &Words<'_>) -> Said {
     Err("ERR The server is running without a config file".into())
 }
 
-/// There are no replicas.
-pub fn role(_: &Words<'_>) -> Said {
-    Ok(Reply::Array(vec![
-        Reply::Bulk(b"master"[..].into()),
-        Reply::Integer(0),
-        Reply::Array(Vec::new()),
-    ]))
-}
-
 pub fn save(client: &mut dyn Client, _: &Words<'_>) -> Said {
     client.save()?;
     Ok(Reply::Ok)

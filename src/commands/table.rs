@@ -9,7 +9,7 @@
 use super::words::*;
 use super::{
     acl, bitfield, bitop, bits, clients, compare, connection, dump, expiry, help, introspection,
-    keys, lcs, memory, numbers, pubsub, server, slow, strings, tracking, walks,
+    keys, lcs, memory, numbers, pubsub, sentinel, server, slow, strings, tracking, walks,
 };
 #[cfg(feature = "scripts")]
 use crate::command::ScriptCommand;
@@ -214,7 +214,7 @@ commands! {
     "renamenx" 3 [write fast] [keyspace] TWO Write(keys::renamenx);
     "reset" 1 [noscript loading stale fast no_auth allow_busy] [connection] NONE Session(SessionCommand::Reset);
     "restore" -4 [write denyoom] [keyspace dangerous] ONE Write(dump::restore);
-    "role" 1 [noscript loading stale fast] [admin dangerous] NONE Say(server::role);
+    "role" 1 [noscript loading stale fast] [admin dangerous] NONE Ask(sentinel::role);
     "save" 1 [admin noscript no_async_loading no_multi] [] NONE Ask(server::save);
     "scan" -2 [readonly] [keyspace] NONE Walk(walks::scan);
     #[cfg(feature = "scripts")]
@@ -230,6 +230,16 @@ commands! {
     #[cfg(feature = "scripts")]
     "script|load" 3 [noscript stale may_replicate] [scripting] NONE Script(ScriptCommand::Load);
     "select" 2 [loading stale fast] [connection] NONE Session(SessionCommand::Select);
+    "sentinel" -2 [] [] NONE Say(container);
+    "sentinel|ckquorum" 3 [admin only_sentinel] [] NONE Ask(sentinel::ckquorum);
+    "sentinel|get-master-addr-by-name" 3 [admin only_sentinel] [] NONE Ask(sentinel::get_master_addr);
+    "sentinel|help" 2 [loading stale only_sentinel] [] NONE Say(help::help);
+    "sentinel|master" 3 [admin only_sentinel] [] NONE Ask(sentinel::master);
+    "sentinel|masters" 2 [admin only_sentinel] [] NONE Ask(sentinel::masters);
+    "sentinel|myid" 2 [admin only_sentinel] [] NONE Ask(sentinel::myid);
+    "sentinel|replicas" 3 [admin only_sentinel] [] NONE Ask(sentinel::replicas);
+    "sentinel|sentinels" 3 [admin only_sentinel] [] NONE Ask(sentinel::sentinels);
+    "sentinel|slaves" 3 [admin only_sentinel] [] NONE Ask(sentinel::replicas);
     "set" -3 [write denyoom] [string] ONE Core(strings::set);
     "setbit" 4 [write denyoom] [bitmap] ONE Write(bits::setbit);
     "setex" 4 [write denyoom] [string] ONE Core(strings::setex);

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use super::logins::Verdict;
 use super::session::Session;
 use crate::command::{
-    Calls, Client, KillFilter, Label, Listed, Mark, Paused, RefusedLogin, Replying, RespVersion,
+    Calls, Client, Group, KillFilter, Label, Listed, Mark, Paused, RefusedLogin, Replying, RespVersion,
     Scope, Slow, Spec, Switch, Text, Topic, TrackingState, USER,
 };
 use crate::commands;
@@ -290,6 +290,10 @@ impl Client for Session<'_> {
 
     fn is_connected(&self, id: u64) -> bool {
         self.shared.clients.find(id).is_some()
+    }
+
+    fn group(&self) -> Option<Group> {
+        self.shared.settings.nodes.as_ref().map(|nodes| nodes.group())
     }
 
     fn saved_at(&self) -> i64 {

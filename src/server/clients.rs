@@ -129,6 +129,11 @@ impl Clients {
         }
     }
 
+    /// Reads no more requests of any client; each is closed once it has the replies to those before.
+    pub fn end_all(&self) {
+        self.all().iter().for_each(|client| end(client));
+    }
+
     /// All clients, in the order in which they came.
     fn all(&self) -> Vec<Arc<Outbox>> {
         let mut clients: Vec<_> = self.registry.lock().connected.values().cloned().collect();
@@ -142,11 +147,7 @@ impl Clients {
     pub fn stop(&self, patience: Duration) {
         let mut registry = self.registry.lock();
         log::info!("stopping with {} clients", registry.connected.len());
-        for outbox in registry.connected.values() {
-            if let Err(error) = outbox.socket().shutdown(std::net::Shutdown::Read) {
-                log::debug!("client {}: {error}", outbox.id);
-            }
-        }
+        registry.connected.values().for_each(|client| end(client));
         let deadline = Instant::now() + patience;
         let all_left = |registry: &Registry| registry.connected.is_empty();
         while !all_left(&registry) && !self.left.wait_until(&mut registry, deadline).timed_out() {}
@@ -169,6 +170,13 @@ impl Clients {
         let ended: Vec<_> = threads.drain().filter(|(id, _)| !connected.contains_key(id)).collect();
         drop(registry);
         ended.into_iter().for_each(join);
+    }
+}
+
+/// Has the client's thread find the end of its requests.
+fn end(client: &Outbox) {
+    if let Err(error) = client.socket().shutdown(std::net::Shutdown::Read) {
+        log::debug!("client {}: {error}", client.id);
     }
 }
 

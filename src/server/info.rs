@@ -1,9 +1,10 @@
 //! INFO: the sections of the other modules and of the server itself, in Redis's order.
 
+use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
-use crate::command::REDIS_VERSION;
+use crate::command::{Group, REDIS_VERSION, Role};
 use crate::metrics::Info;
 
 impl Shared {
@@ -27,10 +28,7 @@ impl Shared {
                 ("tracking_total_prefixes", &tracked.prefixes),
             ],
         );
-        info.section(
-            "Replication",
-            &[("role", &"master"), ("connected_slaves", &0), ("master_repl_offset", &0)],
-        );
+        self.show_replication(&mut info);
         metrics.show_cpu(&mut info);
         info.section("Cluster", &[("cluster_enabled", &0)]);
         engine.show_keyspace(&mut info);
@@ -57,6 +55,39 @@ impl Shared {
                 ("hz", &10),
             ],
         );
+    }
+
+    /// As in Redis, with what it cannot say: the term, the lease, and how far behind this machine is, in records.
+    fn show_replication(&self, info: &mut Info<'_>) {
+        let group = self.settings.nodes.as_ref().map(|nodes| nodes.group());
+        let Some(Group { name, role, leader, others, term, lsn, lag, lease, .. }) = group else {
+            let fields: [(&str, &dyn Display); 3] =
+                [("role", &"master"), ("connected_slaves", &0), ("master_repl_offset", &0)];
+            return info.section("Replication", &fields);
+        };
+        let leads = role == Role::Leading;
+        let (host, port) = leader.map_or(("?".into(), 0), |leader| (leader.host, leader.port));
+        let link = if role == Role::Following && port > 0 { "up" } else { "down" };
+        let nodes = others.len() + 1;
+        let to_leader: [(&str, &dyn Display); 4] = [
+            ("master_host", &host),
+            ("master_port", &port),
+            ("master_link_status", &link),
+            ("slave_repl_offset", &lsn),
+        ];
+        let of_group: [(&str, &dyn Display); 8] = [
+            ("connected_slaves", &0),
+            ("master_repl_offset", &lsn),
+            ("group_name", &name),
+            ("group_role", &format_args!("{role:?}")),
+            ("group_nodes", &nodes),
+            ("group_term", &term),
+            ("group_lag", &lag),
+            ("group_lease_ms", &lease.as_millis()),
+        ];
+        let role: (&str, &dyn Display) = ("role", if leads { &"master" } else { &"slave" });
+        let follows = if leads { &[][..] } else { &to_leader[..] };
+        info.section("Replication", &[&[role], follows, &of_group].concat());
     }
 
     fn show_clients(&self, info: &mut Info<'_>) {

@@ -47,8 +47,8 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
-use crate::command::Events;
-use crate::engine::Engine;
+use crate::command::{Events, Nodes, Scope};
+use crate::engine::{Audience, Engine};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -104,6 +104,8 @@ pub struct Settings {
     pub events: Events,
     /// Whether every reply to a write waits until that is on disk.
     pub saves_at_once: bool,
+    /// The machines that write the log in turn; `None` if it is this one's alone.
+    pub nodes: Option<Arc<dyn Nodes>>,
     /// The settings that CONFIG GET shows, except those that may change, and the port, which is known once the
     /// server listens.
     pub shown: Vec<(&'static str, String)>,
@@ -171,6 +173,16 @@ impl Server {
             started_at: now_millis(),
         });
         Ok(Server { shared, flusher })
+    }
+
+    /// What passes on that another machine leads: with the channel and text of a message about it, and the end of
+    /// all connections, because what their clients relied on was this machine's lead.
+    pub fn lead_has_passed(&self) -> impl Fn(&str, &str) + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move |channel, message| {
+            shared.hub.publish(Scope::All, channel.as_bytes(), message.as_bytes());
+            shared.clients.end_all();
+        }
     }
 
     /// Binds a socket that does not listen yet: clients are refused until the server can answer them,

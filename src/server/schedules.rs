@@ -125,6 +125,7 @@ impl Running {
             unread: UnreadLimits::default(),
             events: Events::default(),
             saves_at_once: false,
+            nodes: None,
             shown: Vec::new(),
         };
         let server = Server::new(engine, metrics, settings).expect("descriptors");

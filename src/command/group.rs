@@ -1,0 +1,55 @@
+//! The machines that write one log in turn, as a client is told of them. One leads; the others follow it and take
+//! over when it is gone.
+
+use std::time::Duration;
+
+/// One of the machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// 40 hexadecimal digits, other ones after each start.
+    pub id: String,
+    /// Where clients reach it.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// What a machine does at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It alone writes, and answers reads.
+    Leading,
+    /// It has what the leader has written, but for the last moment.
+    Following,
+    /// It reads a snapshot, or a long part of the log.
+    Loading,
+}
+
+/// All machines, as one of them knows them.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// The name that clients ask for.
+    pub name: String,
+    /// The machine that is asked.
+    pub own: Node,
+    /// What it does.
+    pub role: Role,
+    /// The one that leads; none while that is not known to hold.
+    pub leader: Option<Node>,
+    /// All other machines that are up.
+    pub others: Vec<Node>,
+    /// How often the lead has passed on.
+    pub term: u64,
+    /// The last record that this machine has stored.
+    pub lsn: u64,
+    /// Records of the log that it has not stored yet, as of its last look.
+    pub lag: u64,
+    /// How long a leader that is gone keeps the others waiting.
+    pub lease: Duration,
+}
+
+/// Knows the group.
+pub trait Nodes: Send + Sync {
+    /// What is known now. Waits for no network.
+    fn group(&self) -> Group;
+}
