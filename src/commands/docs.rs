@@ -191,6 +191,16 @@ docs! {
     #[cfg(feature = "scripts")]
     "script|load" "2.6.0" scripting "O(N), N being the length of the script" "script" "Keeps a script and tells its name.";
     "select" "1.0.0" connection "O(1)" "index/integer" "Chooses the database of this connection.";
+    "sentinel" "2.8.4" sentinel "Depends on the subcommand" "" "Tells which machine leads, where the log is replicated.";
+    "sentinel|ckquorum" "2.8.4" sentinel "O(1)" "master-name" "Tells whether a machine is known to lead.";
+    "sentinel|get-master-addr-by-name" "2.8.4" sentinel "O(1)" "master-name" "Tells the address of the machine that leads.";
+    "sentinel|help" "2.8.4" sentinel "O(1)" "" "Prints the subcommands of SENTINEL.";
+    "sentinel|master" "2.8.4" sentinel "O(1)" "master-name" "Tells what is known of the machine that leads.";
+    "sentinel|masters" "2.8.4" sentinel "O(1)" "" "Tells what is known of the machine that leads each group.";
+    "sentinel|myid" "6.2.0" sentinel "O(1)" "" "Tells the number of this machine.";
+    "sentinel|replicas" "5.0.0" sentinel "O(1)" "master-name" "Lists machines that answer reads only. There are none.";
+    "sentinel|sentinels" "2.8.4" sentinel "O(N), N being the number of machines" "master-name" "Lists the other machines.";
+    "sentinel|slaves" "2.8.0" sentinel "O(1)" "master-name" "Lists machines that answer reads only. There are none.";
     "set" "1.0.0" string "O(1)" "key/key value [NX | XX | IFEQ comparison | IFNE comparison | IFDEQ digest | IFDNE digest] [GET] [EX seconds/integer | PX milliseconds/integer | EXAT unix-time-seconds/unix-time | PXAT unix-time-milliseconds/unix-time | KEEPTTL]" "Sets a key to a value.";
     "setbit" "2.2.0" bitmap "O(N), N being the length of the value if the bit changes" "key/key offset/integer value/integer" "Sets a bit of a value and tells what it was.";
     "setex" "2.0.0" string "O(1)" "key/key seconds/integer value" "Sets a key that expires in some seconds.";
