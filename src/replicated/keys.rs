@@ -4,7 +4,7 @@
 //! |-----|-------|
 //! | `head` | [`super::head::Head`] |
 //! | `log/<lsn>` | the batch whose first record has this LSN, as one frame |
-//! | `snap/<lsn>/<n>` | a piece of the snapshot of everything up to this LSN |
+//! | `snap/<lsn>.<term>/<n>` | a piece of the snapshot of everything up to this LSN, by the leader of this term |
 //! | `snapshot` | which snapshot is whole |
 //! | `node/<id>` | the address of a node, for clients that ask which there are |
 //! | `format` | version and store id, created with the log |
@@ -77,15 +77,34 @@ impl Keys {
         Range { from: self.batch(from), to: format!("{}log0", self.prefix) }
     }
 
-    /// A piece of the snapshot at `lsn`.
-    pub fn piece(&self, lsn: u64, n: u64) -> String {
-        format!("{}snap/{lsn:016x}/{n:016x}", self.prefix)
+    /// A piece of the snapshot at `lsn` that the leader of `term` has written.
+    pub fn piece(&self, lsn: u64, term: u64, n: u64) -> String {
+        format!("{}snap/{lsn:016x}.{term:016x}/{n:016x}", self.prefix)
     }
 
-    /// All pieces of the snapshot at `lsn`.
-    pub fn pieces(&self, lsn: u64) -> Range {
-        let start = format!("{}snap/{lsn:016x}", self.prefix);
-        Range { from: format!("{start}/"), to: format!("{start}0") }
+    /// The pieces of that snapshot from the `n`th on.
+    pub fn pieces_from(&self, lsn: u64, term: u64, n: u64) -> Range {
+        let to = format!("{}snap/{lsn:016x}.{term:016x}0", self.prefix);
+        Range { from: self.piece(lsn, term, n), to }
+    }
+
+    /// The pieces of all snapshots of LSNs before this one.
+    pub fn pieces_before(&self, lsn: u64) -> Range {
+        let from = format!("{}snap/", self.prefix);
+        Range { from, to: format!("{}snap/{lsn:016x}", self.prefix) }
+    }
+
+    /// The pieces of all snapshots.
+    pub fn all_pieces(&self) -> Range {
+        Range { from: format!("{}snap/", self.prefix), to: format!("{}snap0", self.prefix) }
+    }
+
+    /// The LSN and the term of the snapshot that a key is a piece of.
+    pub fn snapshot_of_piece(&self, key: &str) -> Option<(u64, u64)> {
+        let rest = key.strip_prefix(&format!("{}snap/", self.prefix))?;
+        let (lsn, term) = rest.split_once('/')?.0.split_once('.')?;
+        let number = |digits| u64::from_str_radix(digits, 16).ok();
+        Some((number(lsn)?, number(term)?))
     }
 
     /// The address of a node.
@@ -121,8 +140,16 @@ mod tests {
         assert!(some.contains(&keys.batch(10)) && some.contains(&keys.batch(19)));
         assert!(!some.contains(&keys.batch(9)) && !some.contains(&keys.batch(20)));
         assert!(keys.batches_from(5).contains(&keys.batch(u64::MAX)));
-        let pieces = keys.pieces(5);
-        assert!(pieces.contains(&keys.piece(5, u64::MAX)) && !pieces.contains(&keys.piece(6, 0)));
+        let pieces = keys.pieces_from(5, 2, 1);
+        assert!(
+            pieces.contains(&keys.piece(5, 2, 1)) && pieces.contains(&keys.piece(5, 2, u64::MAX))
+        );
+        for other in [keys.piece(5, 2, 0), keys.piece(5, 3, 1), keys.piece(6, 2, 1)] {
+            assert!(!pieces.contains(&other) && keys.all_pieces().contains(&other));
+        }
+        assert_eq!(keys.snapshot_of_piece(&keys.piece(5, 2, 1)), Some((5, 2)));
+        assert!(keys.pieces_before(6).contains(&keys.piece(5, u64::MAX, 1)));
+        assert!(!keys.pieces_before(6).contains(&keys.piece(6, 0, 0)));
         assert!(keys.nodes().contains(&keys.node("n1")) && !keys.nodes().contains(&keys.nothing()));
     }
 }

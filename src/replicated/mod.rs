@@ -66,23 +66,38 @@
 //! `tests/it/replicated` ask a real etcd, where there is one.
 
 pub mod candidate;
+mod change;
 pub mod client;
 pub mod clock;
 pub mod decide;
+mod entry;
 #[cfg(test)]
 mod fake;
+mod follower;
+#[cfg(test)]
+mod group;
 pub mod head;
 pub mod http;
 pub mod json;
 pub mod keys;
 pub mod kv;
 pub mod lease;
+mod log;
+mod marks;
 pub mod members;
 #[cfg(test)]
 mod model;
+mod neighbours;
+mod node;
+mod open;
+mod pointer;
 pub mod refusals;
+mod role;
 #[cfg(test)]
 mod scripted;
+mod snapshots;
 pub mod url;
 #[cfg(test)]
 mod world;
+
+pub use open::{Opened, Options, open};

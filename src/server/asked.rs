@@ -7,8 +7,8 @@ use subtle::ConstantTimeEq;
 use super::logins::Verdict;
 use super::session::Session;
 use crate::command::{
-    Calls, Client, Group, KillFilter, Label, Listed, Mark, Paused, RefusedLogin, Replying, RespVersion,
-    Scope, Slow, Spec, Switch, Text, Topic, TrackingState, USER,
+    Calls, Client, Group, KillFilter, Label, Listed, Mark, Paused, RefusedLogin, Replying,
+    RespVersion, Scope, Slow, Spec, Switch, Text, Topic, TrackingState, USER,
 };
 use crate::commands;
 use crate::engine::NotCompacted;

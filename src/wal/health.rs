@@ -44,7 +44,7 @@ impl Health {
     }
 
     /// Closes the log for good, and gives back the first failure.
-    pub(in crate::wal) fn fail(&self, reason: &str) -> Failure {
+    pub(crate) fn fail(&self, reason: &str) -> Failure {
         let mut is_first = false;
         let first = self.failure.get_or_init(|| {
             is_first = true;
@@ -58,7 +58,7 @@ impl Health {
     }
 
     /// Notes that a segment is ready to follow.
-    pub(in crate::wal) fn has_room(&self) {
+    pub(crate) fn has_room(&self) {
         let before = std::mem::take(&mut *self.room.lock());
         if before != Room::Enough {
             log::info!("there is room for the log again");
@@ -66,7 +66,7 @@ impl Health {
     }
 
     /// Notes that no segment can be made to follow.
-    pub(in crate::wal) fn is_short(&self, reason: &Arc<str>) {
+    pub(crate) fn is_short(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
         match *room {
             Room::Enough => {
@@ -80,7 +80,7 @@ impl Health {
     }
 
     /// Notes that a batch is refused.
-    pub(in crate::wal) fn is_full(&self, reason: &Arc<str>) {
+    pub(crate) fn is_full(&self, reason: &Arc<str>) {
         let mut room = self.room.lock();
         if !matches!(*room, Room::Full(_)) {
             log::error!("writes are refused until there is room for them: {reason}");

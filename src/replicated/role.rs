@@ -1,0 +1,221 @@
+//! The `role` thread of a node: reads the log, follows the leader, takes over when that is gone, leads, follows again.
+//!
+//! ```text
+//!  loading ──► following ──► standing ──► leading ──► following …
+//!     ▲            │ what comes next was trimmed
+//!     └────────────┘
+//! ```
+//!
+//! It never waits for a client, and changes the store only by errands. A node leads once its decision to take over is
+//! done *and* everything up to the head that it replaced is in its store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::candidate::{Candidate, Seen};
+use super::client::Transport;
+use super::clock::{Clock, Moment};
+use super::decide::{Decision, Outcome, attempt_time, decide};
+use super::follower::{Follower, Read, untold};
+use super::head::Head;
+use super::json::Freshness;
+use super::kv::{Op, Refusal};
+use super::node::{Lead, Node};
+use crate::wal::chain::Tail;
+
+/// How often the head is looked at. A takeover is late by this on average.
+const POLL: Duration = Duration::from_millis(50);
+
+/// After a look that failed.
+const REST: Duration = Duration::from_millis(200);
+
+/// Called when this node's lead has ended, with the address of the next leader if that is known.
+pub type Passed = Box<dyn Fn() + Send>;
+
+/// See the head of this file.
+pub struct RoleThread<T> {
+    pub follower: Follower<T>,
+    pub candidate: Candidate,
+    /// Tells the server that the lead has passed on.
+    pub passed: Passed,
+    /// What failed last, so that it is said once.
+    pub complaint: Option<String>,
+}
+
+impl<T: Transport> RoleThread<T> {
+    fn node(&self) -> &Arc<Node> {
+        &self.follower.node
+    }
+
+    /// Works until the node stops.
+    pub fn run(mut self) {
+        while !self.node().is_to_stop() {
+            match self.follow() {
+                Ok(Next::Wait) => self.node().wait(POLL),
+                Ok(Next::GoOn) => {}
+                Ok(Next::Lead(lead)) => self.lead(lead),
+                Err(error) => {
+                    self.complain(&error);
+                    self.node().wait(REST);
+                }
+            }
+        }
+    }
+
+    /// One look at the log.
+    fn follow(&mut self) -> anyhow::Result<Next> {
+        if self.follower.tail.is_none() {
+            self.follower.read_snapshot()?;
+        }
+        let Some(head) = self.follower.head(Freshness::AnyAge).map_err(untold)? else {
+            self.found()?;
+            return Ok(Next::GoOn);
+        };
+        let now = self.node().clock.now();
+        if self.candidate.see(head, now) == Seen::Older {
+            // Its member lags.
+            self.follower.client.next_member();
+            return Ok(Next::Wait);
+        }
+        let head = self.candidate.head().expect("one was seen").clone();
+        self.node().see(&head);
+        match self.follower.read_on(&head, Freshness::AnyAge)? {
+            Read::Some => return Ok(Next::GoOn),
+            Read::Trimmed => {
+                self.follower.tail = None;
+                return Ok(Next::GoOn);
+            }
+            Read::Nothing => {}
+        }
+        self.complaint = None;
+        if self.follower.lsn() >= head.lsn {
+            self.node().set_loading(false);
+        }
+        // A head of this process is nobody else's, and whoever looks here knows that the lead is over.
+        let was_own = head.process == self.node().process && self.follower.lsn() >= head.lsn;
+        match was_own || self.candidate.may_stand(self.follower.lsn(), self.node().clock.now()) {
+            true => self.stand(&head),
+            false => Ok(Next::Wait),
+        }
+    }
+
+    /// Creates the log. If another node was first, its head is read next.
+    fn found(&mut self) -> anyhow::Result<()> {
+        let node = self.node().clone();
+        let head = Head::first(node.own.clone(), node.process).freed(node.next_beat());
+        let ops = vec![Op::Put(node.keys.format(), FORMAT.as_bytes().to_vec())];
+        let mut decision = Decision::new(&node.keys, None, head, ops);
+        self.decide(&mut decision).map(drop)
+    }
+
+    /// Tries to take over from the leader that wrote `head`.
+    fn stand(&mut self, head: &Head) -> anyhow::Result<Next> {
+        let node = self.node().clone();
+        let new = head.taken_over(node.own.clone(), node.process, node.next_beat());
+        let mut decision = Decision::new(&node.keys, Some(head), new.clone(), Vec::new());
+        let Some(sent) = self.decide(&mut decision)? else { return Ok(Next::Wait) };
+        log::info!("took over in term {}, with the log up to LSN {}", new.term, new.lsn);
+        self.candidate.see(new.clone(), node.clock.now());
+        self.catch_up(new, sent)
+    }
+
+    /// Reads what is left of the log, with the lease renewed meanwhile: nothing is shown before.
+    fn catch_up(&mut self, mut head: Head, mut sent: Moment) -> anyhow::Result<Next> {
+        let node = self.node().clone();
+        while self.follower.lsn() < head.lsn {
+            match self.follower.read_on(&head, Freshness::Current)? {
+                Read::Some => {}
+                Read::Trimmed => self.follower.read_snapshot()?,
+                Read::Nothing => anyhow::bail!(
+                    "the log in etcd ends at LSN {}, and its head says {}",
+                    self.follower.lsn(),
+                    head.lsn
+                ),
+            }
+            if node.clock.now().since(sent) > node.lease.ttl() / 4 {
+                let renewed = head.renewed(node.next_beat());
+                let mut decision = Decision::new(&node.keys, Some(&head), renewed, Vec::new());
+                let Some(again) = self.decide(&mut decision)? else { return Ok(Next::Wait) };
+                (head, sent) = (decision.head().clone(), again);
+            }
+        }
+        Ok(Next::Lead(Lead { tail: self.tail_of(&head), head, sent }))
+    }
+
+    /// The end of the log, where entries of the head's term go on.
+    fn tail_of(&self, head: &Head) -> Tail {
+        let mut tail = self.follower.tail.expect("it has been read");
+        (tail.header.sequence, tail.header.epoch) = (head.term, head.term);
+        tail
+    }
+
+    /// Leads until that ends.
+    fn lead(&mut self, lead: Lead) {
+        let node = self.node().clone();
+        let (handed, term) = (node.clone(), lead.head.term);
+        node.set_loading(false);
+        if self.follower.engine.errand(move |_| handed.begin_lead(lead)).is_none() {
+            return;
+        }
+        log::info!("this server leads in term {term}");
+        let left = loop {
+            if node.is_to_stop() {
+                return;
+            }
+            if let Some(left) = node.wait_for_end(REST) {
+                break left;
+            }
+        };
+        // After this the last batch is in the store, and the log ends where it did then.
+        if self.follower.engine.errand(|_| {}).is_none() {
+            return;
+        }
+        log::warn!("this server leads no more");
+        self.follower.tail = Some(left);
+        (self.passed)();
+    }
+
+    /// Settles a decision. `None` if another node was faster; the time at which it was sent if it is done.
+    fn decide(&mut self, decision: &mut Decision) -> anyhow::Result<Option<Moment>> {
+        let node = self.node().clone();
+        let ttl = node.lease.ttl();
+        let until = node.clock.now() + ttl;
+        let time = attempt_time(ttl);
+        match decide(decision, &mut self.follower.client, &node.clock, time, until) {
+            Ok(Outcome::Done { sent }) => Ok(Some(sent)),
+            Ok(Outcome::Fenced { .. }) => Ok(None),
+            Ok(Outcome::Refused(Refusal::NoSpace)) => {
+                anyhow::bail!(
+                    "etcd has no space left, so that no server can lead: give it more, compact and defragment it"
+                )
+            }
+            Ok(Outcome::Refused(refusal)) => anyhow::bail!("etcd refuses a transaction: {refusal}"),
+            Ok(Outcome::WentBack(head)) => anyhow::bail!(
+                "the log in etcd has gone back to {head}: etcd was restored from an older state, and writes that were \
+                 acknowledged are gone. Restart every server to go on without them"
+            ),
+            Err(unsettled) => anyhow::bail!("etcd does not answer: {}", unsettled.why),
+        }
+    }
+
+    fn complain(&mut self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        if self.complaint.as_ref() != Some(&text) {
+            log::error!("{text}");
+            self.complaint = Some(text);
+        }
+    }
+}
+
+/// What comes after a look.
+enum Next {
+    /// Another look, later.
+    Wait,
+    /// Another look.
+    GoOn,
+    /// To lead.
+    Lead(Lead),
+}
+
+/// The value of the key `format`: the version of all keys of this log.
+const FORMAT: &str = "v1";
