@@ -13,6 +13,8 @@ use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
 use crate::command::Events;
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
+#[cfg(feature = "replicated")]
+use crate::replicated;
 use crate::scripts;
 use crate::server::{self, Changeable, Settings, UnreadLimits};
 use crate::tools::Tool;
@@ -52,9 +54,30 @@ pub struct Config {
     size: u64,
 
     /// Path of the log; its other files are beside it. The directory must exist. Without this flag the
-    /// path is ./wal_files/wal_file, and that directory is created if it is missing
+    /// path is ./wal_files/wal_file, and that directory is created if it is missing. Or, on trial, a log in an etcd
+    /// cluster: etcd://HOST:PORT,HOST:PORT,HOST:PORT/NAME
     #[arg(long, value_name = "PATH")]
     wal: Option<PathBuf>,
+
+    /// With a log in etcd: where clients reach this server, as SENTINEL tells them
+    #[cfg(feature = "replicated")]
+    #[arg(long, value_name = "HOST:PORT")]
+    announce: Option<String>,
+
+    /// With a log in etcd: how long a leader that is gone keeps the other servers waiting
+    #[cfg(feature = "replicated")]
+    #[arg(long, default_value_t = 3000, value_name = "MILLISECONDS", value_parser = number(500, 600_000))]
+    lease: u64,
+
+    /// With a log in etcd: the --quota-backend-bytes of its members; writes are refused at four fifths of it
+    #[cfg(feature = "replicated")]
+    #[arg(long = "wal-quota", default_value = "2gb", value_name = "BYTES", value_parser = amount_from(64 << 20))]
+    wal_quota: u64,
+
+    /// With a log at etcds://: certificates in PEM that prove its members; without it, the public authorities do
+    #[cfg(feature = "replicated")]
+    #[arg(long = "wal-ca", value_name = "FILE")]
+    wal_ca: Option<PathBuf>,
 
     /// Whether anything is kept on disk
     #[arg(
@@ -225,6 +248,14 @@ enum Switch {
 /// Room for this many keys is some 100 GiB of table, far more than this server is meant for.
 const MAX_SIZE: u64 = 1 << 32;
 
+/// A batch with one such value is a transaction that etcd takes.
+#[cfg(feature = "replicated")]
+const LONGEST_REPLICATED_VALUE: u64 = 1 << 20;
+
+/// Not in a flag, because every user of the machine can read those.
+#[cfg(feature = "replicated")]
+const ETCD_PASSWORD_VARIABLE: &str = "POST_GRES_RS_ETCD_PASSWORD";
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FsyncFlag {
     Always,
@@ -268,6 +299,55 @@ impl Config {
             largest_segment_bytes: wal::LARGEST_SEGMENT_BYTES,
             lock: None,
         }))
+    }
+
+    /// How the log in etcd is kept, and its client is made, if that is where it is.
+    #[cfg(feature = "replicated")]
+    pub fn replicated(&self) -> anyhow::Result<Option<(replicated::Options, replicated::Access)>> {
+        let text = self.wal.as_deref().and_then(Path::to_str).unwrap_or_default();
+        if !replicated::Url::is_meant(text) {
+            let flag = [("-announce", self.announce.is_some()), ("-wal-ca", self.wal_ca.is_some())];
+            let unused = flag.into_iter().find_map(|(name, is_given)| is_given.then_some(name));
+            anyhow::ensure!(
+                unused.is_none(),
+                "{} is for a log in etcd",
+                unused.unwrap_or_default()
+            );
+            return Ok(None);
+        }
+        let url =
+            replicated::Url::parse(text).map_err(|why| anyhow::anyhow!("-wal {text}: {why}"))?;
+        anyhow::ensure!(self.persist, "-persist=false and a log in etcd contradict each other");
+        anyhow::ensure!(
+            matches!(self.fsync, FsyncFlag::Always),
+            "-fsync is for a log in files: etcd syncs each batch before its reply, and so does this server"
+        );
+        anyhow::ensure!(
+            self.max_value <= LONGEST_REPLICATED_VALUE,
+            "a log in etcd takes values of at most {LONGEST_REPLICATED_VALUE} bytes: add -maxvalue 1mb"
+        );
+        let announce = match &self.announce {
+            Some(announce) => announce.clone(),
+            None if self.bind.is_unspecified() || self.port == 0 => anyhow::bail!(
+                "-bind {} -port {}: clients cannot be told where this server is. Add -announce HOST:PORT",
+                self.bind,
+                self.port
+            ),
+            None => self.address().to_string(),
+        };
+        let read = |path: &PathBuf| {
+            std::fs::read(path).with_context(|| format!("{}: cannot read it", path.display()))
+        };
+        let roots = self.wal_ca.as_ref().map(read).transpose()?;
+        let password = std::env::var(ETCD_PASSWORD_VARIABLE).ok();
+        anyhow::ensure!(
+            url.user.is_some() == password.is_some(),
+            "a user of etcd is named by ?user= in -wal, and the password is in {ETCD_PASSWORD_VARIABLE}: \
+             both or neither"
+        );
+        let lease = Duration::from_millis(self.lease);
+        let access = replicated::Access { roots, password };
+        Ok(Some((replicated::Options { url, announce, lease, quota: self.wal_quota }, access)))
     }
 
     /// Whether the log's directory may be created: not if `-wal` names it, since that may be on a volume

@@ -4,6 +4,7 @@
 //! 2 for wrong flags, 130 if it was told twice to stop. The tools have their own, see
 //! [`post_gres_rs::tools`].
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use post_gres_rs::config::Config;
 use post_gres_rs::engine::{self, Engine, NotCompacted};
 use post_gres_rs::messages;
 use post_gres_rs::metrics::Metrics;
+#[cfg(feature = "replicated")]
+use post_gres_rs::replicated;
 use post_gres_rs::server::{Server, Shutdown};
 use post_gres_rs::store;
 use post_gres_rs::tools;
@@ -48,10 +51,14 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     if let Some(warning) = config.what_can_be_lost() {
         log::warn!("{warning}");
     }
-    let settings = config.server()?;
     let metrics = Arc::new(Metrics::new(commands::command_names()));
     let (shards, capacity) = config.store();
     let store = store::new(shards, capacity);
+    #[cfg(feature = "replicated")]
+    if let Some((options, access)) = config.replicated()? {
+        return serve_replicated(config, &options, &access, store, metrics);
+    }
+    let settings = config.server()?;
 
     // The lock before the port, the port before the log: a second server on the same log learns
     // of the first, and one whose port is in use has changed nothing. A start that fails removes the
@@ -66,8 +73,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let address = config.address();
-    let listener = Server::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    let listener = bind(config)?;
     let engine_options = config.engine();
     let engine = match options {
         Some(options) => {
@@ -80,12 +86,45 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     if let Some(lock) = &lock {
         lock.keep()?;
     }
-
     upkeep::start(&engine, config.compaction())?;
     let engine = Arc::new(engine);
+    let server = Server::new(engine.clone(), metrics, settings)?;
+    run(&server, &listener, &engine)
+}
+
+/// Serves over a log in an etcd cluster, which several servers write in turn.
+#[cfg(feature = "replicated")]
+fn serve_replicated(
+    config: &Config,
+    options: &replicated::Options,
+    access: &replicated::Access,
+    store: Box<dyn store::Store>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
+    log::warn!(
+        "a log in etcd is on trial in this version: it has not been tried under every fault"
+    );
+    let mut settings = config.server()?;
+    let listener = bind(config)?;
+    let opened = replicated::open_at(options, access, &config.engine(), store, metrics.clone())?;
+    settings.nodes = Some(opened.nodes());
+    let (engine, snapshots) = (opened.engine.clone(), opened.snapshots());
+    upkeep::start_with(&engine, config.compaction(), Some(snapshots))?;
+    let server = Server::new(engine.clone(), metrics, settings)?;
+    opened.run(Box::new(server.heed(&options.url.name)))?;
+    run(&server, &listener, &engine)
+}
+
+fn bind(config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.address();
+    Server::bind(address).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Serves until it is told to stop, then closes the log.
+fn run(server: &Server, listener: &TcpListener, engine: &Arc<Engine>) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
-    let compacting = Arc::downgrade(&engine);
-    shutdown.on_signals(&listener, move || {
+    let compacting = Arc::downgrade(engine);
+    shutdown.on_signals(listener, move || {
         if let Some(engine) = compacting.upgrade() {
             match engine.compact() {
                 Err(NotCompacted::Closed(why)) => log::error!("the log is not compacted: {why}"),
@@ -93,8 +132,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
             }
         }
     })?;
-    let server = Server::new(engine.clone(), metrics, settings)?;
-    server.run(&listener, &shutdown)?;
+    server.run(listener, &shutdown)?;
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
     log::info!("stopped");
     Ok(())

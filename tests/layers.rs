@@ -28,9 +28,25 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sync",
         ],
     ),
-    ("replicated", &[]),
+    (
+        "replicated",
+        &["command", "engine", "entry", "metrics", "record", "store", "sync", "upkeep", "wal"],
+    ),
     ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
-    ("config", &["command", "engine", "protocol", "scripts", "server", "tools", "upkeep", "wal"]),
+    (
+        "config",
+        &[
+            "command",
+            "engine",
+            "protocol",
+            "replicated",
+            "scripts",
+            "server",
+            "tools",
+            "upkeep",
+            "wal",
+        ],
+    ),
 ];
 
 #[test]

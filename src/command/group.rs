@@ -48,6 +48,20 @@ pub struct Group {
     pub lease: Duration,
 }
 
+/// What happens in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Passing {
+    /// This machine leads no more.
+    Ended,
+    /// Another machine leads than before, perhaps this one.
+    Leader {
+        /// The one before, if it is known.
+        from: Option<Node>,
+        /// The one that leads.
+        to: Node,
+    },
+}
+
 /// Knows the group.
 pub trait Nodes: Send + Sync {
     /// What is known now. Waits for no network.

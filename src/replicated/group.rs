@@ -13,7 +13,7 @@ use super::keys::Keys;
 use super::members::Members;
 use super::url::Url;
 use super::{Options, open};
-use crate::command::{Command, Dialect, Nodes, Reply, RespVersion, Role, SetOptions};
+use crate::command::{Command, Dialect, Nodes, Passing, Reply, RespVersion, Role, SetOptions};
 use crate::engine::{self, Allowance, Collected, Engine, Fsync, Operation, Recipient, Submission};
 use crate::entry::Entry;
 use crate::metrics::Metrics;
@@ -48,7 +48,7 @@ impl Transport for Way {
 }
 
 struct Running {
-    engine: Engine,
+    engine: Arc<Engine>,
     nodes: Arc<dyn Nodes>,
     way: Way,
     /// How often the lead has passed on.
@@ -78,10 +78,11 @@ impl Running {
         upkeep::start_with(&opened.engine, policy, Some(opened.snapshots())).expect("threads");
         let (nodes, passed) = (opened.nodes(), Arc::<AtomicUsize>::default());
         let counter = passed.clone();
-        let count = Box::new(move || {
-            counter.fetch_add(1, Ordering::SeqCst);
+        let count = Box::new(move |change| {
+            counter.fetch_add(usize::from(change == Passing::Ended), Ordering::SeqCst);
         });
-        let engine = opened.run(count).expect("threads");
+        let engine = opened.engine.clone();
+        opened.run(count).expect("threads");
         Running { engine, nodes, way, passed }
     }
 

@@ -100,4 +100,5 @@ pub mod url;
 #[cfg(test)]
 mod world;
 
-pub use open::{Opened, Options, open};
+pub use open::{Access, Opened, Options, open, open_at};
+pub use url::Url;

@@ -6,13 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 
 use super::candidate::Candidate;
-use super::client::{Client, Transport};
+use super::client::{Client, Login, Transport};
 use super::follower::Follower;
 use super::head;
+use super::http::Http;
 use super::log::EtcdLog;
+use super::members::Members;
 use super::neighbours::Neighbours;
 use super::node::{self, Node};
-use super::role::{Passed, RoleThread};
+use super::role::{Heed, RoleThread};
 use super::snapshots::EtcdSnapshots;
 use super::url::{Compaction, Url};
 use crate::command::Nodes;
@@ -35,14 +37,43 @@ pub struct Options {
     pub quota: u64,
 }
 
+/// What proves the members to this server, and this server to them.
+pub struct Access {
+    /// Certificates in PEM; `None` for the public authorities'.
+    pub roots: Option<Vec<u8>>,
+    /// The password of the user in the address.
+    pub password: Option<String>,
+}
+
 /// An engine on a log in etcd, and its node, whose threads do not run yet.
 pub struct Opened<T> {
     /// The engine; it refuses data until the node leads.
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
     node: Arc<Node>,
     snapshots: Arc<EtcdSnapshots<T>>,
     follower: Follower<T>,
     neighbours: Neighbours<T>,
+}
+
+/// Opens the log in a real etcd.
+pub fn open_at(
+    options: &Options,
+    access: &Access,
+    engine_options: &engine::Options,
+    store: Box<dyn Store>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<Opened<Http>> {
+    let url = &options.url;
+    let own_host = options.announce.rsplit_once(':').map(|(host, _)| host);
+    let login = url.user.clone().zip(access.password.clone());
+    let login = login.map(|(user, password)| Login { user, password });
+    let connect = || {
+        let http =
+            Http::new(url.encryption, access.roots.as_deref()).map_err(|why| anyhow!(why))?;
+        let members = Members::new(url.members.clone(), own_host);
+        Ok(Client::new(http, members, login.clone()))
+    };
+    open(options, connect, engine_options, store, metrics)
 }
 
 /// Opens the log. `connect` makes a client for each role, so that none waits for another's request. Nothing is read
@@ -61,7 +92,7 @@ pub fn open<T: Transport + 'static>(
         .with_context(|| format!("{announce} is no address: it has to be HOST:PORT"))?;
     let node = Arc::new(Node::new(url.name.clone(), own, machine, process, *lease));
     let log = Box::new(EtcdLog::new(node.clone(), connect()?, metrics.clone()));
-    let engine = Engine::over(log, node.clone(), engine_options, store, metrics)?;
+    let engine = Arc::new(Engine::over(log, node.clone(), engine_options, store, metrics)?);
     let forgets = url.compaction == Compaction::Ours;
     let snapshots = Arc::new(EtcdSnapshots::new(node.clone(), connect()?, forgets));
     snapshots.attach(engine.handle());
@@ -82,12 +113,12 @@ impl<T: Transport + 'static> Opened<T> {
         self.snapshots.clone()
     }
 
-    /// Starts the node's threads, which the engine stops before it closes. `passed` is called each time that this
-    /// node leads no more.
-    pub fn run(self, passed: Passed) -> anyhow::Result<Engine> {
+    /// Starts the node's threads, which the engine stops before it closes. `heed` is called each time that
+    /// another node leads than before.
+    pub fn run(self, heed: Heed) -> anyhow::Result<()> {
         let Opened { engine, node, follower, neighbours, .. } = self;
         let candidate = Candidate::new(node.lease.ttl(), node.own.id());
-        let role = RoleThread { follower, candidate, passed, complaint: None };
+        let role = RoleThread { follower, candidate, heed, told: None, complaint: None };
         let role = spawn_vital("role", move || role.run()).context("cannot start a thread")?;
         let neighbours =
             spawn_vital("neighbours", move || neighbours.run()).context("cannot start a thread")?;
@@ -97,6 +128,6 @@ impl<T: Transport + 'static> Opened<T> {
                 thread.join().expect("its panic ends the process");
             }
         }));
-        Ok(engine)
+        Ok(())
     }
 }

@@ -17,10 +17,11 @@ use super::client::Transport;
 use super::clock::{Clock, Moment};
 use super::decide::{Decision, Outcome, attempt_time, decide};
 use super::follower::{Follower, Read, untold};
-use super::head::Head;
+use super::head::{Head, Tenure};
 use super::json::Freshness;
 use super::kv::{Op, Refusal};
-use super::node::{Lead, Node};
+use super::node::{self, Lead, Node};
+use crate::command::{Node as Machine, Passing};
 use crate::wal::chain::Tail;
 
 /// How often the head is looked at. A takeover is late by this on average.
@@ -29,15 +30,17 @@ const POLL: Duration = Duration::from_millis(50);
 /// After a look that failed.
 const REST: Duration = Duration::from_millis(200);
 
-/// Called when this node's lead has ended, with the address of the next leader if that is known.
-pub type Passed = Box<dyn Fn() + Send>;
+/// Called when another node leads than before.
+pub type Heed = Box<dyn Fn(Passing) + Send>;
 
 /// See the head of this file.
 pub struct RoleThread<T> {
     pub follower: Follower<T>,
     pub candidate: Candidate,
-    /// Tells the server that the lead has passed on.
-    pub passed: Passed,
+    /// Tells the server.
+    pub heed: Heed,
+    /// The leader that it was told of.
+    pub told: Option<Machine>,
     /// What failed last, so that it is said once.
     pub complaint: Option<String>,
 }
@@ -79,6 +82,12 @@ impl<T: Transport> RoleThread<T> {
         }
         let head = self.candidate.head().expect("one was seen").clone();
         self.node().see(&head);
+        // This node's own lead is told of once it has begun.
+        if head.tenure == Tenure::Held && head.process != self.node().process {
+            node::machine(&head.node, head.process)
+                .into_iter()
+                .for_each(|leader| self.tell(leader));
+        }
         match self.follower.read_on(&head, Freshness::AnyAge)? {
             Read::Some => return Ok(Next::GoOn),
             Read::Trimmed => {
@@ -139,7 +148,7 @@ impl<T: Transport> RoleThread<T> {
                 (head, sent) = (decision.head().clone(), again);
             }
         }
-        Ok(Next::Lead(Lead { tail: self.tail_of(&head), head, sent }))
+        Ok(Next::Lead(Box::new(Lead { tail: self.tail_of(&head), head, sent })))
     }
 
     /// The end of the log, where entries of the head's term go on.
@@ -150,14 +159,15 @@ impl<T: Transport> RoleThread<T> {
     }
 
     /// Leads until that ends.
-    fn lead(&mut self, lead: Lead) {
+    fn lead(&mut self, lead: Box<Lead>) {
         let node = self.node().clone();
         let (handed, term) = (node.clone(), lead.head.term);
         node.set_loading(false);
-        if self.follower.engine.errand(move |_| handed.begin_lead(lead)).is_none() {
+        if self.follower.engine.errand(move |_| handed.begin_lead(*lead)).is_none() {
             return;
         }
         log::info!("this server leads in term {term}");
+        self.tell(node.machine.clone());
         let left = loop {
             if node.is_to_stop() {
                 return;
@@ -172,7 +182,7 @@ impl<T: Transport> RoleThread<T> {
         }
         log::warn!("this server leads no more");
         self.follower.tail = Some(left);
-        (self.passed)();
+        (self.heed)(Passing::Ended);
     }
 
     /// Settles a decision. `None` if another node was faster; the time at which it was sent if it is done.
@@ -198,6 +208,14 @@ impl<T: Transport> RoleThread<T> {
         }
     }
 
+    /// Tells the server which node leads, if that is another than before.
+    fn tell(&mut self, leader: Machine) {
+        if self.told.as_ref() != Some(&leader) {
+            let from = self.told.replace(leader.clone());
+            (self.heed)(Passing::Leader { from, to: leader });
+        }
+    }
+
     fn complain(&mut self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         if self.complaint.as_ref() != Some(&text) {
@@ -214,7 +232,7 @@ enum Next {
     /// Another look.
     GoOn,
     /// To lead.
-    Lead(Lead),
+    Lead(Box<Lead>),
 }
 
 /// The value of the key `format`: the version of all keys of this log.

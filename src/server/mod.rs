@@ -47,7 +47,7 @@ use std::time::Duration;
 use anyhow::Context;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
-use crate::command::{Events, Nodes, Scope};
+use crate::command::{Events, Node, Nodes, Passing, Scope};
 use crate::engine::{Audience, Engine};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
@@ -175,13 +175,17 @@ impl Server {
         Ok(Server { shared, flusher })
     }
 
-    /// What passes on that another machine leads: with the channel and text of a message about it, and the end of
-    /// all connections, because what their clients relied on was this machine's lead.
-    pub fn lead_has_passed(&self) -> impl Fn(&str, &str) + Send + Sync + 'static {
-        let shared = self.shared.clone();
-        move |channel, message| {
-            shared.hub.publish(Scope::All, channel.as_bytes(), message.as_bytes());
-            shared.clients.end_all();
+    /// What the group of machines calls when something changes in it. A new leader is told of as Redis Sentinel tells
+    /// of one; when this machine leads no more all connections end, because their clients relied on its lead.
+    pub fn heed(&self, group: &str) -> impl Fn(Passing) + Send + Sync + 'static {
+        let (shared, group) = (self.shared.clone(), group.to_owned());
+        move |change| match change {
+            Passing::Ended => shared.clients.end_all(),
+            Passing::Leader { from, to } => {
+                let Node { host, port, .. } = from.as_ref().unwrap_or(&to);
+                let message = format!("{group} {host} {port} {} {}", to.host, to.port);
+                shared.hub.publish(Scope::All, b"+switch-master", message.as_bytes());
+            }
         }
     }
 
