@@ -248,7 +248,7 @@ enum Switch {
 /// Room for this many keys is some 100 GiB of table, far more than this server is meant for.
 const MAX_SIZE: u64 = 1 << 32;
 
-/// A batch with one such value is a transaction that etcd takes.
+/// With a log in etcd no value is longer: a batch with one more is a transaction that etcd takes.
 #[cfg(feature = "replicated")]
 const LONGEST_REPLICATED_VALUE: u64 = 1 << 20;
 
@@ -322,10 +322,6 @@ impl Config {
             matches!(self.fsync, FsyncFlag::Always),
             "-fsync is for a log in files: etcd syncs each batch before its reply, and so does this server"
         );
-        anyhow::ensure!(
-            self.max_value <= LONGEST_REPLICATED_VALUE,
-            "a log in etcd takes values of at most {LONGEST_REPLICATED_VALUE} bytes: add -maxvalue 1mb"
-        );
         let announce = match &self.announce {
             Some(announce) => announce.clone(),
             None if self.bind.is_unspecified() || self.port == 0 => anyhow::bail!(
@@ -376,10 +372,19 @@ impl Config {
         upkeep::Policy { percent: self.compact_factor * 100, least_bytes: self.compact_least }
     }
 
+    /// The longest value, which a log in etcd has to take as a part of one transaction.
+    fn longest_value(&self) -> u64 {
+        #[cfg(feature = "replicated")]
+        if self.wal.as_deref().and_then(Path::to_str).is_some_and(replicated::Url::is_meant) {
+            return self.max_value.min(LONGEST_REPLICATED_VALUE);
+        }
+        self.max_value
+    }
+
     /// What clients may leave unread.
     fn unread(&self) -> UnreadLimits {
         let bytes = |amount| usize::try_from(amount).unwrap_or(usize::MAX);
-        let longest_value = bytes(self.max_value) + REPLY_FRAME;
+        let longest_value = bytes(self.longest_value()) + REPLY_FRAME;
         UnreadLimits {
             one: bytes(self.max_reply).max(longest_value),
             all: bytes(self.max_memory_clients),
@@ -390,7 +395,7 @@ impl Config {
     pub fn limits(&self) -> Limits {
         Limits {
             key: self.max_key as usize,
-            value: self.max_value as usize,
+            value: self.longest_value() as usize,
             words: self.max_words as usize,
             line: self.max_line as usize,
         }
@@ -420,7 +425,7 @@ impl Config {
             ("databases", self.databases.to_string()),
             ("maxmemory-clients", self.max_memory_clients.to_string()),
             ("maxmemory-policy", "noeviction".to_owned()),
-            ("proto-max-bulk-len", self.max_value.to_string()),
+            ("proto-max-bulk-len", self.longest_value().to_string()),
             ("save", String::new()),
         ];
         let saves_at_once = self.persist && matches!(self.fsync, FsyncFlag::Always);
