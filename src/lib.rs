@@ -62,7 +62,7 @@
 //! | [`engine`] | ties store and log together; the only place where threads meet |
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
-//! | `replicated` | the protocol of a log in an etcd cluster; nothing opens one yet |
+//! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
 //! | [`tools`] | check, dump, repair and backup of a log, beside any server |
 //! | [`config`] | flags |
 //!
@@ -80,6 +80,8 @@
 //! | `loader-<n>` | [`engine`] | at a start: loads the log into its own shards |
 //! | `expirer` | [`upkeep`] | finds keys that have expired |
 //! | `compactor` | [`upkeep`] | writes snapshots, so that the log stays short |
+//! | `role` | `replicated` | reads the log in etcd, takes over from a leader that is gone |
+//! | `neighbours` | `replicated` | tells the other machines where this one is, and watches etcd's space |
 //! | `segments` | [`wal::preparer`] | zero-fills the next segment |
 //! | `watch` | [`wal::guard::watch`] | notes in another file how far the log is durable; checks the lock file |
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |

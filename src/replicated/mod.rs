@@ -1,7 +1,8 @@
 //! The log in an etcd cluster, so that what was acknowledged survives the loss of a machine with its disks.
 //!
 //! The store stays in memory and the consensus stays etcd's. One node leads and writes; others follow, and one of
-//! them takes over when the leader is gone. This room has the protocol; nothing opens such a log yet.
+//! them takes over when the leader is gone. The engine sees a log like any
+//! other (`log`) and a gate that says what may be shown; it is on trial, see the end.
 //!
 //! # One key decides
 //!
@@ -60,10 +61,21 @@
 //! | [`kv`], [`refusals`] | a transaction, and what the end of an attempt says |
 //! | [`client`], [`json`], [`members`], [`http`] | the same on the wire |
 //! | [`url`] | the address |
+//! | `entry`, `pointer` | the value of a batch's key, and of the key that names the snapshot |
+//! | `node` | what the threads of a node share: its lead, its lease, what it knows of the others |
+//! | `change`, `log` | what the leader writes; the log as the engine uses it |
+//! | `follower`, `role` | what is read into the store; who follows, takes over, leads |
+//! | `snapshots`, `marks` | how the log stays short |
+//! | `neighbours`, `open` | where the others are; the start |
 //!
 //! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`), and
 //! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`). Those in
-//! `tests/it/replicated` ask a real etcd, where there is one.
+//! `tests/it/replicated` ask a real etcd, where there is one. `group.rs` has whole nodes that are killed and cut off.
+//!
+//! # What is missing
+//!
+//! Tests of whole servers on a real cluster under every fault, `check`, `dump`, `backup` and `import` of such a log, and
+//! what TLS does to all of it, have not been tried. Until then a server says at its start that this is on trial.
 
 pub mod candidate;
 mod change;

@@ -1,7 +1,7 @@
 //! `redis.call` and `redis.pcall`: a command of the running script, carried out as a part of it.
 //!
 //! The functions are made once, with Lua. The data that the running script works on is only borrowed, so the thread
-//! keeps it in [`CALLS`] while a script runs: a function that is made for each run, and has the data in it, took a
+//! keeps it in `CALLS` while a script runs: a function that is made for each run, and has the data in it, took a
 //! third of the time of a short script.
 
 use std::sync::Arc;
