@@ -77,6 +77,8 @@ pub trait View {
     fn cursors(&self) -> u64;
     /// Counts a read of a key as a hit or a miss, and tells of a miss.
     fn count_read(&mut self, key: &[u8], found: bool);
+    /// Counts such a read and tells nobody, as Redis does for OBJECT.
+    fn count_quietly(&mut self, found: bool);
     /// Has other clients hear a message, and returns how many do. After a write of its connection, in a
     /// transaction or a script it leaves only once that is durable, and not at all if that is refused.
     fn publish(&mut self, scope: Scope, channel: &[u8], message: &[u8]) -> Result<i64, Refusal>;

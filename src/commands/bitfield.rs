@@ -51,7 +51,12 @@ pub fn bitfield_ro(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answ
 pub fn bitfield(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     let (key, steps) = (words[1], steps(&words[2..])?);
     let Some(last) = steps.iter().filter(|step| step.writes()).map(Step::last_bit).max() else {
-        return Ok(look(view, key, |entry| all_read(&steps, entry.map_or(&[], Entry::value))));
+        let read = |entry: Option<&Entry>| {
+            (entry.is_some(), all_read(&steps, entry.map_or(&[], Entry::value)))
+        };
+        let (found, reply) = look(view, key, read);
+        view.count_read(key, found);
+        return Ok(reply);
     };
     let (length, expiry) = shape(view, key);
     let new = grown(view, length, last)?;

@@ -53,11 +53,14 @@ pub fn bitop(view: &mut dyn Edit, words: &Words<'_>) -> Written {
         _ => {}
     }
     let (mut longest, mut total) = (0_usize, 0_usize);
+    let mut found = Vec::with_capacity(sources.len());
     view.get_all(sources, &mut |entry| {
+        found.push(entry.is_some());
         let length = entry.map_or(0, |entry| entry.value().len());
         longest = longest.max(length);
         total = total.saturating_add(length);
     });
+    sources.iter().zip(found).for_each(|(key, found)| view.count_read(key, found));
     if total > SOURCE_BYTES {
         let text = format!("ERR BITOP takes sources of {SOURCE_BYTES} bytes in all at most");
         return Err(crate::command::Text::from(text).into());

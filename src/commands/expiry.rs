@@ -88,7 +88,9 @@ pub fn pexpiretime(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answ
 
 fn tell(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer, form: Form) -> Put {
     let from = if form.absolute { 0 } else { view.now() };
-    let millis = match look(view, key, |entry| entry.map(Entry::expiry)) {
+    let found = look(view, key, |entry| entry.map(Entry::expiry));
+    view.count_read(key, found.is_some());
+    let millis = match found {
         None => return answer.put(&Reply::Integer(-2)),
         Some(None) => return answer.put(&Reply::Integer(-1)),
         Some(Some(at)) => at - from,

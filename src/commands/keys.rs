@@ -23,12 +23,15 @@ pub fn exists(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -
 }
 
 pub fn kind(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
-    answer.put(&Reply::Simple(if view.has(words[1]) { "string" } else { "none" }))
+    let is_there = view.has(words[1]);
+    view.count_read(words[1], is_there);
+    answer.put(&Reply::Simple(if is_there { "string" } else { "none" }))
 }
 
 pub fn encoding(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let name = |entry: &Entry| Reply::Bulk(encoding_of(entry.value()).as_bytes().into());
     let reply = look(view, words[2], |entry| entry.map(name));
+    view.count_quietly(reply.is_some());
     answer.put(&reply.unwrap_or(Reply::Null))
 }
 
@@ -45,12 +48,19 @@ pub fn frequency(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer
 }
 
 fn unknown_of(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer, why: &'static str) -> Put {
-    if view.has(key) { Err(why.into()) } else { answer.put(&Reply::Null) }
+    if has_object(view, key) { Err(why.into()) } else { answer.put(&Reply::Null) }
+}
+
+/// Whether a key is there, for OBJECT.
+fn has_object(view: &mut dyn View, key: &[u8]) -> bool {
+    let is_there = view.has(key);
+    view.count_quietly(is_there);
+    is_there
 }
 
 /// A value has one owner.
 pub fn references(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
-    let is_there = view.has(words[2]);
+    let is_there = has_object(view, words[2]);
     answer.put(&if is_there { Reply::Integer(1) } else { Reply::Null })
 }
 
@@ -128,7 +138,9 @@ pub fn copy(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     if from == to && here == there {
         return Err(SAME.into());
     }
-    if !view.has(from) || !replaces && within(view, there, |view| view.has(to)) {
+    let is_there = view.has(from);
+    view.count_read(from, is_there);
+    if !is_there || !replaces && within(view, there, |view| view.has(to)) {
         return Ok(Reply::Integer(0));
     }
     let (length, expiry) = shape(view, from);

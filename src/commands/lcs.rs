@@ -36,10 +36,11 @@ enum Form {
 
 pub fn lcs(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let options = options(&words[3..])?;
-    let (mut lengths, mut values) = (Vec::new(), Vec::new());
-    let value_of = |entry: Option<&Entry>| entry.map_or(0, |entry| entry.value().len());
-    view.get_all(&words[1..3], &mut |entry| lengths.push(value_of(entry)));
-    check(&lengths)?;
+    let (mut found, mut values) = (Vec::new(), Vec::new());
+    let length_of = |entry: &Entry| entry.value().len();
+    view.get_all(&words[1..3], &mut |entry| found.push(entry.map(length_of)));
+    words[1..3].iter().zip(&found).for_each(|(key, found)| view.count_read(key, found.is_some()));
+    check(&[found[0].unwrap_or(0), found[1].unwrap_or(0)])?;
     view.get_all(&words[1..3], &mut |entry| {
         // One that has grown meanwhile is noticed below, and was not copied.
         let value = entry.map_or(&[][..], Entry::value);

@@ -85,8 +85,11 @@ pub fn as_limit(why: Refusal, text: &'static str) -> Refusal {
     }
 }
 
+/// The value of a key, which the command tells its client before it changes the key.
 pub fn value_of(view: &mut dyn Edit, key: &[u8]) -> Reply<'static> {
-    look(view, key, |entry| entry.map_or(Reply::Null, |entry| Reply::bulk(entry.value())))
+    let value = look(view, key, |entry| entry.map(|entry| Reply::bulk(entry.value())));
+    view.count_read(key, value.is_some());
+    value.unwrap_or(Reply::Null)
 }
 
 /// The length of a value, and when it expires; a missing value counts as an empty one.

@@ -338,6 +338,10 @@ impl View for BatchView<'_> {
         self.store.cursors()
     }
 
+    fn count_quietly(&mut self, found: bool) {
+        count_read(self.metrics, found);
+    }
+
     fn count_read(&mut self, key: &[u8], found: bool) {
         count_read(self.metrics, found);
         if !found && self.batch.events.tells(EventClass::Miss) {

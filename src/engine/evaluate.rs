@@ -314,9 +314,11 @@ fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: &SetOptions) -> Outco
     let reply = match (options.answer, sets) {
         (SetAnswer::Ok, true) => Reply::Ok,
         (SetAnswer::Ok, false) => Reply::Null,
-        (SetAnswer::OldValue, _) => look(view, new.key(), |entry| {
-            entry.map_or(Reply::Null, |entry| Reply::bulk(entry.value()))
-        }),
+        (SetAnswer::OldValue, _) => {
+            view.count_read(new.key(), old.is_some());
+            let value = |entry: Option<&Entry>| entry.map(|entry| Reply::bulk(entry.value()));
+            look(view, new.key(), value).unwrap_or(Reply::Null)
+        }
         (SetAnswer::Number, _) => Reply::Integer(sets.into()),
     };
     if sets {

@@ -79,6 +79,10 @@ impl View for StoreView<'_> {
         self.store.cursors()
     }
 
+    fn count_quietly(&mut self, found: bool) {
+        count_read(self.metrics, found);
+    }
+
     fn count_read(&mut self, key: &[u8], found: bool) {
         count_read(self.metrics, found);
         if !found
@@ -99,4 +103,37 @@ impl View for StoreView<'_> {
 /// Counts a read as a hit or a miss.
 pub fn count_read(metrics: &Metrics, found: bool) {
     if found { &metrics.hits } else { &metrics.misses }.add(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Changed, FIRST, Mutation, Space};
+    use crate::store::ShardedMapStore;
+
+    #[test]
+    fn a_walk_stays_in_its_database_when_that_is_swapped_meanwhile() {
+        const KEYS: usize = 300;
+        let (store, metrics) = (ShardedMapStore::new(4, 0), Metrics::default());
+        let mut changed = Changed::default();
+        for (space, name) in [(FIRST, "here"), (Space(1), "there")] {
+            let entry = |key: usize| Entry::new(format!("{name}{key}").as_bytes(), b"");
+            changed.in_space(space).extend((0..KEYS).map(entry).map(Mutation::Set));
+        }
+        store.apply(&mut changed, true);
+        let (databases, of) = (16, Database::Number(0));
+        let (store, metrics, audience) = (&store, &metrics, None);
+        let mut view = StoreView { store, now: 0, metrics, audience, databases, number: 0, of };
+        let (mut cursor, mut seen) = (0, Vec::new());
+        loop {
+            cursor = view.scan(cursor, 10, &mut |entry| seen.push(entry.key().to_vec()));
+            if cursor == 0 {
+                break;
+            }
+            let order = Some(store.order().swapped(0, 1));
+            store.apply(&mut Changed { order, ..Changed::default() }, true);
+        }
+        assert!(seen.iter().all(|key| key.starts_with(b"here")), "keys of another database");
+        assert_eq!(seen.len(), KEYS);
+    }
 }

@@ -198,6 +198,34 @@ fn djb2(key: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::{FIRST, Space};
+
+    /// The later change waits for its shard, and meanwhile nobody sees the earlier one.
+    #[test]
+    fn changes_of_several_databases_are_seen_together() {
+        let store = ShardedMapStore::new(2, 0);
+        let key = |shard| (b'a'..).map(|byte| [byte]).find(|key| store.shard_of(key) == shard);
+        let [early, late] = [0, 1].map(|shard| key(shard).expect("a key of each shard"));
+        let mut changed = Changed::default();
+        changed.in_space(FIRST).push(Mutation::Set(Entry::new(&early, b"")));
+        changed.in_space(Space(1)).push(Mutation::Set(Entry::new(&late, b"")));
+        let has = |tables: &Tables| tables.get(Database::Space(FIRST), &early).is_some();
+        let last = store.shards[1].0.read();
+        std::thread::scope(|scope| {
+            scope.spawn(|| store.apply(&mut changed, false));
+            let mut locked = 0;
+            while locked < 1000 {
+                match store.shards[0].0.try_read() {
+                    None => locked += 1,
+                    Some(tables) if has(&tables) => panic!("one is seen without the other"),
+                    Some(_) => locked = 0,
+                }
+                std::thread::yield_now();
+            }
+            drop(last);
+        });
+        assert!(has(&store.shards[0].0.read()));
+    }
 
     #[test]
     fn djb2_is_bernsteins() {

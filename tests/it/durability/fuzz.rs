@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Rng, alone, seed};
 use crate::double::DoubleDisk;
-use crate::double::clients::{ask, open, set};
+use crate::double::clients::{ask, command, open, set};
 use post_gres_rs::command::{Command, Dialect, LineEnd, Logged, Reply, RespVersion};
 use post_gres_rs::commands::{self, Asked};
 use post_gres_rs::engine::Fsync;
@@ -350,6 +350,18 @@ fn logs() -> Vec<Vec<u8>> {
     for batch in 0..8 {
         let value = "x".repeat(batch % 3 * 5000);
         assert_eq!(ask(&engine, set(&format!("key{batch}"), &value)), Reply::Ok);
+        let (here, there) = (batch as u16, (batch + 3).to_string());
+        let in_databases = vec![
+            set("moved", &value),
+            Command::Select(here + 1),
+            set("key", &value),
+            command(&["move", "key", &there]),
+            command(&["swapdb", "1", &there]),
+            Command::Select(here),
+            command(&["flushdb"]),
+        ];
+        let done = ask(&engine, Command::Transaction(in_databases, None));
+        assert!(matches!(done, Reply::Array(_)), "{done:?}");
     }
     let killed = disk.files();
     assert!(engine.close());
@@ -364,7 +376,9 @@ fn try_log(input: &[u8], _: &mut Rng) {
         Ok(engine) => assert!(engine.close(), "a log that opens can be closed"),
         Err(error) => {
             let error = format!("{error:#}");
-            let placed = ["offset ", "line ", "is missing"].iter().any(|word| error.contains(word));
+            let placed = ["offset ", "line ", "is missing", "-databases "]
+                .iter()
+                .any(|word| error.contains(word));
             assert!(error.contains(ACTIVE) && placed, "refused without a place: {error}");
             assert!(disk.files() == files, "refused, but changed something: {error}");
         }

@@ -1,7 +1,8 @@
 //! The server is killed with -9 under load, again and again on the same log, and every write that
 //! was acknowledged is looked for after each restart.
 //!
-//! Each client has keys of its own, whose [`History`] says what may be found.
+//! Each client has keys of its own, whose [`History`] says what may be found, or two databases of its own, of which a
+//! [`Pair`] says that.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -11,10 +12,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rustix::process::Signal;
 
 use super::history::{Change, History, NOW, Register, value_in};
+use super::pairs::{Pair, Sent};
+use crate::common::wire::reply;
 use crate::common::{Client, Rng, Server, command, seed};
 
 const CLIENTS: usize = 50;
 const KEYS_PER_CLIENT: usize = 4;
+
+/// Clients with two databases each.
+const PAIRS: u16 = 6;
 
 #[test]
 fn acknowledged_writes_survive_three_kills() {
@@ -39,6 +45,7 @@ fn survive(kills: usize, most_writes: usize) {
         _ => vec![format!("key{index}")],
     });
     let mut history = History::new(seed, keys);
+    let mut pairs: Vec<Pair> = (0..PAIRS).map(Pair::new).collect();
     let mut acknowledged = 0;
     for round in 0..=kills {
         let end = if round < kills { Signal::KILL } else { Signal::TERM };
@@ -55,6 +62,11 @@ fn survive(kills: usize, most_writes: usize) {
                 let load = &load;
                 scope.spawn(move || load.write(keys, rng));
             }
+            for pair in &mut pairs {
+                let rng = Rng::new(rng.next());
+                let load = &load;
+                scope.spawn(move || load.swap(pair, rng));
+            }
         });
         acknowledged += load.acknowledged.into_inner();
         let (status, _) = server.wait();
@@ -68,6 +80,9 @@ fn survive(kills: usize, most_writes: usize) {
         let mut client = Client::connect(&server);
         let value = |key: &str| value_in(&client.ask(&format!("GET {key}")), key);
         history.settle(value).unwrap_or_else(|what| panic!("{what}"));
+        for pair in &mut pairs {
+            pair.settle(&mut client).unwrap_or_else(|what| panic!("{what}"));
+        }
         eprintln!("end {round}: {acknowledged} writes acknowledged so far, none lost");
         server.kill9();
     }
@@ -115,10 +130,39 @@ impl Load<'_> {
                     Err(_) => return,
                 }
                 registers[index].acknowledge(number, NOW);
-                if self.acknowledged.fetch_add(1, Relaxed) + 1 == self.end_at {
-                    self.server.signal(self.end);
-                }
+                self.count();
             }
+        }
+    }
+
+    /// Works in two databases, a few operations at a time, until the server is gone.
+    fn swap(&self, pair: &mut Pair, mut rng: Rng) {
+        let Ok(mut client) = Client::try_connect(self.server) else {
+            return;
+        };
+        loop {
+            let sent: Vec<Sent> = (0..1 + rng.below(4)).map(|_| pair.send(&mut rng, NOW)).collect();
+            let requests: Vec<u8> = sent.iter().flat_map(|sent| sent.request.clone()).collect();
+            if client.try_send(requests).is_err() {
+                return;
+            }
+            for Sent { number, replies, .. } in sent {
+                for expected in replies {
+                    match reply(&mut client) {
+                        Ok(told) => assert_eq!(told, expected, "operation {number}"),
+                        Err(_) => return,
+                    }
+                }
+                pair.acknowledge(number, NOW);
+                self.count();
+            }
+        }
+    }
+
+    /// Counts an acknowledged operation; after the last one the server ends.
+    fn count(&self) {
+        if self.acknowledged.fetch_add(1, Relaxed) + 1 == self.end_at {
+            self.server.signal(self.end);
         }
     }
 }

@@ -9,5 +9,6 @@ mod kill;
 mod linearizable;
 mod log_damage;
 mod model;
+pub mod pairs;
 mod power_cut;
 mod syncer;

@@ -9,6 +9,7 @@ use std::path::Path;
 use crate::common::wire::{Value, ask, reply, request};
 use crate::common::{Client, Rng, Server};
 use crate::durability::history::{Change, History, Register};
+use crate::durability::pairs::Pair;
 
 const CLIENTS: usize = 6;
 
@@ -30,39 +31,73 @@ const SET_ALL: &str = "for n, key in ipairs(KEYS) do \
                        if n > 1 then assert(redis.call('GET', KEYS[n - 1]) == ARGV[n - 1]) end \
                        redis.call('SET', key, ARGV[n]) end return redis.status_reply('OK')";
 
-/// The registers of all clients, of each kind in turn.
-pub fn of_all_clients(seed: u64) -> History {
-    let keys = |index: usize| {
-        let parts = if KINDS[index % KINDS.len()] == Kind::Group { 3 } else { 1 };
-        (0..parts).map(|part| format!("key{index}.{part}")).collect()
-    };
-    History::new(seed, (0..CLIENTS * KINDS.len()).map(keys))
+/// What all clients have: each has registers of each kind in turn, and two databases.
+pub struct Clients {
+    history: History,
+    pairs: Vec<Pair>,
 }
 
-/// Lets all clients write, each this many operations.
-pub fn write(
-    history: &mut History,
-    server: &Server,
-    block_log: &Path,
-    operations: usize,
-    rng: &mut Rng,
-) {
-    std::thread::scope(|scope| {
-        for registers in history.registers.chunks_mut(KINDS.len()) {
-            let mut rng = Rng::new(rng.next());
-            scope.spawn(move || {
-                let mut client = Client::connect(server);
-                for _ in 0..operations {
-                    let chosen = rng.below(registers.len());
-                    let change = match KINDS[chosen] {
-                        Kind::Counter => Change::Count,
-                        _ => Change::random(&mut rng),
-                    };
-                    operate(&mut registers[chosen], change, &mut client, block_log);
-                }
-            });
+impl Clients {
+    /// As they are before any operation.
+    pub fn new(seed: u64) -> Clients {
+        let keys = |index: usize| {
+            let parts = if KINDS[index % KINDS.len()] == Kind::Group { 3 } else { 1 };
+            (0..parts).map(|part| format!("key{index}.{part}")).collect()
+        };
+        let history = History::new(seed, (0..CLIENTS * KINDS.len()).map(keys));
+        Clients { history, pairs: (0..CLIENTS as u16).map(Pair::new).collect() }
+    }
+
+    /// Lets all clients write, each this many operations.
+    pub fn write(&mut self, server: &Server, block_log: &Path, operations: usize, rng: &mut Rng) {
+        let registers = self.history.registers.chunks_mut(KINDS.len());
+        std::thread::scope(|scope| {
+            for (registers, pair) in registers.zip(&mut self.pairs) {
+                let mut rng = Rng::new(rng.next());
+                scope.spawn(move || {
+                    let mut client = Client::connect(server);
+                    let mut beside = Client::connect(server);
+                    for _ in 0..operations {
+                        let chosen = rng.below(registers.len() + 1);
+                        let change = match KINDS.get(chosen) {
+                            None => {
+                                swap(pair, &mut rng, &mut beside, block_log);
+                                continue;
+                            }
+                            Some(Kind::Counter) => Change::Count,
+                            Some(Kind::Single | Kind::Group) => Change::random(&mut rng),
+                        };
+                        operate(&mut registers[chosen], change, &mut client, block_log);
+                    }
+                });
+            }
+        });
+    }
+
+    /// How many operations had been acknowledged at this length of the block log.
+    pub fn acknowledged(&self, length: u64) -> usize {
+        let of_pairs = self.pairs.iter().map(|pair| pair.acknowledged(length));
+        self.history.acknowledged(length) + of_pairs.sum::<usize>()
+    }
+
+    /// Which operation each register and each pair shows after a cut at this length of the block log.
+    pub fn shown(&self, client: &mut Client, length: u64) -> Result<Vec<usize>, String> {
+        let mut shown = shown(&self.history, client, length)?;
+        for pair in &self.pairs {
+            shown.push(pair.shown(client, length)?);
         }
-    });
+        Ok(shown)
+    }
+}
+
+/// One operation in the two databases.
+fn swap(pair: &mut Pair, rng: &mut Rng, client: &mut Client, block_log: &Path) {
+    let sent = pair.send(rng, length(block_log));
+    client.send(sent.request);
+    for expected in sent.replies {
+        assert_eq!(reply(client).expect("a reply"), expected, "operation {}", sent.number);
+    }
+    pair.acknowledge(sent.number, length(block_log));
 }
 
 fn operate(register: &mut Register, change: Change, client: &mut Client, block_log: &Path) {
@@ -97,7 +132,7 @@ fn operate(register: &mut Register, change: Change, client: &mut Client, block_l
 }
 
 /// Which operation each register shows after a cut at this length of the block log.
-pub fn shown(history: &History, client: &mut Client, length: u64) -> Result<Vec<usize>, String> {
+fn shown(history: &History, client: &mut Client, length: u64) -> Result<Vec<usize>, String> {
     let keys = history.registers.iter().flat_map(|register| &register.keys);
     let words: Vec<&str> = std::iter::once("MGET").chain(keys.map(String::as_str)).collect();
     let Value::Array(values) = ask(client, words) else {

@@ -24,7 +24,7 @@ use rustix::process::Signal;
 
 use crate::common::wire::{Value, ask, say};
 use crate::common::{Client, Rng, Server, command, seed};
-use crate::durability::history::History;
+use history::Clients;
 use sweep::{Outcome, Run, cut_twice};
 
 /// How many disks the first test builds, in a minute; the others build a part of that.
@@ -46,7 +46,7 @@ fn no_acknowledged_write_is_lost_to_a_power_cut_nor_to_a_second_one_in_the_recov
     let mut rng = Rng::new(proof.seed);
     let (run, history) = proof.work(&mut rng, None);
     let check = |_: &Path, client: &mut Client, at: u64| {
-        history::shown(&history, client, at)?;
+        history.shown(client, at)?;
         Ok(history.acknowledged(at))
     };
     let cuts = run.log.cuts(proof.images, &mut rng);
@@ -54,7 +54,7 @@ fn no_acknowledged_write_is_lost_to_a_power_cut_nor_to_a_second_one_in_the_recov
     proof.report("power cuts", &once);
 
     let ask = |_: &Path, client: &mut Client, at: u64| {
-        Ok((history::shown(&history, client, at)?, history.acknowledged(at)))
+        Ok((history.shown(client, at)?, history.acknowledged(at)))
     };
     let mut twice = Outcome::default();
     for _ in 0..20 {
@@ -83,10 +83,10 @@ fn an_import_that_loses_power_is_whole_after_the_next_start() {
     fs::write(mount.dir().join("wal_file"), &lines).expect("room for a log");
     drop(mount);
 
-    let mut history = history::of_all_clients(proof.seed);
+    let mut history = Clients::new(proof.seed);
     let run = Run::record(proof.dir(), &image, |dir, block_log| {
         let server = Server::start(dir, &[]);
-        history::write(&mut history, &server, block_log, 2, &mut rng);
+        history.write(&server, block_log, 2, &mut rng);
         server.kill9();
     });
     let ask = |dir: &Path, client: &mut Client, at: u64| {
@@ -100,7 +100,7 @@ fn an_import_that_loses_power_is_whole_after_the_next_start() {
             return Err("the imported file was not kept".into());
         }
         // Nothing else is there, if nothing else was sent.
-        let shown = history::shown(&history, client, at)?;
+        let shown = history.shown(client, at)?;
         if shown.iter().all(|&number| number == 0)
             && say(client, "DBSIZE") != Value::Integer(IMPORTED as i64)
         {
@@ -146,7 +146,7 @@ fn a_server_that_skips_its_syncs_is_noticed_by_these_tests() {
         }
         let (run, history) = proof.work(&mut rng, Some(&library));
         let check = |_: &Path, client: &mut Client, at: u64| {
-            history::shown(&history, client, at)?;
+            history.shown(client, at)?;
             Ok(history.acknowledged(at))
         };
         let cuts = run.log.some_cuts(proof.images / 16, &mut rng);
@@ -193,8 +193,8 @@ impl Proof {
 
     /// Clients write to a server that is stopped and started once, grows a second segment, and compacts
     /// its log.
-    fn work(&self, rng: &mut Rng, library: Option<&Path>) -> (Run, History) {
-        let mut history = history::of_all_clients(self.seed);
+    fn work(&self, rng: &mut Rng, library: Option<&Path>) -> (Run, Clients) {
+        let mut history = Clients::new(self.seed);
         let run = Run::record(self.dir(), &self.dir().join("image"), |dir, block_log| {
             let start = || {
                 let mut command = command(dir, &[]);
@@ -202,21 +202,19 @@ impl Proof {
                 Server::spawn(&mut command).expect("the server starts")
             };
             let server = start();
-            history::write(&mut history, &server, block_log, OPERATIONS / 4, rng);
+            history.write(&server, block_log, OPERATIONS / 4, rng);
             server.stop();
             let server = start();
-            history::write(&mut history, &server, block_log, OPERATIONS, rng);
+            history.write(&server, block_log, OPERATIONS, rng);
             // How much was written depends on chance and the disk: values may be short, batches shared.
             let full = dir.join("wal_file.0000000001.log");
             let more = (0..ROUNDS).take_while(|_| !full.exists());
-            more.for_each(|_| {
-                history::write(&mut history, &server, block_log, OPERATIONS / 4, rng)
-            });
+            more.for_each(|_| history.write(&server, block_log, OPERATIONS / 4, rng));
             assert!(full.exists(), "enough was written for a second segment");
             server.signal(Signal::USR1);
-            history::write(&mut history, &server, block_log, OPERATIONS / 4, rng);
+            history.write(&server, block_log, OPERATIONS / 4, rng);
             server.wait_for_log("compacted the log");
-            history::write(&mut history, &server, block_log, OPERATIONS / 8, rng);
+            history.write(&server, block_log, OPERATIONS / 8, rng);
             server.kill9();
         });
         (run, history)
