@@ -69,7 +69,7 @@ pub struct Config {
     #[arg(long, default_value_t = 3000, value_name = "MILLISECONDS", value_parser = number(500, 600_000))]
     lease: u64,
 
-    /// With a log in etcd: the --quota-backend-bytes of its members; writes are refused at four fifths of it
+    /// With a log in etcd: the quota of its members, as they were started with it; writes are refused at four fifths
     #[cfg(feature = "replicated")]
     #[arg(long = "wal-quota", default_value = "2gb", value_name = "BYTES", value_parser = amount_from(64 << 20))]
     wal_quota: u64,
