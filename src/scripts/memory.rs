@@ -2,8 +2,9 @@
 //!
 //! While there is a limit, Lua's library makes every string and every table in a protected call of its own, since each
 //! may be the one that has no room: that took most of the time of a short script. So the limit holds while the script
-//! itself runs and is lifted while this side hands it something short, of at most [`SHORT`] bytes. It is never
-//! exceeded by more than that, and holds again before the script goes on.
+//! itself runs and is lifted while this side hands it something short, of at most [`SHORT`] bytes. It holds again before
+//! the script goes on, and is not lifted close to its end: a script that only puts replies into a table with room for
+//! them makes nothing itself, and would never meet the limit.
 
 use mlua::{IntoLua, Lua, Value};
 
@@ -17,6 +18,10 @@ pub const SCRIPT_BYTES: usize = 256 << 20;
 /// thousandth of the limit.
 pub const SHORT: usize = 64 << 10;
 
+/// Closer to its end than this the limit is not lifted: what is made of [`SHORT`] bytes takes up several times that in
+/// Lua if it is a list of short strings.
+const RESERVE: usize = 16 * SHORT;
+
 /// Up to this many words are handed over as arguments of a function, for which Lua's stack always has room.
 pub const FEW_WORDS: usize = 200;
 
@@ -25,9 +30,10 @@ pub fn hold(lua: &Lua) -> mlua::Result<()> {
     lua.set_memory_limit(SCRIPT_BYTES + KEPT_BYTES).map(|_| ())
 }
 
-/// Lifts it, if only so many bytes are to be made.
+/// Lifts it, if only so many bytes are to be made and most of it is free.
 pub fn lift(lua: &Lua, bytes: usize) -> mlua::Result<()> {
-    if bytes <= SHORT { lua.set_memory_limit(0).map(|_| ()) } else { Ok(()) }
+    let is_far = lua.used_memory() < SCRIPT_BYTES + KEPT_BYTES - RESERVE;
+    if bytes <= SHORT && is_far { lua.set_memory_limit(0).map(|_| ()) } else { Ok(()) }
 }
 
 /// Makes something of so many bytes without the limit, if that is short.

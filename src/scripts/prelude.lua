@@ -185,8 +185,6 @@ base.string = {
 
 base.table = {
   concat = table.concat,
-  foreach = table.foreach,
-  foreachi = table.foreachi,
   getn = table.getn,
   maxn = table.maxn,
 }
@@ -203,6 +201,37 @@ local function writable(t, name)
     refuse()
   elseif type(t) ~= "table" then
     wrong(1, name, "table", t)
+  end
+end
+
+-- Lua's own `foreach` counts no instructions. With itself as the function, and tables as keys of each other, it went on
+-- without end, and nobody could end it.
+
+local function walkable(t, name, f)
+  if type(t) ~= "table" then
+    wrong(1, name, "table", t)
+  elseif type(f) ~= "function" then
+    wrong(2, name, "function", f)
+  end
+end
+
+function base.table.foreach(t, f)
+  walkable(t, "foreach", f)
+  for key, value in next, t do
+    local found = f(key, value)
+    if found ~= nil then
+      return found
+    end
+  end
+end
+
+function base.table.foreachi(t, f)
+  walkable(t, "foreachi", f)
+  for place = 1, #t do
+    local found = f(place, rawget(t, place))
+    if found ~= nil then
+      return found
+    end
   end
 end
 

@@ -137,6 +137,8 @@ fn a_script_that_does_not_end_is_killed_whatever_it_catches_and_has_changed_noth
         "local s = string.rep('a', 40) while true do pcall(string.find, s, string.rep('a-', 30) .. 'b') end",
         "while true do pcall(redis.call, 'incr', 'k2') end",
         "while true do pcall(table.sort, {1, 2, 3}, function() while true do end end) end",
+        // Without an instruction of the script: from table to table, twice as many calls at each.
+        "local f, t, u = table.foreach, {}, {} for _ = 1, 60 do t, u = {[t] = f, [u] = f}, {[t] = f, [u] = f} end f(t, f)",
     ] {
         let script = format!("redis.call('set', 'k', 'after') {body}");
         run_until_busy(&mut busy, &mut other, &script);
