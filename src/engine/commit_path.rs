@@ -20,13 +20,12 @@ use crate::command::Reply;
 use crate::entry::now_millis;
 use crate::wal::Failure;
 
-/// A batch ends when its records and replies have this many bytes, so that a small write is not
-/// held up by many large ones. (RocksDB caps its write groups at the same 1 MiB.)
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch that is not logged ends when its replies have this many bytes.
+const UNLOGGED_BYTES: usize = 1 << 20;
 
-/// A batch also ends when its evaluation has taken this long: many short commands may be much work. One command
+/// A batch ends when it is long, and also when its evaluation has taken this long: many short commands may be much work. One command
 /// or transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
-/// (A batch of [`BATCH_BYTES`] of plain SETs is evaluated in 2 ms.)
+/// (A batch of 1 MiB of plain SETs is evaluated in 2 ms.)
 const LONGEST_EVALUATION: Duration = Duration::from_millis(5);
 
 /// The state of the path, with the running batch.
@@ -37,6 +36,8 @@ pub struct CommitPath {
     /// `None` if nothing is kept on disk, and once it is closed.
     pub(super) log: Option<Box<dyn Log>>,
     is_closed: bool,
+    /// A batch ends when it has this many bytes.
+    batch_bytes: usize,
     /// Taken from the queue and not yet answered.
     backlog: VecDeque<Submission>,
     /// Of the running batch: evaluated, not yet durable.
@@ -51,10 +52,12 @@ impl CommitPath {
     /// The path to this store and log.
     pub fn new(shared: Arc<Shared>, log: Option<Box<dyn Log>>) -> CommitPath {
         let batch = Batch::new(shared.max_value, shared.databases, shared.store.order());
+        let batch_bytes = log.as_ref().map_or(UNLOGGED_BYTES, |log| log.batch_bytes());
         CommitPath {
             shared,
             log,
             is_closed: false,
+            batch_bytes,
             backlog: VecDeque::new(),
             evaluated: Vec::new(),
             batch,
@@ -176,7 +179,7 @@ impl CommitPath {
         let mut started = Instant::now();
         let full_at = started + LONGEST_EVALUATION;
         let mut bytes = 0;
-        let is_full = |bytes, now| bytes >= BATCH_BYTES || now >= full_at;
+        let is_full = |bytes, now| bytes >= self.batch_bytes || now >= full_at;
         while !is_full(bytes, started)
             && let Some(mut submission) = self.backlog.pop_front()
         {

@@ -34,6 +34,12 @@ pub trait Log: Send {
     /// key) must not succeed on a server that could not have made the change, nor show what may be outdated.
     fn confirm(&mut self) -> Result<(), NotCommitted>;
 
+    /// A batch ends when its records and replies have this many bytes, so that a small write is not held up by many
+    /// large ones. (RocksDB caps its write groups at the same 1 MiB.)
+    fn batch_bytes(&self) -> usize {
+        1 << 20
+    }
+
     /// Forgets the framed batch.
     fn discard(&mut self);
 

@@ -68,14 +68,16 @@ impl<T: Transport> Follower<T> {
         let keys = self.node.keys.batches(tail.next_lsn, head.lsn.saturating_add(1));
         let page = self.page(&keys, freshness)?;
         let mut next = tail;
-        let mut batches = Vec::new();
+        let (mut batches, mut bytes) = (Vec::new(), 0);
         for (key, value) in page.pairs {
+            if key != self.node.keys.batch(next.next_lsn) {
+                // It was trimmed after the head was read, which is read again.
+                break;
+            }
             let read = entry::decode(&value, &mut next);
             let Entry { payload, header, .. } =
                 read.map_err(|why| anyhow!("the log in etcd is damaged at {key}: {why}"))?;
-            let bytes = value.len() as u64;
-            let logged = self.node.logged.fetch_add(bytes, Ordering::Relaxed) + bytes;
-            self.node.marks.note(next.next_lsn, logged);
+            bytes += value.len() as u64;
             batches.push((payload.to_vec(), header.records));
         }
         if batches.is_empty() {
@@ -84,6 +86,8 @@ impl<T: Transport> Follower<T> {
         self.store(batches)?;
         self.tail = Some(next);
         self.node.note_stored(self.lsn());
+        let logged = self.node.logged.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.node.marks.note(next.next_lsn, logged);
         Ok(Read::Some)
     }
 
@@ -94,7 +98,6 @@ impl<T: Transport> Follower<T> {
         let mut all_gone = Vec::new();
         record::New::ClearAll.encode(|piece| all_gone.extend_from_slice(piece));
         self.store(vec![(all_gone, 1)])?;
-        self.node.logged.store(0, Ordering::Relaxed);
         let time = attempt_time(self.node.lease.ttl());
         let found = self.client.get(&self.node.keys.snapshot(), Freshness::Current, time);
         let Some(value) = found.map_err(untold)? else {

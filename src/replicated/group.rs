@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::client::{Client, Lost, Reply as Answered, Request, Sent, Transport};
 use super::fake::FakeEtcd;
 use super::keys::Keys;
+use super::kv::{Condition, Kv, Op, Txn};
 use super::members::Members;
 use super::url::Url;
 use super::{Options, open};
@@ -31,11 +32,14 @@ struct Way {
     is_cut: Arc<AtomicBool>,
     /// Replies are lost, requests arrive.
     is_mute: Arc<AtomicBool>,
+    /// How many requests were made.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Transport for Way {
     fn post(&mut self, request: &Request<'_>, _: Duration) -> Result<Answered, Lost> {
         let lost = |sent| Err(Lost { sent, why: "cut off".into() });
+        self.asked.fetch_add(1, Ordering::SeqCst);
         if self.is_cut.load(Ordering::SeqCst) {
             return lost(Sent::Perhaps);
         }
@@ -57,7 +61,12 @@ struct Running {
 
 impl Running {
     fn start(etcd: &Arc<Mutex<FakeEtcd>>, port: u16) -> Running {
-        let way = Way { etcd: etcd.clone(), is_cut: Arc::default(), is_mute: Arc::default() };
+        let way = Way {
+            etcd: etcd.clone(),
+            is_cut: Arc::default(),
+            is_mute: Arc::default(),
+            asked: Arc::default(),
+        };
         let options = Options {
             url: Url::parse("etcd://a:1/shop").expect("an address"),
             announce: format!("127.0.0.1:{port}"),
@@ -84,6 +93,11 @@ impl Running {
         let engine = opened.engine.clone();
         opened.run(count).expect("threads");
         Running { engine, nodes, way, passed }
+    }
+
+    /// A client of its own on this node's way.
+    fn client(&self) -> Client<Way> {
+        Client::new(self.way.clone(), Members::new(vec!["a:1".into()], None), None)
     }
 
     fn wait_until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
@@ -233,8 +247,7 @@ fn a_snapshot_takes_the_place_of_the_log_for_a_node_that_comes_later() {
     first.wait_until("a snapshot", done);
     assert_eq!(first.set("after", "it"), Reply::Ok);
     // All that the snapshot covers; a group that has run for a while has trimmed it.
-    let members = Members::new(vec!["a:1".into()], None);
-    let mut client = Client::new(first.way.clone(), members, None);
+    let mut client = first.client();
     let covered = Keys::new("shop").batches(1, 201);
     assert_eq!(client.delete_range(&covered, PATIENCE), Ok(200));
     let second = Running::start(&etcd, 1002);
@@ -245,4 +258,59 @@ fn a_snapshot_takes_the_place_of_the_log_for_a_node_that_comes_later() {
     for number in 0..200 {
         assert_eq!(second.get(&format!("key{number}")), Ok(Reply::bulk(value.as_bytes())));
     }
+}
+
+#[test]
+fn leftovers_of_earlier_snapshots_go_and_pieces_of_a_later_leader_stay() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let node = Running::start(&etcd, 1001);
+    node.wait_until("it leads", Running::leads);
+    assert_eq!(node.set("key", "value"), Reply::Ok);
+    let (keys, mut client) = (Keys::new("shop"), node.client());
+    let (earlier, later) = (keys.piece(5, 1, 0), keys.piece(5, 99, 0));
+    let put = |key: &String| Op::Put(key.clone(), vec![1]);
+    let txn = Txn::new(Condition::Always, vec![put(&earlier), put(&later)], Vec::new());
+    assert!(client.txn(&txn, PATIENCE).is_ok());
+    assert_eq!(node.engine.compact(), Ok(()));
+    node.wait_until("a snapshot", |node| node.engine.metrics().compaction.done.get() == 1);
+    assert_eq!(etcd.lock().value(&earlier), None);
+    assert_eq!(
+        etcd.lock().value(&later),
+        Some(vec![1]),
+        "this leader may be one that was stopped for a while"
+    );
+}
+
+#[test]
+fn a_log_whose_head_is_gone_is_not_begun_anew() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let first = Running::start(&etcd, 1001);
+    first.wait_until("it leads", Running::leads);
+    assert_eq!(first.set("key", "value"), Reply::Ok);
+    let way = Way { is_cut: Arc::default(), ..first.way.clone() };
+    let mut client = Client::new(way, Members::new(vec!["a:1".into()], None), None);
+    first.kill();
+    let gone = vec![Op::Delete(Keys::new("shop").head())];
+    assert!(client.txn(&Txn::new(Condition::Always, gone, Vec::new()), PATIENCE).is_ok());
+    let second = Running::start(&etcd, 1002);
+    second.wait_until("it asks often", |node| node.way.asked.load(Ordering::SeqCst) > 30);
+    assert_eq!(etcd.lock().value("/shop/head"), None);
+    assert!(!second.leads());
+}
+
+#[test]
+fn a_leader_that_cannot_renew_its_lease_for_lack_of_space_shows_nothing() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let node = Running::start(&etcd, 1001);
+    node.wait_until("it leads", Running::leads);
+    assert_eq!(node.set("key", "value"), Reply::Ok);
+    etcd.lock().quota = 1;
+    node.wait_until("its lease is over", |node| node.get("key").is_err());
+    let refused = error_of(&node.run(Command::Del(vec![b"other"[..].into()])));
+    assert!(refused.starts_with("TRYAGAIN"), "{refused}");
+    etcd.lock().disarm();
+    node.wait_until("it leads again", |node| node.get("key").is_ok());
+    node.wait_until("it has seen that there is space", |node| {
+        node.set("key", "other") == Reply::Ok
+    });
 }

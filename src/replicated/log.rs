@@ -30,6 +30,9 @@ const RENEWALS: u32 = 4;
 /// Memory that stays with the log between two batches.
 const KEPT_BYTES: usize = 1 << 20;
 
+/// A batch ends when it has this many bytes. With one value of the longest more, it is within [`LONGEST_ENTRY`].
+const BATCH_BYTES: usize = 256 << 10;
+
 /// The most bytes of an entry: a batch that is longer is refused, because etcd would refuse it.
 pub const LONGEST_ENTRY: usize = LARGEST_TXN_BYTES - 4096;
 
@@ -168,8 +171,18 @@ impl<T: Transport> Log for EtcdLog<T> {
     fn confirm(&mut self) -> Result<(), NotCommitted> {
         match self.node.lease.may_show(&self.node.clock) {
             true => Ok(()),
-            false => self.renew(),
+            // Without a lease nothing is shown, even if it is only for lack of space.
+            false => self.renew().map_err(|why| match why {
+                NotCommitted::NoRoom(reason) => NotCommitted::Withheld(
+                    format!("TRYAGAIN this server cannot renew its lease: {reason}").into(),
+                ),
+                other => other,
+            }),
         }
+    }
+
+    fn batch_bytes(&self) -> usize {
+        BATCH_BYTES
     }
 
     fn discard(&mut self) {

@@ -1,7 +1,7 @@
 //! The `neighbours` thread of a node: tells the others where it is, learns where they are, and watches etcd's space.
 //!
 //! Each node writes its key every few seconds. One whose value has not changed for three times as long counts as gone;
-//! nobody removes its key, so that no clock but one's own is needed. All of it is for SENTINEL and INFO: who leads, the
+//! its key is deleted after ten minutes, by a clock of the node that does it. All of it is for SENTINEL and INFO: who leads, the
 //! head alone says.
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use crate::command::Node as Machine;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const GONE_AFTER: Duration = Duration::from_secs(15);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
 /// The most nodes of a group that are told of.
 const MOST_NODES: u64 = 64;
@@ -66,18 +67,28 @@ impl<T: Transport> Neighbours<T> {
         self.client.txn(&Txn::new(Condition::Always, put, Vec::new()), time)?;
         let page = self.client.range(&keys.nodes(), MOST_NODES, Freshness::AnyAge, time)?;
         let now = Instant::now();
+        let is_listed = |key: &String| page.pairs.iter().any(|(other, _)| other == key);
+        self.seen.retain(|key, _| is_listed(key));
         for (key, value) in page.pairs {
             let entry = self.seen.entry(key).or_insert_with(|| (Vec::new(), now));
             if entry.0 != value {
                 *entry = (value, now);
             }
         }
-        self.seen.retain(|_, (_, since)| since.elapsed() < GONE_AFTER);
         let own_key = keys.node(own.id());
-        let others = self.seen.iter().filter(|(key, _)| **key != own_key);
+        let others = self
+            .seen
+            .iter()
+            .filter(|(key, (_, since))| **key != own_key && since.elapsed() < GONE_AFTER);
         let mut others: Vec<Machine> =
             others.filter_map(|(key, (value, _))| machine(keys, key, value)).collect();
         others.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        // One that was killed cannot delete its key itself.
+        let forgotten = self.seen.iter().find(|(_, (_, since))| since.elapsed() > FORGOTTEN_AFTER);
+        if let Some((key, _)) = forgotten {
+            let delete = Txn::new(Condition::Always, vec![Op::Delete(key.clone())], Vec::new());
+            self.client.txn(&delete, time)?;
+        }
         self.node.set_others(others);
         Ok(())
     }

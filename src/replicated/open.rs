@@ -118,7 +118,14 @@ impl<T: Transport + 'static> Opened<T> {
     pub fn run(self, heed: Heed) -> anyhow::Result<()> {
         let Opened { engine, node, follower, neighbours, .. } = self;
         let candidate = Candidate::new(node.lease.ttl(), node.own.id());
-        let role = RoleThread { follower, candidate, heed, told: None, complaint: None };
+        let role = RoleThread {
+            follower,
+            candidate,
+            heed,
+            told: None,
+            older_since: None,
+            complaint: None,
+        };
         let role = spawn_vital("role", move || role.run()).context("cannot start a thread")?;
         let neighbours =
             spawn_vital("neighbours", move || neighbours.run()).context("cannot start a thread")?;

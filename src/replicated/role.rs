@@ -30,6 +30,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// After a look that failed.
 const REST: Duration = Duration::from_millis(200);
 
+/// A member may lag for this many TTLs.
+const LONGEST_LAG: u32 = 5;
+
 /// Called when another node leads than before.
 pub type Heed = Box<dyn Fn(Passing) + Send>;
 
@@ -41,6 +44,8 @@ pub struct RoleThread<T> {
     pub heed: Heed,
     /// The leader that it was told of.
     pub told: Option<Machine>,
+    /// Since when every head that was read is older than one before.
+    pub older_since: Option<Moment>,
     /// What failed last, so that it is said once.
     pub complaint: Option<String>,
 }
@@ -53,6 +58,11 @@ impl<T: Transport> RoleThread<T> {
     /// Works until the node stops.
     pub fn run(mut self) {
         while !self.node().is_to_stop() {
+            if self.node().health.failure().is_some() {
+                // The log is not as it was left: this process leads no more, and says why in INFO.
+                self.node().wait(REST);
+                continue;
+            }
             match self.follow() {
                 Ok(Next::Wait) => self.node().wait(POLL),
                 Ok(Next::GoOn) => {}
@@ -75,10 +85,22 @@ impl<T: Transport> RoleThread<T> {
             return Ok(Next::GoOn);
         };
         let now = self.node().clock.now();
-        if self.candidate.see(head, now) == Seen::Older {
-            // Its member lags.
-            self.follower.client.next_member();
-            return Ok(Next::Wait);
+        match self.candidate.see(head.clone(), now) {
+            Seen::Older => {
+                // Its member lags; but none lags for ever.
+                self.follower.client.next_member();
+                let since = *self.older_since.get_or_insert(now);
+                anyhow::ensure!(
+                    now.since(since) < self.node().lease.ttl() * LONGEST_LAG,
+                    "the log in etcd has gone back to {head}: etcd was restored from an older state, and writes that were \
+                     acknowledged are gone. Restart every server to go on without them"
+                );
+                return Ok(Next::Wait);
+            }
+            Seen::Twin => {
+                anyhow::bail!("two processes believe that they are the one that wrote {head}")
+            }
+            Seen::New | Seen::Same => self.older_since = None,
         }
         let head = self.candidate.head().expect("one was seen").clone();
         self.node().see(&head);
@@ -111,6 +133,14 @@ impl<T: Transport> RoleThread<T> {
     /// Creates the log. If another node was first, its head is read next.
     fn found(&mut self) -> anyhow::Result<()> {
         let node = self.node().clone();
+        let time = attempt_time(node.lease.ttl());
+        let format = self.follower.client.get(&node.keys.format(), Freshness::Current, time);
+        anyhow::ensure!(
+            format.map_err(untold)?.is_none(),
+            "the head of the log in etcd is gone, and the log is not: {} is there. Restore etcd, or delete all keys of the \
+             log if it is to begin anew",
+            node.keys.format()
+        );
         let head = Head::first(node.own.clone(), node.process).freed(node.next_beat());
         let ops = vec![Op::Put(node.keys.format(), FORMAT.as_bytes().to_vec())];
         let mut decision = Decision::new(&node.keys, None, head, ops);
@@ -147,6 +177,15 @@ impl<T: Transport> RoleThread<T> {
                 let Some(again) = self.decide(&mut decision)? else { return Ok(Next::Wait) };
                 (head, sent) = (decision.head().clone(), again);
             }
+        }
+        if self.follower.lsn() > head.lsn {
+            let (own, lsn) = (self.follower.lsn(), head.lsn);
+            let why = format!(
+                "the log in etcd ends at LSN {lsn}, and this server has read it up to LSN {own}: etcd was restored from \
+                 an older state"
+            );
+            node.health.fail(&why);
+            anyhow::bail!(why);
         }
         Ok(Next::Lead(Box::new(Lead { tail: self.tail_of(&head), head, sent })))
     }

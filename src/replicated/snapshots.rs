@@ -93,6 +93,9 @@ impl<T: Transport + 'static> EtcdSnapshots<T> {
 
     /// Deletes the entries of these LSNs, a part at a time.
     fn delete_entries(&self, from: u64, before: u64) -> anyhow::Result<()> {
+        // What a deletion that failed has left.
+        let left = self.node.keys.batches(0, from);
+        self.insist(|client, time| client.delete_range(&left, time))?;
         for start in (from..before).step_by(DELETED as usize) {
             let keys = self.node.keys.batches(start, before.min(start + DELETED));
             self.insist(|client, time| client.delete_range(&keys, time))?;
@@ -179,7 +182,10 @@ impl<T: Transport + 'static> Snapshots for EtcdSnapshots<T> {
 
     /// Deletes the pieces of other snapshots than the one that counts.
     fn remove_leftovers(&self, _: Option<&Sealed>) -> anyhow::Result<()> {
-        if self.node.led_term() == 0 {
+        // Before the pointer is read: whoever takes over while this thread is stopped has a higher term, and pieces of
+        // that are left alone. The pointer to pieces of this term or before, no other node writes any more.
+        let term = self.node.led_term();
+        if term == 0 {
             return Ok(());
         }
         let kept = self.pointer()?.map(|pointer| (pointer.lsn, pointer.writer));
@@ -192,7 +198,7 @@ impl<T: Transport + 'static> Snapshots for EtcdSnapshots<T> {
                 bail!("{key} is no piece of a snapshot")
             };
             let pieces = self.node.keys.pieces_from(lsn, writer, 0);
-            if kept != Some((lsn, writer)) {
+            if writer <= term && kept != Some((lsn, writer)) {
                 self.insist(|client, time| client.delete_range(&pieces, time))?;
             }
             all.from = pieces.to;
