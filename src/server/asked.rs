@@ -169,12 +169,13 @@ impl Client for Session<'_> {
         self.shared.engine.compact_soon().map_err(not_compacted)
     }
 
+    /// After the running compaction, if there is one, which began before the latest writes.
     fn save(&mut self) -> Result<(), Text> {
         let stats = &self.shared.metrics.compaction;
-        let ended = || (stats.done.get(), stats.failed.get());
+        let ended = || stats.done.get() + stats.failed.get();
         let before = ended();
-        self.compact()?;
-        while ended() == before {
+        let awaited = if self.compact_soon()? { 1 } else { 2 };
+        while ended() < before + awaited {
             let stops = self.shared.stop.get().is_some_and(|(shutdown, _)| shutdown.is_asked());
             if stops || !self.outbox.pause(LOOK_AGAIN) {
                 return Err("ERR the server stops".into());
