@@ -64,15 +64,16 @@ pub struct Config {
     #[arg(long, value_name = "HOST:PORT")]
     announce: Option<String>,
 
-    /// With a log in etcd: how long a leader that is gone keeps the other servers waiting
+    /// With a log in etcd: how long a leader that is gone keeps the other servers waiting; 3000 without this flag
     #[cfg(feature = "replicated")]
-    #[arg(long, default_value_t = 3000, value_name = "MILLISECONDS", value_parser = number(500, 600_000))]
-    lease: u64,
+    #[arg(long, value_name = "MILLISECONDS", value_parser = number(500, 600_000))]
+    lease: Option<u64>,
 
-    /// With a log in etcd: the quota of its members, as they were started with it; writes are refused at four fifths
+    /// With a log in etcd: the quota of its members, as they were started with it, 2gb without this flag; writes are
+    /// refused at four fifths of it
     #[cfg(feature = "replicated")]
-    #[arg(long = "wal-quota", default_value = "2gb", value_name = "BYTES", value_parser = amount_from(64 << 20))]
-    wal_quota: u64,
+    #[arg(long = "wal-quota", value_name = "BYTES", value_parser = amount_from(64 << 20))]
+    wal_quota: Option<u64>,
 
     /// With a log at etcds://: certificates in PEM that prove its members; without it, the public authorities do
     #[cfg(feature = "replicated")]
@@ -252,6 +253,14 @@ const MAX_SIZE: u64 = 1 << 32;
 #[cfg(feature = "replicated")]
 const LONGEST_REPLICATED_VALUE: u64 = 1 << 20;
 
+/// etcd replaces a leader of its own in 1 to 2.3 s, so that a shorter lease gains little.
+#[cfg(feature = "replicated")]
+const LEASE_MILLIS: u64 = 3000;
+
+/// etcd's own default of --quota-backend-bytes.
+#[cfg(feature = "replicated")]
+const ETCD_QUOTA: u64 = 2 << 30;
+
 /// Not in a flag, because every user of the machine can read those.
 #[cfg(feature = "replicated")]
 const ETCD_PASSWORD_VARIABLE: &str = "POST_GRES_RS_ETCD_PASSWORD";
@@ -306,8 +315,13 @@ impl Config {
     pub fn replicated(&self) -> anyhow::Result<Option<(replicated::Options, replicated::Access)>> {
         let text = self.wal.as_deref().and_then(Path::to_str).unwrap_or_default();
         if !replicated::Url::is_meant(text) {
-            let flag = [("-announce", self.announce.is_some()), ("-wal-ca", self.wal_ca.is_some())];
-            let unused = flag.into_iter().find_map(|(name, is_given)| is_given.then_some(name));
+            let flags = [
+                ("-announce", self.announce.is_some()),
+                ("-lease", self.lease.is_some()),
+                ("-wal-quota", self.wal_quota.is_some()),
+                ("-wal-ca", self.wal_ca.is_some()),
+            ];
+            let unused = flags.into_iter().find_map(|(name, is_given)| is_given.then_some(name));
             anyhow::ensure!(
                 unused.is_none(),
                 "{} is for a log in etcd",
@@ -341,9 +355,10 @@ impl Config {
             "a user of etcd is named by ?user= in -wal, and the password is in {ETCD_PASSWORD_VARIABLE}: \
              both or neither"
         );
-        let lease = Duration::from_millis(self.lease);
+        let lease = Duration::from_millis(self.lease.unwrap_or(LEASE_MILLIS));
+        let quota = self.wal_quota.unwrap_or(ETCD_QUOTA);
         let access = replicated::Access { roots, password };
-        Ok(Some((replicated::Options { url, announce, lease, quota: self.wal_quota }, access)))
+        Ok(Some((replicated::Options { url, announce, lease, quota }, access)))
     }
 
     /// Whether the log's directory may be created: not if `-wal` names it, since that may be on a volume

@@ -64,6 +64,6 @@ pub enum Passing {
 
 /// Knows the group.
 pub trait Nodes: Send + Sync {
-    /// What is known now. Waits for no network.
+    /// The group as this machine knows it now. Waits for no network.
     fn group(&self) -> Group;
 }

@@ -141,7 +141,7 @@ impl Reader {
         Argument { token: Some(token), ..argument }
     }
 
-    /// What is between two marks: one argument, a block, or one of several of these.
+    /// The part between two marks: one argument, a block, or one of several of these.
     fn group(&mut self, end: &str) -> Argument {
         let mut ways = vec![self.list()];
         while self.takes("|") {

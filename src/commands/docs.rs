@@ -8,7 +8,7 @@ use super::arguments;
 use super::rows::subcommands;
 use crate::command::{Reply, Spec};
 
-/// What is told of a command.
+/// The documentation of a command.
 pub struct Doc {
     name: &'static str,
     since: &'static str,
@@ -231,12 +231,12 @@ docs! {
     "watch" "2.2.0" transactions "O(N log N), N being the number of keys" "key/key..." "Has the next transaction refused if one of these keys changes.";
 }
 
-/// What is told of a command, by its name.
+/// The documentation of a command, by its name.
 pub fn doc(name: &str) -> Option<&'static Doc> {
     DOCS.binary_search_by(|doc| doc.name.cmp(name)).ok().map(|place| &DOCS[place])
 }
 
-/// A command's name, and what is told of it and of its subcommands.
+/// A command's name, and the documentation of it and of its subcommands.
 pub fn told(table: &'static [Spec], spec: &'static Spec) -> [Reply<'static>; 2] {
     let mut fields = doc(spec.name).map(Doc::fields).unwrap_or_default();
     if spec.children > 0 {
@@ -301,7 +301,7 @@ mod tests {
         let told: Vec<_> = COMMANDS.iter().filter(is_whole).map(told).collect();
         let arity = COMMANDS.iter().filter(is_whole).map(|spec| (spec.name, spec.arity));
         let differ: Vec<_> = told.iter().zip(arity).filter(|(one, other)| *one != other).collect();
-        // QUIT ignores what comes after it.
+        // QUIT ignores further words.
         let quit = (&("quit", 1), ("quit", -1));
         assert_eq!(differ, [quit], "by the arguments, and by the table");
     }

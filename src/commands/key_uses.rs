@@ -38,7 +38,7 @@ const USES: &[(&str, Flags, Flags)] = &[
     ("eval_ro evalsha_ro", READ, READ),
 ];
 
-/// What is done to the key at this place among a request's keys. `None` if its keys are channels.
+/// How a request uses the key at this place among its keys. `None` if its keys are channels.
 pub fn flags(spec: &Spec, words: &Words<'_>, place: usize) -> Option<Flags> {
     let has = |options: &[&str]| words.iter().any(|word| options.iter().any(|name| is(word, name)));
     match spec.name {

@@ -23,7 +23,7 @@ use crate::wal::Failure;
 /// A batch that is not logged ends when its replies have this many bytes.
 const UNLOGGED_BYTES: usize = 1 << 20;
 
-/// A batch ends when it is long, and also when its evaluation has taken this long: many short commands may be much work. One command
+/// A batch also ends when its evaluation has taken this long: many short commands may be much work. One command
 /// or transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
 /// (A batch of 1 MiB of plain SETs is evaluated in 2 ms.)
 const LONGEST_EVALUATION: Duration = Duration::from_millis(5);

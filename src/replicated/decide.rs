@@ -43,7 +43,7 @@ pub enum Outcome {
     Refused(Refusal),
     /// Another value is in its place: this process does not lead, and never will by this decision.
     Fenced {
-        /// What is there.
+        /// The value that is there.
         by: Found,
         /// Whether the batch is in the log.
         batch: Batch,
