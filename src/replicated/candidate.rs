@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::clock::Moment;
 use super::head::{Head, Tenure};
+use super::history::{self, Another};
 
 /// The greatest delay of a node after the TTL, so that not all of them try at once.
 const MOST_JITTER: u64 = 300;
@@ -35,8 +36,8 @@ pub enum Seen {
     Same,
     /// An older one: the member that answered lags.
     Older,
-    /// Another one that was written at the same place: two processes believe to be the same one.
-    Twin,
+    /// One that is not of the log that was seen before.
+    Foreign(Another),
 }
 
 impl Candidate {
@@ -49,10 +50,13 @@ impl Candidate {
     /// Takes note of a head that was read, with the time *after* that. Only a new one starts the wait anew.
     pub fn see(&mut self, head: Head, now: Moment) -> Seen {
         let told = match &self.seen {
-            Some((seen, _)) if *seen == head => Seen::Same,
-            Some((seen, _)) if head.is_before(seen) => Seen::Older,
-            Some((seen, _)) if !seen.is_before(&head) => Seen::Twin,
-            _ => Seen::New,
+            None => Seen::New,
+            Some((seen, _)) => match history::compare(seen, &head) {
+                Err(another) => Seen::Foreign(another),
+                Ok(()) if *seen == head => Seen::Same,
+                Ok(()) if head.is_before(seen) => Seen::Older,
+                Ok(()) => Seen::New,
+            },
         };
         if told == Seen::New {
             self.seen = Some((head, now));
@@ -83,7 +87,7 @@ mod tests {
     const TTL: Duration = Duration::from_secs(3);
 
     fn first() -> Head {
-        Head::first(Node::new("n1", "h1:1").unwrap(), 7)
+        Head::first(Node::new("n1", "h1:1").unwrap(), 7, 9)
     }
 
     fn at(millis: u64) -> Moment {
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn an_older_head_of_a_member_that_lags_is_not_taken_for_the_leaders() {
         let mut node = watching();
-        let (old, new) = (first(), first().appended(5, 1));
+        let (old, new) = (first(), first().appended(5, 8, 1));
         node.see(new.clone(), at(0));
         assert_eq!(node.see(old.clone(), at(10)), Seen::Older);
         assert_eq!(node.head(), Some(&new));
@@ -131,18 +135,19 @@ mod tests {
     #[test]
     fn only_a_node_that_has_the_whole_log_stands_unless_nobody_does_for_long() {
         let mut node = watching();
-        node.see(first().appended(5, 1), at(0));
+        node.see(first().appended(5, 8, 1), at(0));
         assert!(!node.may_stand(4, at(14_999)) && node.may_stand(4, at(15_000)));
         let mut node = watching();
-        node.see(first().appended(5, 1).freed(2), at(0));
+        node.see(first().appended(5, 8, 1).freed(2), at(0));
         assert!(!node.may_stand(4, at(14_999)) && node.may_stand(4, at(15_000)));
     }
 
     #[test]
-    fn two_processes_with_one_id_are_told_apart() {
+    fn a_head_of_another_log_is_not_taken_for_a_later_one() {
         let mut node = watching();
-        node.see(first(), at(0));
-        let twin = Head { process: 8, ..first() };
-        assert_eq!(node.see(twin, at(1)), Seen::Twin);
+        node.see(first().appended(5, 8, 1), at(0));
+        let other = Head::first(Node::new("n2", "h2:1").unwrap(), 8, 10).appended(7, 8, 2);
+        assert_eq!(node.see(other, at(1)), Seen::Foreign(Another::Store));
+        assert_eq!(node.head(), Some(&first().appended(5, 8, 1)), "it is not noted");
     }
 }

@@ -9,6 +9,7 @@ use super::client::{Client, Transport};
 use super::clock::Clock;
 use super::decide::{Batch, Decision, Found, Outcome, Unsettled, attempt_time, decide};
 use super::head::{Head, Tenure};
+use super::history::{self, Another};
 use super::kv::{Op, Refusal};
 use super::node::{Lead, Node};
 
@@ -24,7 +25,7 @@ pub enum Lost {
     Done,
     /// Whether it was done is not known.
     Unknown(String),
-    /// etcd was restored from a backup, or someone else writes these keys.
+    /// It is another log by now, or none: etcd was restored from a backup, or its keys were deleted.
     Broken(String),
 }
 
@@ -44,7 +45,14 @@ pub fn change<T: Transport>(
         let mut decision = Decision::new(&node.keys, Some(&lead.head), new, ops);
         let until = node.clock.now() + PATIENCE;
         let time = attempt_time(node.lease.ttl());
-        match decide(&mut decision, client, &node.clock, time, until) {
+        let outcome = decide(&mut decision, client, &node.clock, time, until);
+        if let Ok(Outcome::Fenced { by: Found::Head(head), .. } | Outcome::WentBack(head)) =
+            &outcome
+            && let Err(another) = history::compare(&lead.head, head)
+        {
+            return Err(Lost::Broken(another.to_string()));
+        }
+        match outcome {
             Ok(Outcome::Done { sent }) => {
                 lead.head = decision.head().clone();
                 done(lead);
@@ -62,16 +70,14 @@ pub fn change<T: Transport>(
                     done(lead);
                     Lost::Done
                 }
-                (_, Found::Nothing) => Lost::Broken("its head is gone".into()),
+                (_, Found::Nothing) => Lost::Broken(Another::Gone.to_string()),
                 (_, Found::Strange(why)) => Lost::Broken(why),
                 (Batch::NotDone, Found::Head(_)) => Lost::PassedOn,
                 (Batch::Unknown, Found::Head(_)) => {
                     Lost::Unknown("the part of the log with it was trimmed".into())
                 }
             }),
-            Ok(Outcome::WentBack(head)) => Err(Lost::Broken(format!(
-                "its head has gone back to {head}: etcd was restored from an older state"
-            ))),
+            Ok(Outcome::WentBack(_)) => Err(Lost::Broken(Another::Shorter.to_string())),
             Err(Unsettled { why, .. }) => Err(Lost::Unknown(why)),
         }
     })

@@ -123,7 +123,8 @@ impl Decision {
         assert_eq!(at.is_some(), new.lsn > lsn, "the head goes as far as the log, and no further");
         let condition = match expected {
             Some(head) => Condition::Value(keys.head(), head.to_string().into_bytes()),
-            None => Condition::Missing(keys.head()),
+            // Nor what a log leaves whose head alone was deleted.
+            None => Condition::Missing(vec![keys.head(), keys.format()]),
         };
         let mut success = ops;
         success.push(Op::Put(keys.head(), new.to_string().into_bytes()));
@@ -347,11 +348,11 @@ mod tests {
         fn new() -> Fixture {
             let etcd = Arc::new(Mutex::new(FakeEtcd::default()));
             let (clock, keys) = (Hands::at(Duration::from_secs(1000)), Keys::new("shop"));
-            let first = Head::first(node("n1"), 1);
+            let first = Head::first(node("n1"), 1, 9);
             let mut it = Fixture { etcd, clock, keys, head: first.clone() };
             let mut create = Decision::new(&it.keys, None, first.clone(), vec![]);
             it.done(&mut create);
-            it.head = first.appended(3, 1);
+            it.head = first.appended(3, 1, 1);
             let batch = Op::Put(it.keys.batch(1), b"the first batch".to_vec());
             let mut append = Decision::new(&it.keys, Some(&first), it.head.clone(), vec![batch]);
             it.done(&mut append);
@@ -376,7 +377,7 @@ mod tests {
         /// The batch of the records 4 to 7.
         fn append(&self) -> Decision {
             let batch = Op::Put(self.keys.batch(4), FRAME.to_vec());
-            let new = self.head.appended(7, 2);
+            let new = self.head.appended(7, 1, 2);
             Decision::new(&self.keys, Some(&self.head), new, vec![batch])
         }
 
@@ -396,7 +397,7 @@ mod tests {
             let mut head = found.taken_over(node("n2"), 2, 0);
             self.done(&mut Decision::new(&self.keys, Some(&found), head.clone(), vec![]));
             if appends {
-                let next = head.appended(head.lsn + 5, 1);
+                let next = head.appended(head.lsn + 5, 1, 1);
                 let batch = Op::Put(self.keys.batch(head.lsn + 1), b"of another".to_vec());
                 self.done(&mut Decision::new(&self.keys, Some(&head), next.clone(), vec![batch]));
                 head = next;
@@ -573,7 +574,7 @@ mod tests {
         it.done(&mut Decision::new(&it.keys, Some(&it.head), it.head.renewed(2), vec![]));
         let head = it.head.renewed(2);
         let batch = Op::Put(it.keys.batch(4), FRAME.to_vec());
-        let mut append = Decision::new(&it.keys, Some(&head), head.appended(7, 3), vec![batch]);
+        let mut append = Decision::new(&it.keys, Some(&head), head.appended(7, 1, 3), vec![batch]);
         assert_eq!(it.decide(&mut append, &[]), Ok(Outcome::Refused(Refusal::NoSpace)));
         assert!(!it.has_batch());
         // With an attempt in doubt it stays so, until there is space.
@@ -587,7 +588,7 @@ mod tests {
         let it = Fixture::new();
         let old = it.head.clone();
         it.done(&mut it.append());
-        let now = old.appended(7, 2);
+        let now = old.appended(7, 1, 2);
         // Restored from a backup: what was written since is gone.
         let put = |value: &Head| Op::Put(it.keys.head(), value.to_string().into_bytes());
         let restore = Txn::new(Condition::Always, vec![put(&old)], vec![]);
@@ -618,7 +619,7 @@ mod tests {
     #[test]
     fn two_nodes_that_create_a_log_do_not_both_succeed() {
         let it = Fixture::new();
-        let mut create = Decision::new(&it.keys, None, Head::first(node("n2"), 2), vec![]);
+        let mut create = Decision::new(&it.keys, None, Head::first(node("n2"), 2, 8), vec![]);
         let by = Found::Head(it.head.clone());
         assert_eq!(it.decide(&mut create, &[]), Ok(Outcome::Fenced { by, batch: Batch::NotDone }));
         let freed = it.head.freed(2);
@@ -637,6 +638,6 @@ mod tests {
     #[should_panic = "the head goes as far as the log, and no further"]
     fn a_head_that_goes_further_without_a_batch_is_a_bug() {
         let it = Fixture::new();
-        Decision::new(&it.keys, Some(&it.head), it.head.appended(7, 2), vec![]);
+        Decision::new(&it.keys, Some(&it.head), it.head.appended(7, 1, 2), vec![]);
     }
 }

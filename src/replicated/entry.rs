@@ -76,6 +76,13 @@ pub fn decode<'a>(value: &'a [u8], tail: &mut Tail) -> Result<Entry<'a>, String>
     Ok(Entry { header, payload })
 }
 
+/// Whether an entry names the one at the end of `tail` as the one before it. One that is damaged says nothing of that.
+pub fn follows(value: &[u8], tail: &Tail) -> bool {
+    let Some((term, frame)) = value.split_first_chunk() else { return true };
+    let header = FrameHeader::decode(u64::from_le_bytes(*term), frame);
+    header.is_err() || header.is_ok_and(|header| tail.check(&header).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,6 +120,8 @@ mod tests {
         let (_, two) = encode(&mut frame(&[b"d"]), &written);
         assert!(decode(&two, &mut tail(1, 1, 0)).is_err(), "the first is missing");
         assert!(decode(&two, &mut tail(1, 2, 7)).is_err(), "it follows another one");
+        assert!(follows(&two, &written) && !follows(&two, &tail(1, 2, 7)));
+        assert!(follows(&two[..9], &tail(1, 2, 7)) && follows(b"", &written), "nothing is said");
         for place in 0..one.len() {
             let mut changed = one.clone();
             changed[place] ^= 1;

@@ -9,7 +9,7 @@ use base64::prelude::*;
 use serde_json::{Value, json};
 
 /// A cluster of etcd, as one member of it that never fails. Faults are the matter of who carries requests to it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct FakeEtcd {
     keys: BTreeMap<Vec<u8>, Vec<Version>>,
     revision: u64,
@@ -29,6 +29,7 @@ pub struct FakeEtcd {
 /// What a key is since a revision; `None` since it was removed.
 type Version = (u64, Option<Vec<u8>>);
 
+#[derive(Clone)]
 struct Limits {
     ops: usize,
     bytes: usize,
@@ -67,6 +68,11 @@ impl FakeEtcd {
     /// The value of a key, as a look from outside of all requests.
     pub fn value(&self, key: &str) -> Option<Vec<u8>> {
         self.at(key.as_bytes(), self.revision)
+    }
+
+    /// The last change.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Forgets all tokens, as a member does at its restart.

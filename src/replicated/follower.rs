@@ -13,10 +13,12 @@ use anyhow::{Context, anyhow, bail, ensure};
 use super::client::{Client, MOST_BATCHES, Transport};
 use super::decide::attempt_time;
 use super::entry::{self, Entry};
+use super::format;
 use super::head::Head;
+use super::history::{self, Another};
 use super::json::{Freshness, Page};
 use super::keys::Range;
-use super::kv::Trouble;
+use super::kv::{Kv, Trouble, Txn};
 use super::node::Node;
 use super::pointer::Pointer;
 use crate::engine::{Handle, store_batch};
@@ -54,6 +56,47 @@ impl<T: Transport> Follower<T> {
         let found = self.client.get(&self.node.keys.head(), freshness, time)?;
         let head = found.map(|value| Head::parse(&value)).transpose();
         head.map_err(Trouble::Unknown)
+    }
+
+    /// Reads a key, so that no member and no flaw of etcd's reads can show an older value: through etcd's own log.
+    fn certain(&mut self, key: String) -> Result<Option<Vec<u8>>, Trouble> {
+        let time = attempt_time(self.node.lease.ttl());
+        let read = self.client.txn(&Txn::read(key, self.node.keys.nothing()), time)?;
+        Ok(read.found.into_iter().next().expect("one for each read of the transaction"))
+    }
+
+    /// The head as it certainly is now, or was a moment ago.
+    pub fn certain_head(&mut self) -> Result<Option<Head>, Trouble> {
+        let found = self.certain(self.node.keys.head())?;
+        found.map(|value| Head::parse(&value)).transpose().map_err(Trouble::Unknown)
+    }
+
+    /// Whether the log in etcd is one that this node can have read up to where it is. Called when something is
+    /// amiss, since it costs etcd two writes.
+    pub fn check_history(&mut self) -> Result<Result<(), Another>, Trouble> {
+        let Some(tail) = self.tail else { return Ok(Ok(())) };
+        // The batch first: what is not there then, and was not trimmed by the time at which the head is read, is not
+        // in this log.
+        let next = self.certain(self.node.keys.batch(tail.next_lsn))?;
+        let Some(head) = self.certain_head()? else { return Ok(Err(Another::Gone)) };
+        Ok(match next {
+            _ if head.lsn < self.lsn() => Err(Another::Shorter),
+            _ if head.lsn == self.lsn() => {
+                history::compare_end(&head, self.lsn(), tail.last_checksum)
+            }
+            _ if head.first_log_lsn > tail.next_lsn => Ok(()),
+            Some(value) if entry::follows(&value, &tail) => Ok(()),
+            // It may have been written between the two reads.
+            None if self.certain(self.node.keys.batch(tail.next_lsn))?.is_some() => Ok(()),
+            Some(_) | None => Err(Another::Fork),
+        })
+    }
+
+    /// Whether the format of the log is one that this program knows.
+    pub fn check_format(&mut self, head: &Head) -> anyhow::Result<()> {
+        let time = attempt_time(self.node.lease.ttl());
+        let found = self.client.get(&self.node.keys.format(), Freshness::Current, time);
+        format::check(found.map_err(untold)?.as_deref(), head).map_err(|why| anyhow!(why))
     }
 
     /// Stores what comes next, up to the LSN of `head`.

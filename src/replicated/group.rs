@@ -1,5 +1,6 @@
 //! Whole nodes on an etcd in memory: tests of what a group does when one of them is gone, cut off, or slow.
 
+#[cfg(test)]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -21,19 +22,42 @@ use crate::metrics::Metrics;
 use crate::{store, upkeep};
 
 const RESP: Dialect = Dialect::Resp(RespVersion::V2);
-const LEASE: Duration = Duration::from_millis(600);
+pub const LEASE: Duration = Duration::from_millis(600);
 /// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A node's way to etcd, which can be cut.
 #[derive(Clone)]
-struct Way {
+pub struct Way {
     etcd: Arc<Mutex<FakeEtcd>>,
     is_cut: Arc<AtomicBool>,
     /// Replies are lost, requests arrive.
     is_mute: Arc<AtomicBool>,
     /// How many requests were made.
     asked: Arc<AtomicUsize>,
+}
+
+impl Way {
+    pub fn to(etcd: &Arc<Mutex<FakeEtcd>>) -> Way {
+        Way {
+            etcd: etcd.clone(),
+            is_cut: Arc::default(),
+            is_mute: Arc::default(),
+            asked: Arc::default(),
+        }
+    }
+
+    pub fn client(&self) -> Client<Way> {
+        Client::new(self.clone(), Members::new(vec!["a:1".into()], None), None)
+    }
+
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub fn cut(&self, is_cut: bool) {
+        self.is_cut.store(is_cut, Ordering::SeqCst);
+    }
 }
 
 impl Transport for Way {
@@ -51,22 +75,17 @@ impl Transport for Way {
     }
 }
 
-struct Running {
-    engine: Arc<Engine>,
-    nodes: Arc<dyn Nodes>,
-    way: Way,
+pub struct Running {
+    pub engine: Arc<Engine>,
+    pub nodes: Arc<dyn Nodes>,
+    pub way: Way,
     /// How often the lead has passed on.
     passed: Arc<AtomicUsize>,
 }
 
 impl Running {
-    fn start(etcd: &Arc<Mutex<FakeEtcd>>, port: u16) -> Running {
-        let way = Way {
-            etcd: etcd.clone(),
-            is_cut: Arc::default(),
-            is_mute: Arc::default(),
-            asked: Arc::default(),
-        };
+    pub fn start(etcd: &Arc<Mutex<FakeEtcd>>, port: u16) -> Running {
+        let way = Way::to(etcd);
         let options = Options {
             url: Url::parse("etcd://a:1/shop").expect("an address"),
             announce: format!("127.0.0.1:{port}"),
@@ -80,7 +99,7 @@ impl Running {
             max_memory: None,
             databases: 16,
         };
-        let connect = || Ok(Client::new(way.clone(), Members::new(vec!["a:1".into()], None), None));
+        let connect = || Ok(way.client());
         let (store, metrics) = (store::new(2, 0), Arc::new(Metrics::default()));
         let opened = open(&options, connect, &engine_options, store, metrics).expect("a node");
         let policy = upkeep::Policy { percent: 0, least_bytes: 0 };
@@ -96,11 +115,11 @@ impl Running {
     }
 
     /// A client of its own on this node's way.
-    fn client(&self) -> Client<Way> {
-        Client::new(self.way.clone(), Members::new(vec!["a:1".into()], None), None)
+    pub fn client(&self) -> Client<Way> {
+        self.way.client()
     }
 
-    fn wait_until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
+    pub fn wait_until(&self, what: &str, holds: impl Fn(&Running) -> bool) {
         let began = Instant::now();
         while !holds(self) {
             assert!(began.elapsed() < PATIENCE, "{what}: {:?}", self.nodes.group());
@@ -108,17 +127,18 @@ impl Running {
         }
     }
 
-    fn leads(&self) -> bool {
+    pub fn leads(&self) -> bool {
         self.nodes.group().role == Role::Leading
     }
 
     /// Does the same as a process that is killed: says nothing to etcd any more.
-    fn kill(self) {
+    pub fn kill(self) {
         self.way.is_cut.store(true, Ordering::SeqCst);
-        drop(self);
+        // Its close asks etcd for as long as clients would wait; nothing here waits for that.
+        std::thread::spawn(move || drop(self));
     }
 
-    fn run(&self, command: Command) -> Reply<'static> {
+    pub fn run(&self, command: Command) -> Reply<'static> {
         let (sender, replies) = channel();
         let operations = vec![Operation::new(command, RESP, None)];
         let submission = Submission { recipient: Arc::new(Asking(sender)), operations };
@@ -126,12 +146,12 @@ impl Running {
         replies.recv().expect("an answer")
     }
 
-    fn set(&self, key: &str, value: &str) -> Reply<'static> {
+    pub fn set(&self, key: &str, value: &str) -> Reply<'static> {
         let entry = Entry::new(key.as_bytes(), value.as_bytes());
         self.run(Command::Set(entry, SetOptions::default()))
     }
 
-    fn get(&self, key: &str) -> Result<Reply<'static>, String> {
+    pub fn get(&self, key: &str) -> Result<Reply<'static>, String> {
         let mut room = Allowance::new(usize::MAX, RESP);
         let mut answer = Collected::new(&mut room);
         let get = Command::Get(key.as_bytes().into());
@@ -149,7 +169,7 @@ impl Recipient for Asking {
     }
 }
 
-fn error_of(reply: &Reply<'_>) -> String {
+pub fn error_of(reply: &Reply<'_>) -> String {
     match reply {
         Reply::Error(text) => text.to_string(),
         other => panic!("{other:?} is no error"),
@@ -287,13 +307,12 @@ fn a_log_whose_head_is_gone_is_not_begun_anew() {
     let first = Running::start(&etcd, 1001);
     first.wait_until("it leads", Running::leads);
     assert_eq!(first.set("key", "value"), Reply::Ok);
-    let way = Way { is_cut: Arc::default(), ..first.way.clone() };
-    let mut client = Client::new(way, Members::new(vec!["a:1".into()], None), None);
+    let mut client = Way::to(&etcd).client();
     first.kill();
     let gone = vec![Op::Delete(Keys::new("shop").head())];
     assert!(client.txn(&Txn::new(Condition::Always, gone, Vec::new()), PATIENCE).is_ok());
     let second = Running::start(&etcd, 1002);
-    second.wait_until("it asks often", |node| node.way.asked.load(Ordering::SeqCst) > 30);
+    second.wait_until("it asks often", |node| node.way.asked() > 30);
     assert_eq!(etcd.lock().value("/shop/head"), None);
     assert!(!second.leads());
 }

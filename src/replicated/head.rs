@@ -1,7 +1,7 @@
 //! The value of the key `head`: which node leads, and how far the log is.
 //!
-//! `v1 <term> <lsn> <first_log_lsn> <node> <address> <process>.<beat> [free]`, one space between two fields,
-//! numbers in decimal without leading zeros, `process` in 16 hexadecimal digits.
+//! `v2 <term> <lsn> <first_log_lsn> <node> <address> <process>.<beat> <store>.<checksum> [free]`, one space between
+//! two fields, numbers in decimal without leading zeros, `process` and `store` in 16 hexadecimal digits, `checksum` in 8.
 //!
 //! | field | |
 //! |-------|-|
@@ -11,7 +11,13 @@
 //! | `node`, `address` | the leader, and where its clients are to connect |
 //! | `process` | random, drawn when the leader's process began: tells two processes with one node id apart |
 //! | `beat` | counts the values that this process has tried to write, so that none is tried twice |
+//! | `store` | random, drawn when the log began, and never 0: tells two logs of one name apart |
+//! | `checksum` | of the batch that ends with `lsn`, 0 if there is none: tells two histories of one log apart ([`super::history`]) |
 //! | `free` | the leader stopped in order: the next may take over at once |
+//!
+//! A `v1` is the same without `<store>.<checksum>`, as the first servers wrote it. It is read, and the first takeover
+//! replaces it with a `v2`. A server that knows only `v1` says then that it does not know this version, and neither
+//! leads nor follows: so all servers are replaced by newer ones in turn, the leader last.
 //!
 //! Every change of the log changes this value in the same transaction, if it still is the one expected. So it
 //! is compared as bytes, and what is read must be what would be printed.
@@ -19,11 +25,13 @@
 use std::fmt;
 
 /// The first field: the version of this format.
-const VERSION: &str = "v1";
+const VERSION: &str = "v2";
+/// The version before, without a history.
+const VERSION_1: &str = "v1";
 /// The last field of a head whose leader has stopped in order.
 const FREE: &str = "free";
 /// The longest value. It is written with every batch, compared by etcd, and polled by every follower.
-pub const LONGEST_HEAD: usize = 256;
+pub const LONGEST_HEAD: usize = 288;
 /// The longest id of a node; with the longest address and the greatest numbers a head stays below
 /// [`LONGEST_HEAD`], see the test.
 pub const LONGEST_NODE: usize = 32;
@@ -48,8 +56,22 @@ pub struct Head {
     pub process: u64,
     /// How many values that process had tried to write before.
     pub beat: u64,
+    /// Which log it is, and which records are in it; `None` in a head of version 1.
+    pub history: Option<History>,
     /// Whether the leader still leads.
     pub tenure: Tenure,
+}
+
+/// What no other log has, nor one that went another way.
+///
+/// - `store` is not 0.
+/// - `checksum` is 0 exactly if `lsn` is; but by chance, once in four billion batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History {
+    /// Drawn when the log began.
+    pub store: u64,
+    /// That of the last batch, which names the one before it.
+    pub checksum: u32,
 }
 
 /// Whether the leader that a head names is there.
@@ -95,8 +117,8 @@ impl Node {
 }
 
 impl Head {
-    /// The first head of a log, before any record.
-    pub fn first(node: Node, process: u64) -> Head {
+    /// The first head of the log `store`, before any record.
+    pub fn first(node: Node, process: u64, store: u64) -> Head {
         let head = Head {
             term: 1,
             lsn: 0,
@@ -104,9 +126,16 @@ impl Head {
             node,
             process,
             beat: 0,
+            history: Some(History { store, checksum: 0 }),
             tenure: Tenure::Held,
         };
         head.checked()
+    }
+
+    /// The same with a history, for one of version 1.
+    pub fn upgraded(&self, history: History) -> Head {
+        assert_eq!(self.history, None, "a log has one history");
+        Head { history: Some(history), ..self.clone() }.checked()
     }
 
     /// The head by which another process takes over from this one. `beat` is its own.
@@ -124,10 +153,12 @@ impl Head {
         Head { beat, ..self.clone() }.checked()
     }
 
-    /// After a batch that ends with the record `lsn`.
-    pub fn appended(&self, lsn: u64, beat: u64) -> Head {
+    /// After a batch of this checksum that ends with the record `lsn`.
+    pub fn appended(&self, lsn: u64, checksum: u32, beat: u64) -> Head {
         assert!(lsn > self.lsn, "a batch has a record");
-        Head { lsn, ..self.renewed(beat) }.checked()
+        let history = self.history.expect("a leader writes heads with a history");
+        let history = Some(History { checksum, ..history });
+        Head { lsn, history, ..self.renewed(beat) }.checked()
     }
 
     /// After the records before `first_log_lsn` were replaced by a snapshot.
@@ -157,12 +188,16 @@ impl Head {
             return Err(wrong("longer than any"));
         }
         let text = std::str::from_utf8(value).map_err(|_| wrong("not even text"))?;
-        if !text.starts_with("v1 ") {
+        let version = text.split(' ').next().unwrap_or_default();
+        if ![VERSION, VERSION_1].contains(&version) {
             return Err(wrong("of no version that this program knows"));
         }
-        let head = Head::fields(text).ok_or_else(|| wrong("and should be v1 with its fields"))?;
-        let is_possible =
-            head.term > 0 && head.first_log_lsn > 0 && head.first_log_lsn - 1 <= head.lsn;
+        let fields = Head::fields(text);
+        let head = fields.ok_or_else(|| wrong("which does not have the fields of its version"))?;
+        let is_possible = head.term > 0
+            && head.first_log_lsn > 0
+            && head.first_log_lsn - 1 <= head.lsn
+            && head.history.is_none_or(|history| history.store > 0);
         // Two spellings of one head would be two values for the comparison that guards the log.
         match is_possible && head.to_string() == text {
             true => Ok(head),
@@ -171,33 +206,52 @@ impl Head {
     }
 
     fn fields(text: &str) -> Option<Head> {
-        let mut words = text.split(' ').skip(1);
+        let mut words = text.split(' ');
+        let version = words.next()?;
         let mut number = || words.next()?.parse::<u64>().ok();
         let (term, lsn, first_log_lsn) = (number()?, number()?, number()?);
         let node = Node::new(words.next()?, words.next()?).ok()?;
         let (process, beat) = words.next()?.split_once('.')?;
+        let history = match version {
+            VERSION => Some(History::parse(words.next()?)?),
+            _ => None,
+        };
         let tenure = match (words.next(), words.next()) {
             (None, _) => Tenure::Held,
             (Some(FREE), None) => Tenure::Free,
             _ => return None,
         };
         let process = u64::from_str_radix(process, 16).ok()?;
-        Some(Head { term, lsn, first_log_lsn, node, process, beat: beat.parse().ok()?, tenure })
+        let beat = beat.parse().ok()?;
+        Some(Head { term, lsn, first_log_lsn, node, process, beat, history, tenure })
     }
 
     fn checked(self) -> Head {
         assert!(self.term > 0, "terms count from 1");
         assert!(self.first_log_lsn > 0, "LSNs count from 1");
         assert!(self.first_log_lsn - 1 <= self.lsn, "only what was written can be trimmed");
+        assert!(self.history.is_none_or(|history| history.store > 0), "0 is no id of a store");
         self
+    }
+}
+
+impl History {
+    fn parse(word: &str) -> Option<History> {
+        let (store, checksum) = word.split_once('.')?;
+        let store = u64::from_str_radix(store, 16).ok()?;
+        Some(History { store, checksum: u32::from_str_radix(checksum, 16).ok()? })
     }
 }
 
 impl fmt::Display for Head {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Head { term, lsn, first_log_lsn, node, process, beat, tenure } = self;
+        let Head { term, lsn, first_log_lsn, node, process, beat, history, tenure } = self;
         let Node { id, address } = node;
-        write!(out, "{VERSION} {term} {lsn} {first_log_lsn} {id} {address} {process:016x}.{beat}")?;
+        let version = if history.is_some() { VERSION } else { VERSION_1 };
+        write!(out, "{version} {term} {lsn} {first_log_lsn} {id} {address} {process:016x}.{beat}")?;
+        if let Some(History { store, checksum }) = history {
+            write!(out, " {store:016x}.{checksum:08x}")?;
+        }
         match tenure {
             Tenure::Held => Ok(()),
             Tenure::Free => write!(out, " {FREE}"),
@@ -215,15 +269,23 @@ mod tests {
 
     #[test]
     fn a_head_is_read_as_it_was_printed() {
-        let first = Head::first(node(), 0xabc);
-        assert_eq!(first.to_string(), "v1 1 0 1 n1 h1:6379 0000000000000abc.0");
+        let first = Head::first(node(), 0xabc, 0xdef);
+        assert_eq!(
+            first.to_string(),
+            "v2 1 0 1 n1 h1:6379 0000000000000abc.0 0000000000000def.00000000"
+        );
+        let old = Head { history: None, ..first.appended(7, 1, 2) };
+        assert_eq!(old.to_string(), "v1 1 7 1 n1 h1:6379 0000000000000abc.2");
         let all = [
             first.clone(),
             first.renewed(1),
-            first.appended(7, 2),
-            first.appended(7, 2).trimmed(8, 3),
-            first.appended(7, 2).freed(9),
+            first.appended(7, 0xfe, 2),
+            first.appended(7, u32::MAX, 2).trimmed(8, 3),
+            first.appended(7, 1, 2).freed(9),
             first.freed(1).taken_over(node(), 5, 0),
+            old.clone(),
+            old.freed(3),
+            old.freed(3).taken_over(node(), 5, 0).upgraded(History { store: 9, checksum: 7 }),
         ];
         for head in all {
             assert_eq!(Head::parse(head.to_string().as_bytes()), Ok(head));
@@ -240,6 +302,7 @@ mod tests {
             first_log_lsn: most,
             process: most,
             beat: most,
+            history: Some(History { store: most, checksum: u32::MAX }),
             tenure: Tenure::Free,
             node,
         };
@@ -249,8 +312,12 @@ mod tests {
 
     #[test]
     fn a_value_that_no_server_writes_is_no_head() {
-        let good = "v1 3 9 2 n1 h1:1 00000000000000ff.4";
-        assert!(Head::parse(good.as_bytes()).is_ok());
+        for good in [
+            "v1 3 9 2 n1 h1:1 00000000000000ff.4",
+            "v2 3 9 2 n1 h1:1 00000000000000ff.4 00000000000000ee.0000000d",
+        ] {
+            assert!(Head::parse(good.as_bytes()).is_ok());
+        }
         let wrong = [
             "",
             "v1",
@@ -268,6 +335,12 @@ mod tests {
             "v1 3 9 2 n1 h1:1 00000000000000ff.4 ",
             "v1 3 9 2 n1 h1:1 00000000000000ff.4 taken",
             "v1 3 9 2 n1 h1:1 00000000000000ff.4 free free",
+            "v1 3 9 2 n1 h1:1 00000000000000ff.4 00000000000000ee.0000000d",
+            "v2 3 9 2 n1 h1:1 00000000000000ff.4 00000000000000ee",
+            "v2 3 9 2 n1 h1:1 00000000000000ff.4 00000000000000ee.d",
+            "v2 3 9 2 n1 h1:1 00000000000000ff.4 0000000000000000.0000000d",
+            "v2 3 9 2 n1 h1:1 00000000000000ff.4 free",
+            "v3 3 9 2 n1 h1:1 00000000000000ff.4 00000000000000ee.0000000d",
             "v1 18446744073709551616 9 2 n1 h1:1 00000000000000ff.4",
         ];
         for value in wrong {
@@ -280,12 +353,12 @@ mod tests {
 
     #[test]
     fn heads_are_ordered_as_they_were_written() {
-        let first = Head::first(node(), 1);
+        let first = Head::first(node(), 1, 9);
         let in_order = [
             first.clone(),
             first.renewed(1),
-            first.appended(5, 2),
-            first.appended(5, 3).taken_over(node(), 2, 0),
+            first.appended(5, 8, 2),
+            first.appended(5, 8, 3).taken_over(node(), 2, 0),
         ];
         for (at, head) in in_order.iter().enumerate() {
             for (other_at, other) in in_order.iter().enumerate() {
@@ -297,7 +370,7 @@ mod tests {
     #[test]
     #[should_panic = "no head is written twice"]
     fn a_beat_is_not_used_twice() {
-        let head = Head::first(node(), 1).renewed(4);
-        let _ = head.appended(9, 4);
+        let head = Head::first(node(), 1, 9).renewed(4);
+        let _ = head.appended(9, 8, 4);
     }
 }

@@ -72,12 +72,16 @@ pub fn txn(txn: &Txn) -> String {
             field(&mut out, "value", value);
             out.push_str("}],");
         }
-        Condition::Missing(key) => {
-            out.push_str(
-                r#""compare":[{"target":"CREATE","result":"EQUAL","create_revision":"0","#,
-            );
-            field(&mut out, "key", key.as_bytes());
-            out.push_str("}],");
+        Condition::Missing(keys) => {
+            out.push_str(r#""compare":["#);
+            for (at, key) in keys.iter().enumerate() {
+                let comma = if at > 0 { "," } else { "" };
+                out.push_str(comma);
+                out.push_str(r#"{"target":"CREATE","result":"EQUAL","create_revision":"0","#);
+                field(&mut out, "key", key.as_bytes());
+                out.push('}');
+            }
+            out.push_str("],");
         }
     }
     for (name, held) in [(r#""success":["#, Held::Yes), (r#"],"failure":["#, Held::No)] {

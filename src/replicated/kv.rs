@@ -42,8 +42,8 @@ pub enum Condition {
     Always,
     /// Whether a key has exactly this value.
     Value(String, Vec<u8>),
-    /// Whether there is no such key.
-    Missing(String),
+    /// Whether there is none of these keys.
+    Missing(Vec<String>),
 }
 
 /// One operation.
@@ -149,7 +149,7 @@ impl Txn {
         let condition = match &self.condition {
             Condition::Always => 0,
             Condition::Value(key, value) => key.len() + value.len(),
-            Condition::Missing(key) => key.len(),
+            Condition::Missing(keys) => keys.iter().map(String::len).sum(),
         };
         let ops = self.success.iter().chain(&self.failure);
         condition + ops.map(Op::bytes).sum::<usize>()

@@ -103,9 +103,9 @@ impl<T: Transport> EtcdLog<T> {
                 withheld(UNKNOWN.into())
             }
             Some(Err(Lost::Broken(why))) => {
-                let failure =
-                    self.node.health.fail(&format!("the log in etcd is not as it was left: {why}"));
-                Err(NotCommitted::Closed(failure))
+                self.node.health.fail(&why);
+                // Not as a log that is only closed: what its reads have found may be outdated.
+                withheld(self.node.refusal())
             }
         }
     }
@@ -147,7 +147,7 @@ impl<T: Transport> Log for EtcdLog<T> {
                 bytes = value.len() as u64;
                 written.set(Some(header));
                 let last = first_lsn + u64::from(records) - 1;
-                let head = lead.head.appended(last, node.next_beat());
+                let head = lead.head.appended(last, header.checksum, node.next_beat());
                 (head, vec![Op::Put(node.keys.batch(first_lsn), value)])
             },
             |lead| lead.tail.follow(&written.get().expect("it was made")),

@@ -61,6 +61,7 @@
 //! | [`kv`], [`refusals`] | a transaction, and what the end of an attempt says |
 //! | [`client`], [`json`], [`members`], [`http`] | the same on the wire |
 //! | [`url`] | the address |
+//! | [`history`], [`format`](mod@format) | whether it is still the log that this node began with |
 //! | `entry`, `pointer` | the value of a batch's key, and of the key that names the snapshot |
 //! | `node` | what the threads of a node share: its lead, its lease, what it knows of the others |
 //! | `change`, `log` | what the leader writes; the log as the engine uses it |
@@ -86,9 +87,13 @@ mod entry;
 #[cfg(test)]
 mod fake;
 mod follower;
+pub mod format;
 #[cfg(test)]
 mod group;
 pub mod head;
+#[cfg(test)]
+mod histories;
+pub mod history;
 pub mod http;
 pub mod json;
 pub mod keys;

@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Seen};
 use super::client::Client;
 use super::clock::Clock;
 use super::decide::{Batch, Decision, Found, Outcome, attempt_time, decide};
-use super::head::{Head, Node, Tenure};
+use super::head::{Head, History, Node, Tenure};
+use super::history;
 use super::json::{Freshness, Rest};
 use super::keys::Keys;
 use super::kv::Op;
@@ -56,6 +57,8 @@ struct Life<'a> {
     node: Node,
     process: u64,
     beat: u64,
+    /// Of the last batch that it has applied.
+    checksum: u32,
     shared: &'a Shared,
     said: &'a Mutex<Said>,
 }
@@ -81,13 +84,15 @@ impl Life<'_> {
             let Ok(page) = self.client.range(&range, 8, freshness, self.time()) else {
                 return false;
             };
-            let mut at = self.applied();
+            let (mut at, before) = (self.applied(), self.checksum);
             for (key, value) in &page.pairs {
                 assert_eq!(self.keys.lsn_of_batch(key), Some(at + 1), "a gap");
                 at += records(value);
+                self.checksum = checksum(self.checksum, value);
             }
             if page.pairs.is_empty() || (page.rest == Rest::None && at < lsn) {
                 // A member that lags; one that does not would break the promise.
+                self.checksum = before;
                 assert_eq!(freshness, Freshness::AnyAge, "the head goes further than the log");
                 return false;
             }
@@ -102,9 +107,12 @@ impl Life<'_> {
             self.place.rest(Duration::from_millis(50 + self.place.below(50)));
             let read = self.client.get(&self.keys.head(), Freshness::AnyAge, self.time());
             let Ok(Some(value)) = read else { continue };
-            candidate.see(Head::parse(&value).expect("a head"), self.place.now());
+            let seen = candidate.see(Head::parse(&value).expect("a head"), self.place.now());
+            assert!(!matches!(seen, Seen::Foreign(_)), "there is one log here: {seen:?}");
             let head = candidate.head().expect("it was just seen").clone();
             self.catch_up(head.lsn, Freshness::AnyAge);
+            let has_read_this = history::compare_end(&head, self.applied(), self.checksum);
+            assert_eq!(has_read_this, Ok(()), "there is one log here");
             let may = candidate.may_stand(self.applied(), self.place.now());
             if let Some(head) = may.then(|| self.stand(&head)).flatten() {
                 self.lead(head);
@@ -126,6 +134,7 @@ impl Life<'_> {
             self.place.goes_on().then_some(())?;
         }
         assert!(self.applied() == new.lsn, "it follows no further than the log went");
+        assert_eq!(new.history, Some(History { store: 9, checksum: self.checksum }), "of this log");
         self.said.lock().terms += 1;
         self.shared.lease.begin(new.term, sent);
         Some(new)
@@ -144,15 +153,16 @@ impl Life<'_> {
                 more => {
                     let records = 1 + more % 7;
                     let value = format!("{records} of {} {beat}", self.process).into_bytes();
+                    let checksum = checksum(self.checksum, &value);
                     let batch = Op::Put(self.keys.batch(head.lsn + 1), value);
-                    (head.appended(head.lsn + records, beat), vec![batch])
+                    (head.appended(head.lsn + records, checksum, beat), vec![batch])
                 }
             };
             let mut decision = Decision::new(&self.keys, Some(&head), new.clone(), ops.clone());
             match self.settle(&mut decision) {
                 Some(Outcome::Done { sent }) => {
                     self.answer(&head, &ops, Batch::Done);
-                    self.shared.applied.store(new.lsn, Ordering::SeqCst);
+                    self.note_done(&new);
                     if decision.head().tenure == Tenure::Free {
                         return;
                     }
@@ -166,7 +176,7 @@ impl Life<'_> {
                     self.answer(&head, &ops, batch);
                     if batch == Batch::Done && !ops.is_empty() {
                         self.said.lock().fenced_done += 1;
-                        self.shared.applied.store(new.lsn, Ordering::SeqCst);
+                        self.note_done(&new);
                     }
                     return;
                 }
@@ -189,6 +199,11 @@ impl Life<'_> {
         }
     }
 
+    fn note_done(&mut self, new: &Head) {
+        self.shared.applied.store(new.lsn, Ordering::SeqCst);
+        self.checksum = new.history.expect("of version 2").checksum;
+    }
+
     fn answer(&self, head: &Head, ops: &[Op], batch: Batch) {
         let [Op::Put(_, value)] = ops else { return };
         let (lsn, mut said) = (head.lsn + 1, self.said.lock());
@@ -201,6 +216,11 @@ impl Life<'_> {
             Batch::Unknown => panic!("nothing is trimmed here"),
         }
     }
+}
+
+/// That of a batch, chained to the one before.
+fn checksum(before: u32, value: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, value)
 }
 
 /// The number of records in a batch of these tests.
@@ -251,11 +271,12 @@ fn run(seed: u64) -> Said {
                 place.begin();
                 let members = Members::new(vec!["a:1".into(), "b:1".into()], None);
                 let client = Client::new(&place, members, None);
-                let (place, process, beat) = (&place, 100 + at as u64, 0);
+                let (place, process, beat, checksum) = (&place, 100 + at as u64, 0, 0);
                 let (keys, node) = (keys.clone(), node(at));
-                let mut life = Life { place, client, keys, node, process, beat, shared, said };
+                let mut life =
+                    Life { place, client, keys, node, process, beat, checksum, shared, said };
                 if at == 0 {
-                    let first = Head::first(life.node.clone(), 99);
+                    let first = Head::first(life.node.clone(), 99, 9);
                     let mut create = Decision::new(&life.keys, None, first.clone(), vec![]);
                     life.settle(&mut create);
                 }

@@ -17,6 +17,7 @@ use crate::command::{Group, Node as Machine, Nodes, Role, Text};
 use crate::engine::log::Gate;
 use crate::engine::{Health, Room};
 use crate::sync::{Condvar, Mutex};
+use crate::wal::Failure;
 use crate::wal::chain::Tail;
 
 const LOADING: &str = "LOADING this server reads the log";
@@ -65,6 +66,12 @@ pub struct Lead {
     pub sent: Moment,
 }
 
+/// What a lead leaves: where the log went on to, as far as this node knows.
+pub struct Left {
+    pub head: Head,
+    pub tail: Tail,
+}
+
 /// What a node knows of the others.
 #[derive(Default)]
 struct Known {
@@ -73,7 +80,7 @@ struct Known {
     seen: Option<Moment>,
     others: Vec<Machine>,
     /// Where the last lead ended.
-    left: Option<Tail>,
+    left: Option<Left>,
 }
 
 impl Node {
@@ -116,6 +123,8 @@ impl Node {
         let mut current = self.lead.lock();
         assert!(current.is_none(), "a node leads once at a time");
         assert_eq!(lead.tail.next_lsn - 1, lead.head.lsn, "a leader has stored the whole log");
+        let history = lead.head.history.expect("a leader writes heads with a history");
+        assert_eq!(lead.tail.last_checksum, history.checksum, "a leader has stored this log");
         self.see(&lead.head);
         self.lease.begin(lead.head.term, lead.sent);
         self.led.store(lead.head.term, Ordering::SeqCst);
@@ -134,7 +143,7 @@ impl Node {
             self.lease.end();
             self.led.store(0, Ordering::SeqCst);
             let lead = current.take().expect("it was there a moment ago");
-            self.known.lock().left = Some(lead.tail);
+            self.known.lock().left = Some(Left { head: lead.head, tail: lead.tail });
             self.changed.notify_all();
         }
         Some(done)
@@ -146,7 +155,7 @@ impl Node {
     }
 
     /// Waits until the lead has ended, or the node is to stop, or for this long. Returns where the lead ended.
-    pub fn wait_for_end(&self, time: Duration) -> Option<Tail> {
+    pub fn wait_for_end(&self, time: Duration) -> Option<Left> {
         let mut known = self.known.lock();
         if known.left.is_none() && !self.is_to_stop() {
             self.changed.wait_for(&mut known, time);
@@ -196,8 +205,11 @@ impl Node {
         self.stored.store(lsn, Ordering::Relaxed);
     }
 
-    /// The reply to whoever asks for data while the node does not lead.
+    /// The reply to a client that asks for data while the node does not lead.
     pub fn refusal(&self) -> Text {
+        if let Some(Failure(why)) = self.health.failure() {
+            return format!("MISCONF {why}").into();
+        }
         let role = match () {
             () if self.is_loading.load(Ordering::Relaxed) => LOADING,
             () if self.led_term() > 0 => NO_LEASE,

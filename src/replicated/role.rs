@@ -12,26 +12,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context, bail, ensure};
+
 use super::candidate::{Candidate, Seen};
 use super::client::Transport;
 use super::clock::{Clock, Moment};
 use super::decide::{Decision, Outcome, attempt_time, decide};
 use super::follower::{Follower, Read, untold};
-use super::head::{Head, Tenure};
+use super::format;
+use super::head::{Head, History, Tenure};
+use super::history::{self, Another};
 use super::json::Freshness;
 use super::kv::{Op, Refusal};
 use super::node::{self, Lead, Node};
 use crate::command::{Node as Machine, Passing};
-use crate::wal::chain::Tail;
+use crate::wal::chain::{self, Tail};
 
 /// How often the head is looked at. A takeover is late by this on average.
 const POLL: Duration = Duration::from_millis(50);
 
 /// After a look that failed.
 const REST: Duration = Duration::from_millis(200);
-
-/// A member may lag for this many TTLs.
-const LONGEST_LAG: u32 = 5;
 
 /// Called when another node leads than before.
 pub type Heed = Box<dyn Fn(Passing) + Send>;
@@ -44,7 +45,7 @@ pub struct RoleThread<T> {
     pub heed: Heed,
     /// The leader that it was told of.
     pub told: Option<Machine>,
-    /// Since when every head that was read is older than one before.
+    /// Since when every head that was read is older than one before; a member may lag, but not for a TTL.
     pub older_since: Option<Moment>,
     /// What failed last, so that it is said once.
     pub complaint: Option<String>,
@@ -77,40 +78,19 @@ impl<T: Transport> RoleThread<T> {
 
     /// One look at the log.
     fn follow(&mut self) -> anyhow::Result<Next> {
+        let Some(head) = self.look()? else { return Ok(Next::Wait) };
+        self.node().see(&head);
         if self.follower.tail.is_none() {
+            self.follower.check_format(&head)?;
             self.follower.read_snapshot()?;
         }
-        let Some(head) = self.follower.head(Freshness::AnyAge).map_err(untold)? else {
-            self.found()?;
-            return Ok(Next::GoOn);
-        };
-        let now = self.node().clock.now();
-        match self.candidate.see(head.clone(), now) {
-            Seen::Older => {
-                // Its member lags; but none lags for ever.
-                self.follower.client.next_member();
-                let since = *self.older_since.get_or_insert(now);
-                anyhow::ensure!(
-                    now.since(since) < self.node().lease.ttl() * LONGEST_LAG,
-                    "the log in etcd has gone back to {head}: etcd was restored from an older state, and writes that were \
-                     acknowledged are gone. Restart every server to go on without them"
-                );
-                return Ok(Next::Wait);
-            }
-            Seen::Twin => {
-                anyhow::bail!("two processes believe that they are the one that wrote {head}")
-            }
-            Seen::New | Seen::Same => self.older_since = None,
-        }
-        let head = self.candidate.head().expect("one was seen").clone();
-        self.node().see(&head);
         // This node's own lead is told of once it has begun.
         if head.tenure == Tenure::Held && head.process != self.node().process {
             node::machine(&head.node, head.process)
                 .into_iter()
                 .for_each(|leader| self.tell(leader));
         }
-        match self.follower.read_on(&head, Freshness::AnyAge)? {
+        match self.read_on(&head)? {
             Read::Some => return Ok(Next::GoOn),
             Read::Trimmed => {
                 self.follower.tail = None;
@@ -118,6 +98,7 @@ impl<T: Transport> RoleThread<T> {
             }
             Read::Nothing => {}
         }
+        self.compare_end(&head)?;
         self.complaint = None;
         if self.follower.lsn() >= head.lsn {
             self.node().set_loading(false);
@@ -130,19 +111,99 @@ impl<T: Transport> RoleThread<T> {
         }
     }
 
+    /// Reads the head; returns the latest that was ever seen, or `None` if there is nothing to go on from yet. A member
+    /// that lags may show an older one, or that of a log that was deleted: before this node closes, it makes certain.
+    fn look(&mut self) -> anyhow::Result<Option<Head>> {
+        let shown = self.follower.head(Freshness::AnyAge).map_err(untold)?;
+        let now = self.node().clock.now();
+        let seen = shown.map(|head| self.candidate.see(head, now));
+        match seen {
+            Some(Seen::New | Seen::Same) => self.older_since = None,
+            Some(Seen::Older) => {
+                self.follower.client.next_member();
+                let since = *self.older_since.get_or_insert(now);
+                if now.since(since) < self.node().lease.ttl() {
+                    return Ok(None);
+                }
+                // None lags for ever.
+                self.older_since = None;
+                self.make_certain()?;
+            }
+            Some(Seen::Foreign(_)) => self.make_certain()?,
+            None if self.candidate.head().is_some() => self.make_certain()?,
+            None => {
+                self.found()?;
+                return Ok(None);
+            }
+        }
+        Ok(self.candidate.head().cloned())
+    }
+
+    /// Reads the head as it certainly is, and closes the log if it is not that of the log that was seen before.
+    fn make_certain(&mut self) -> anyhow::Result<()> {
+        let now = self.node().clock.now();
+        let told = match self.follower.certain_head().map_err(untold)? {
+            None => Another::Gone,
+            Some(head) => match self.candidate.see(head, now) {
+                Seen::New | Seen::Same => return Ok(()),
+                Seen::Older => Another::Shorter,
+                Seen::Foreign(another) => another,
+            },
+        };
+        self.close(told)
+    }
+
+    /// Fails, and has this node neither lead nor follow any more.
+    fn close<R>(&mut self, told: Another) -> anyhow::Result<R> {
+        let told = told.to_string();
+        self.node().health.fail(&told);
+        // That has been said.
+        self.complaint = Some(told.clone());
+        bail!(told)
+    }
+
+    /// Stores what comes next. If that cannot be, the reason may be that it is another log by now.
+    fn read_on(&mut self, head: &Head) -> anyhow::Result<Read> {
+        let mut read = self.follower.read_on(head, Freshness::AnyAge);
+        let is_behind = self.follower.lsn() < head.lsn;
+        if matches!(read, Ok(Read::Nothing)) && is_behind {
+            // A member that lags has shown less than the one that has shown the head; or it was trimmed.
+            read = self.follower.read_on(head, Freshness::Current);
+        }
+        let is_amiss = read.is_err() || (matches!(read, Ok(Read::Nothing)) && is_behind);
+        if is_amiss && let Err(another) = self.follower.check_history().map_err(untold)? {
+            return self.close(another);
+        }
+        read
+    }
+
+    /// Whether the store ends as the log does.
+    fn compare_end(&mut self, head: &Head) -> anyhow::Result<()> {
+        let Some(tail) = self.follower.tail else { return Ok(()) };
+        match history::compare_end(head, self.follower.lsn(), tail.last_checksum) {
+            Ok(()) => Ok(()),
+            Err(another) => self.close(another),
+        }
+    }
+
     /// Creates the log. If another node was first, its head is read next.
     fn found(&mut self) -> anyhow::Result<()> {
         let node = self.node().clone();
+        if self.follower.head(Freshness::Current).map_err(untold)?.is_some() {
+            // The member that was asked before lags.
+            return Ok(());
+        }
         let time = attempt_time(node.lease.ttl());
         let format = self.follower.client.get(&node.keys.format(), Freshness::Current, time);
-        anyhow::ensure!(
+        ensure!(
             format.map_err(untold)?.is_none(),
             "the head of the log in etcd is gone, and the log is not: {} is there. Restore etcd, or delete all keys of the \
              log if it is to begin anew",
             node.keys.format()
         );
-        let head = Head::first(node.own.clone(), node.process).freed(node.next_beat());
-        let ops = vec![Op::Put(node.keys.format(), FORMAT.as_bytes().to_vec())];
+        let store = random_id()?;
+        let head = Head::first(node.own.clone(), node.process, store).freed(node.next_beat());
+        let ops = vec![Op::Put(node.keys.format(), format::value(store))];
         let mut decision = Decision::new(&node.keys, None, head, ops);
         self.decide(&mut decision).map(drop)
     }
@@ -150,8 +211,18 @@ impl<T: Transport> RoleThread<T> {
     /// Tries to take over from the leader that wrote `head`.
     fn stand(&mut self, head: &Head) -> anyhow::Result<Next> {
         let node = self.node().clone();
-        let new = head.taken_over(node.own.clone(), node.process, node.next_beat());
-        let mut decision = Decision::new(&node.keys, Some(head), new.clone(), Vec::new());
+        let mut new = head.taken_over(node.own.clone(), node.process, node.next_beat());
+        let mut ops = Vec::new();
+        if head.history.is_none() {
+            // A log of the first version gets its id by the first takeover, and its checksum from a node that has it.
+            let Some(tail) = self.follower.tail.filter(|tail| tail.next_lsn - 1 == head.lsn) else {
+                return Ok(Next::Wait);
+            };
+            let store = random_id()?;
+            new = new.upgraded(History { store, checksum: tail.last_checksum });
+            ops.push(Op::Put(node.keys.format(), format::value(store)));
+        }
+        let mut decision = Decision::new(&node.keys, Some(head), new.clone(), ops);
         let Some(sent) = self.decide(&mut decision)? else { return Ok(Next::Wait) };
         log::info!("took over in term {}, with the log up to LSN {}", new.term, new.lsn);
         self.candidate.see(new.clone(), node.clock.now());
@@ -165,11 +236,16 @@ impl<T: Transport> RoleThread<T> {
             match self.follower.read_on(&head, Freshness::Current)? {
                 Read::Some => {}
                 Read::Trimmed => self.follower.read_snapshot()?,
-                Read::Nothing => anyhow::bail!(
-                    "the log in etcd ends at LSN {}, and its head says {}",
-                    self.follower.lsn(),
-                    head.lsn
-                ),
+                Read::Nothing => {
+                    if let Err(another) = self.follower.check_history().map_err(untold)? {
+                        return self.close(another);
+                    }
+                    bail!(
+                        "the log in etcd ends at LSN {}, and its head says {}",
+                        self.follower.lsn(),
+                        head.lsn
+                    )
+                }
             }
             if node.clock.now().since(sent) > node.lease.ttl() / 4 {
                 let renewed = head.renewed(node.next_beat());
@@ -179,14 +255,9 @@ impl<T: Transport> RoleThread<T> {
             }
         }
         if self.follower.lsn() > head.lsn {
-            let (own, lsn) = (self.follower.lsn(), head.lsn);
-            let why = format!(
-                "the log in etcd ends at LSN {lsn}, and this server has read it up to LSN {own}: etcd was restored from \
-                 an older state"
-            );
-            node.health.fail(&why);
-            anyhow::bail!(why);
+            return self.close(Another::Shorter);
         }
+        self.compare_end(&head)?;
         Ok(Next::Lead(Box::new(Lead { tail: self.tail_of(&head), head, sent })))
     }
 
@@ -220,7 +291,8 @@ impl<T: Transport> RoleThread<T> {
             return;
         }
         log::warn!("this server leads no more");
-        self.follower.tail = Some(left);
+        self.follower.tail = Some(left.tail);
+        self.candidate.see(left.head, node.clock.now());
         (self.heed)(Passing::Ended);
     }
 
@@ -232,18 +304,15 @@ impl<T: Transport> RoleThread<T> {
         let time = attempt_time(ttl);
         match decide(decision, &mut self.follower.client, &node.clock, time, until) {
             Ok(Outcome::Done { sent }) => Ok(Some(sent)),
-            Ok(Outcome::Fenced { .. }) => Ok(None),
+            // What is there is read next, as any head is.
+            Ok(Outcome::Fenced { .. } | Outcome::WentBack(_)) => Ok(None),
             Ok(Outcome::Refused(Refusal::NoSpace)) => {
-                anyhow::bail!(
+                bail!(
                     "etcd has no space left, so that no server can lead: give it more, compact and defragment it"
                 )
             }
-            Ok(Outcome::Refused(refusal)) => anyhow::bail!("etcd refuses a transaction: {refusal}"),
-            Ok(Outcome::WentBack(head)) => anyhow::bail!(
-                "the log in etcd has gone back to {head}: etcd was restored from an older state, and writes that were \
-                 acknowledged are gone. Restart every server to go on without them"
-            ),
-            Err(unsettled) => anyhow::bail!("etcd does not answer: {}", unsettled.why),
+            Ok(Outcome::Refused(refusal)) => bail!("etcd refuses a transaction: {refusal}"),
+            Err(unsettled) => bail!("etcd does not answer: {}", unsettled.why),
         }
     }
 
@@ -274,5 +343,7 @@ enum Next {
     Lead(Box<Lead>),
 }
 
-/// The value of the key `format`: the version of all keys of this log.
-const FORMAT: &str = "v1";
+/// An id of a store.
+fn random_id() -> anyhow::Result<u64> {
+    Ok(chain::random().context("no random numbers")?.max(1))
+}

@@ -23,7 +23,7 @@ use crate::common::eventually;
 use etcd::{Cluster, TIME};
 
 fn first() -> Head {
-    Head::first(Node::new("n1", "h:1").expect("a node"), 1)
+    Head::first(Node::new("n1", "h:1").expect("a node"), 1, 9)
 }
 
 fn put(key: &str, value: impl Into<Vec<u8>>) -> Txn {
@@ -57,7 +57,7 @@ fn a_real_etcd_keeps_a_log_as_the_fake_one_does() {
     assert!(began <= sent && sent < clock.now());
 
     let frame = vec![0xff; 1 << 20];
-    let head = first().appended(9, 1);
+    let head = first().appended(9, 7, 1);
     let batch = vec![Op::Put(keys.batch(1), frame.clone())];
     let mut append = Decision::new(&keys, Some(&first()), head.clone(), batch.clone());
     assert!(matches!(settle(&mut client, &mut append), Ok(Outcome::Done { .. })));
@@ -71,7 +71,7 @@ fn a_real_etcd_keeps_a_log_as_the_fake_one_does() {
     let fenced = Ok(Outcome::Fenced { by: by.clone(), batch: Batch::Done });
     assert_eq!(settle(&mut client, &mut append), fenced);
     let batch = vec![Op::Put(keys.batch(10), frame.clone())];
-    let mut late = Decision::new(&keys, Some(&head), head.appended(12, 2), batch);
+    let mut late = Decision::new(&keys, Some(&head), head.appended(12, 7, 2), batch);
     assert_eq!(settle(&mut client, &mut late), Ok(Outcome::Fenced { by, batch: Batch::NotDone }));
 
     assert_eq!(client.get(&keys.batch(1), Freshness::AnyAge, TIME), Ok(Some(frame)));
@@ -156,7 +156,7 @@ fn a_real_etcd_that_is_full_takes_no_batch_and_still_says_what_its_head_is() {
     let full = (0..20).find_map(|_| client.txn(&put("/x", vec![1; 1 << 20]), TIME).err());
     assert_eq!(full, Some(Trouble::NoSpace));
     let batch = vec![Op::Put(keys.batch(1), b"a batch".to_vec())];
-    let mut append = Decision::new(&keys, Some(&first()), first().appended(1, 1), batch);
+    let mut append = Decision::new(&keys, Some(&first()), first().appended(1, 7, 1), batch);
     // The alarm reaches every member soon after; before it, a small batch may still fit.
     eventually("the alarm is raised", || !client.status(TIME).unwrap().errors.is_empty());
     let outcome = decide(&mut append, &mut client, &clock, TIME, clock.now() + TIME);
@@ -201,7 +201,7 @@ fn the_loss_of_a_member_costs_seconds_and_no_decision() {
         }
         let began = Instant::now();
         let batch = vec![Op::Put(keys.batch(head.lsn + 1), beat.to_string().into_bytes())];
-        let next = head.appended(head.lsn + 1, beat);
+        let next = head.appended(head.lsn + 1, 7, beat);
         let mut append = Decision::new(&keys, Some(&head), next.clone(), batch);
         let until = clock.now() + Duration::from_secs(60);
         let outcome = decide(&mut append, &mut client, &clock, time, until);
