@@ -64,10 +64,11 @@ pub struct Config {
     #[arg(long, value_name = "HOST:PORT")]
     announce: Option<String>,
 
-    /// With a log in etcd: how long a leader that is gone keeps the other servers waiting; 3000 without this flag
+    /// With a log in etcd: how long a leader that is gone keeps the other servers waiting, such as 500ms;
+    /// 3s without this flag
     #[cfg(feature = "replicated")]
-    #[arg(long, value_name = "MILLISECONDS", value_parser = number(500, 600_000))]
-    lease: Option<u64>,
+    #[arg(long, value_name = "TIME", value_parser = lease)]
+    lease: Option<Duration>,
 
     /// With a log in etcd: the quota of its members, as they were started with it, 2gb without this flag; writes are
     /// refused at four fifths of it
@@ -255,7 +256,12 @@ const LONGEST_REPLICATED_VALUE: u64 = 1 << 20;
 
 /// etcd replaces a leader of its own in 1 to 2.3 s, so that a shorter lease gains little.
 #[cfg(feature = "replicated")]
-const LEASE_MILLIS: u64 = 3000;
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Below the first a slow disk of etcd ends every lead; above the second nobody waits.
+#[cfg(feature = "replicated")]
+const LEASES: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(500)..=Duration::from_secs(600);
 
 /// etcd's own default of --quota-backend-bytes.
 #[cfg(feature = "replicated")]
@@ -355,7 +361,7 @@ impl Config {
             "a user of etcd is named by ?user= in -wal, and the password is in {ETCD_PASSWORD_VARIABLE}: \
              both or neither"
         );
-        let lease = Duration::from_millis(self.lease.unwrap_or(LEASE_MILLIS));
+        let lease = self.lease.unwrap_or(LEASE);
         let quota = self.wal_quota.unwrap_or(ETCD_QUOTA);
         let access = replicated::Access { roots, password };
         Ok(Some((replicated::Options { url, announce, lease, quota }, access)))
@@ -563,6 +569,14 @@ fn amount_from(least: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Sen
     }
 }
 
+/// A time such as `3s` or `500ms`; a number alone could be either.
+#[cfg(feature = "replicated")]
+fn lease(text: &str) -> Result<Duration, String> {
+    let time = text.parse::<jiff::SignedDuration>().ok().and_then(|it| Duration::try_from(it).ok());
+    time.filter(|time| LEASES.contains(time))
+        .ok_or_else(|| "expected a time from 500ms to 10m, with its unit".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -576,6 +590,18 @@ mod tests {
     fn one_dash_two_dashes_and_equals_mean_the_same() {
         for args in ["-port 17", "--port 17", "-port=17", "--port=17"] {
             assert_eq!(config(args).expect(args).port, 17);
+        }
+    }
+
+    #[cfg(feature = "replicated")]
+    #[test]
+    fn a_lease_has_a_unit() {
+        for (text, millis) in [("3s", 3000), ("500ms", 500), ("1m30s", 90_000), ("10m", 600_000)] {
+            let lease = config(&format!("-lease {text}")).expect(text).lease;
+            assert_eq!(lease, Some(Duration::from_millis(millis)));
+        }
+        for text in ["3000", "3", "499ms", "601s", "-3s", "3 s x", "s", "1y"] {
+            assert!(lease(text).is_err(), "{text}");
         }
     }
 
