@@ -267,10 +267,6 @@ const LEASES: std::ops::RangeInclusive<Duration> =
 #[cfg(feature = "replicated")]
 const ETCD_QUOTA: u64 = 2 << 30;
 
-/// Not in a flag, because every user of the machine can read those.
-#[cfg(feature = "replicated")]
-const ETCD_PASSWORD_VARIABLE: &str = "POST_GRES_RS_ETCD_PASSWORD";
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FsyncFlag {
     Always,
@@ -351,19 +347,9 @@ impl Config {
             ),
             None => self.address().to_string(),
         };
-        let read = |path: &PathBuf| {
-            std::fs::read(path).with_context(|| format!("{}: cannot read it", path.display()))
-        };
-        let roots = self.wal_ca.as_ref().map(read).transpose()?;
-        let password = std::env::var(ETCD_PASSWORD_VARIABLE).ok();
-        anyhow::ensure!(
-            url.user.is_some() == password.is_some(),
-            "a user of etcd is named by ?user= in -wal, and the password is in {ETCD_PASSWORD_VARIABLE}: \
-             both or neither"
-        );
+        let access = replicated::Access::of(&url, self.wal_ca.as_deref())?;
         let lease = self.lease.unwrap_or(LEASE);
         let quota = self.wal_quota.unwrap_or(ETCD_QUOTA);
-        let access = replicated::Access { roots, password };
         Ok(Some((replicated::Options { url, announce, lease, quota }, access)))
     }
 
@@ -504,15 +490,25 @@ fn events(letters: &str) -> Result<Events, String> {
     Events::of(letters.as_bytes()).ok_or_else(|| "expected letters of g$lshzxetdnKEmA".to_owned())
 }
 
-/// `-port` becomes `--port`. The only flags of one letter are `-h` and `-V`.
+/// `-port` becomes `--port`. The only flags of one letter are `-h` and `-V`. An address of etcd needs no `-wal` before it
+/// where one log is meant; an import means two.
 fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let widened = |arg: OsString| match arg.as_encoded_bytes() {
-        [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => {
-            [OsStr::new("-"), &arg].into_iter().collect()
-        }
-        _ => arg,
-    };
-    args.map(widened).collect()
+    let mut widened: Vec<OsString> = Vec::new();
+    for arg in args {
+        let before = widened.last().and_then(|arg| arg.to_str());
+        let is_import = widened.get(1).is_some_and(|tool| tool == "import");
+        let prefix = match arg.as_encoded_bytes() {
+            [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => "-",
+            bytes if is_address(bytes) && before != Some("--wal") && !is_import => "--wal=",
+            _ => "",
+        };
+        widened.push([OsStr::new(prefix), &arg].into_iter().collect());
+    }
+    widened
+}
+
+fn is_address(arg: &[u8]) -> bool {
+    arg.starts_with(b"etcd://") || arg.starts_with(b"etcds://")
 }
 
 /// Prints help, or an error of the command line, and ends the process.
@@ -603,6 +599,17 @@ mod tests {
         for text in ["3000", "3", "499ms", "601s", "-3s", "3 s x", "s", "1y"] {
             assert!(lease(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_address_of_etcd_means_the_log_with_and_without_its_flag() {
+        for args in
+            ["-wal etcd://a:1/x", "-wal=etcd://a:1/x", "etcd://a:1/x -port 17", "etcds://a:1/x"]
+        {
+            let wal = config(args).expect(args).wal.expect(args);
+            assert!(is_address(wal.as_os_str().as_encoded_bytes()), "{args}: {wal:?}");
+        }
+        assert!(config("etcd://a:1/x -wal etcd://a:1/x").is_err());
     }
 
     #[test]

@@ -32,7 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "replicated",
         &["command", "engine", "entry", "metrics", "record", "store", "sync", "upkeep", "wal"],
     ),
-    ("tools", &["command", "entry", "glob", "quote", "record", "wal"]),
+    ("tools", &["command", "entry", "glob", "quote", "record", "replicated", "wal"]),
     (
         "config",
         &[

@@ -100,6 +100,12 @@ impl<T: Transport> Client<T> {
         Client { transport, members, login, token: None }
     }
 
+    /// Its way to etcd.
+    #[cfg(test)]
+    pub fn transport(&self) -> &T {
+        &self.transport
+    }
+
     /// The member that is asked next.
     pub fn member(&self) -> &str {
         self.members.current()

@@ -13,7 +13,8 @@ use crate::wal::block::bytes_of;
 use crate::wal::chain::{Frame, Tail};
 use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader, payload_checksum};
 
-const TERM_BYTES: usize = 8;
+/// Bytes of an entry before its frame.
+pub const TERM_BYTES: usize = 8;
 
 /// Bytes of an entry before its records.
 pub const ENTRY_HEADER_BYTES: usize = TERM_BYTES + FRAME_HEADER_BYTES;
@@ -40,17 +41,9 @@ pub fn encode(frame: &mut Frame, tail: &Tail) -> (FrameHeader, Vec<u8>) {
     (header, [&term, &bytes_of(blocks)[..bytes]].concat())
 }
 
-/// An entry that has been read, and is whole.
-#[derive(Debug)]
-pub struct Entry<'a> {
-    /// The header of its frame.
-    pub header: FrameHeader,
-    /// Its records.
-    pub payload: &'a [u8],
-}
-
-/// Reads the entry that has to follow `tail`, and advances that past it.
-pub fn decode<'a>(value: &'a [u8], tail: &mut Tail) -> Result<Entry<'a>, String> {
+/// Reads the entry that has to follow `tail`, and advances that past it. Its records are what follows its
+/// [`ENTRY_HEADER_BYTES`].
+pub fn decode(value: &[u8], tail: &mut Tail) -> Result<FrameHeader, String> {
     let (term, frame) = value.split_first_chunk().ok_or("it is shorter than a term")?;
     let term = u64::from_le_bytes(*term);
     let header =
@@ -73,7 +66,16 @@ pub fn decode<'a>(value: &'a [u8], tail: &mut Tail) -> Result<Entry<'a>, String>
     })?;
     (tail.header.epoch, tail.header.sequence) = (term, term);
     tail.follow(&header);
-    Ok(Entry { header, payload })
+    Ok(header)
+}
+
+/// Where the entry says that the one before it ends; `None` if it has no header. Only for reading past damage: a reader
+/// of a log knows what has to come.
+pub fn tail_before(value: &[u8]) -> Option<Tail> {
+    let (term, frame) = value.split_first_chunk()?;
+    let term = u64::from_le_bytes(*term);
+    let header = FrameHeader::decode(term, frame).ok()?;
+    Some(tail(term, header.first_lsn, header.previous_checksum))
 }
 
 /// Whether an entry names the one at the end of `tail` as the one before it. One that is damaged says nothing of that.
@@ -102,10 +104,16 @@ mod tests {
         let (_, two) = encode(&mut frame(&[b"d"]), &written);
 
         let mut read = tail(1, 1, 0);
-        let entry = decode(&one, &mut read).expect("the first");
-        assert_eq!((entry.payload, read.header.epoch, read.next_lsn), (&b"abc"[..], 1, 3));
-        let entry = decode(&two, &mut read).expect("the second");
-        assert_eq!((entry.payload, read.header.epoch, read.next_lsn), (&b"d"[..], 4, 4));
+        assert_eq!(decode(&one, &mut read), Ok(first));
+        assert_eq!(
+            (&one[ENTRY_HEADER_BYTES..], read.header.epoch, read.next_lsn),
+            (&b"abc"[..], 1, 3)
+        );
+        assert!(decode(&two, &mut read).is_ok());
+        assert_eq!(
+            (&two[ENTRY_HEADER_BYTES..], read.header.epoch, read.next_lsn),
+            (&b"d"[..], 4, 4)
+        );
         let of_an_old_term =
             decode(&encode(&mut frame(&[b"e"]), &tail(3, 4, read.last_checksum)).1, &mut read)
                 .expect_err("of term 3");

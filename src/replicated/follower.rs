@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 
 use super::client::{Client, MOST_BATCHES, Transport};
 use super::decide::attempt_time;
-use super::entry::{self, Entry};
+use super::entry;
 use super::format;
 use super::head::Head;
 use super::history::{self, Another};
@@ -21,6 +21,7 @@ use super::keys::Range;
 use super::kv::{Kv, Trouble, Txn};
 use super::node::Node;
 use super::pointer::Pointer;
+use super::reading::{Batch, Chain, tail_after};
 use crate::engine::{Handle, store_batch};
 use crate::record;
 use crate::wal::chain::Tail;
@@ -108,24 +109,15 @@ impl<T: Transport> Follower<T> {
         if tail.next_lsn > head.lsn {
             return Ok(Read::Nothing);
         }
-        let keys = self.node.keys.batches(tail.next_lsn, head.lsn.saturating_add(1));
-        let page = self.page(&keys, freshness)?;
-        let mut next = tail;
-        let (mut batches, mut bytes) = (Vec::new(), 0);
-        for (key, value) in page.pairs {
-            if key != self.node.keys.batch(next.next_lsn) {
-                // It was trimmed after the head was read, which is read again.
-                break;
-            }
-            let read = entry::decode(&value, &mut next);
-            let Entry { payload, header, .. } =
-                read.map_err(|why| anyhow!("the log in etcd is damaged at {key}: {why}"))?;
-            bytes += value.len() as u64;
-            batches.push((payload.to_vec(), header.records));
-        }
+        let node = self.node.clone();
+        let mut chain = Chain::log(&node.keys, tail, head.lsn);
+        let Some(rest) = chain.rest() else { return Ok(Read::Nothing) };
+        // If it ends early, the log was trimmed after the head was read, which is read again.
+        let batches = chain.read_page(self.page(&rest, freshness)?)?;
         if batches.is_empty() {
             return Ok(Read::Nothing);
         }
+        let (next, bytes) = (chain.tail(), batches.iter().map(Batch::bytes).sum());
         self.store(batches)?;
         self.tail = Some(next);
         self.node.note_stored(self.lsn());
@@ -138,51 +130,34 @@ impl<T: Transport> Follower<T> {
     pub fn read_snapshot(&mut self) -> anyhow::Result<()> {
         self.node.set_loading(true);
         self.tail = None;
-        let mut all_gone = Vec::new();
-        record::New::ClearAll.encode(|piece| all_gone.extend_from_slice(piece));
-        self.store(vec![(all_gone, 1)])?;
+        self.empty_store()?;
         let time = attempt_time(self.node.lease.ttl());
         let found = self.client.get(&self.node.keys.snapshot(), Freshness::Current, time);
         let Some(value) = found.map_err(untold)? else {
-            self.tail = Some(entry::tail(0, 1, 0));
+            self.tail = Some(tail_after(None));
             return Ok(());
         };
         let pointer = Pointer::parse(&value).map_err(|why| anyhow!(why))?;
         self.read_pieces(&pointer)?;
-        self.tail = Some(entry::tail(0, pointer.lsn + 1, pointer.last_checksum));
+        self.tail = Some(tail_after(Some(&pointer)));
         self.node.note_stored(pointer.lsn);
         log::info!("read a snapshot of {} records up to LSN {}", pointer.records, pointer.lsn);
         Ok(())
     }
 
     fn read_pieces(&mut self, pointer: &Pointer) -> anyhow::Result<()> {
-        let mut chain = entry::tail(pointer.writer, 1, 0);
-        let mut next = 0;
-        while next < pointer.pieces {
-            let keys = self.node.keys.pieces_from(pointer.lsn, pointer.writer, next);
-            let page = self.page(&keys, Freshness::Current)?;
-            let mut batches = Vec::new();
-            for (key, value) in page.pairs {
-                ensure!(
-                    key == self.node.keys.piece(pointer.lsn, pointer.writer, next),
-                    "piece {next} of the snapshot is not there; another one may have replaced it"
-                );
-                let read = entry::decode(&value, &mut chain);
-                let Entry { payload, header, .. } =
-                    read.map_err(|why| anyhow!("the snapshot in etcd is damaged at {key}: {why}"))?;
-                batches.push((payload.to_vec(), header.records));
-                next += 1;
-            }
+        let node = self.node.clone();
+        let mut chain = Chain::snapshot(&node.keys, pointer);
+        while let Some(rest) = chain.rest() {
+            let batches = chain.read_page(self.page(&rest, Freshness::Current)?)?;
             ensure!(
                 !batches.is_empty(),
-                "the snapshot ends at piece {next}; another one may have replaced it"
+                "{} is not there; another snapshot may have replaced this one",
+                chain.next_key()
             );
             self.store(batches)?;
         }
-        let is_whole =
-            chain.next_lsn - 1 == pointer.records && chain.last_checksum == pointer.checksum;
-        ensure!(is_whole, "the snapshot in etcd is not the one that its pointer names");
-        Ok(())
+        Ok(chain.check_end()?)
     }
 
     fn page(&mut self, keys: &Range, freshness: Freshness) -> anyhow::Result<Page> {
@@ -190,14 +165,27 @@ impl<T: Transport> Follower<T> {
         self.client.range(keys, MOST_BATCHES, freshness, time).map_err(untold)
     }
 
-    fn store(&self, batches: Vec<(Vec<u8>, u32)>) -> anyhow::Result<()> {
+    fn empty_store(&self) -> anyhow::Result<()> {
+        let mut all_gone = Vec::new();
+        record::New::ClearAll.encode(|piece| all_gone.extend_from_slice(piece));
         let engine = self.engine.clone();
-        let stored = self.engine.errand(move |_| {
-            let store = |(payload, records): &(Vec<u8>, u32)| {
-                store_batch(engine.store(), payload, *records)
-            };
+        self.change_store(move || store_batch(engine.store(), &all_gone, 1))
+    }
+
+    fn store(&self, batches: Vec<Batch>) -> anyhow::Result<()> {
+        let engine = self.engine.clone();
+        self.change_store(move || {
+            let store = |it: &Batch| store_batch(engine.store(), it.payload(), it.header.records);
             batches.iter().try_for_each(store)
-        });
+        })
+    }
+
+    /// Changes the store on the committing thread.
+    fn change_store(
+        &self,
+        change: impl FnOnce() -> Result<(), record::NotRecords> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let stored = self.engine.errand(move |_| change());
         match stored.context("the server stops")? {
             Ok(()) => Ok(()),
             Err(record::NotRecords) => bail!("a batch of the log in etcd is not made of records"),
@@ -213,6 +201,6 @@ pub fn untold(trouble: Trouble) -> anyhow::Error {
     match trouble {
         Trouble::Refused(refusal) => anyhow!("etcd refuses a read: {refusal}"),
         Trouble::NoSpace => anyhow!("etcd has no space left"),
-        Trouble::Unknown(why) => anyhow!("etcd does not answer: {why}"),
+        Trouble::Unknown(why) => anyhow!("etcd gives no answer to go on with: {why}"),
     }
 }

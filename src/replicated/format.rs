@@ -15,25 +15,36 @@ pub fn value(store: u64) -> Vec<u8> {
     format!("{VERSION} {store:016x}").into_bytes()
 }
 
+/// The store id of a log with this value, `None` with the first version; or why this program cannot read that log, for a
+/// person.
+pub fn read(value: Option<&[u8]>) -> Result<Option<u64>, String> {
+    let value = value.ok_or("the key that says which version the log has is gone")?;
+    let text = String::from_utf8_lossy(&value[..value.len().min(LONGEST)]);
+    let store = text.strip_prefix(VERSION).and_then(|rest| rest.strip_prefix(' '));
+    match store.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+        None if text != VERSION_1 => Err(format!(
+            "the log in etcd is of the version {text:?}, and this program knows {VERSION_1} and {VERSION}"
+        )),
+        store => Ok(store),
+    }
+}
+
+/// Longer than any value.
+const LONGEST: usize = 40;
+
 /// Whether this program can read a log with this value, and this head; else the reason, for a person.
 pub fn check(value: Option<&[u8]>, head: &Head) -> Result<(), String> {
-    let text = String::from_utf8_lossy(
-        value.ok_or("the key that says which version the log has is gone")?,
-    );
-    let store = text
-        .strip_prefix(VERSION)
-        .and_then(|rest| u64::from_str_radix(rest.strip_prefix(' ')?, 16).ok());
-    match (store, head.history) {
-        (None, None) if text == VERSION_1 => Ok(()),
+    match (read(value)?, head.history) {
+        (None, None) => Ok(()),
         // The head is an older one, of a member that lags.
         (Some(_), None) => Ok(()),
         (Some(store), Some(history)) if store == history.store => Ok(()),
-        (Some(_), Some(_)) => {
-            Err(format!("the log in etcd is {text}, and its head, {head}, is of another one"))
+        (store, Some(_)) => {
+            let store = store.map_or("none".to_owned(), |store| format!("{store:016x}"));
+            Err(format!(
+                "the log in etcd has the id {store}, and its head, {head}, is of another one"
+            ))
         }
-        (None, _) => Err(format!(
-            "the log in etcd is of the version {text:?}, and this program knows {VERSION_1} and {VERSION}"
-        )),
     }
 }
 

@@ -28,6 +28,9 @@ use std::fmt;
 const VERSION: &str = "v2";
 /// The version before, without a history.
 const VERSION_1: &str = "v1";
+/// The beginning of the value while an import fills the log: no server takes that for a head, nor an empty log for one
+/// that it may begin.
+pub const IMPORTING: &str = "importing ";
 /// The last field of a head whose leader has stopped in order.
 const FREE: &str = "free";
 /// The longest value. It is written with every batch, compared by etcd, and polled by every follower.
@@ -188,6 +191,9 @@ impl Head {
             return Err(wrong("longer than any"));
         }
         let text = std::str::from_utf8(value).map_err(|_| wrong("not even text"))?;
+        if text.starts_with(IMPORTING) {
+            return Err("an import into this log has begun and not ended; the same import again goes on with it".into());
+        }
         let version = text.split(' ').next().unwrap_or_default();
         if ![VERSION, VERSION_1].contains(&version) {
             return Err(wrong("of no version that this program knows"));

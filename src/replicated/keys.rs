@@ -40,6 +40,11 @@ impl Keys {
         Keys { prefix: format!("/{name}/") }
     }
 
+    /// What all of them begin with.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The one key that every change changes.
     pub fn head(&self) -> String {
         format!("{}head", self.prefix)
@@ -80,6 +85,12 @@ impl Keys {
     /// A piece of the snapshot at `lsn` that the leader of `term` has written.
     pub fn piece(&self, lsn: u64, term: u64, n: u64) -> String {
         format!("{}snap/{lsn:016x}.{term:016x}/{n:016x}", self.prefix)
+    }
+
+    /// The number of a piece of that snapshot.
+    pub fn number_of_piece(&self, lsn: u64, term: u64, key: &str) -> Option<u64> {
+        let n = u64::from_str_radix(key.rsplit_once('/')?.1, 16).ok()?;
+        (self.piece(lsn, term, n) == key).then_some(n)
     }
 
     /// The pieces of that snapshot from the `n`th on.

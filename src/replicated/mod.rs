@@ -60,17 +60,20 @@
 //! | [`lease`], [`candidate`], [`clock`] | who may show data, and who may take over, by time |
 //! | [`kv`], [`refusals`] | a transaction, and what the end of an attempt says |
 //! | [`client`], [`json`], [`members`], [`http`] | the same on the wire |
-//! | [`url`] | the address |
+//! | [`url`], `access` | the address; certificates and passwords |
 //! | [`history`], [`format`](mod@format) | whether it is still the log that this node began with |
 //! | `entry`, `pointer` | the value of a batch's key, and of the key that names the snapshot |
 //! | `node` | what the threads of a node share: its lead, its lease, what it knows of the others |
 //! | `change`, `log` | what the leader writes; the log as the engine uses it |
+//! | `reading`, `pieces` | entries that follow one another, as they are read; a snapshot, as it is written |
 //! | `follower`, `role` | what is read into the store; who follows, takes over, leads |
 //! | `snapshots`, `marks` | how the log stays short |
 //! | `neighbours`, `open` | where the others are; the start |
+//! | `reader` | a whole log, for the tools |
 //!
 //! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`), and
-//! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`). Those in
+//! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`); `damages.rs` breaks what is
+//! stored. Those in
 //! `tests/it/replicated` ask a real etcd, where there is one. `group.rs` has whole nodes that are killed and cut off.
 //!
 //! # What is missing
@@ -78,10 +81,13 @@
 //! Tests of whole servers on a real cluster under every fault, `check`, `dump`, `backup` and `import` of such a log, and
 //! what TLS does to all of it, have not been tried. Until then a server says at its start that this is on trial.
 
+mod access;
 pub mod candidate;
 mod change;
 pub mod client;
 pub mod clock;
+#[cfg(test)]
+mod damages;
 pub mod decide;
 mod entry;
 #[cfg(test)]
@@ -107,7 +113,10 @@ mod model;
 mod neighbours;
 mod node;
 mod open;
+mod pieces;
 mod pointer;
+mod reader;
+mod reading;
 pub mod refusals;
 mod role;
 #[cfg(test)]
@@ -117,5 +126,11 @@ pub mod url;
 #[cfg(test)]
 mod world;
 
-pub use open::{Access, Opened, Options, open, open_at};
+pub use access::Access;
+pub use head::{Head, Tenure};
+pub use http::Http;
+pub use open::{Opened, Options, open, open_at};
+pub use pointer::Pointer;
+pub use reader::{LogReader, Overtaken, Piece};
+pub use reading::{Batch, Damage};
 pub use url::Url;

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 
+use super::access::Access;
 use super::candidate::Candidate;
-use super::client::{Client, Login, Transport};
+use super::client::{Client, Transport};
 use super::follower::Follower;
 use super::head;
 use super::http::Http;
 use super::log::EtcdLog;
-use super::members::Members;
 use super::neighbours::Neighbours;
 use super::node::{self, Node};
 use super::role::{Heed, RoleThread};
@@ -37,14 +37,6 @@ pub struct Options {
     pub quota: u64,
 }
 
-/// What proves the members to this server, and this server to them.
-pub struct Access {
-    /// Certificates in PEM; `None` for the public authorities'.
-    pub roots: Option<Vec<u8>>,
-    /// The password of the user in the address.
-    pub password: Option<String>,
-}
-
 /// An engine on a log in etcd, and its node, whose threads do not run yet.
 pub struct Opened<T> {
     /// The engine; it refuses data until the node leads.
@@ -65,14 +57,7 @@ pub fn open_at(
 ) -> anyhow::Result<Opened<Http>> {
     let url = &options.url;
     let own_host = options.announce.rsplit_once(':').map(|(host, _)| host);
-    let login = url.user.clone().zip(access.password.clone());
-    let login = login.map(|(user, password)| Login { user, password });
-    let connect = || {
-        let http =
-            Http::new(url.encryption, access.roots.as_deref()).map_err(|why| anyhow!(why))?;
-        let members = Members::new(url.members.clone(), own_host);
-        Ok(Client::new(http, members, login.clone()))
-    };
+    let connect = || access.connect(url, own_host);
     open(options, connect, engine_options, store, metrics)
 }
 

@@ -19,7 +19,9 @@ pub struct Pointer {
     pub last_checksum: u32,
     /// The term of the leader that wrote it.
     pub writer: u64,
+    /// How many pieces it has.
     pub pieces: u64,
+    /// How many records they have.
     pub records: u64,
     /// Bytes of all pieces.
     pub bytes: u64,

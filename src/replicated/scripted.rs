@@ -119,3 +119,11 @@ pub fn client(etcd: &Arc<Mutex<FakeEtcd>>, clock: &Hands, faults: &[Fault]) -> C
     let way = Way { etcd, faults, asked: Vec::new(), clock: clock.clone(), late: Vec::new() };
     Client::new(way, members, None)
 }
+
+impl Client<Way> {
+    /// Another client of the same etcd, without faults.
+    pub fn another(&self) -> Client<Way> {
+        let Way { etcd, clock, .. } = self.transport();
+        client(etcd, clock, &[])
+    }
+}

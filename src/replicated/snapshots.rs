@@ -17,23 +17,18 @@ use super::change::{Lost, change};
 use super::client::{Client, MOST_BATCHES, Transport};
 use super::clock::Clock;
 use super::decide::attempt_time;
-use super::entry;
 use super::follower::untold;
 use super::json::Freshness;
 use super::keys::Range;
 use super::kv::{Condition, Kv, Op, Trouble, Txn};
 use super::node::{Lead, Node};
+use super::pieces::{Pieces, read_back};
 use super::pointer::Pointer;
 use crate::engine::log::Sealed;
 use crate::engine::{Handle, Room};
 use crate::record;
 use crate::sync::Mutex;
 use crate::upkeep::{Size, Snapshot, Snapshots, Spend};
-use crate::wal::chain::{Frame, Tail};
-
-/// A piece is written when it has this many bytes. etcd keeps thousands of its latest entries in memory: pieces of
-/// 512 KiB took 3.2 GB for a snapshot of 1.4 GB.
-const PIECE_BYTES: u64 = 64 << 10;
 
 /// LSNs whose entries are deleted by one transaction.
 const DELETED: u64 = 1000;
@@ -170,14 +165,9 @@ impl<T: Transport + 'static> Snapshots for EtcdSnapshots<T> {
     fn begin(&self, sealed: &Sealed, _room: u64) -> anyhow::Result<Box<dyn Snapshot + '_>> {
         let writer = sealed.following.epoch;
         ensure!(writer > 0 && writer == self.node.led_term(), "this server leads no more");
-        Ok(Box::new(Pieces {
-            to: self,
-            sealed: *sealed,
-            frame: Frame::default(),
-            tail: entry::tail(writer, 1, 0),
-            pieces: 0,
-            bytes: 0,
-        }))
+        let following = &sealed.following;
+        let pieces = Pieces::new(following.first_lsn - 1, following.previous_checksum, writer);
+        Ok(Box::new(NewSnapshot { to: self, sealed: *sealed, pieces }))
     }
 
     /// Deletes the pieces of other snapshots than the one that counts.
@@ -209,93 +199,49 @@ impl<T: Transport + 'static> Snapshots for EtcdSnapshots<T> {
 }
 
 /// A snapshot that is being written.
-struct Pieces<'a, T> {
+struct NewSnapshot<'a, T> {
     to: &'a EtcdSnapshots<T>,
     sealed: Sealed,
-    frame: Frame,
-    tail: Tail,
-    pieces: u64,
-    bytes: u64,
+    pieces: Pieces,
 }
 
-impl<T: Transport + 'static> Pieces<'_, T> {
-    fn key(&self, n: u64) -> String {
-        let following = &self.sealed.following;
-        self.to.node.keys.piece(following.first_lsn - 1, following.epoch, n)
-    }
-
-    /// Reads all pieces back, and compares them with what was written.
-    fn read_back(&self, go_on: &dyn Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-        let (keys, mut chain) =
-            (&self.to.node.keys, entry::tail(self.sealed.following.epoch, 1, 0));
-        let mut next = 0;
-        while next < self.pieces {
-            go_on()?;
-            let following = &self.sealed.following;
-            let rest: Range = keys.pieces_from(following.first_lsn - 1, following.epoch, next);
-            let read = |client: &mut Client<T>, time| {
-                client.range(&rest, MOST_BATCHES, Freshness::Current, time)
-            };
-            let page = self.to.insist(read)?;
-            ensure!(!page.pairs.is_empty(), "piece {next} is not there");
-            for (key, value) in page.pairs {
-                ensure!(key == self.key(next), "piece {next} is not there");
-                entry::decode(&value, &mut chain).map_err(|why| anyhow!("{key}: {why}"))?;
-                next += 1;
-            }
-        }
-        let is_same =
-            chain.next_lsn == self.tail.next_lsn && chain.last_checksum == self.tail.last_checksum;
-        ensure!(is_same, "what is read back is not what was written");
-        Ok(())
-    }
-}
-
-impl<T: Transport + 'static> Snapshot for Pieces<'_, T> {
+impl<T: Transport + 'static> Snapshot for NewSnapshot<'_, T> {
     fn push(&mut self, record: record::New<'_>) {
-        self.frame.push(|frame| record.encode(|piece| frame.extend_from_slice(piece)));
+        self.pieces.push(record);
     }
 
     fn is_full(&self) -> bool {
-        self.frame.len() >= PIECE_BYTES
+        self.pieces.is_full()
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        if self.frame.is_empty() {
-            return Ok(());
-        }
-        let (header, value) = entry::encode(&mut self.frame, &self.tail);
-        self.bytes += value.len() as u64;
-        let put =
-            Txn::new(Condition::Always, vec![Op::Put(self.key(self.pieces), value)], Vec::new());
+        let Some((key, value)) = self.pieces.cut(&self.to.node.keys) else { return Ok(()) };
+        let put = Txn::new(Condition::Always, vec![Op::Put(key, value)], Vec::new());
         self.to
             .insist(|client, time| client.txn(&put, time))
             .context("cannot write the snapshot")?;
-        self.tail.follow(&header);
-        self.pieces += 1;
-        self.frame.clear(2 * PIECE_BYTES as usize);
         Ok(())
     }
 
     fn finish(mut self: Box<Self>, go_on: &dyn Fn() -> anyhow::Result<()>) -> anyhow::Result<u64> {
         self.flush()?;
-        self.read_back(go_on).context("what was written is not what etcd gives back")?;
-        let Pieces { to, sealed, tail, pieces, bytes, .. } = *self;
-        let pointer = Pointer {
-            lsn: sealed.following.first_lsn - 1,
-            last_checksum: sealed.following.previous_checksum,
-            writer: sealed.following.epoch,
-            pieces,
-            records: tail.next_lsn - 1,
-            bytes,
-            checksum: tail.last_checksum,
+        let NewSnapshot { to, sealed, pieces } = *self;
+        let pointer = *pieces.pointer();
+        let page = |range: &Range| {
+            go_on()?;
+            let read = |client: &mut Client<T>, time| {
+                client.range(range, MOST_BATCHES, Freshness::Current, time)
+            };
+            to.insist(read)
         };
+        read_back(&to.node.keys, &pointer, page)
+            .context("what was written is not what etcd gives back")?;
         let trim_to = to.node.marks.last_before(&sealed);
         let (from, before) = to.point_to(pointer, trim_to)?;
         to.delete_entries(from, before)?;
         if to.forgets {
             to.forget()?;
         }
-        Ok(bytes)
+        Ok(pointer.bytes)
     }
 }

@@ -26,7 +26,7 @@ use super::check::Report;
 use super::inspect::Segment;
 use super::json::line;
 use super::progress::Progress;
-use super::{Outcome, Source, names, open};
+use super::{Outcome, Place, Source, open};
 use crate::record;
 use crate::wal::block::{BLOCK_BYTES, BlockBuffer};
 use crate::wal::chain::{Tail, closing_mark};
@@ -61,7 +61,10 @@ pub struct Backup {
 
 /// Copies a log, reads the copy back, and prints what is in it.
 pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let names = names(&backup.source)?;
+    let names = match backup.source.place()? {
+        Place::Files(names) => names,
+        Place::Etcd(address) => anyhow::bail!("{}: is not copied by this version", address.text()),
+    };
     let name = names.active().file_name().context("the log's path names no file")?;
     let copy = Names::new(&backup.directory.join(name));
     let Some(log) = open(&ReadOnlyDisk, &names)? else {
@@ -69,7 +72,7 @@ pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     };
     make_empty(&SystemDisk, &backup.directory)?;
 
-    let mut progress = Progress::new("copying", log.bytes());
+    let mut progress = Progress::new("copying", log.amount());
     let mut copying = Copying { disk: &SystemDisk, names: copy.clone(), file: None };
     // A snapshot may be empty, and has to be there all the same.
     if let Some(header) = log.snapshot_header()? {

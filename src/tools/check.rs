@@ -5,20 +5,20 @@
 //! the batch that the server is writing for a torn one.
 //! A start would cut what `check` calls torn, and would refuse what it calls damage (promise 5).
 
-use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
-use super::inspect::{Ending, Inspection, Segment};
+use super::contents::Contents;
+use super::inspect::{Ending, Inspection, Segment, Visit};
 use super::json::line;
-use super::progress::Progress;
-use super::{Outcome, Source, file_name, names, open};
-use crate::command::{Change, Key, Logged, Order, Space};
+use super::progress::{Amount, Progress};
+use super::{Outcome, Place, Source, etcd, file_name, open};
 use crate::entry::Parts;
 use crate::record;
 use crate::wal::chain::Tail;
+use crate::wal::damage::Damage;
 use crate::wal::disk::Disk;
 use crate::wal::names::Names;
 use crate::wal::read_only::{ReadOnlyDisk, user};
@@ -39,14 +39,10 @@ pub struct Check {
 
 /// Checks a log and prints what was found.
 pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let names = names(&check.source)?;
-    let before = user(&names)?;
-    let mut report = Report::of(&ReadOnlyDisk, &names)?;
-    // A server that started or stopped meanwhile may have been writing what was read last.
-    report.user = user(&names)?.or(before);
-    if report.user.is_some() && matches!(report.inspection.tail, Ok(Ending::Torn(_))) {
-        report.inspection.tail = Ok(Ending::Running);
-    }
+    let report = match check.source.place()? {
+        Place::Files(names) => Report::beside_a_server(&names)?,
+        Place::Etcd(address) => etcd::until_read(|| Report::of_etcd(&address))?,
+    };
     match check.source.json {
         true => writeln!(out, "{}", line(&report.json()))?,
         false => report.print(out)?,
@@ -56,87 +52,89 @@ pub fn run(check: &Check, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 
 /// What is in a log.
 pub struct Report {
-    names: Names,
+    /// Its path, or its address.
+    log: String,
     inspection: Inspection,
-    contents: Contents,
+    contents: Contents<Kept>,
     is_unfinished: bool,
     /// The process that has the log in use.
     user: Option<String>,
+    /// Who leads, of a log in etcd: for people, and for scripts.
+    leader: Option<(String, Value)>,
+    /// The tool that reads what is damaged.
+    reads_damage: &'static str,
 }
 
-/// The keys that the records leave, each with the length of its value and whether it expires. Keys
-/// that have expired count: a start loads them, too.
-#[derive(Default)]
-struct Contents {
-    spaces: BTreeMap<Space, HashMap<Key, (u64, bool)>>,
-    order: Order,
-}
+/// The length of a value, and whether it expires.
+type Kept = (u64, bool);
 
-impl Contents {
-    fn apply(&mut self, logged: Logged<'_>) {
-        let (space, change) = match logged {
-            Logged::In(space, change) => (space, change),
-            Logged::ClearAll => return self.spaces.clear(),
-            Logged::Order(order) => return self.order = order,
-        };
-        let keys = self.spaces.entry(space).or_default();
-        match change {
-            Change::Set(Parts { key, value, expiry }) => {
-                keys.insert(key.into(), (value.len() as u64, expiry.is_some()));
-            }
-            Change::Delete(key) => drop(keys.remove(key)),
-            Change::Clear => drop(self.spaces.remove(&space)),
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = (&Key, &(u64, bool))> {
-        self.spaces.values().flatten()
-    }
-
-    fn key_bytes(&self) -> u64 {
-        self.all().map(|(key, _)| key.len() as u64).sum()
-    }
-
-    fn value_bytes(&self) -> u64 {
-        self.all().map(|(_, (length, _))| length).sum()
-    }
-
-    fn expiring(&self) -> u64 {
-        self.all().filter(|(_, (_, expires))| *expires).count() as u64
-    }
-
-    /// Each database that has keys, by number, with their count.
-    fn databases(&self) -> BTreeMap<u16, usize> {
-        let filled = self.spaces.iter().filter(|(_, keys)| !keys.is_empty());
-        filled.map(|(space, keys)| (self.order.number_of(*space), keys.len())).collect()
-    }
+fn kept(parts: Parts<'_>) -> Kept {
+    (parts.value.len() as u64, parts.expiry.is_some())
 }
 
 impl Report {
+    /// Reads a log through that a server may be using.
+    fn beside_a_server(names: &Names) -> anyhow::Result<Report> {
+        let before = user(names)?;
+        let mut report = Report::of(&ReadOnlyDisk, names)?;
+        // A server that started or stopped meanwhile may have been writing what was read last.
+        report.user = user(names)?.or(before);
+        if report.user.is_some() && matches!(report.inspection.tail, Ok(Ending::Torn(_))) {
+            report.inspection.tail = Ok(Ending::Running);
+        }
+        Ok(report)
+    }
+
     /// Reads a log through.
     pub fn of(disk: &dyn Disk, names: &Names) -> anyhow::Result<Report> {
-        let mut contents = Contents::default();
+        let shown = names.active().display().to_string();
         let Some(log) = open(disk, names)? else {
             let inspection =
                 Inspection { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Empty) };
-            return Ok(Report {
-                names: names.clone(),
-                inspection,
-                contents,
-                is_unfinished: false,
-                user: None,
-            });
+            return Ok(Report::with(shown, inspection, Contents::new(kept)));
         };
-        let mut progress = Progress::new("reading", log.bytes());
-        let inspection = log.walk(disk, &mut |batch| {
+        let (amount, walk) = (log.amount(), |visit: &mut Visit<'_>| Ok(log.walk(disk, visit)));
+        let mut report = Report::read(shown, amount, walk)?;
+        report.is_unfinished = log.is_unfinished();
+        Ok(report)
+    }
+
+    /// Reads a log in etcd through. Fails if a compaction was faster.
+    fn of_etcd(address: &etcd::Address) -> anyhow::Result<Report> {
+        let mut log = address.open()?;
+        let (amount, leader) = (log.amount(), log.leader());
+        let mut report = Report::read(address.text().to_owned(), amount, |visit| log.walk(visit))?;
+        report.leader = leader;
+        report.reads_damage = "dump -skip-damage";
+        Ok(report)
+    }
+
+    fn read(
+        log: String,
+        amount: Amount,
+        walk: impl FnOnce(&mut Visit<'_>) -> anyhow::Result<Inspection>,
+    ) -> anyhow::Result<Report> {
+        let (mut progress, mut contents) = (Progress::new("reading", amount), Contents::new(kept));
+        let inspection = walk(&mut |batch| {
             progress.add(batch);
             record::read_batch(batch.frame.payload(), batch.records(), |logged| {
                 contents.apply(logged)
             })?;
             Ok(ControlFlow::Continue(()))
-        });
-        let is_unfinished = log.is_unfinished();
-        Ok(Report { names: names.clone(), inspection, contents, is_unfinished, user: None })
+        })?;
+        Ok(Report::with(log, inspection, contents))
+    }
+
+    fn with(log: String, inspection: Inspection, contents: Contents<Kept>) -> Report {
+        Report {
+            log,
+            inspection,
+            contents,
+            is_unfinished: false,
+            user: None,
+            leader: None,
+            reads_damage: "repair",
+        }
     }
 
     /// The exit code of `check`.
@@ -158,10 +156,10 @@ impl Report {
             "{:width$}  sequence   first LSN    last LSN     batches     records         bytes",
             "file"
         )?;
-        for Segment { path, batches, records, tail } in inspection.files() {
-            let Tail { header, end, next_lsn, .. } = tail;
+        for Segment { path, batches, records, bytes, covers, tail } in inspection.files() {
+            let Tail { header, next_lsn, .. } = tail;
             let name = file_name(path);
-            let [sequence, first, last] = match self.names.snapshot_of(path) {
+            let [sequence, first, last] = match covers {
                 // It replaces everything up to its LSN.
                 Some(lsn) => ["snapshot".to_owned(), "1".to_owned(), lsn.to_string()],
                 None => {
@@ -172,16 +170,16 @@ impl Report {
             };
             writeln!(
                 out,
-                "{name:width$} {sequence:>9} {first:>11} {last:>11} {batches:11} {records:11} {end:13}"
+                "{name:width$} {sequence:>9} {first:>11} {last:>11} {batches:11} {records:11} {bytes:13}"
             )?;
         }
         writeln!(
             out,
             "keys         {}, {} of them with an expiry; {} bytes of keys, {} bytes of values",
             contents.all().count(),
-            contents.expiring(),
-            contents.key_bytes(),
-            contents.value_bytes()
+            expiring(contents),
+            key_bytes(contents),
+            value_bytes(contents)
         )?;
         let databases = contents.databases();
         if databases.keys().any(|number| *number > 0) {
@@ -204,10 +202,16 @@ impl Report {
                 "in use       by process {user}; what it writes meanwhile is not counted"
             )?;
         }
+        if let Some((leader, _)) = &self.leader {
+            writeln!(out, "leader       {leader}")?;
+        }
         writeln!(out, "tail         {}", self.tail())?;
-        if inspection.damage().is_some() {
-            let wal = self.names.active().display();
-            writeln!(out, "\nTo see what can be kept of it: post-gres-rs repair -wal {wal}")?;
+        if self.damage().is_some() {
+            let Report { log, reads_damage, .. } = self;
+            writeln!(
+                out,
+                "\nTo see what can be kept of it: post-gres-rs {reads_damage} -wal {log}"
+            )?;
         }
         Ok(())
     }
@@ -243,15 +247,29 @@ impl Report {
         (
             sum(|segment| segment.records),
             sum(|segment| segment.batches),
-            sum(|segment| segment.tail.end),
+            sum(|segment| segment.bytes),
         )
+    }
+
+    /// The damage, if that is how the log ends, for scripts.
+    fn damage(&self) -> Option<Value> {
+        let file = |damage: &Damage| {
+            json!({
+                "file": file_name(&damage.path),
+                "offset": damage.offset,
+                "lsn": damage.lsn,
+                "what": damage.what,
+            })
+        };
+        let error = self.inspection.tail.as_ref().err()?;
+        self.inspection.damage().map(file).or_else(|| etcd::damage_json(error))
     }
 
     /// The report for scripts.
     pub fn json(&self) -> Value {
         let Report { inspection, contents, .. } = self;
         let (records, batches, bytes) = self.sums();
-        let state = match (&inspection.tail, inspection.damage()) {
+        let state = match (&inspection.tail, self.damage()) {
             (Ok(Ending::Torn(_)), _) => "torn",
             (Ok(_), _) => "clean",
             (Err(_), Some(_)) => "damaged",
@@ -267,14 +285,14 @@ impl Report {
             Ok(Ending::Stopped) | Err(_) => "unknown",
         };
         let mut object = json!({
-            "log": self.names.active().to_string_lossy(),
+            "log": self.log,
             "state": state,
             "files": inspection.files().map(|segment| self.file_json(segment)).collect::<Vec<_>>(),
             "keys": contents.all().count(),
             "databases": contents.databases(),
-            "expiring": contents.expiring(),
-            "key_bytes": contents.key_bytes(),
-            "value_bytes": contents.value_bytes(),
+            "expiring": expiring(contents),
+            "key_bytes": key_bytes(contents),
+            "value_bytes": value_bytes(contents),
             "records": records,
             "batches": batches,
             "bytes": bytes,
@@ -285,7 +303,10 @@ impl Report {
         if let Some(user) = &self.user {
             object["in_use_by"] = json!(user);
         }
-        match (&inspection.tail, inspection.damage()) {
+        if let Some((_, leader)) = &self.leader {
+            object["leader"] = leader.clone();
+        }
+        match (&inspection.tail, self.damage()) {
             (Ok(Ending::Torn(torn)), _) => {
                 object["torn"] = json!({
                     "file": self.last_file(),
@@ -294,14 +315,7 @@ impl Report {
                     "lsn": torn.lsn,
                 });
             }
-            (Err(_), Some(damage)) => {
-                object["damage"] = json!({
-                    "file": file_name(&damage.path),
-                    "offset": damage.offset,
-                    "lsn": damage.lsn,
-                    "what": damage.what,
-                });
-            }
+            (Err(_), Some(damage)) => object["damage"] = damage,
             (Err(error), None) => object["error"] = json!(format!("{error:#}")),
             (Ok(_), _) => {}
         }
@@ -309,7 +323,7 @@ impl Report {
     }
 
     fn file_json(&self, segment: &Segment) -> Value {
-        let covered = self.names.snapshot_of(&segment.path);
+        let covered = segment.covers;
         json!({
             "name": file_name(&segment.path),
             "snapshot": covered.is_some(),
@@ -318,7 +332,19 @@ impl Report {
             "last_lsn": covered.unwrap_or(segment.tail.next_lsn - 1),
             "batches": segment.batches,
             "records": segment.records,
-            "bytes": segment.tail.end,
+            "bytes": segment.bytes,
         })
     }
+}
+
+fn expiring(contents: &Contents<Kept>) -> usize {
+    contents.all().filter(|(_, (_, expires))| *expires).count()
+}
+
+fn key_bytes(contents: &Contents<Kept>) -> u64 {
+    contents.all().map(|(key, _)| key.len() as u64).sum()
+}
+
+fn value_bytes(contents: &Contents<Kept>) -> u64 {
+    contents.all().map(|(_, (length, _))| length).sum()
 }

@@ -8,22 +8,24 @@
 //!
 //! A line is `<LSN> <file> <offset of its batch> [db<number>] SET|DEL|FLUSHDB|FLUSHALL|SWAPDB <key> <value>
 //! [expires <time>]`, keys and values quoted as the text protocol quotes them. The number is that of the
-//! database at this place of the log; for database 0 it is not shown.
+//! database at this place of the log; for database 0 it is not shown. The file of a batch in etcd is its key, its
+//! offset 0.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use super::inspect::Ending;
+use super::inspect::{Ending, Inspection};
 use super::json::{line, set_bytes};
 use super::salvage::{self, Piece, Take};
-use super::{Outcome, Source, file_name, names, open};
+use super::{Outcome, Place, Source, etcd, file_name, open};
 use crate::command::{Change, Key, Logged, Order, Space};
 use crate::entry::Parts;
+use crate::wal::names::Names;
 use crate::wal::read_only::ReadOnlyDisk;
 use crate::wal::reader::Replayed;
 use crate::{glob, quote, record};
@@ -72,13 +74,15 @@ pub struct Dump {
 /// Dumps a log, or one file of it.
 pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut printer = Printer::new(dump, out);
-    let outcome = match &dump.file {
-        Some(file) => salvage(|take| salvage::read_file(&ReadOnlyDisk, file, take), &mut printer),
-        None if dump.skip_damage => {
-            let names = names(&dump.source)?;
+    let outcome = match (&dump.file, dump.source.place()?) {
+        (Some(file), _) => {
+            salvage(|take| salvage::read_file(&ReadOnlyDisk, file, take), &mut printer)
+        }
+        (None, Place::Files(names)) if dump.skip_damage => {
             salvage(|take| salvage::read_log(&ReadOnlyDisk, &names, take), &mut printer)
         }
-        None => whole(&mut printer),
+        (None, Place::Files(names)) => whole(&names, &mut printer),
+        (None, Place::Etcd(address)) => of_etcd(&address, &mut printer),
     };
     match printer.failed {
         Some(error) => Err(error.into()),
@@ -87,20 +91,14 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
 }
 
 /// Prints a log up to its end, or its damage.
-fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
-    let names = names(&printer.dump.source)?;
-    let Some(log) = open(&ReadOnlyDisk, &names)? else {
+fn whole(names: &Names, printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
+    let Some(log) = open(&ReadOnlyDisk, names)? else {
         return Ok(Outcome::Well);
     };
     let inspection = log.walk(&ReadOnlyDisk, &mut |batch| printer.print(batch));
-    printer.out.flush()?;
     let has_damage = inspection.damage().is_some();
-    let tail = inspection.tail.with_context(|| match has_damage {
-        true => "what can be read of the rest is printed with -skip-damage",
-        false => "not all of the log was printed",
-    });
     // A batch that a server is writing looks the same; in both cases no acknowledged record is missing.
-    if let Ending::Torn(torn) = tail? {
+    if let Ending::Torn(torn) = ending(inspection, has_damage, printer)? {
         eprintln!(
             "post-gres-rs dump: {} bytes at offset {}, LSN {}, are not a whole batch and not shown",
             torn.end - torn.offset,
@@ -109,6 +107,40 @@ fn whole(printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
         );
     }
     Ok(Outcome::Well)
+}
+
+/// Prints a log in etcd. If a compaction is faster, it begins again, unless something was printed by then.
+fn of_etcd(address: &etcd::Address, printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
+    printer.place = |path| path.to_string_lossy().into_owned();
+    etcd::until_read(|| match once_of_etcd(&mut address.open()?, printer) {
+        Err(error) if etcd::is_overtaken(&error) && printer.has_printed => {
+            anyhow::bail!("not all of the log was printed: {error}, or dump a backup")
+        }
+        done => done,
+    })
+}
+
+fn once_of_etcd(log: &mut etcd::Log, printer: &mut Printer<'_>) -> anyhow::Result<Outcome> {
+    printer.order = Order::default();
+    if printer.dump.skip_damage {
+        return salvage(|take| log.salvage(take), printer);
+    }
+    let inspection = log.walk(&mut |batch| printer.print(batch))?;
+    let has_damage = inspection.tail.as_ref().is_err_and(|it| etcd::damage_json(it).is_some());
+    ending(inspection, has_damage, printer).map(|_| Outcome::Well)
+}
+
+/// How a log ends that was printed.
+fn ending(
+    inspection: Inspection,
+    has_damage: bool,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<Ending> {
+    printer.out.flush()?;
+    inspection.tail.with_context(|| match has_damage {
+        true => "what can be read of the rest is printed with -skip-damage",
+        false => "not all of the log was printed",
+    })
 }
 
 /// Prints what can be read, and names each gap on stderr.
@@ -139,18 +171,23 @@ struct Printer<'a> {
     resp: Resp,
     /// Which database has which number at the place that was read last.
     order: Order,
+    /// The name of a file, as it is shown.
+    place: fn(&Path) -> String,
+    has_printed: bool,
     /// What went wrong with the output, which is no fault of the log.
     failed: Option<io::Error>,
 }
 
 impl<'a> Printer<'a> {
     fn new(dump: &'a Dump, out: &'a mut dyn Write) -> Printer<'a> {
-        Printer { dump, out, resp: Resp::default(), order: Order::default(), failed: None }
+        let (resp, order) = (Resp::default(), Order::default());
+        Printer { dump, out, resp, order, place: file_name, has_printed: false, failed: None }
     }
 
     fn print(&mut self, batch: &Replayed<'_>) -> anyhow::Result<ControlFlow<()>> {
         let mut all = Vec::new();
         record::read_batch(batch.frame.payload(), batch.records(), |logged| all.push(logged))?;
+        let file = (self.place)(batch.path);
         for (index, logged) in all.into_iter().enumerate() {
             // The keys of a snapshot are shown with its LSN.
             let lsn = match batch.is_snapshot {
@@ -164,10 +201,11 @@ impl<'a> Printer<'a> {
             if lsn < self.dump.from_lsn || !self.dump.shows(&op) {
                 continue;
             }
+            self.has_printed = true;
             let written = match (self.dump.resp, self.dump.source.json) {
                 (true, _) => self.resp.write(self.dump, &op, &self.order, self.out),
-                (_, true) => writeln!(self.out, "{}", line(&json(lsn, batch, &op))),
-                _ => write_line(lsn, batch, &op, self.out),
+                (_, true) => writeln!(self.out, "{}", line(&json(lsn, &file, batch.offset, &op))),
+                _ => write_line(lsn, &file, batch.offset, &op, self.out),
             };
             if let Err(error) = written {
                 self.failed = Some(error);
@@ -210,8 +248,14 @@ impl Dump {
     }
 }
 
-fn write_line(lsn: u64, batch: &Replayed<'_>, op: &Op<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut line = format!("{lsn} {} {} ", file_name(batch.path), batch.offset).into_bytes();
+fn write_line(
+    lsn: u64,
+    file: &str,
+    offset: u64,
+    op: &Op<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut line = format!("{lsn} {file} {offset} ").into_bytes();
     if let Op::In(number @ 1.., ..) = op {
         line.extend_from_slice(format!("db{number} ").as_bytes());
     }
@@ -240,8 +284,8 @@ fn write_line(lsn: u64, batch: &Replayed<'_>, op: &Op<'_>, out: &mut dyn Write) 
     out.write_all(&line)
 }
 
-fn json(lsn: u64, batch: &Replayed<'_>, op: &Op<'_>) -> Value {
-    let mut object = json!({"lsn": lsn, "file": file_name(batch.path), "offset": batch.offset});
+fn json(lsn: u64, file: &str, offset: u64, op: &Op<'_>) -> Value {
+    let mut object = json!({"lsn": lsn, "file": file, "offset": offset});
     if let Op::In(number, ..) = op {
         object["db"] = (*number).into();
     }

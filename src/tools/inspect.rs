@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::process::{Resource, getrlimit};
 
+use super::progress::Amount;
 use crate::wal::block::BLOCK_BYTES;
 use crate::wal::chain::Tail;
 use crate::wal::damage::Damage;
@@ -94,6 +95,10 @@ pub struct Segment {
     pub batches: u64,
     /// Records in it.
     pub records: u64,
+    /// Bytes that were read of it.
+    pub bytes: u64,
+    /// The LSN up to which a snapshot replaces the log; `None` for a segment.
+    pub covers: Option<u64>,
     /// Where the last batch ends.
     pub tail: Tail,
 }
@@ -210,6 +215,11 @@ impl Log {
         self.bytes
     }
 
+    /// How much there is to read.
+    pub fn amount(&self) -> Amount {
+        Amount::Bytes(self.bytes)
+    }
+
     /// Reads everything and hands every batch to `visit`.
     pub fn walk(&self, disk: &dyn Disk, visit: &mut Visit<'_>) -> Inspection {
         let mut inspection =
@@ -227,7 +237,11 @@ impl Log {
         let mut log = LogReader::new(self.bytes(), self.known);
         if let Some((path, file)) = &self.snapshot {
             let header = snapshot::header(path, &**file)?;
-            let read = inspection.snapshot.insert(Segment::begin(path, Tail::of_snapshot(header)));
+            let begun = Segment {
+                covers: Some(header.first_lsn - 1),
+                ..Segment::begin(path, Tail::of_snapshot(header))
+            };
+            let read = inspection.snapshot.insert(begun);
             let mut stopped = false;
             let done = log.read_snapshot(path, &**file, &mut |batch: Replayed<'_>| {
                 stopped = visit(&batch)?.is_break();
@@ -375,7 +389,8 @@ fn is_not_found(error: &anyhow::Error) -> bool {
 impl Segment {
     /// A file of which nothing but the header was read.
     pub fn begin(path: &Path, tail: Tail) -> Segment {
-        Segment { path: path.to_owned(), batches: 0, records: 0, tail }
+        let (path, bytes) = (path.to_owned(), tail.end);
+        Segment { path, batches: 0, records: 0, bytes, covers: None, tail }
     }
 
     /// Advances past a batch. If that is in the next segment, this becomes that segment.
@@ -387,6 +402,7 @@ impl Segment {
         self.batches += 1;
         self.records += u64::from(batch.records());
         self.tail.follow(&batch.frame.header);
+        self.bytes = self.tail.end;
     }
 }
 

@@ -13,8 +13,11 @@
 
 pub mod backup;
 pub mod check;
+mod contents;
 pub mod cut_back;
 pub mod dump;
+#[cfg_attr(not(feature = "replicated"), path = "no_etcd.rs")]
+pub mod etcd;
 pub mod import;
 pub mod inspect;
 pub mod json;
@@ -28,7 +31,7 @@ use std::process::ExitCode;
 
 use crate::wal::names::Names;
 use crate::wal::read_only::user;
-use crate::wal::{self, disk::Disk, place};
+use crate::wal::{self, disk::Disk};
 use inspect::{Found, Log};
 
 /// How a tool ends; the number is its exit code.
@@ -62,13 +65,45 @@ pub enum Tool {
 /// Which log, and in what form to print it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Source {
-    /// Path of the log; its other files are beside it
+    /// Path of the log; its other files are beside it. Or a log in etcd: etcd://HOST:PORT,HOST:PORT,HOST:PORT/NAME
     #[arg(long, default_value = wal::DEFAULT_PATH, value_name = "PATH")]
     wal: PathBuf,
+
+    /// With a log at etcds://: certificates in PEM that prove its members; without it, the public authorities do
+    #[cfg(feature = "replicated")]
+    #[arg(long = "wal-ca", value_name = "FILE")]
+    wal_ca: Option<PathBuf>,
 
     /// Print JSON, for scripts
     #[arg(long)]
     json: bool,
+}
+
+/// Where a log is.
+enum Place {
+    /// In files of these names.
+    Files(Names),
+    /// In an etcd cluster.
+    Etcd(etcd::Address),
+}
+
+impl Source {
+    /// Where the log is; symbolic links are followed.
+    fn place(&self) -> anyhow::Result<Place> {
+        #[cfg(feature = "replicated")]
+        let certificates = self.wal_ca.as_deref();
+        #[cfg(not(feature = "replicated"))]
+        let certificates = None;
+        place(&self.wal, certificates)
+    }
+}
+
+fn place(path: &Path, certificates: Option<&Path>) -> anyhow::Result<Place> {
+    Ok(match etcd::Address::of(path, certificates)? {
+        Some(address) => Place::Etcd(address),
+        None if certificates.is_some() => anyhow::bail!("-wal-ca is for a log in etcd"),
+        None => Place::Files(Names::new(&wal::place::resolve(path)?)),
+    })
 }
 
 /// Runs a tool.
@@ -104,11 +139,6 @@ pub fn run(tool: &Tool) -> ExitCode {
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-}
-
-/// The names of the log's files, with symbolic links followed.
-fn names(source: &Source) -> anyhow::Result<Names> {
-    Ok(Names::new(&place::resolve(&source.wal)?))
 }
 
 /// The log itself; an error if there is none. `None` if it is empty.

@@ -19,7 +19,7 @@ use super::inspect::{Ending, Inspection, Log, Segment};
 use super::json::line;
 use super::progress::Progress;
 use super::salvage::{self, Piece};
-use super::{Outcome, Source, file_name, names, open, refuse_if_in_use};
+use super::{Outcome, Place, Source, file_name, open, refuse_if_in_use};
 use crate::record;
 use crate::wal::block::BLOCK_BYTES;
 use crate::wal::chain::{Tail, anew};
@@ -58,7 +58,15 @@ pub struct Repair {
 
 /// Says what is to be cut, and cuts it with `--yes`.
 pub fn run(repair: &Repair, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let names = names(&repair.source)?;
+    let names = match repair.source.place()? {
+        Place::Files(names) => names,
+        Place::Etcd(address) => bail!(
+            "{}: repair is for a log in files. In etcd no batch is ever torn. Where a server leads, SAVE there \
+             replaces what is damaged by a new snapshot; otherwise see check and dump -skip-damage, and import a \
+             backup into another name",
+            address.text()
+        ),
+    };
     refuse_if_in_use(&names)?;
     let json = repair.source.json;
     let Some(plan) = Plan::of(&ReadOnlyDisk, &names, repair.to_lsn)? else {
@@ -263,7 +271,7 @@ fn torn_text(torn: &Torn) -> String {
 /// Reads a log up to the first batch that has a record after `to_lsn`, and says how it stood before
 /// that batch; `None` if nothing was before.
 fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Inspection, Option<Segment>) {
-    let mut progress = Progress::new("reading", log.bytes());
+    let mut progress = Progress::new("reading", log.amount());
     let mut wanted = None;
     let inspection = log.walk(disk, &mut |batch| {
         progress.add(batch);

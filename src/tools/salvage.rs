@@ -25,8 +25,8 @@ use crate::wal::reader::{Reader, Replayed};
 pub enum Piece<'a> {
     /// A whole batch.
     Batch(&'a Replayed<'a>),
-    /// A place without a whole batch.
-    Gap(&'a Gap),
+    /// A place without a whole batch, in words.
+    Gap(&'a dyn fmt::Display),
 }
 
 /// Takes the pieces. An error means that a batch does not hold valid records: then it is a gap, too.
