@@ -250,10 +250,6 @@ enum Switch {
 /// Room for this many keys is some 100 GiB of table, far more than this server is meant for.
 const MAX_SIZE: u64 = 1 << 32;
 
-/// With a log in etcd no value is longer: a batch with one more is a transaction that etcd takes.
-#[cfg(feature = "replicated")]
-const LONGEST_REPLICATED_VALUE: u64 = 1 << 20;
-
 /// etcd replaces a leader of its own in 1 to 2.3 s, so that a shorter lease gains little.
 #[cfg(feature = "replicated")]
 const LEASE: Duration = Duration::from_secs(3);
@@ -383,7 +379,7 @@ impl Config {
     fn longest_value(&self) -> u64 {
         #[cfg(feature = "replicated")]
         if self.wal.as_deref().and_then(Path::to_str).is_some_and(replicated::Url::is_meant) {
-            return self.max_value.min(LONGEST_REPLICATED_VALUE);
+            return self.max_value.min(replicated::LONGEST_VALUE);
         }
         self.max_value
     }

@@ -63,7 +63,7 @@
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
-//! | [`tools`] | check, dump, repair and backup of a log, beside any server |
+//! | [`tools`] | check, dump, repair, backup and import of a log, beside any server |
 //! | [`config`] | flags |
 //!
 //! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's

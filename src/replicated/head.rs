@@ -135,6 +135,13 @@ impl Head {
         head.checked()
     }
 
+    /// The head of a log up to `lsn` that was brought in as a snapshot. Any server may lead with it.
+    pub fn imported(node: Node, process: u64, history: History, lsn: u64) -> Head {
+        let (first_log_lsn, history) = (lsn + 1, Some(history));
+        let head = Head { lsn, first_log_lsn, history, ..Head::first(node, process, 1) };
+        Head { tenure: Tenure::Free, ..head }.checked()
+    }
+
     /// The same with a history, for one of version 1.
     pub fn upgraded(&self, history: History) -> Head {
         assert_eq!(self.history, None, "a log has one history");

@@ -69,7 +69,7 @@
 //! | `follower`, `role` | what is read into the store; who follows, takes over, leads |
 //! | `snapshots`, `marks` | how the log stays short |
 //! | `neighbours`, `open` | where the others are; the start |
-//! | `reader` | a whole log, for the tools |
+//! | `reader`, `import` | a whole log, for the tools: read, and brought in |
 //!
 //! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`), and
 //! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`); `damages.rs` breaks what is
@@ -78,8 +78,7 @@
 //!
 //! # What is missing
 //!
-//! Tests of whole servers on a real cluster under every fault, `check`, `dump`, `backup` and `import` of such a log, and
-//! what TLS does to all of it, have not been tried. Until then a server says at its start that this is on trial.
+//! Tests of whole servers on a real cluster under every fault, and what TLS does to all of it, have not been tried. Until then a server says at its start that this is on trial.
 
 mod access;
 pub mod candidate;
@@ -101,6 +100,7 @@ pub mod head;
 mod histories;
 pub mod history;
 pub mod http;
+mod import;
 pub mod json;
 pub mod keys;
 pub mod kv;
@@ -129,6 +129,7 @@ mod world;
 pub use access::Access;
 pub use head::{Head, Tenure};
 pub use http::Http;
+pub use import::{IMPORTER, Import, LONGEST_RECORD, LONGEST_VALUE};
 pub use open::{Opened, Options, open, open_at};
 pub use pointer::Pointer;
 pub use reader::{LogReader, Overtaken, Piece};

@@ -24,7 +24,7 @@ use super::pointer::Pointer;
 use super::reading::{Batch, Chain, Damage, tail_after};
 
 /// Time for one attempt: a page may have many megabytes.
-const TIME: Duration = Duration::from_secs(5);
+pub const TIME: Duration = Duration::from_secs(5);
 
 /// A read is tried again, with the next member, for this long.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -144,11 +144,8 @@ impl<T: Transport> LogReader<T> {
             end = self.walk(&mut Chain::snapshot(&keys, pointer), take)?;
         }
         let mut chain = Chain::log(&keys, tail_after(pointer.as_ref()), head.lsn);
-        if chain.tail().next_lsn < head.first_log_lsn {
-            bail!(chain.damage(
-                keys.snapshot(),
-                format!("the log begins with LSN {}, after what it covers", head.first_log_lsn)
-            ));
+        if let Some(damage) = gap_before(&chain, &head) {
+            bail!(damage);
         }
         if end.is_continue() && self.walk(&mut chain, take)?.is_continue() {
             history::compare_end(&head, head.lsn, chain.tail().last_checksum).map_err(|_| {
@@ -201,8 +198,14 @@ impl<T: Transport> LogReader<T> {
         // Without a head the log ends with its last entry, and without a pointer it begins with its first.
         let last = head.as_ref().map_or(u64::MAX - 1, |head| head.lsn);
         let mut chain = Chain::log(&keys, tail_after(pointer.as_ref()), last);
-        let is_known = head.is_some() && self.pointer.is_ok();
-        let sought = if is_known { Sought::Known } else { Sought::Any };
+        let mut sought = Sought::Any;
+        if let (Some(head), Ok(_)) = (&head, &self.pointer) {
+            match gap_before(&chain, head) {
+                Some(damage) if take(Err(&damage))?.is_break() => return Ok(()),
+                Some(_) => {}
+                None => sought = Sought::Known,
+            }
+        }
         self.collect(&mut chain, sought, take).map(drop)
     }
 
@@ -269,7 +272,8 @@ impl<T: Transport> LogReader<T> {
             }
             None => {
                 let now = head.as_ref().and_then(|value| Head::parse(value).ok());
-                now.is_some_and(|now| now.first_log_lsn > chain.tail().next_lsn)
+                let before = self.head().map_or(0, |head| head.first_log_lsn);
+                now.is_some_and(|now| now.first_log_lsn > chain.tail().next_lsn.max(before))
             }
         };
         anyhow::ensure!(!is_overtaken, Overtaken);
@@ -286,6 +290,13 @@ enum Sought {
     Any,
 }
 
+/// What is wrong if the log begins after what its snapshot covers.
+fn gap_before(chain: &Chain<'_>, head: &Head) -> Option<Damage> {
+    let key = chain.keys().snapshot();
+    let what = format!("the log begins with LSN {}, after what it covers", head.first_log_lsn);
+    (chain.tail().next_lsn < head.first_log_lsn).then(|| chain.damage(key, what))
+}
+
 fn piece_of<'a>(chain: &'a Chain<'_>, batch: &'a Batch) -> Piece<'a> {
     match chain.pointer() {
         Some(pointer) => Piece::Snapshot(pointer, batch),
@@ -298,7 +309,7 @@ fn missing(key: String, what: &str) -> Damage {
 }
 
 /// Tries a read until it has an answer, or is refused for good, or for too long.
-fn insist<T: Transport, R>(
+pub fn insist<T: Transport, R>(
     client: &mut Client<T>,
     mut read: impl FnMut(&mut Client<T>) -> Result<R, Trouble>,
 ) -> anyhow::Result<R> {

@@ -105,6 +105,11 @@ impl<'a> Chain<'a> {
         Chain { keys, part, tail: entry::tail(pointer.writer, 1, 0) }
     }
 
+    /// The names of all keys.
+    pub fn keys(&self) -> &Keys {
+        self.keys
+    }
+
     /// Where it ends so far.
     pub fn tail(&self) -> Tail {
         self.tail

@@ -74,6 +74,14 @@ pub struct Way {
     late: Vec<(usize, String, Vec<u8>)>,
 }
 
+impl Way {
+    /// One without faults.
+    pub fn new(etcd: &Arc<Mutex<FakeEtcd>>, clock: &Hands) -> Way {
+        let (etcd, clock, faults) = (etcd.clone(), clock.clone(), VecDeque::new());
+        Way { etcd, faults, asked: Vec::new(), clock, late: Vec::new() }
+    }
+}
+
 impl Transport for Way {
     fn post(&mut self, request: &Request<'_>, _: Duration) -> Result<Reply, Lost> {
         self.asked.push((request.member.to_owned(), request.path.to_owned()));
@@ -115,9 +123,7 @@ impl Transport for Way {
 pub fn client(etcd: &Arc<Mutex<FakeEtcd>>, clock: &Hands, faults: &[Fault]) -> Client<Way> {
     let members = Members::new(["a:1", "b:1", "c:1"].map(str::to_owned).to_vec(), None);
     let faults = faults.iter().cloned().collect();
-    let etcd = etcd.clone();
-    let way = Way { etcd, faults, asked: Vec::new(), clock: clock.clone(), late: Vec::new() };
-    Client::new(way, members, None)
+    Client::new(Way { faults, ..Way::new(etcd, clock) }, members, None)
 }
 
 impl Client<Way> {

@@ -100,7 +100,7 @@ impl Report {
     }
 
     /// Reads a log in etcd through. Fails if a compaction was faster.
-    fn of_etcd(address: &etcd::Address) -> anyhow::Result<Report> {
+    pub fn of_etcd(address: &etcd::Address) -> anyhow::Result<Report> {
         let mut log = address.open()?;
         let (amount, leader) = (log.amount(), log.leader());
         let mut report = Report::read(address.text().to_owned(), amount, |visit| log.walk(visit))?;

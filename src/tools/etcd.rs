@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use super::inspect::{Ending, Inspection, Segment, Visit};
 use super::progress::Amount;
 use super::salvage::{self, Take};
+use crate::replicated::clock::Boottime;
 use crate::replicated::{
-    Access, Batch, Damage, Head, Http, LogReader, Overtaken, Piece, Pointer, Tenure, Url,
+    Access, Batch, Damage, Head, Http, IMPORTER, Import, LogReader, Overtaken, Piece, Pointer,
+    Tenure, Url,
 };
 use crate::wal::chain::Tail;
 use crate::wal::frame::SegmentHeader;
@@ -48,6 +50,11 @@ impl Address {
     /// As it was written.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Claims its name for a log that ends with the record `lsn`; an error if there is one already.
+    pub fn import(&self, lsn: u64) -> anyhow::Result<Import<Http, Boottime>> {
+        Import::begin(self.access.connect(&self.url, None)?, Boottime, &self.url.name, lsn)
     }
 
     /// Looks at the log; an error if there is none.
@@ -97,6 +104,7 @@ impl Log {
         let (address, leads) = (node.address(), *tenure == Tenure::Held);
         let text = match tenure {
             Tenure::Held => format!("{address}, in term {term}, unless it is gone"),
+            Tenure::Free if node.id() == IMPORTER => "none yet; the log was imported".to_owned(),
             Tenure::Free => format!("none; {address} gave the lead back in term {term}"),
         };
         Some((text, json!({"address": address, "term": term, "leads": leads})))

@@ -1,8 +1,8 @@
-//! Tools for a log on disk, apart from any server: check it, dump it, repair it, copy it.
+//! Tools for a log, apart from any server: check it, dump it, repair it, copy it, bring it into etcd.
 //!
 //! None of them needs a server's help, and only `repair --yes` changes a log, under the server's lock.
-//! They print to stdout, and to stderr what went wrong. They read the log by [`inspect`], and what is damaged
-//! by [`salvage`].
+//! They print to stdout, and to stderr what went wrong. They read a log in files by [`inspect`], and what is damaged
+//! by [`salvage`]; one in etcd by [`etcd`], which hands on the same batches.
 //!
 //! | tool | exit code 0 | 1 | 2 |
 //! |------|-------------|---|---|
@@ -10,10 +10,12 @@
 //! | `dump` | all was printed | all but the gaps was | printed up to the damage, or cannot be read |
 //! | `repair` | nothing to do, or done | there is something to do, and no `--yes` | refused, or failed |
 //! | `backup` | the copy is there, and was read back | – | refused, or failed |
+//! | `import` | the target has all of it, and was read back | – | refused, or failed |
 
 pub mod backup;
 pub mod check;
 mod contents;
+mod copying;
 pub mod cut_back;
 pub mod dump;
 #[cfg_attr(not(feature = "replicated"), path = "no_etcd.rs")]
@@ -24,6 +26,8 @@ pub mod json;
 mod progress;
 pub mod repair;
 pub mod salvage;
+#[cfg(feature = "replicated")]
+pub mod transfer;
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -60,6 +64,10 @@ pub enum Tool {
     /// Copies the log of a server, running or not, to another directory
     #[command(after_help = backup::HELP)]
     Backup(backup::Backup),
+    /// Brings a log into etcd, under a name that has none, or out of it
+    #[cfg(feature = "replicated")]
+    #[command(after_help = transfer::HELP)]
+    Import(transfer::Import),
 }
 
 /// Which log, and in what form to print it.
@@ -109,11 +117,13 @@ fn place(path: &Path, certificates: Option<&Path>) -> anyhow::Result<Place> {
 /// Runs a tool.
 pub fn run(tool: &Tool) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    let (name, source, done) = match tool {
-        Tool::Check(check) => ("check", &check.source, check::run(check, &mut out)),
-        Tool::Dump(dump) => ("dump", &dump.source, dump::run(dump, &mut out)),
-        Tool::Repair(repair) => ("repair", &repair.source, repair::run(repair, &mut out)),
-        Tool::Backup(backup) => ("backup", &backup.source, backup::run(backup, &mut out)),
+    let (name, json, done) = match tool {
+        Tool::Check(check) => ("check", check.source.json, check::run(check, &mut out)),
+        Tool::Dump(dump) => ("dump", dump.source.json, dump::run(dump, &mut out)),
+        Tool::Repair(repair) => ("repair", repair.source.json, repair::run(repair, &mut out)),
+        Tool::Backup(backup) => ("backup", backup.source.json, backup::run(backup, &mut out)),
+        #[cfg(feature = "replicated")]
+        Tool::Import(import) => ("import", import.json, transfer::run(import, &mut out)),
     };
     let done = done.and_then(|outcome| {
         out.flush()?;
@@ -124,7 +134,7 @@ pub fn run(tool: &Tool) -> ExitCode {
         // The program that reads the output has closed it, such as `head`.
         Err(error) if is_closed_pipe(&error) => Outcome::Well,
         Err(error) => {
-            if source.json {
+            if json {
                 let line = json::line(&serde_json::json!({"error": format!("{error:#}")}));
                 // If stdout is gone, the message below must do.
                 let _ = writeln!(out, "{line}").and_then(|()| out.flush());

@@ -152,6 +152,12 @@ impl Frame {
         self.records += 1;
     }
 
+    /// Adds the records of another frame.
+    pub fn push_all(&mut self, records: u32, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.records += records;
+    }
+
     /// Records in it.
     pub fn records(&self) -> u32 {
         self.records

@@ -2,6 +2,8 @@
 //! the tests say that they were skipped.
 
 mod etcd;
+#[cfg(feature = "tools")]
+mod tools;
 
 use std::process::Command;
 use std::thread;

@@ -6,7 +6,7 @@ mod check;
 mod dump;
 mod golden;
 mod inspection;
-mod json;
+pub(crate) mod json;
 mod repair;
 mod repair_crash;
 mod snapshot;
@@ -28,9 +28,14 @@ pub(crate) struct Said {
 
 /// Runs a tool on the log in `dir`.
 pub(crate) fn tool(name: &str, dir: &Path, flags: &[&str]) -> Said {
+    let path = dir.join("wal_file");
+    run_tool(&[&[name, "-wal", path.to_str().expect("a name in ASCII")], flags].concat())
+}
+
+/// Runs a tool with these arguments.
+pub(crate) fn run_tool(args: &[&str]) -> Said {
     let mut command = Command::new(PROGRAM);
-    command.args([name, "-wal"]).arg(dir.join("wal_file")).args(flags).stdin(Stdio::null());
-    let output = command.output().expect("the program can be run");
+    let output = command.args(args).stdin(Stdio::null()).output().expect("the program can be run");
     Said {
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -40,7 +45,7 @@ pub(crate) fn tool(name: &str, dir: &Path, flags: &[&str]) -> Said {
 
 impl Said {
     /// Compares the exit code, and parts of the output, with what is expected.
-    pub fn expect(self, code: i32, parts: &[&str]) -> Said {
+    pub(crate) fn expect(self, code: i32, parts: &[&str]) -> Said {
         assert_eq!(self.code, Some(code), "{self:#?}");
         for part in parts {
             let said = self.out.contains(part) || self.err.contains(part);
