@@ -5,6 +5,7 @@ mod etcd;
 #[cfg(feature = "tools")]
 mod tools;
 
+#[cfg(feature = "etcds")]
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};

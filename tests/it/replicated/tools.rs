@@ -32,7 +32,7 @@ fn lead(url: &str, flags: &[&str]) -> Server {
 
 fn start(url: &str, flags: &[&str]) -> Server {
     let mut command = Command::new(PROGRAM);
-    command.args(["-port", "0", "-announce", "127.0.0.1:1", "-lease", "1000", "-wal", url]);
+    command.args(["-port", "0", "-announce", "127.0.0.1:1", "-lease", "1s", "-wal", url]);
     Server::spawn(command.args(flags)).expect("the server starts")
 }
 
