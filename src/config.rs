@@ -13,13 +13,14 @@ use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
 use crate::command::Events;
 use crate::engine::{self, Fsync};
 use crate::protocol::Limits;
-#[cfg(feature = "replicated")]
-use crate::replicated;
 use crate::scripts;
 use crate::server::{self, Changeable, Settings, UnreadLimits};
 use crate::tools::Tool;
 use crate::upkeep;
 use crate::wal;
+
+#[cfg(feature = "replicated")]
+mod etcd;
 
 /// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
 ///
@@ -59,27 +60,9 @@ pub struct Config {
     #[arg(long, value_name = "PATH")]
     wal: Option<PathBuf>,
 
-    /// With a log in etcd: where clients reach this server, as SENTINEL tells them
     #[cfg(feature = "replicated")]
-    #[arg(long, value_name = "HOST:PORT")]
-    announce: Option<String>,
-
-    /// With a log in etcd: how long a leader that is gone keeps the other servers waiting, such as 500ms;
-    /// 3s without this flag
-    #[cfg(feature = "replicated")]
-    #[arg(long, value_name = "TIME", value_parser = lease)]
-    lease: Option<Duration>,
-
-    /// With a log in etcd: the quota of its members, as they were started with it, 2gb without this flag; writes are
-    /// refused at four fifths of it
-    #[cfg(feature = "replicated")]
-    #[arg(long = "wal-quota", value_name = "BYTES", value_parser = amount_from(64 << 20))]
-    wal_quota: Option<u64>,
-
-    /// With a log at etcds://: certificates in PEM that prove its members; without it, the public authorities do
-    #[cfg(feature = "replicated")]
-    #[arg(long = "wal-ca", value_name = "FILE")]
-    wal_ca: Option<PathBuf>,
+    #[command(flatten)]
+    etcd: etcd::Flags,
 
     /// Whether anything is kept on disk
     #[arg(
@@ -250,19 +233,6 @@ enum Switch {
 /// Room for this many keys is some 100 GiB of table, far more than this server is meant for.
 const MAX_SIZE: u64 = 1 << 32;
 
-/// etcd replaces a leader of its own in 1 to 2.3 s, so that a shorter lease gains little.
-#[cfg(feature = "replicated")]
-const LEASE: Duration = Duration::from_secs(3);
-
-/// Below the first a slow disk of etcd ends every lead; above the second nobody waits.
-#[cfg(feature = "replicated")]
-const LEASES: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(500)..=Duration::from_secs(600);
-
-/// etcd's own default of --quota-backend-bytes.
-#[cfg(feature = "replicated")]
-const ETCD_QUOTA: u64 = 2 << 30;
-
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FsyncFlag {
     Always,
@@ -308,47 +278,6 @@ impl Config {
         }))
     }
 
-    /// How the log in etcd is kept, and its client is made, if that is where it is.
-    #[cfg(feature = "replicated")]
-    pub fn replicated(&self) -> anyhow::Result<Option<(replicated::Options, replicated::Access)>> {
-        let text = self.wal.as_deref().and_then(Path::to_str).unwrap_or_default();
-        if !replicated::Url::is_meant(text) {
-            let flags = [
-                ("-announce", self.announce.is_some()),
-                ("-lease", self.lease.is_some()),
-                ("-wal-quota", self.wal_quota.is_some()),
-                ("-wal-ca", self.wal_ca.is_some()),
-            ];
-            let unused = flags.into_iter().find_map(|(name, is_given)| is_given.then_some(name));
-            anyhow::ensure!(
-                unused.is_none(),
-                "{} is for a log in etcd",
-                unused.unwrap_or_default()
-            );
-            return Ok(None);
-        }
-        let url =
-            replicated::Url::parse(text).map_err(|why| anyhow::anyhow!("-wal {text}: {why}"))?;
-        anyhow::ensure!(self.persist, "-persist=false and a log in etcd contradict each other");
-        anyhow::ensure!(
-            matches!(self.fsync, FsyncFlag::Always),
-            "-fsync is for a log in files: etcd syncs each batch before its reply, and so does this server"
-        );
-        let announce = match &self.announce {
-            Some(announce) => announce.clone(),
-            None if self.bind.is_unspecified() || self.port == 0 => anyhow::bail!(
-                "-bind {} -port {}: clients cannot be told where this server is. Add -announce HOST:PORT",
-                self.bind,
-                self.port
-            ),
-            None => self.address().to_string(),
-        };
-        let access = replicated::Access::of(&url, self.wal_ca.as_deref())?;
-        let lease = self.lease.unwrap_or(LEASE);
-        let quota = self.wal_quota.unwrap_or(ETCD_QUOTA);
-        Ok(Some((replicated::Options { url, announce, lease, quota }, access)))
-    }
-
     /// Whether the log's directory may be created: not if `-wal` names it, since that may be on a volume
     /// that is not mounted.
     pub fn may_make_directory(&self) -> bool {
@@ -378,8 +307,8 @@ impl Config {
     /// The longest value, which a log in etcd has to take as a part of one transaction.
     fn longest_value(&self) -> u64 {
         #[cfg(feature = "replicated")]
-        if self.wal.as_deref().and_then(Path::to_str).is_some_and(replicated::Url::is_meant) {
-            return self.max_value.min(replicated::LONGEST_VALUE);
+        if self.wal.as_deref().is_some_and(wal::place::is_address) {
+            return self.max_value.min(crate::replicated::LONGEST_VALUE);
         }
         self.max_value
     }
@@ -495,7 +424,7 @@ fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
         let is_import = widened.get(1).is_some_and(|tool| tool == "import");
         let prefix = match arg.as_encoded_bytes() {
             [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => "-",
-            bytes if is_address(bytes) && before != Some("--wal") && !is_import => "--wal=",
+            bytes if is_etcd(bytes) && before != Some("--wal") && !is_import => "--wal=",
             _ => "",
         };
         widened.push([OsStr::new(prefix), &arg].into_iter().collect());
@@ -503,7 +432,7 @@ fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     widened
 }
 
-fn is_address(arg: &[u8]) -> bool {
+fn is_etcd(arg: &[u8]) -> bool {
     arg.starts_with(b"etcd://") || arg.starts_with(b"etcds://")
 }
 
@@ -561,19 +490,11 @@ fn amount_from(least: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Sen
     }
 }
 
-/// A time such as `3s` or `500ms`; a number alone could be either.
-#[cfg(feature = "replicated")]
-fn lease(text: &str) -> Result<Duration, String> {
-    let time = text.parse::<jiff::SignedDuration>().ok().and_then(|it| Duration::try_from(it).ok());
-    time.filter(|time| LEASES.contains(time))
-        .ok_or_else(|| "expected a time from 500ms to 10m, with its unit".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn config(args: &str) -> Result<Config, clap::Error> {
+    pub fn config(args: &str) -> Result<Config, clap::Error> {
         let args = std::iter::once("post-gres-rs").chain(args.split_whitespace());
         Config::try_parse_from(with_two_dashes(args.map(OsString::from)))
     }
@@ -583,29 +504,6 @@ mod tests {
         for args in ["-port 17", "--port 17", "-port=17", "--port=17"] {
             assert_eq!(config(args).expect(args).port, 17);
         }
-    }
-
-    #[cfg(feature = "replicated")]
-    #[test]
-    fn a_lease_has_a_unit() {
-        for (text, millis) in [("3s", 3000), ("500ms", 500), ("1m30s", 90_000), ("10m", 600_000)] {
-            let lease = config(&format!("-lease {text}")).expect(text).lease;
-            assert_eq!(lease, Some(Duration::from_millis(millis)));
-        }
-        for text in ["3000", "3", "499ms", "601s", "-3s", "3 s x", "s", "1y"] {
-            assert!(lease(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn an_address_of_etcd_means_the_log_with_and_without_its_flag() {
-        for args in
-            ["-wal etcd://a:1/x", "-wal=etcd://a:1/x", "etcd://a:1/x -port 17", "etcds://a:1/x"]
-        {
-            let wal = config(args).expect(args).wal.expect(args);
-            assert!(is_address(wal.as_os_str().as_encoded_bytes()), "{args}: {wal:?}");
-        }
-        assert!(config("etcd://a:1/x -wal etcd://a:1/x").is_err());
     }
 
     #[test]

@@ -126,7 +126,7 @@ pub mod url;
 #[cfg(test)]
 mod world;
 
-pub use access::Access;
+pub use access::{Access, Credentials};
 pub use head::{Head, Tenure};
 pub use http::Http;
 pub use import::{IMPORTER, Import, LONGEST_RECORD, LONGEST_VALUE};

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::inspect::{Ending, Inspection, Segment, Visit};
 use super::progress::Amount;
 use super::salvage::{self, Take};
+pub use crate::replicated::Credentials;
 use crate::replicated::clock::Boottime;
 use crate::replicated::{
     Access, Batch, Damage, Head, Http, IMPORTER, Import, LogReader, Overtaken, Piece, Pointer,
@@ -19,6 +20,7 @@ use crate::replicated::{
 };
 use crate::wal::chain::Tail;
 use crate::wal::frame::SegmentHeader;
+use crate::wal::place::is_address;
 use crate::wal::reader::{Frame, Replayed};
 
 /// How often a tool begins again, because a compaction was faster. A compaction comes after at least a megabyte of
@@ -37,13 +39,13 @@ pub struct Log(LogReader<Http>);
 
 impl Address {
     /// The address that a path is; `None` if it is a path.
-    pub fn of(path: &Path, certificates: Option<&Path>) -> anyhow::Result<Option<Address>> {
-        let text = path.to_str().unwrap_or_default();
-        if !Url::is_meant(text) {
+    pub fn of(path: &Path, credentials: &Credentials) -> anyhow::Result<Option<Address>> {
+        if !is_address(path) {
             return Ok(None);
         }
+        let text = path.to_str().unwrap_or_default();
         let url = Url::parse(text).map_err(|why| anyhow!("{text}: {why}"))?;
-        let access = Access::of(&url, certificates)?;
+        let access = Access::of(&url, credentials)?;
         Ok(Some(Address { text: text.to_owned(), url, access }))
     }
 

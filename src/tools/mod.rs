@@ -77,10 +77,8 @@ pub struct Source {
     #[arg(long, default_value = wal::DEFAULT_PATH, value_name = "PATH")]
     wal: PathBuf,
 
-    /// With a log at etcds://: certificates in PEM that prove its members; without it, the public authorities do
-    #[cfg(feature = "replicated")]
-    #[arg(long = "wal-ca", value_name = "FILE")]
-    wal_ca: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: etcd::Credentials,
 
     /// Print JSON, for scripts
     #[arg(long)]
@@ -98,20 +96,16 @@ enum Place {
 impl Source {
     /// Where the log is; symbolic links are followed.
     fn place(&self) -> anyhow::Result<Place> {
-        #[cfg(feature = "replicated")]
-        let certificates = self.wal_ca.as_deref();
-        #[cfg(not(feature = "replicated"))]
-        let certificates = None;
-        place(&self.wal, certificates)
+        place(&self.wal, &self.credentials)
     }
 }
 
-fn place(path: &Path, certificates: Option<&Path>) -> anyhow::Result<Place> {
-    Ok(match etcd::Address::of(path, certificates)? {
-        Some(address) => Place::Etcd(address),
-        None if certificates.is_some() => anyhow::bail!("-wal-ca is for a log in etcd"),
-        None => Place::Files(Names::new(&wal::place::resolve(path)?)),
-    })
+fn place(path: &Path, credentials: &etcd::Credentials) -> anyhow::Result<Place> {
+    if let Some(address) = etcd::Address::of(path, credentials)? {
+        return Ok(Place::Etcd(address));
+    }
+    credentials.refuse()?;
+    Ok(Place::Files(Names::new(&wal::place::resolve(path)?)))
 }
 
 /// Runs a tool.

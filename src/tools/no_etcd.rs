@@ -14,12 +14,20 @@ pub enum Address {}
 /// There is none.
 pub enum Log {}
 
+/// There are none.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Credentials {}
+
+impl Credentials {
+    /// There is nothing to refuse.
+    pub fn refuse(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+}
+
 impl Address {
-    /// Refuses an address; `None` for a path.
-    pub fn of(path: &Path, _: Option<&Path>) -> anyhow::Result<Option<Address>> {
-        let text = path.to_str().unwrap_or_default();
-        let is_meant = text.starts_with("etcd://") || text.starts_with("etcds://");
-        anyhow::ensure!(!is_meant, "{text}: this program was built without the feature replicated");
+    /// `None`: an address is refused where a path has to be.
+    pub fn of(_: &Path, _: &Credentials) -> anyhow::Result<Option<Address>> {
         Ok(None)
     }
 

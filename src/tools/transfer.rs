@@ -45,9 +45,8 @@ pub struct Import {
     #[arg(value_name = "TARGET")]
     target: PathBuf,
 
-    /// With etcds://: certificates in PEM that prove its members; without it, the public authorities do
-    #[arg(long = "wal-ca", value_name = "FILE")]
-    wal_ca: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: etcd::Credentials,
 
     /// Print JSON, for scripts
     #[arg(long)]
@@ -56,15 +55,15 @@ pub struct Import {
 
 /// Brings a log from one place to another, and prints what is there then.
 pub fn run(import: &Import, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let certificates = import.wal_ca.as_deref();
-    let target = etcd::Address::of(&import.target, certificates)?;
+    let credentials = &import.credentials;
+    let target = etcd::Address::of(&import.target, credentials)?;
     let source = match import.source.is_dir() {
         true => import.source.join(DEFAULT_NAME),
         false => import.source.clone(),
     };
-    let source = match etcd::Address::of(&source, certificates)? {
+    let source = match etcd::Address::of(&source, credentials)? {
         Some(address) => Place::Etcd(address),
-        None => place(&source, None)?,
+        None => place(&source, &Default::default())?,
     };
     match (source, target) {
         (Place::Etcd(source), None) => {

@@ -32,10 +32,24 @@ pub fn check_directory(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Whether it is an address, and no path: `://` after a scheme (RFC 3986, section 3.1).
+pub fn is_address(path: &Path) -> bool {
+    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+    let may_have = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    scheme.is_some_and(|it| {
+        it.starts_with(|c: char| c.is_ascii_alphabetic()) && it.bytes().all(may_have)
+    })
+}
+
 /// The file that a log's path means: with symbolic links followed, because a rotation replaces the
 /// file of that name. Refuses what cannot be a log.
 pub fn resolve(path: &Path) -> anyhow::Result<PathBuf> {
     let shown = path.display();
+    if is_address(path) {
+        bail!(
+            "{shown}: is an address, and a path is needed here; for a log in etcd the program is built with the feature replicated"
+        );
+    }
     if path.symlink_metadata().is_err() {
         return Ok(path.to_owned());
     }
@@ -67,4 +81,22 @@ pub fn create_directory(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir(directory)
         .and_then(|()| File::open(parent)?.sync_all())
         .with_context(|| format!("{}: cannot create the directory", directory.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_from_a_path() {
+        for address in ["etcd://a:1/x", "etcds://", "ETCD://a", "http://a/b"] {
+            assert!(is_address(Path::new(address)), "{address}");
+            let refused = resolve(Path::new(address)).expect_err(address).to_string();
+            assert!(refused.contains("a path is needed"), "{refused}");
+        }
+        for path in ["/var/lib/etcd", "etcd", "etcd:/a", "./etcd://a", "a b://c", "1://", "://", ""]
+        {
+            assert!(!is_address(Path::new(path)), "{path}");
+        }
+    }
 }
