@@ -55,7 +55,7 @@ pub struct Config {
     size: u64,
 
     /// Path of the log; its other files are beside it. The directory must exist. Without this flag the
-    /// path is ./wal_files/wal_file, and that directory is created if it is missing. Or, on trial, a log in an etcd
+    /// path is ./wal_files/wal_file, and that directory is created if it is missing. Or a log in an etcd
     /// cluster: etcd://HOST:PORT,HOST:PORT,HOST:PORT/NAME
     #[arg(long, value_name = "PATH")]
     wal: Option<PathBuf>,

@@ -67,7 +67,7 @@
 //! | [`config`] | flags |
 //!
 //! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's
-//! page, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
+//! page, [`machines`] that of a log in etcd, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
 //! wait for it; [`scaling`] tells how the server would run on more cores than two, and which parts would have to change.
 //!
 //! # Threads
@@ -107,6 +107,8 @@ pub mod entry;
 #[doc = include_str!("failures.md")]
 pub mod failures {}
 pub mod glob;
+#[doc = include_str!("machines.md")]
+pub mod machines {}
 pub mod messages;
 pub mod metrics;
 pub mod protocol;

@@ -101,9 +101,6 @@ fn serve_replicated(
     store: Box<dyn store::Store>,
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
-    log::warn!(
-        "a log in etcd is on trial in this version: it has not been tried under every fault"
-    );
     let mut settings = config.server()?;
     let listener = bind(config)?;
     let opened = replicated::open_at(options, access, &config.engine(), store, metrics.clone())?;

@@ -2,7 +2,7 @@
 //!
 //! The store stays in memory and the consensus stays etcd's. One node leads and writes; others follow, and one of
 //! them takes over when the leader is gone. The engine sees a log like any
-//! other (`log`) and a gate that says what may be shown; it is on trial, see the end.
+//! other (`log`) and a gate that says what may be shown. [`machines`](crate::machines) is for who runs it.
 //!
 //! # One key decides
 //!
@@ -75,10 +75,6 @@
 //! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`); `damages.rs` breaks what is
 //! stored. Those in
 //! `tests/it/replicated` ask a real etcd, where there is one. `group.rs` has whole nodes that are killed and cut off.
-//!
-//! # What is missing
-//!
-//! Tests of whole servers on a real cluster under every fault, and what TLS does to all of it, have not been tried. Until then a server says at its start that this is on trial.
 
 mod access;
 pub mod candidate;
