@@ -361,19 +361,19 @@ mod tests {
         assert_eq!(keys_left(&etcd, &clock), 3 + 3);
     }
 
-    /// Does something else just before its third request.
+    /// Does something else just before one of its requests.
     struct Meddling {
         way: Way,
-        requests: usize,
+        requests_left: usize,
         act: Box<dyn FnMut() + Send>,
     }
 
     impl Transport for Meddling {
         fn post(&mut self, request: &Request<'_>, time: Duration) -> Result<Reply, Lost> {
-            self.requests += 1;
-            if self.requests == 3 {
+            if self.requests_left == 0 {
                 (self.act)();
             }
+            self.requests_left = self.requests_left.wrapping_sub(1);
             self.way.post(request, time)
         }
     }
@@ -382,14 +382,29 @@ mod tests {
     fn of_two_imports_the_one_that_comes_second_is_refused() {
         let (etcd, clock) = etcd();
         let mut first = begin(&etcd, &clock, &[]).expect("it is empty");
-        let way = Way::new(&etcd, &clock);
         // It is slow, and goes on.
         let act = move || first.step(first.is_mine(), Vec::new()).expect("a step");
-        let meddling = Meddling { way, requests: 0, act: Box::new(act) };
-        let members = Members::new(vec!["a:1".into()], None);
-        let second = Client::new(meddling, members, None);
-        let refused = Import::begin(second, clock, "shop", LSN).err().expect("one is under way");
-        assert!(refused.to_string().contains("another import"), "{refused}");
+        let refused = meddled(&etcd, &clock, 2, Box::new(act));
+        assert!(refused.contains("another import into this name is under way"), "{refused}");
+        // Both have found the name empty.
+        let (etcd, clock) = self::etcd();
+        let (other, time) = (etcd.clone(), clock.clone());
+        let act = move || drop(begin(&other, &time, &[]).expect("it is empty"));
+        let refused = meddled(&etcd, &clock, 3, Box::new(act));
+        assert!(refused.contains("was faster"), "{refused}");
+    }
+
+    /// Why an import is refused that is met by something after so many requests.
+    fn meddled(
+        etcd: &Arc<Mutex<FakeEtcd>>,
+        clock: &Hands,
+        requests_left: usize,
+        act: Box<dyn FnMut() + Send>,
+    ) -> String {
+        let meddling = Meddling { way: Way::new(etcd, clock), requests_left, act };
+        let client = Client::new(meddling, Members::new(vec!["a:1".into()], None), None);
+        let refused = Import::begin(client, clock.clone(), "shop", LSN);
+        refused.err().expect("another one is there").to_string()
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod etcd;
 mod tools;
 
 #[cfg(feature = "etcds")]
+use std::path::Path;
+#[cfg(feature = "etcds")]
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -219,12 +221,10 @@ fn the_loss_of_a_member_costs_seconds_and_no_decision() {
     }
 }
 
-#[test]
-fn a_real_etcd_with_users_wants_a_token_and_forgets_it_at_its_restart() {
-    let Some(mut cluster) = Cluster::start(1, &[]) else { return };
-    let member = cluster.member(0);
+/// Has etcd ask for a user: `u`, whose password is geheim, may use the log `shop` alone.
+fn add_users(member: &str) {
     let set = |path: &str, body: &str| {
-        let reply = post(&member, path, body);
+        let reply = post(member, path, body);
         assert_eq!(reply.0, 200, "{path}: {reply:?}");
     };
     for (user, role) in [("root", "root"), ("u", "shop")] {
@@ -236,7 +236,12 @@ fn a_real_etcd_with_users_wants_a_token_and_forgets_it_at_its_restart() {
     let range = r#"{"permType":"READWRITE","key":"L3Nob3Av","range_end":"L3Nob3Aw"}"#;
     set("/v3/auth/role/grant", &format!(r#"{{"name":"shop","perm":{range}}}"#));
     set("/v3/auth/enable", "{}");
+}
 
+#[test]
+fn a_real_etcd_with_users_wants_a_token_and_forgets_it_at_its_restart() {
+    let Some(mut cluster) = Cluster::start(1, &[]) else { return };
+    add_users(&cluster.member(0));
     let login = |password: &str| Login { user: "u".into(), password: password.into() };
     let (mut right, key) = (cluster.client(Some(login("geheim"))), Keys::new("shop").head());
     right.txn(&put(&key, "x"), TIME).unwrap();
@@ -301,25 +306,31 @@ fn a_member_that_is_silent_costs_no_more_than_the_time_for_an_attempt() {
     assert!(began.elapsed() < time * 3, "{:?}", began.elapsed());
 }
 
+/// A key and a certificate for this machine, as files. `None`, with a message, where openssl is not installed.
+#[cfg(feature = "etcds")]
+fn certificate(dir: &Path, name: &str) -> Option<(String, String)> {
+    let file = |kind: &str| dir.join(format!("{name}.{kind}")).to_str().unwrap().to_owned();
+    let (key, cert) = (file("key"), file("pem"));
+    let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
+    let subject = ["-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1"];
+    let openssl = Command::new("openssl")
+        .args(request)
+        .args(subject)
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &key, "-out", &cert])
+        .output();
+    let is_made = openssl.is_ok_and(|it| it.status.success());
+    if !is_made {
+        eprintln!("skipped: there is no openssl here");
+    }
+    is_made.then_some((key, cert))
+}
+
 #[cfg(feature = "etcds")]
 #[test]
 fn over_tls_a_member_is_believed_only_with_a_certificate_of_the_right_authority() {
     let dir = tempfile::TempDir::new().unwrap();
-    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    let made = |name: &str| {
-        let (key, cert) = (file(&format!("{name}.key")), file(&format!("{name}.pem")));
-        let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
-        let subject = ["-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1"];
-        let openssl = Command::new("openssl")
-            .args(request)
-            .args(subject)
-            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", &key, "-out", &cert])
-            .output();
-        openssl.is_ok_and(|it| it.status.success()).then_some((key, cert))
-    };
-    let (Some((key, cert)), Some((_, other))) = (made("one"), made("two")) else {
-        return eprintln!("skipped: there is no openssl here");
-    };
+    let made = |name: &str| certificate(dir.path(), name);
+    let (Some((key, cert)), Some((_, other))) = (made("one"), made("two")) else { return };
     let flags = ["--cert-file", &cert, "--key-file", &key];
     let Some(cluster) = Cluster::begin(1, &flags, "https") else { return };
     let client = |roots: Option<Vec<u8>>| {

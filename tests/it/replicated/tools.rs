@@ -337,3 +337,48 @@ fn import_command(path: &Path, url: &str) -> Command {
     command.arg("import").arg(path).arg(url).stdin(Stdio::null()).stdout(Stdio::null());
     command
 }
+
+#[test]
+fn the_tools_prove_who_they_are_as_the_server_does() {
+    let Some(cluster) = Cluster::start(1, &[]) else { return };
+    super::add_users(&cluster.member(0));
+    let (dir, url) = (crate::tools::small_log(3), url(&cluster, "shop"));
+    let path = dir.path().join("wal_file");
+    let run = |tool: &str, flags: &[&str], password: Option<&str>| {
+        let mut command = Command::new(PROGRAM);
+        command.arg(tool).args(flags).stdin(Stdio::null());
+        if let Some(password) = password {
+            command.env("POST_GRES_RS_ETCD_PASSWORD", password);
+        }
+        Said::of(&command.output().expect("the program can be run"))
+    };
+    let (source, user) = (path.to_str().expect("ASCII"), format!("{url}?user=u"));
+    run("import", &[source, &user], Some("geheim")).expect(0, &["3 in 1 batches"]);
+    run("check", &[&user], Some("geheim")).expect(0, &["durable LSN  3"]);
+    run("check", &[&user], Some("falsch")).expect(2, &["authentication failed"]);
+    run("check", &[&user], None).expect(2, &["both or neither"]);
+    run("check", &[&url], None).expect(2, &["user name is empty"]);
+    let other = self::url(&cluster, "other?user=u");
+    run("import", &[source, &other], Some("geheim")).expect(2, &["permission denied"]);
+}
+
+#[cfg(feature = "etcds")]
+#[test]
+fn over_tls_the_tools_believe_a_member_with_a_certificate_of_the_right_authority() {
+    let dir = new_dir();
+    let made = |name: &str| super::certificate(dir.path(), name);
+    let (Some((key, cert)), Some((_, other))) = (made("one"), made("two")) else { return };
+    let flags = ["--cert-file", &cert, "--key-file", &key];
+    let Some(cluster) = Cluster::begin(1, &flags, "https") else { return };
+    let url = format!("etcds://{}/shop", cluster.member(0));
+    eventually("etcd answers over TLS", || {
+        run_tool(&["check", &url, "-wal-ca", &cert]).err.contains("there is no log of this name")
+    });
+    run_tool(&["check", &url, "-wal-ca", &other]).expect(2, &["certificate"]);
+    run_tool(&["check", &url, "-wal-ca", &key]).expect(2, &["no certificate in PEM form"]);
+    run_tool(&["check", &url, "-wal-ca", "/nowhere"]).expect(2, &["/nowhere"]);
+    let log = crate::tools::small_log(3);
+    let path = log.path().join("wal_file");
+    let source = path.to_str().expect("ASCII");
+    run_tool(&["import", "-wal-ca", &cert, source, &url]).expect(0, &["3 in 1 batches"]);
+}

@@ -14,7 +14,7 @@ mod snapshot;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use crate::common::{Client, PROGRAM, Server, wire};
 
@@ -35,15 +35,18 @@ pub(crate) fn tool(name: &str, dir: &Path, flags: &[&str]) -> Said {
 /// Runs a tool with these arguments.
 pub(crate) fn run_tool(args: &[&str]) -> Said {
     let mut command = Command::new(PROGRAM);
-    let output = command.args(args).stdin(Stdio::null()).output().expect("the program can be run");
-    Said {
-        code: output.status.code(),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Said::of(&command.args(args).stdin(Stdio::null()).output().expect("the program can be run"))
 }
 
 impl Said {
+    pub(crate) fn of(output: &Output) -> Said {
+        Said {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// Compares the exit code, and parts of the output, with what is expected.
     pub(crate) fn expect(self, code: i32, parts: &[&str]) -> Said {
         assert_eq!(self.code, Some(code), "{self:#?}");
