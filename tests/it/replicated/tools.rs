@@ -1,9 +1,12 @@
 //! check, dump, backup and import of a log in etcd, as a user runs them: a real etcd, and servers that write and read it.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use post_gres_rs::replicated::json::Freshness;
@@ -167,6 +170,9 @@ fn a_log_moves_out_of_etcd_and_into_it_with_all_its_data() {
     let mut client = Client::connect(&server);
     assert_eq!(wire::say(&mut client, "SAVE"), Value::ok());
     fill(&server, seed.wrapping_add(1));
+    // Whatever was swapped before, the last order is none that a log begins with.
+    let mut swap = |words: &str| assert_eq!(wire::say(&mut client, words), Value::ok());
+    ["SWAPDB 7 8", "SET here it", "SWAPDB 8 9"].into_iter().for_each(&mut swap);
     let expected = data(&server);
     let lsn = server.counter("wal_durable_lsn");
     assert!(expected.len() > 100, "{} keys", expected.len());
@@ -381,4 +387,88 @@ fn over_tls_the_tools_believe_a_member_with_a_certificate_of_the_right_authority
     let path = log.path().join("wal_file");
     let source = path.to_str().expect("ASCII");
     run_tool(&["import", "-wal-ca", &cert, source, &url]).expect(0, &["3 in 1 batches"]);
+}
+
+/// A way to etcd on which something is done just before the `nth` read of a range passes. Returns its address.
+fn with_an_act_before(cluster: &Cluster, nth: usize, act: impl FnMut() + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, member) = (listener.local_addr().expect("its address"), cluster.member(0));
+    let (act, ranges) = (Arc::new(Mutex::new(act)), Arc::new(AtomicUsize::new(0)));
+    // It ends with the test's process.
+    thread::spawn(move || {
+        for near in listener.incoming() {
+            let near = near.expect("a connection");
+            let far = TcpStream::connect(&member).expect("etcd takes connections");
+            let back = (far.try_clone().expect("a socket"), near.try_clone().expect("a socket"));
+            let (act, ranges) = (act.clone(), ranges.clone());
+            thread::spawn(move || {
+                pass_on(near, far, |bytes| {
+                    let is_range = bytes.windows(13).any(|part| part == b"/v3/kv/range ");
+                    if is_range && ranges.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+                        (act.lock().expect("no panic"))();
+                    }
+                });
+            });
+            thread::spawn(move || pass_on(back.0, back.1, |_| {}));
+        }
+    });
+    format!("etcd://{address}/shop")
+}
+
+fn pass_on(mut from: TcpStream, mut to: TcpStream, mut look: impl FnMut(&[u8])) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        look(&bytes[..count]);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    // The other end may be closed already.
+    let _ = to.shutdown(Shutdown::Both);
+}
+
+/// The leader writes another snapshot, and deletes the one that a tool is about to read.
+#[test]
+fn a_tool_that_a_compaction_overtakes_begins_again_unless_it_has_printed_something() {
+    let Some(cluster) = Cluster::start(1, &[]) else { return };
+    let url = url(&cluster, "shop");
+    let server = Arc::new(lead(&url, &[]));
+    let mut client = Client::connect(&server);
+    for key in 1..=20 {
+        let words = [b"SET".to_vec(), format!("k{key}").into_bytes(), vec![b'v'; 60_000]];
+        assert_eq!(wire::ask(&mut client, words), Value::ok());
+    }
+    assert_eq!(wire::say(&mut client, "SAVE"), Value::ok());
+    let compact = || {
+        let (server, mut count) = (server.clone(), 20);
+        move || {
+            let mut client = Client::connect(&server);
+            count += 1;
+            assert_eq!(
+                wire::say(&mut client, &format!("INCRBY more {count}")),
+                Value::Integer(count)
+            );
+            assert_eq!(wire::say(&mut client, "SAVE"), Value::ok());
+            assert_eq!(wire::say(&mut client, "DEL more"), Value::Integer(1));
+        }
+    };
+    let lsn = |server: &Server| format!("durable LSN  {}", server.counter("wal_durable_lsn"));
+    // The first read of a range is that of the snapshot's first pieces.
+    let said = run_tool(&["check", &with_an_act_before(&cluster, 1, compact())]);
+    said.expect(0, &["keys         20,", &lsn(&server)]);
+    let dir = new_dir();
+    let copy = dir.path().join("copy");
+    let to = copy.to_str().expect("ASCII");
+    let said = run_tool(&["backup", &with_an_act_before(&cluster, 2, compact()), to]);
+    said.expect(0, &["keys         20,", &lsn(&server)]);
+    let files =
+        crate::common::contents(&copy).into_keys().filter(|name| name.ends_with("snapshot"));
+    assert_eq!(files.count(), 1, "nothing is left of the first try");
+    let said = run_tool(&["dump", &with_an_act_before(&cluster, 1, compact())]).expect(0, &[]);
+    assert_eq!(said.out.matches(" SET k7 ").count(), 1);
+    let said = run_tool(&["dump", &with_an_act_before(&cluster, 2, compact())]);
+    said.expect(2, &["not all of the log was printed", "dump a backup"]);
+    let other = self::url(&cluster, "other");
+    let said = run_tool(&["import", &with_an_act_before(&cluster, 2, compact()), &other]);
+    said.expect(0, &["keys         20,", &lsn(&server)]);
 }
