@@ -384,7 +384,7 @@ fn a_log_whose_version_is_missing_is_damaged() {
 }
 
 #[test]
-fn what_a_leader_took_away_meanwhile_is_no_damage() {
+fn an_entry_that_a_leader_took_away_meanwhile_is_no_damage() {
     // The log was trimmed after the head was read.
     let mut log = Fixture::new();
     let mut reader = log.reader();

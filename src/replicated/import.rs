@@ -64,6 +64,7 @@ impl<T: Transport, C: Clock> Import<T, C> {
         name: &str,
         lsn: u64,
     ) -> anyhow::Result<Import<T, C>> {
+        ensure!(lsn < u64::MAX, "LSN {lsn} is the last that there is");
         let process = random().context("no random numbers")?;
         // That of no batch, and not 0, which only an empty log has.
         let checksum = if lsn == 0 { 0 } else { process as u32 | 1 };
@@ -166,7 +167,7 @@ impl<T: Transport, C: Clock> Import<T, C> {
         self.replace(condition, ops, mark.into_bytes())
     }
 
-    /// Replaces the head, if it still is as it was, until that is known to be done: what is done removes its own condition.
+    /// Replaces the head, if it still is as it was, until that is known to be done: a transaction that was done has removed its own condition.
     fn replace(
         &mut self,
         condition: Condition,
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_log_is_not_mixed_with_an_import() {
+    fn leftovers_of_a_log_are_not_mixed_with_an_import() {
         for key in [Keys::new("shop").batch(4), Keys::new("shop").piece(3, 2, 1)] {
             let (etcd, clock) = etcd();
             let put = vec![Op::Put(key.clone(), b"left".to_vec())];

@@ -1,8 +1,8 @@
 //! Reads entries that follow one another: the batches of a log, or the pieces of a snapshot.
 //!
 //! A node that follows reads so, the compactor reads its own snapshot back so, and so do the tools. An entry is handed
-//! on only if it is whole, stands under the key at which it has to be, and names the one before it. Why a key is not
-//! there this file cannot tell: a leader may have trimmed the log, or replaced the snapshot, since the head was read.
+//! on only if it is whole, stands under the key at which it has to be, and names the one before it. This file cannot
+//! tell why a key is not there: a leader may have trimmed the log, or replaced the snapshot, since the head was read.
 
 use std::fmt;
 
@@ -69,7 +69,7 @@ impl std::error::Error for Damage {}
 /// Where the log goes on after a snapshot, or begins without one.
 pub fn tail_after(pointer: Option<&Pointer>) -> Tail {
     match pointer {
-        Some(pointer) => entry::tail(0, pointer.lsn + 1, pointer.last_checksum),
+        Some(pointer) => entry::tail(0, pointer.lsn.saturating_add(1), pointer.last_checksum),
         None => entry::tail(0, 1, 0),
     }
 }

@@ -81,7 +81,7 @@ pub fn copy_etcd(address: &etcd::Address, copy: &Names) -> anyhow::Result<()> {
     let mut first = Some(address.open()?);
     make_empty(&SystemDisk, directory)?;
     let done = etcd::until_read(|| {
-        // What a try has left that was overtaken by a compaction.
+        // A try that a compaction has overtaken leaves files.
         for path in SystemDisk.list(directory)? {
             SystemDisk.remove(&path)?;
         }

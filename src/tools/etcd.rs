@@ -123,7 +123,7 @@ impl Log {
             bytes: 0,
             ..Segment::begin(&prefix.join("snapshot"), Tail::of_snapshot(snapshot_header(&pointer)))
         });
-        let first_lsn = pointer.map_or(1, |pointer| pointer.lsn + 1);
+        let first_lsn = pointer.map_or(1, |pointer| pointer.lsn.saturating_add(1));
         let mut log = Segment::begin(&prefix.join("log"), Tail::of_segment(header(0, first_lsn)));
         log.bytes = 0;
         log.tail.last_checksum = pointer.map_or(0, |pointer| pointer.last_checksum);
@@ -186,7 +186,7 @@ fn hand_on(piece: &Piece<'_>, visit: &mut Visit<'_>) -> anyhow::Result<ControlFl
 
 /// The header that a file would have: that of the part of the log that follows.
 fn snapshot_header(pointer: &Pointer) -> SegmentHeader {
-    header(pointer.writer, pointer.lsn + 1)
+    header(pointer.writer, pointer.lsn.saturating_add(1))
 }
 
 fn header(term: u64, first_lsn: u64) -> SegmentHeader {

@@ -1,8 +1,8 @@
 //! `import`: brings a log into etcd, or out of it.
 //!
 //! Into etcd it goes as a snapshot of the keys that the log leaves, under a name that has no log yet; how that keeps apart
-//! from other imports and from servers is in [`crate::replicated`]. What a log in etcd cannot hold is refused before
-//! anything is written. Out of etcd it is what `backup` does.
+//! from other imports and from servers is in [`crate::replicated`]. Values that a log in etcd cannot hold are refused
+//! before anything is written. Out of etcd it is what `backup` does.
 
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -102,7 +102,7 @@ fn into_etcd(
             report.print(out)?;
         }
     }
-    ensure!(report.outcome() == Outcome::Well, "what was imported is not whole; see above");
+    ensure!(report.outcome() == Outcome::Well, "the log in etcd is not whole; see above");
     Ok(Outcome::Well)
 }
 
@@ -181,7 +181,7 @@ fn write(contents: &Contents<Box<Entry>>, lsn: u64, target: &etcd::Address) -> a
     let left = match import.give_up() {
         Ok(()) => "nothing is left of it in etcd",
         Err(_) => {
-            "what it has written cannot be deleted now; no server serves it, and another import replaces it"
+            "its pieces cannot be deleted now; no server serves them, and another import replaces them"
         }
     };
     Err(error.context(format!("{}: not imported; {left}", target.text())))
