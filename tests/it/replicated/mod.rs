@@ -309,7 +309,7 @@ fn a_member_that_is_silent_costs_no_more_than_the_time_for_an_attempt() {
 /// A key and a certificate for this machine, as files. `None`, with a message, where openssl is not installed.
 #[cfg(feature = "etcds")]
 fn certificate(dir: &Path, name: &str) -> Option<(String, String)> {
-    let file = |kind: &str| dir.join(format!("{name}.{kind}")).to_str().unwrap().to_owned();
+    let file = |kind: &str| dir.join(format!("{name}.{kind}")).to_str().expect("ASCII").to_owned();
     let (key, cert) = (file("key"), file("pem"));
     let request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"];
     let subject = ["-subj", "/CN=etcd", "-addext", "subjectAltName=IP:127.0.0.1"];
