@@ -168,6 +168,15 @@ fn a_whole_log_is_read_from_its_snapshot_to_its_head_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_log_of_the_first_version_is_read() {
+    let mut log = Fixture::new();
+    log.put(&log.keys.format(), "v1");
+    let old = Head { history: None, ..log.head.clone() };
+    log.put(&log.keys.head(), old.to_string());
+    assert_eq!(log.read(), ((1..=7).collect(), None));
+}
+
+#[test]
 fn no_log_and_one_that_an_import_fills_are_not_taken_for_damage() {
     let mut log = Fixture::new();
     assert!(LogReader::open(log.client.another(), "other").expect("a look").is_none());

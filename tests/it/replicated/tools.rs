@@ -35,7 +35,9 @@ fn lead(url: &str, flags: &[&str]) -> Server {
 
 fn start(url: &str, flags: &[&str]) -> Server {
     let mut command = Command::new(PROGRAM);
-    command.args(["-port", "0", "-announce", "127.0.0.1:1", "-lease", "1s", "-wal", url]);
+    // Long enough for a value of a megabyte on a machine that is busy with other tests; no leader here goes without
+    // giving the lead back.
+    command.args(["-port", "0", "-announce", "127.0.0.1:1", "-lease", "10s", "-wal", url]);
     Server::spawn(command.args(flags)).expect("the server starts")
 }
 
