@@ -29,7 +29,7 @@ pub use client::{
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
 pub use events::{EventClass, Events};
-pub use group::{Group, Node, Nodes, Passing, Role};
+pub use group::{Group, Keeper, KeeperStatus, Node, Nodes, Passing, Role};
 pub use news::{Scope, Topic};
 pub use program::{Parts, Program};
 pub use reply::{Dialect, LineEnd, Reply, RespVersion};

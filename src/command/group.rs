@@ -25,6 +25,30 @@ pub enum Role {
     Loading,
 }
 
+/// A member of the cluster that keeps the log, as it answered when it was last asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper {
+    /// `host:port`.
+    pub address: String,
+    /// What it said; without an answer, why not.
+    pub status: Result<KeeperStatus, String>,
+}
+
+/// See [`Keeper`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeeperStatus {
+    /// Its version.
+    pub version: String,
+    /// Whether it leads the cluster.
+    pub leads: bool,
+    /// Bytes of its file, which its quota counts.
+    pub file_bytes: u64,
+    /// Bytes of the file that are in use.
+    pub used_bytes: u64,
+    /// What it complains about, such as a file without space.
+    pub alarms: Vec<String>,
+}
+
 /// All machines, as one of them knows them.
 #[derive(Clone, Debug)]
 pub struct Group {
@@ -46,6 +70,12 @@ pub struct Group {
     pub lag: u64,
     /// How long a leader that is gone keeps the others waiting.
     pub lease: Duration,
+    /// How long this machine may show data if it confirms its lead no more; zero if it does not lead.
+    pub lease_left: Duration,
+    /// The id of the log, in 16 hexadecimal digits; empty while it is not known.
+    pub store: String,
+    /// The cluster that keeps the log.
+    pub keepers: Vec<Keeper>,
 }
 
 /// What happens in a group.

@@ -161,6 +161,11 @@ impl<T: Transport> Client<T> {
         self.believed(json::status(&reply))
     }
 
+    /// How many members there are.
+    pub fn members(&self) -> usize {
+        self.members.count()
+    }
+
     /// Goes on with the next member, for one that answers in time, but lags or complains.
     pub fn next_member(&mut self) {
         self.members.advance();
@@ -349,7 +354,7 @@ mod tests {
         assert_eq!(client.txn(&put(&["k"]), TIME), Err(Trouble::NoSpace));
         let status = client.status(TIME).unwrap();
         assert_eq!(status.errors, ["memberID:5 alarm:NOSPACE "]);
-        assert_eq!((status.version.as_str(), status.leader), ("3.4.23", 5));
+        assert_eq!((status.version.as_str(), status.leader, status.id), ("3.4.23", 5, 5));
         assert!(status.file_bytes >= 16384 && client.compact(1, TIME).is_ok());
     }
 }

@@ -617,6 +617,19 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_not_created_where_one_is_left_without_its_head() {
+        let it = Fixture::new();
+        let mut client = it.client(&[]);
+        let left = vec![Op::Delete(it.keys.head()), Op::Put(it.keys.format(), b"v2 9".into())];
+        client.txn(&Txn::new(Condition::Always, left, vec![]), TIME).unwrap();
+        let mut create = Decision::new(&it.keys, None, Head::first(node("n2"), 2, 8), vec![]);
+        let outcome = it.decide(&mut create, &[]);
+        let by = Found::Nothing;
+        assert_eq!(outcome, Ok(Outcome::Fenced { by, batch: Batch::NotDone }));
+        assert_eq!(it.etcd.lock().value(&it.keys.head()), None);
+    }
+
+    #[test]
     fn two_nodes_that_create_a_log_do_not_both_succeed() {
         let it = Fixture::new();
         let mut create = Decision::new(&it.keys, None, Head::first(node("n2"), 2, 8), vec![]);

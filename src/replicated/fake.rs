@@ -17,6 +17,8 @@ pub struct FakeEtcd {
     pub lag: u64,
     /// Bytes of keys and values it takes, ever; 0 for no limit.
     pub quota: u64,
+    /// The last byte of what is put under this prefix is changed.
+    pub corrupts: Option<String>,
     written: u64,
     is_full: bool,
     /// Name and password, if authentication is on, and the tokens that were handed out.
@@ -201,7 +203,10 @@ impl FakeEtcd {
 
     fn carry_out(&mut self, op: &Value) -> Value {
         if let Some(put) = op.get("requestPut") {
-            let (key, value) = (bytes(&put["key"]), bytes(&put["value"]));
+            let (key, mut value) = (bytes(&put["key"]), bytes(&put["value"]));
+            if self.corrupts.as_ref().is_some_and(|prefix| key.starts_with(prefix.as_bytes())) {
+                value.last_mut().into_iter().for_each(|byte| *byte ^= 1);
+            }
             self.written += (key.len() + value.len()) as u64;
             self.keys.entry(key).or_default().push((self.revision + 1, Some(value)));
             return json!({ "response_put": {} });

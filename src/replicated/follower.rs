@@ -19,7 +19,7 @@ use super::history::{self, Another};
 use super::json::{Freshness, Page};
 use super::keys::Range;
 use super::kv::{Kv, Trouble, Txn};
-use super::node::Node;
+use super::node::{Covered, Node};
 use super::pointer::Pointer;
 use super::reading::{Batch, Chain, tail_after};
 use crate::engine::{Handle, store_batch};
@@ -81,7 +81,6 @@ impl<T: Transport> Follower<T> {
         let next = self.certain(self.node.keys.batch(tail.next_lsn))?;
         let Some(head) = self.certain_head()? else { return Ok(Err(Another::Gone)) };
         Ok(match next {
-            _ if head.lsn < self.lsn() => Err(Another::Shorter),
             _ if head.lsn == self.lsn() => {
                 history::compare_end(&head, self.lsn(), tail.last_checksum)
             }
@@ -120,9 +119,9 @@ impl<T: Transport> Follower<T> {
         let (next, bytes) = (chain.tail(), batches.iter().map(Batch::bytes).sum());
         self.store(batches)?;
         self.tail = Some(next);
-        self.node.note_stored(self.lsn());
         let logged = self.node.logged.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.node.marks.note(next.next_lsn, logged);
+        self.node.note_stored(self.lsn());
         Ok(Read::Some)
     }
 
@@ -141,7 +140,20 @@ impl<T: Transport> Follower<T> {
         self.read_pieces(&pointer)?;
         self.tail = Some(tail_after(Some(&pointer)));
         self.node.note_stored(pointer.lsn);
+        let logged = self.node.logged.load(Ordering::Relaxed);
+        self.node.note_covered(Covered { lsn: pointer.lsn, bytes: pointer.bytes, logged });
         log::info!("read a snapshot of {} records up to LSN {}", pointer.records, pointer.lsn);
+        Ok(())
+    }
+
+    /// Notes a snapshot that the leader before has written, so that this one does not write it anew at once.
+    pub fn note_snapshot(&mut self) -> anyhow::Result<()> {
+        let time = attempt_time(self.node.lease.ttl());
+        let found = self.client.get(&self.node.keys.snapshot(), Freshness::Current, time);
+        let Some(value) = found.map_err(untold)? else { return Ok(()) };
+        let Pointer { lsn, bytes, .. } = Pointer::parse(&value).map_err(|why| anyhow!(why))?;
+        let logged = self.node.marks.logged_before(lsn + 1).unwrap_or(self.node.covered().logged);
+        self.node.note_covered(Covered { lsn, bytes, logged });
         Ok(())
     }
 

@@ -10,15 +10,19 @@ use parking_lot::Mutex;
 
 use super::client::{Client, Lost, Reply as Answered, Request, Sent, Transport};
 use super::fake::FakeEtcd;
+use super::head::Head;
 use super::keys::Keys;
 use super::kv::{Condition, Kv, Op, Txn};
 use super::members::Members;
 use super::url::Url;
 use super::{Options, open};
 use crate::command::{Command, Dialect, Nodes, Passing, Reply, RespVersion, Role, SetOptions};
+use crate::engine::log::Sealed;
 use crate::engine::{self, Allowance, Collected, Engine, Fsync, Operation, Recipient, Submission};
 use crate::entry::Entry;
-use crate::metrics::Metrics;
+use crate::metrics::{Info, Metrics};
+use crate::upkeep::Snapshots;
+use crate::wal::frame::SegmentHeader;
 use crate::{store, upkeep};
 
 const RESP: Dialect = Dialect::Resp(RespVersion::V2);
@@ -79,18 +83,23 @@ pub struct Running {
     pub engine: Arc<Engine>,
     pub nodes: Arc<dyn Nodes>,
     pub way: Way,
+    snapshots: Arc<dyn Snapshots>,
     /// How often the lead has passed on.
     passed: Arc<AtomicUsize>,
 }
 
 impl Running {
     pub fn start(etcd: &Arc<Mutex<FakeEtcd>>, port: u16) -> Running {
+        Running::with_quota(etcd, port, 1 << 30)
+    }
+
+    fn with_quota(etcd: &Arc<Mutex<FakeEtcd>>, port: u16, quota: u64) -> Running {
         let way = Way::to(etcd);
         let options = Options {
             url: Url::parse("etcd://a:1/shop").expect("an address"),
             announce: format!("127.0.0.1:{port}"),
             lease: LEASE,
-            quota: 1 << 30,
+            quota,
         };
         let engine_options = engine::Options {
             fsync: Fsync::Always,
@@ -104,6 +113,7 @@ impl Running {
         let opened = open(&options, connect, &engine_options, store, metrics).expect("a node");
         let policy = upkeep::Policy { percent: 0, least_bytes: 0 };
         upkeep::start_with(&opened.engine, policy, Some(opened.snapshots())).expect("threads");
+        let snapshots = opened.snapshots();
         let (nodes, passed) = (opened.nodes(), Arc::<AtomicUsize>::default());
         let counter = passed.clone();
         let count = Box::new(move |change| {
@@ -111,7 +121,7 @@ impl Running {
         });
         let engine = opened.engine.clone();
         opened.run(count).expect("threads");
-        Running { engine, nodes, way, passed }
+        Running { engine, nodes, way, snapshots, passed }
     }
 
     /// A client of its own on this node's way.
@@ -138,12 +148,32 @@ impl Running {
         std::thread::spawn(move || drop(self));
     }
 
+    /// Bytes of the last snapshot, and of the log after it, as INFO shows them.
+    fn sizes(&self) -> (u64, u64) {
+        let sections = ["persistence".to_owned()];
+        let mut info = Info::new(&sections);
+        self.engine.show_persistence(&mut info);
+        let text = info.into_text();
+        let field = |name: &str| -> u64 {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).expect("it is shown");
+            value.parse().expect("a number")
+        };
+        let base = field("aof_base_size:");
+        (base, field("aof_current_size:") - base)
+    }
+
     pub fn run(&self, command: Command) -> Reply<'static> {
+        self.run_all(vec![command]).remove(0)
+    }
+
+    /// What a client sends at once.
+    pub fn run_all(&self, commands: Vec<Command>) -> Vec<Reply<'static>> {
         let (sender, replies) = channel();
-        let operations = vec![Operation::new(command, RESP, None)];
+        let count = commands.len();
+        let operations = commands.into_iter().map(|it| Operation::new(it, RESP, None)).collect();
         let submission = Submission { recipient: Arc::new(Asking(sender)), operations };
         assert!(self.engine.submit(submission).is_ok(), "it is not closed");
-        replies.recv().expect("an answer")
+        (0..count).map(|_| replies.recv().expect("an answer")).collect()
     }
 
     pub fn set(&self, key: &str, value: &str) -> Reply<'static> {
@@ -165,7 +195,7 @@ struct Asking(Sender<Reply<'static>>);
 
 impl Recipient for Asking {
     fn deliver(self: Arc<Self>, answered: &[Operation]) {
-        self.0.send(answered[0].reply.clone()).expect("the test waits");
+        answered.iter().for_each(|it| self.0.send(it.reply.clone()).expect("the test waits"));
     }
 }
 
@@ -222,6 +252,8 @@ fn a_leader_that_is_cut_off_shows_nothing_once_another_may_lead_and_follows_when
     let second = Running::start(&etcd, 1002);
     second.wait_until("it follows", |node| node.nodes.group().lsn == 1);
     first.way.is_cut.store(true, Ordering::SeqCst);
+    first.wait_until("its lease is over", |node| !node.leads());
+    assert_eq!(first.nodes.group().leader, None, "it tells nobody of itself any more");
     second.wait_until("it leads", Running::leads);
     assert!(first.get("key").is_err(), "its lease was over before the other's began");
     assert_eq!(second.set("key", "2"), Reply::Ok);
@@ -287,13 +319,15 @@ fn leftovers_of_earlier_snapshots_go_and_pieces_of_a_later_leader_stay() {
     node.wait_until("it leads", Running::leads);
     assert_eq!(node.set("key", "value"), Reply::Ok);
     let (keys, mut client) = (Keys::new("shop"), node.client());
-    let (earlier, later) = (keys.piece(5, 1, 0), keys.piece(5, 99, 0));
+    let (earlier, later, entry) = (keys.piece(5, 1, 0), keys.piece(5, 99, 0), keys.batch(0));
     let put = |key: &String| Op::Put(key.clone(), vec![1]);
-    let txn = Txn::new(Condition::Always, vec![put(&earlier), put(&later)], Vec::new());
+    let txn =
+        Txn::new(Condition::Always, vec![put(&earlier), put(&later), put(&entry)], Vec::new());
     assert!(client.txn(&txn, PATIENCE).is_ok());
     assert_eq!(node.engine.compact(), Ok(()));
     node.wait_until("a snapshot", |node| node.engine.metrics().compaction.done.get() == 1);
     assert_eq!(etcd.lock().value(&earlier), None);
+    assert_eq!(etcd.lock().value(&entry), None, "it is before what is trimmed");
     assert_eq!(
         etcd.lock().value(&later),
         Some(vec![1]),
@@ -332,4 +366,179 @@ fn a_leader_that_cannot_renew_its_lease_for_lack_of_space_shows_nothing() {
     node.wait_until("it has seen that there is space", |node| {
         node.set("key", "other") == Reply::Ok
     });
+}
+
+#[test]
+fn a_node_that_starts_or_takes_over_knows_the_snapshot_that_is_there() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let first = Running::start(&etcd, 1001);
+    first.wait_until("it leads", Running::leads);
+    let second = Running::start(&etcd, 1002);
+    let value = "x".repeat(100_000);
+    for number in 0..30 {
+        assert_eq!(first.set(&format!("key{number}"), &value), Reply::Ok);
+    }
+    second.wait_until("it follows", |node| node.nodes.group().lsn == 30);
+    assert_eq!(first.engine.compact(), Ok(()));
+    first.wait_until("a snapshot", |node| node.engine.metrics().compaction.done.get() == 1);
+    assert_eq!(first.set("after", &value), Reply::Ok);
+    let own = first.sizes();
+    assert!(own.0 > 3_000_000 && (100_000..200_000).contains(&own.1), "{own:?}");
+    let third = Running::start(&etcd, 1003);
+    third.wait_until("it follows", |node| node.nodes.group().lsn == 31);
+    assert_eq!(third.sizes(), own, "it has read the snapshot");
+    drop(third);
+    second.wait_until("it follows", |node| node.nodes.group().lsn == 31);
+    assert_eq!(second.sizes().0, 0, "it has read what the snapshot covers");
+    first.kill();
+    second.wait_until("it leads", Running::leads);
+    let taken = second.sizes();
+    // Where the snapshot ends it knows to a megabyte and a batch.
+    assert!(taken.0 == own.0 && (own.1..own.1 + 1_200_000).contains(&taken.1), "{taken:?}");
+}
+
+#[test]
+fn a_node_tells_of_its_lease_the_log_and_each_member_of_etcd() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let first = Running::start(&etcd, 1001);
+    first.wait_until("it leads", Running::leads);
+    let second = Running::start(&etcd, 1002);
+    first.wait_until("it has asked", |node| !node.nodes.group().keepers.is_empty());
+    let group = first.nodes.group();
+    assert!(!group.lease_left.is_zero() && group.lease_left < LEASE, "{group:?}");
+    let head = etcd.lock().value("/shop/head").expect("a head");
+    assert!(group.store.len() == 16 && String::from_utf8_lossy(&head).contains(&group.store));
+    let [keeper] = &group.keepers[..] else { panic!("{group:?}") };
+    let status = keeper.status.as_ref().expect("it has answered");
+    assert_eq!((keeper.address.as_str(), status.version.as_str()), ("a:1", "3.4.23"));
+    assert!(status.leads && status.file_bytes >= status.used_bytes && status.alarms.is_empty());
+    second.wait_until("it follows", |node| node.nodes.group().role == Role::Following);
+    assert!(second.nodes.group().lease_left.is_zero());
+}
+
+#[test]
+fn a_follower_that_does_not_hear_of_the_leader_any_more_tells_nobody_of_it() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let first = Running::start(&etcd, 1001);
+    first.wait_until("it leads", Running::leads);
+    let second = Running::start(&etcd, 1002);
+    second.wait_until("it follows", |node| node.nodes.group().leader.is_some());
+    second.way.cut(true);
+    second.wait_until("the leader may be gone", |node| node.nodes.group().leader.is_none());
+}
+
+fn set(key: &str, bytes: usize) -> Command {
+    Command::Set(Entry::new(key.as_bytes(), &vec![b'x'; bytes]), SetOptions::default())
+}
+
+#[test]
+fn what_is_longer_than_a_transaction_of_etcd_is_refused_as_a_whole_and_the_rest_is_split() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let node = Running::start(&etcd, 1001);
+    node.wait_until("it leads", Running::leads);
+    assert_eq!(node.set("key0", "old"), Reply::Ok);
+    let lsn = || {
+        let value = etcd.lock().value("/shop/head").expect("a head");
+        Head::parse(&value).expect("a head").lsn
+    };
+    let many = (0..3).map(|n| set(&format!("key{n}"), 700_000)).collect();
+    let refused = error_of(&node.run(Command::Transaction(many, None)));
+    assert!(refused.contains("longer than the log takes") && refused.contains("nothing was done"));
+    assert_eq!(lsn(), 1, "nothing is in the log");
+    assert_eq!(node.get("key0"), Ok(Reply::bulk(b"old")), "nothing was done");
+    assert_eq!(node.get("key2"), Ok(Reply::Null));
+    // Those that a client sends one after another are as many batches as they have to be.
+    let many = (0..4).map(|n| set(&format!("key{n}"), 900_000)).collect();
+    assert_eq!(node.run_all(many), [Reply::Ok, Reply::Ok, Reply::Ok, Reply::Ok]);
+    let many = (0..100).map(|n| set(&format!("key{n}"), 60_000)).collect();
+    assert!(node.run_all(many).iter().all(|reply| *reply == Reply::Ok));
+    let longest = node.run(set("longest", 1 << 20));
+    assert_eq!(longest, Reply::Ok);
+}
+
+#[test]
+fn writes_are_refused_while_etcds_file_is_near_its_quota_and_deletes_are_not() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let first = Running::start(&etcd, 1001);
+    first.wait_until("it leads", Running::leads);
+    assert_eq!(first.set("key", "value"), Reply::Ok);
+    assert!(first.engine.close(), "in order");
+    // An empty file of the fake has 16 KiB.
+    let node = Running::with_quota(&etcd, 1002, 20_000);
+    node.wait_until("it leads", Running::leads);
+    node.wait_until("it has asked", |node| !node.nodes.group().keepers.is_empty());
+    let refused = match node.set("key", "other") {
+        Reply::Error(text) => text.to_string(),
+        Reply::NotDurable(why) => why.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert!(refused.contains("room") || refused.contains("quota"), "{refused}");
+    assert_eq!(node.get("key"), Ok(Reply::bulk(b"value")));
+    assert_eq!(node.run(Command::Del(vec![b"key"[..].into()])), Reply::Integer(1));
+}
+
+#[test]
+fn a_snapshot_that_etcd_gives_back_otherwise_than_it_was_written_does_not_count() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let node = Running::start(&etcd, 1001);
+    node.wait_until("it leads", Running::leads);
+    assert_eq!(node.set("key", "value"), Reply::Ok);
+    etcd.lock().corrupts = Some("/shop/snap/".into());
+    assert_eq!(node.engine.compact(), Ok(()));
+    node.wait_until("it has failed", |node| node.engine.metrics().compaction.failed.get() == 1);
+    assert_eq!(etcd.lock().value("/shop/snapshot"), None);
+}
+
+#[test]
+fn a_snapshot_that_was_begun_in_an_earlier_lead_is_not_finished_in_a_later_one() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let node = Running::start(&etcd, 1001);
+    node.wait_until("it leads", Running::leads);
+    assert_eq!(node.set("key", "value"), Reply::Ok);
+    let term = node.nodes.group().term;
+    let following = SegmentHeader {
+        store_id: 0,
+        sequence: term,
+        epoch: term,
+        first_lsn: 2,
+        previous_epoch: term,
+        previous_checksum: 7,
+        file_bytes: 0,
+    };
+    let begun = node.snapshots.begin(&Sealed { following, logged: 0 }, 0).expect("it leads");
+    node.way.is_mute.store(true, Ordering::SeqCst);
+    assert!(error_of(&node.set("key", "other")).contains("not known whether"));
+    node.way.is_mute.store(false, Ordering::SeqCst);
+    node.wait_until("it leads again", |node| node.leads() && node.nodes.group().term > term);
+    assert!(begun.finish(&|| Ok(())).is_err());
+    assert_eq!(etcd.lock().value("/shop/snapshot"), None);
+}
+
+#[test]
+fn a_follower_whose_next_batch_was_trimmed_has_what_is_in_the_snapshot_and_nothing_else() {
+    let etcd = Arc::<Mutex<FakeEtcd>>::default();
+    let first = Running::start(&etcd, 1001);
+    first.wait_until("it leads", Running::leads);
+    let second = Running::start(&etcd, 1002);
+    assert_eq!(first.set("deleted", "value"), Reply::Ok);
+    second.wait_until("it follows", |node| node.nodes.group().lsn == 1);
+    second.way.cut(true);
+    assert_eq!(first.run(Command::Del(vec![b"deleted"[..].into()])), Reply::Integer(1));
+    assert_eq!(first.set("kept", "value"), Reply::Ok);
+    assert_eq!(first.engine.compact(), Ok(()));
+    first.wait_until("a snapshot", |node| node.engine.metrics().compaction.done.get() == 1);
+    assert_eq!(first.set("after", "it"), Reply::Ok);
+    first.kill();
+    // As after a while, when the log was trimmed.
+    let keys = Keys::new("shop");
+    let head = Head::parse(&etcd.lock().value(&keys.head()).expect("a head")).expect("a head");
+    let trimmed = head.trimmed(4, head.beat + 1_000_000).to_string().into_bytes();
+    let ops = vec![Op::DeleteRange(keys.batches(1, 4)), Op::Put(keys.head(), trimmed)];
+    let txn = Txn::new(Condition::Always, ops, Vec::new());
+    assert!(Way::to(&etcd).client().txn(&txn, PATIENCE).is_ok());
+    second.way.cut(false);
+    second.wait_until("it leads", Running::leads);
+    assert_eq!(second.get("deleted"), Ok(Reply::Null));
+    assert_eq!(second.get("kept"), Ok(Reply::bulk(b"value")));
+    assert_eq!(second.get("after"), Ok(Reply::bulk(b"it")));
 }

@@ -1,6 +1,7 @@
 //! Whole nodes on an etcd in memory that was restored from a backup, or whose keys were deleted, or written by a server
 //! of an older version: tests of what a node does when the log is not the one that it began with.
 
+#[cfg(test)]
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::group::{PATIENCE, Running, Way, error_of};
 use super::head::{Head, Node};
 use super::keys::{Keys, Range};
 use super::kv::{Condition, Kv, Op, Txn};
-use crate::command::{Command, FIRST, Reply, Role, SetOptions};
+use crate::command::{Command, FIRST, Reply, SetOptions};
 use crate::entry::Entry;
 use crate::record;
 use crate::wal::chain::{Frame, Tail};
@@ -123,29 +124,64 @@ fn a_follower_closes_when_another_server_has_written_on_from_an_older_state() {
 
 #[test]
 fn a_leader_that_was_cut_off_closes_when_another_server_has_written_on_from_an_older_state() {
+    for batches in [2, 5] {
+        let etcd = Arc::<Mutex<FakeEtcd>>::default();
+        let (leader, follower) = two_nodes(&etcd);
+        drop(follower);
+        let backup = etcd.lock().clone();
+        write(&leader, "acknowledged and gone", 5);
+        leader.way.cut(true);
+        // Until it leads no more.
+        assert!(error_of(&leader.set("key0", "lost")).contains("not known whether"));
+        *etcd.lock() = backup;
+        let third = Running::start(&etcd, 1003);
+        third.wait_until("it leads", Running::leads);
+        write(&third, "new", batches);
+        leader.way.cut(false);
+        closes(&leader, "has gone another way");
+    }
+}
+
+#[test]
+fn a_write_that_meets_another_log_is_answered_with_that_and_so_is_the_read_after_it() {
     let etcd = Arc::<Mutex<FakeEtcd>>::default();
     let (leader, follower) = two_nodes(&etcd);
     drop(follower);
     let backup = etcd.lock().clone();
-    write(&leader, "acknowledged and gone", 5);
+    write(&leader, "acknowledged and gone", 1);
     leader.way.cut(true);
-    leader.wait_until("it has noticed", |node| node.nodes.group().role != Role::Leading);
     *etcd.lock() = backup;
-    let third = Running::start(&etcd, 1003);
-    third.wait_until("it leads", Running::leads);
-    write(&third, "new", 5);
-    leader.way.cut(false);
-    closes(&leader, "has gone another way");
+    let set = Command::Set(Entry::new(b"key0", b"lost"), SetOptions::default());
+    let both = vec![set, Command::Get(b"key1"[..].into())];
+    let replies = std::thread::scope(|scope| {
+        let waits = scope.spawn(|| leader.run_all(both));
+        let third = Running::start(&etcd, 1003);
+        third.wait_until("it leads", Running::leads);
+        write(&third, "new", 1);
+        leader.way.cut(false);
+        waits.join().expect("it is answered")
+    });
+    for reply in &replies {
+        let refused = error_of(reply);
+        assert!(refused.starts_with("MISCONF the log in etcd has gone another way"), "{refused}");
+    }
 }
 
 #[test]
 fn a_node_does_not_begin_a_log_anew_whose_keys_were_deleted_while_it_had_it() {
     let etcd = Arc::<Mutex<FakeEtcd>>::default();
     let (leader, follower) = two_nodes(&etcd);
+    let before = etcd.lock().clone();
     delete_all(&etcd);
     closes(&leader, "its keys were deleted");
     closes(&follower, "its keys were deleted");
     assert_eq!(etcd.lock().value("/shop/head"), None);
+    // They have waited for so long that they would take over at once.
+    *etcd.lock() = before;
+    let term = head_of(&etcd).term;
+    let third = Running::start(&etcd, 1003);
+    third.wait_until("it leads", Running::leads);
+    assert_eq!(head_of(&etcd).term, term + 1, "a closed node leads no more, whatever comes back");
 }
 
 #[test]

@@ -129,7 +129,7 @@ mod tests {
             ("no id any more", Head { history: None, ..taken.clone() }, Another::Store),
             (
                 "the term of another process",
-                Head { process: 3, lsn: 6, ..head.clone() },
+                Head { process: 3, lsn: 6, beat: 3, ..head.clone() },
                 Another::Fork,
             ),
             ("an earlier LSN", Head { lsn: 4, ..taken.clone() }, Another::Fork),

@@ -49,6 +49,8 @@ pub struct Status {
     pub file_bytes: u64,
     /// Bytes of the file that are in use; the rest comes back by defragmentation only.
     pub used_bytes: u64,
+    /// Its own id.
+    pub id: u64,
     /// The member that leads, by its id; 0 if this one knows of none.
     pub leader: u64,
     /// What it complains about, such as an alarm.
@@ -239,6 +241,7 @@ pub fn status(reply: &Map<String, Value>) -> Option<Status> {
         version: reply.get("version")?.as_str()?.to_owned(),
         file_bytes: number(reply.get("dbSize"))?,
         used_bytes: number(reply.get("dbSizeInUse"))?,
+        id: number(reply.get("header")?.get("member_id"))?,
         leader: number(reply.get("leader"))?,
         errors: errors.map(|it| it.as_str().map(str::to_owned)).collect::<Option<_>>()?,
     })

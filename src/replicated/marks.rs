@@ -33,6 +33,12 @@ impl Marks {
         }
     }
 
+    /// How many bytes were logged before this LSN, to a megabyte; `None` if that is not remembered.
+    pub fn logged_before(&self, lsn: u64) -> Option<u64> {
+        let marks = self.0.lock();
+        marks.iter().rfind(|(at, ..)| *at <= lsn).map(|(_, logged, _)| *logged)
+    }
+
     /// The LSN before which entries may go, once a snapshot of all before `sealed` counts.
     pub fn last_before(&self, sealed: &Sealed) -> Option<u64> {
         let mut marks = self.0.lock();
@@ -45,5 +51,59 @@ impl Marks {
         let (lsn, ..) = marks[last];
         marks.drain(..=last);
         Some(lsn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::frame::SegmentHeader;
+
+    /// A place of the log, noted this long ago.
+    fn note(marks: &Marks, lsn: u64, logged: u64, ago: Duration) {
+        let at = Instant::now().checked_sub(ago).expect("the machine has run for so long");
+        marks.0.lock().push_back((lsn, logged, at));
+    }
+
+    fn sealed(first_lsn: u64, logged: u64) -> Sealed {
+        let following = SegmentHeader {
+            store_id: 0,
+            sequence: 1,
+            epoch: 1,
+            first_lsn,
+            previous_epoch: 0,
+            previous_checksum: 0,
+            file_bytes: 0,
+        };
+        Sealed { following, logged }
+    }
+
+    #[test]
+    fn the_log_keeps_its_last_seconds_and_megabytes_and_all_after_the_seal() {
+        let long = SLACK * 2;
+        let marks = Marks::default();
+        note(&marks, 10, 0, long);
+        note(&marks, 20, 1 << 20, long);
+        note(&marks, 30, 2 << 20, long);
+        let at = |first_lsn, logged| marks.last_before(&sealed(first_lsn, logged));
+        assert_eq!(at(99, SLACK_BYTES - 1), None, "its last megabytes");
+        assert_eq!(at(9, 99 << 20), None, "it is after the seal");
+        assert_eq!(at(99, (1 << 20) + SLACK_BYTES), Some(20));
+        assert_eq!(at(99, (1 << 20) + SLACK_BYTES), None, "what may go is told once");
+        note(&marks, 40, 3 << 20, Duration::ZERO);
+        assert_eq!(at(99, 99 << 20), Some(30), "its last seconds");
+        assert_eq!(at(99, 99 << 20), None);
+    }
+
+    #[test]
+    fn bytes_before_an_lsn_are_those_of_the_last_place_before_it() {
+        let marks = Marks::default();
+        assert_eq!(marks.logged_before(5), None);
+        marks.note(10, 7);
+        marks.note(20, 8);
+        marks.note(30, 7 + MARK_BYTES);
+        assert_eq!(marks.logged_before(9), None);
+        assert_eq!(marks.logged_before(29), Some(7), "a mark is a megabyte from the one before");
+        assert_eq!(marks.logged_before(30), Some(7 + MARK_BYTES));
     }
 }

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Transport};
 use super::decide::attempt_time;
-use super::json::Freshness;
+use super::follower::untold;
+use super::json::{Freshness, Status};
 use super::kv::{Condition, Kv, Op, Trouble, Txn};
 use super::node::{self, Node};
 use super::{head, keys::Keys};
-use crate::command::Node as Machine;
+use crate::command::{Keeper, KeeperStatus, Node as Machine};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const GONE_AFTER: Duration = Duration::from_secs(15);
@@ -46,7 +47,9 @@ impl<T: Transport> Neighbours<T> {
     /// Works until the node stops.
     pub fn run(mut self) {
         while !self.node.is_to_stop() {
-            if let Err(trouble) = self.look() {
+            let time = attempt_time(self.node.lease.ttl());
+            self.watch_keepers(time);
+            if let Err(trouble) = self.look(time) {
                 log::debug!("neighbours: {trouble:?}");
             }
             self.node.wait(INTERVAL);
@@ -57,9 +60,7 @@ impl<T: Transport> Neighbours<T> {
         let _ = self.client.txn(&Txn::new(Condition::Always, gone, Vec::new()), time);
     }
 
-    fn look(&mut self) -> Result<(), Trouble> {
-        let time = attempt_time(self.node.lease.ttl());
-        self.watch_space(time)?;
+    fn look(&mut self, time: Duration) -> Result<(), Trouble> {
         self.beats += 1;
         let (own, keys) = (&self.node.own, &self.node.keys);
         let value = format!("{} {:016x} {}", own.address(), self.node.process, self.beats);
@@ -93,25 +94,52 @@ impl<T: Transport> Neighbours<T> {
         Ok(())
     }
 
-    /// Refuses what adds something while etcd is short of space.
-    fn watch_space(&mut self, time: Duration) -> Result<(), Trouble> {
-        let status = self.client.status(time)?;
-        let is_full = status.errors.iter().any(|error| error.contains("NOSPACE"));
-        let health = &self.node.health;
-        if is_full || status.file_bytes >= self.quota / 100 * FULL_PERCENT {
-            health.is_full(
-                &format!(
-                    "etcd's file has {} bytes of {} ({} in use): compact and defragment its members, or give them a \
-                     larger --quota-backend-bytes, and -wal a larger quota",
-                    status.file_bytes, self.quota, status.used_bytes
-                )
-                .into(),
-            );
-        } else {
-            health.has_room();
+    /// Asks every member how it is, and refuses what adds something while one of them is short of space.
+    fn watch_keepers(&mut self, time: Duration) {
+        let mut keepers = Vec::new();
+        for _ in 0..self.client.members() {
+            if self.node.is_to_stop() {
+                return;
+            }
+            let address = self.client.member().to_owned();
+            let status = self.client.status(time);
+            if self.client.member() == address {
+                self.client.next_member();
+            }
+            let status = status.map(keeper).map_err(|trouble| untold(trouble).to_string());
+            keepers.push(Keeper { address, status });
         }
-        Ok(())
+        keepers.sort_unstable_by(|one, other| one.address.cmp(&other.address));
+        self.watch_space(keepers.iter().filter_map(|keeper| keeper.status.as_ref().ok()));
+        self.node.set_keepers(keepers);
     }
+
+    /// The fullest file decides: etcd as a whole refuses what one member has no space for.
+    fn watch_space<'a>(&self, members: impl Iterator<Item = &'a KeeperStatus>) {
+        let is_alarmed = |it: &KeeperStatus| it.alarms.iter().any(|text| text.contains("NOSPACE"));
+        let Some(fullest) = members.max_by_key(|it| (is_alarmed(it), it.file_bytes)) else {
+            // Nothing is known, and the next batch will tell.
+            return;
+        };
+        let KeeperStatus { file_bytes, used_bytes, .. } = fullest;
+        if !is_alarmed(fullest) && *file_bytes < self.quota / 100 * FULL_PERCENT {
+            return self.node.health.has_room();
+        }
+        let quota = self.quota;
+        self.node.health.is_full(
+            &format!(
+                "etcd's file has {file_bytes} bytes of {quota} ({used_bytes} in use): compact and defragment its members, \
+                 or give them a larger --quota-backend-bytes, and -wal a larger quota",
+            )
+            .into(),
+        );
+    }
+}
+
+fn keeper(status: Status) -> KeeperStatus {
+    let Status { version, id, file_bytes, used_bytes, leader, errors } = status;
+    let leads = leader == id && id != 0;
+    KeeperStatus { version, leads, file_bytes, used_bytes, alarms: errors }
 }
 
 fn machine(keys: &Keys, key: &str, value: &[u8]) -> Option<Machine> {
@@ -119,4 +147,73 @@ fn machine(keys: &Keys, key: &str, value: &[u8]) -> Option<Machine> {
     let mut words = std::str::from_utf8(value).ok()?.split(' ');
     let node = head::Node::new(id, words.next()?).ok()?;
     node::machine(&node, u64::from_str_radix(words.next()?, 16).ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::super::fake::FakeEtcd;
+    use super::super::group::Way;
+    use super::*;
+    use crate::engine::Room;
+
+    const TIME: Duration = Duration::from_secs(1);
+
+    fn neighbours(etcd: &Arc<Mutex<FakeEtcd>>, process: u64, quota: u64) -> Neighbours<Way> {
+        let own = head::Node::new(&format!("{process:016x}"), "10.0.0.7:1").expect("a node");
+        let machine = node::machine(&own, process).expect("an address");
+        let node = Node::new("shop".into(), own, machine, process, Duration::from_secs(3));
+        Neighbours::new(Arc::new(node), Way::to(etcd).client(), quota)
+    }
+
+    fn others(it: &Neighbours<Way>) -> usize {
+        use crate::command::Nodes;
+        it.node.group().others.len()
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_for_long_is_gone_and_its_key_is_deleted_later() {
+        let etcd = Arc::<Mutex<FakeEtcd>>::default();
+        let (mut one, mut two) = (neighbours(&etcd, 1, 1 << 30), neighbours(&etcd, 2, 1 << 30));
+        let key = two.node.keys.node(two.node.own.id());
+        two.look(TIME).expect("etcd is there");
+        one.look(TIME).expect("etcd is there");
+        assert_eq!(others(&one), 1);
+        let silent_for = |one: &mut Neighbours<Way>, time: Duration| {
+            let since = Instant::now().checked_sub(time).expect("the machine has run for so long");
+            one.seen.get_mut(&key).expect("it was seen").1 = since;
+            one.look(TIME).expect("etcd is there");
+        };
+        silent_for(&mut one, GONE_AFTER);
+        assert_eq!(others(&one), 0);
+        assert!(etcd.lock().value(&key).is_some(), "it may come back");
+        two.look(TIME).expect("etcd is there");
+        one.look(TIME).expect("etcd is there");
+        assert_eq!(others(&one), 1, "it has come back");
+        silent_for(&mut one, FORGOTTEN_AFTER);
+        assert_eq!(etcd.lock().value(&key), None);
+        one.look(TIME).expect("etcd is there");
+        assert!(!one.seen.contains_key(&key), "nothing is kept of it");
+    }
+
+    #[test]
+    fn writes_have_room_while_the_fullest_file_is_below_four_fifths_of_the_quota_without_an_alarm()
+    {
+        let etcd = Arc::<Mutex<FakeEtcd>>::default();
+        // An empty file of the fake has 16384 bytes.
+        let mut full = neighbours(&etcd, 1, 20_000);
+        full.watch_keepers(TIME);
+        assert!(matches!(full.node.health.room(), Room::Full(why) if why.contains("defragment")));
+        let mut fine = neighbours(&etcd, 2, 1 << 20);
+        fine.watch_keepers(TIME);
+        assert_eq!(fine.node.health.room(), Room::Enough);
+        etcd.lock().quota = 1;
+        fine.look(TIME).expect_err("etcd is full");
+        fine.watch_keepers(TIME);
+        assert!(matches!(fine.node.health.room(), Room::Full(_)), "it has an alarm");
+        etcd.lock().disarm();
+        fine.watch_keepers(TIME);
+        assert_eq!(fine.node.health.room(), Room::Enough);
+    }
 }

@@ -13,7 +13,7 @@ use super::head::{self, Head};
 use super::keys::Keys;
 use super::lease::Lease;
 use super::marks::Marks;
-use crate::command::{Group, Node as Machine, Nodes, Role, Text};
+use crate::command::{Group, Keeper, Node as Machine, Nodes, Role, Text};
 use crate::engine::log::Gate;
 use crate::engine::{Health, Room};
 use crate::sync::{Condvar, Mutex};
@@ -44,6 +44,7 @@ pub struct Node {
     /// The term that it leads, 0 if none.
     led: AtomicU64,
     known: Mutex<Known>,
+    covered: Mutex<Covered>,
     /// The lead has ended, or the node is to stop.
     changed: Condvar,
     /// The last LSN that is in the store.
@@ -66,6 +67,17 @@ pub struct Lead {
     pub sent: Moment,
 }
 
+/// The last snapshot that this node knows of, its own or another's: what a compaction decides by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Covered {
+    /// It has everything up to here.
+    pub lsn: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Bytes that this node had read or written of the log up to there.
+    pub logged: u64,
+}
+
 /// What a lead leaves: where the log went on to, as far as this node knows.
 pub struct Left {
     pub head: Head,
@@ -79,6 +91,7 @@ struct Known {
     /// When that was seen first.
     seen: Option<Moment>,
     others: Vec<Machine>,
+    keepers: Vec<Keeper>,
     /// Where the last lead ended.
     left: Option<Left>,
 }
@@ -104,6 +117,7 @@ impl Node {
             lead: Mutex::new(None),
             led: AtomicU64::new(0),
             known: Mutex::default(),
+            covered: Mutex::default(),
             changed: Condvar::new(),
             stored: AtomicU64::new(0),
             logged: AtomicU64::new(0),
@@ -196,6 +210,10 @@ impl Node {
         self.known.lock().others = others;
     }
 
+    pub fn set_keepers(&self, keepers: Vec<Keeper>) {
+        self.known.lock().keepers = keepers;
+    }
+
     pub fn set_loading(&self, is_loading: bool) {
         self.is_loading.store(is_loading, Ordering::Relaxed);
     }
@@ -203,6 +221,19 @@ impl Node {
     /// Notes the last record that is in the store.
     pub fn note_stored(&self, lsn: u64) {
         self.stored.store(lsn, Ordering::Relaxed);
+    }
+
+    /// Notes a snapshot, if it is later than the one that is known.
+    pub fn note_covered(&self, snapshot: Covered) {
+        let mut covered = self.covered.lock();
+        if covered.lsn < snapshot.lsn {
+            *covered = snapshot;
+        }
+    }
+
+    /// The last snapshot.
+    pub fn covered(&self) -> Covered {
+        *self.covered.lock()
     }
 
     /// The reply to a client that asks for data while the node does not lead.
@@ -248,6 +279,7 @@ impl Nodes for Node {
             Some(head) => machine(&head.node, head.process),
             None => None,
         };
+        let store = head.and_then(|head| head.history).map(|history| history.store);
         Group {
             name: self.name.clone(),
             own: self.machine.clone(),
@@ -262,6 +294,9 @@ impl Nodes for Node {
             lsn,
             lag: head.map_or(0, |head| head.lsn.saturating_sub(lsn)),
             lease: self.lease.ttl(),
+            lease_left: self.lease.rest(&self.clock),
+            store: store.map(|store| format!("{store:016x}")).unwrap_or_default(),
+            keepers: known.keepers.clone(),
         }
     }
 }

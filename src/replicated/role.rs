@@ -258,6 +258,9 @@ impl<T: Transport> RoleThread<T> {
             return self.close(Another::Shorter);
         }
         self.compare_end(&head)?;
+        if let Err(error) = self.follower.note_snapshot() {
+            log::warn!("a compaction may begin early: {error:#}");
+        }
         Ok(Next::Lead(Box::new(Lead { tail: self.tail_of(&head), head, sent })))
     }
 

@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -21,7 +21,7 @@ use super::follower::untold;
 use super::json::Freshness;
 use super::keys::Range;
 use super::kv::{Condition, Kv, Op, Trouble, Txn};
-use super::node::{Lead, Node};
+use super::node::{Covered, Lead, Node};
 use super::pieces::{Pieces, read_back};
 use super::pointer::Pointer;
 use crate::engine::log::Sealed;
@@ -44,20 +44,16 @@ pub struct EtcdSnapshots<T> {
     node: Arc<Node>,
     client: Arc<Mutex<Client<T>>>,
     engine: OnceLock<Handle>,
-    /// Bytes of the snapshot that was read at the start.
-    pub bytes_at_start: AtomicU64,
     /// Whether etcd is told to forget old revisions.
     forgets: bool,
 }
 
 impl<T: Transport + 'static> EtcdSnapshots<T> {
     pub fn new(node: Arc<Node>, client: Client<T>, forgets: bool) -> EtcdSnapshots<T> {
-        let (engine, bytes_at_start) = (OnceLock::new(), AtomicU64::new(0));
         EtcdSnapshots {
             node,
             client: Arc::new(Mutex::new(client)),
-            engine,
-            bytes_at_start,
+            engine: OnceLock::new(),
             forgets,
         }
     }
@@ -142,8 +138,14 @@ impl<T: Transport + 'static> EtcdSnapshots<T> {
 }
 
 impl<T: Transport + 'static> Snapshots for EtcdSnapshots<T> {
+    /// At the start nothing has been read yet.
     fn bytes_at_start(&self) -> u64 {
-        self.bytes_at_start.load(Ordering::Relaxed)
+        0
+    }
+
+    fn last(&self) -> Option<(u64, u64)> {
+        let Covered { bytes, logged, .. } = self.node.covered();
+        Some((bytes, self.node.logged.load(Ordering::Relaxed).saturating_sub(logged)))
     }
 
     fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool {
@@ -238,6 +240,8 @@ impl<T: Transport + 'static> Snapshot for NewSnapshot<'_, T> {
             .context("what was written is not what etcd gives back")?;
         let trim_to = to.node.marks.last_before(&sealed);
         let (from, before) = to.point_to(pointer, trim_to)?;
+        let Pointer { lsn, bytes, .. } = pointer;
+        to.node.note_covered(Covered { lsn, bytes, logged: sealed.logged });
         to.delete_entries(from, before)?;
         if to.forgets {
             to.forget()?;

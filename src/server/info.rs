@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
-use crate::command::{Group, REDIS_VERSION, Role};
+use crate::command::{Group, Keeper, KeeperStatus, REDIS_VERSION, Role};
 use crate::metrics::Info;
 
 impl Shared {
@@ -60,11 +60,14 @@ impl Shared {
     /// As in Redis, with what it cannot say: the term, the lease, and how far behind this machine is, in records.
     fn show_replication(&self, info: &mut Info<'_>) {
         let group = self.settings.nodes.as_ref().map(|nodes| nodes.group());
-        let Some(Group { name, role, leader, others, term, lsn, lag, lease, .. }) = group else {
+        let Some(group) = group else {
             let fields: [(&str, &dyn Display); 3] =
                 [("role", &"master"), ("connected_slaves", &0), ("master_repl_offset", &0)];
             return info.section("Replication", &fields);
         };
+        let rows = rows_of(&group);
+        let Group { name, role, leader, others, term, lsn, lag, lease, lease_left, store, .. } =
+            group;
         let leads = role == Role::Leading;
         let (host, port) = leader.map_or(("?".into(), 0), |leader| (leader.host, leader.port));
         let link = if role == Role::Following && port > 0 { "up" } else { "down" };
@@ -75,7 +78,7 @@ impl Shared {
             ("master_link_status", &link),
             ("slave_repl_offset", &lsn),
         ];
-        let of_group: [(&str, &dyn Display); 8] = [
+        let of_group: [(&str, &dyn Display); 10] = [
             ("connected_slaves", &0),
             ("master_repl_offset", &lsn),
             ("group_name", &name),
@@ -84,10 +87,14 @@ impl Shared {
             ("group_term", &term),
             ("group_lag", &lag),
             ("group_lease_ms", &lease.as_millis()),
+            ("group_lease_left_ms", &lease_left.as_millis()),
+            ("group_store", &store),
         ];
+        let rows: Vec<(&str, &dyn Display)> =
+            rows.iter().map(|(name, row)| (name.as_str(), row as &dyn Display)).collect();
         let role: (&str, &dyn Display) = ("role", if leads { &"master" } else { &"slave" });
         let follows = if leads { &[][..] } else { &to_leader[..] };
-        info.section("Replication", &[&[role], follows, &of_group].concat());
+        info.section("Replication", &[&[role], follows, &of_group, &rows].concat());
     }
 
     fn show_clients(&self, info: &mut Info<'_>) {
@@ -107,5 +114,79 @@ impl Shared {
                 ("client_recent_max_output_buffer", &clients.largest_unread()),
             ],
         );
+    }
+}
+
+/// A line for each machine of a group, and for each member of the cluster that keeps its log. They are not named as
+/// Redis names replicas: a client would read from them.
+fn rows_of(group: &Group) -> Vec<(String, String)> {
+    let nodes = [&group.own].into_iter().chain(&group.others);
+    let nodes = nodes.map(|node| format!("id={},ip={},port={}", node.id, node.host, node.port));
+    let nodes = nodes.enumerate().map(|(at, row)| (format!("group_node{at}"), row));
+    let keepers = group.keepers.iter().map(describe).enumerate();
+    nodes.chain(keepers.map(|(at, row)| (format!("group_member{at}"), row))).collect()
+}
+
+fn describe(keeper: &Keeper) -> String {
+    let address = &keeper.address;
+    match &keeper.status {
+        Ok(KeeperStatus { version, leads, file_bytes, used_bytes, alarms }) => format!(
+            "address={address},state=up,version={version},leads={},file_bytes={file_bytes},used_bytes={used_bytes},\
+             alarms={}",
+            u8::from(*leads),
+            one_word(&alarms.join(";"))
+        ),
+        Err(why) => format!("address={address},state=down,why={}", one_word(why)),
+    }
+}
+
+/// A text in a field of a line.
+fn one_word(text: &str) -> String {
+    text.trim().replace([',', '\r', '\n'], ";")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::command::Node;
+
+    #[test]
+    fn a_group_has_a_line_for_each_machine_and_each_member_that_keeps_its_log() {
+        let node = |port| Node { id: format!("{port:040x}"), host: "10.0.0.7".into(), port };
+        let up = KeeperStatus {
+            version: "3.4.23".into(),
+            leads: true,
+            file_bytes: 9,
+            used_bytes: 7,
+            alarms: vec!["memberID:5 alarm:NOSPACE ".into(), "x,\r\ny".into()],
+        };
+        let keepers = [Ok(up), Err("etcd does not answer: a,b\r\nrole:master".to_owned())];
+        let keeper = |(at, status)| Keeper { address: format!("h{at}:2379"), status };
+        let group = Group {
+            name: "shop".into(),
+            own: node(7),
+            role: Role::Following,
+            leader: None,
+            others: vec![node(8)],
+            term: 1,
+            lsn: 1,
+            lag: 0,
+            lease: Duration::ZERO,
+            lease_left: Duration::ZERO,
+            store: String::new(),
+            keepers: keepers.into_iter().enumerate().map(keeper).collect(),
+        };
+        let expected = [
+            "group_node0:id=0000000000000000000000000000000000000007,ip=10.0.0.7,port=7",
+            "group_node1:id=0000000000000000000000000000000000000008,ip=10.0.0.7,port=8",
+            "group_member0:address=h0:2379,state=up,version=3.4.23,leads=1,file_bytes=9,used_bytes=7,\
+             alarms=memberID:5 alarm:NOSPACE ;x;;;y",
+            "group_member1:address=h1:2379,state=down,why=etcd does not answer: a;b;;role:master",
+        ];
+        let rows: Vec<String> =
+            rows_of(&group).into_iter().map(|(name, row)| format!("{name}:{row}")).collect();
+        assert_eq!(rows, expected);
     }
 }

@@ -121,9 +121,12 @@ impl Compactor for Compaction {
     }
 
     fn log_bytes(&self) -> (u64, u64) {
-        let covered = self.covered.load(Ordering::Relaxed);
-        let since = self.engine.logged_bytes().saturating_sub(covered);
-        (self.snapshot_bytes.load(Ordering::Relaxed), since)
+        let own = || {
+            let covered = self.covered.load(Ordering::Relaxed);
+            let since = self.engine.logged_bytes().saturating_sub(covered);
+            (self.snapshot_bytes.load(Ordering::Relaxed), since)
+        };
+        self.snapshots.last().unwrap_or_else(own)
     }
 }
 

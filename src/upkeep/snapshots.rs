@@ -53,6 +53,12 @@ pub trait Snapshots: Send + Sync {
     /// Bytes of the snapshot that was read at the start.
     fn bytes_at_start(&self) -> u64;
 
+    /// Bytes of the last snapshot, and of the log after it, if another machine may have written it; `None` if only the
+    /// compactor itself does.
+    fn last(&self) -> Option<(u64, u64)> {
+        None
+    }
+
     /// Whether space is so short that a compaction has to begin early. Has `size.need` left free from now on.
     fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool;
 
