@@ -33,7 +33,7 @@ pub struct Flags {
     lease: Option<Duration>,
 
     /// With a log in etcd: the quota of its members, as they were started with it, 2gb without this flag; writes are
-    /// refused at four fifths of it
+    /// refused once four fifths of it are in use
     #[arg(long = "wal-quota", value_name = "BYTES", value_parser = amount_from(64 << 20))]
     quota: Option<u64>,
 

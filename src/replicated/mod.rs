@@ -67,7 +67,7 @@
 //! | `change`, `log` | what the leader writes; the log as the engine uses it |
 //! | `reading`, `pieces` | entries that follow one another, as they are read; a snapshot, as it is written |
 //! | `follower`, `role` | what is read into the store; who follows, takes over, leads |
-//! | `snapshots`, `marks` | how the log stays short |
+//! | `snapshots`, `marks`, `space` | how the log stays short, and within what etcd has left |
 //! | `neighbours`, `open` | where the others are; the start |
 //! | `reader`, `import` | a whole log, for the tools: read, and brought in |
 //!
@@ -118,6 +118,7 @@ mod role;
 #[cfg(test)]
 mod scripted;
 mod snapshots;
+mod space;
 pub mod url;
 #[cfg(test)]
 mod world;

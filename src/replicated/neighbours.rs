@@ -24,10 +24,6 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// The most nodes of a group that are told of.
 const MOST_NODES: u64 = 64;
 
-/// Writes are refused once etcd's file has this part of its quota: the leader must be able to renew its lease, and to
-/// write a snapshot, which is the way out.
-const FULL_PERCENT: u64 = 80;
-
 /// See the head of this file.
 pub struct Neighbours<T> {
     pub node: Arc<Node>,
@@ -94,7 +90,7 @@ impl<T: Transport> Neighbours<T> {
         Ok(())
     }
 
-    /// Asks every member how it is, and refuses what adds something while one of them is short of space.
+    /// Asks every member how it is, and notes the space that they have.
     fn watch_keepers(&mut self, time: Duration) {
         let mut keepers = Vec::new();
         for _ in 0..self.client.members() {
@@ -110,29 +106,9 @@ impl<T: Transport> Neighbours<T> {
             keepers.push(Keeper { address, status });
         }
         keepers.sort_unstable_by(|one, other| one.address.cmp(&other.address));
-        self.watch_space(keepers.iter().filter_map(|keeper| keeper.status.as_ref().ok()));
+        let known = keepers.iter().filter_map(|keeper| keeper.status.as_ref().ok());
+        self.node.space.note(known, self.quota, &self.node.health);
         self.node.set_keepers(keepers);
-    }
-
-    /// The fullest file decides: etcd as a whole refuses what one member has no space for.
-    fn watch_space<'a>(&self, members: impl Iterator<Item = &'a KeeperStatus>) {
-        let is_alarmed = |it: &KeeperStatus| it.alarms.iter().any(|text| text.contains("NOSPACE"));
-        let Some(fullest) = members.max_by_key(|it| (is_alarmed(it), it.file_bytes)) else {
-            // Nothing is known, and the next batch will tell.
-            return;
-        };
-        let KeeperStatus { file_bytes, used_bytes, .. } = fullest;
-        if !is_alarmed(fullest) && *file_bytes < self.quota / 100 * FULL_PERCENT {
-            return self.node.health.has_room();
-        }
-        let quota = self.quota;
-        self.node.health.is_full(
-            &format!(
-                "etcd's file has {file_bytes} bytes of {quota} ({used_bytes} in use): compact and defragment its members, \
-                 or give them a larger --quota-backend-bytes, and -wal a larger quota",
-            )
-            .into(),
-        );
     }
 }
 
@@ -198,8 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_have_room_while_the_fullest_file_is_below_four_fifths_of_the_quota_without_an_alarm()
-    {
+    fn writes_have_room_while_every_member_has() {
         let etcd = Arc::<Mutex<FakeEtcd>>::default();
         // An empty file of the fake has 16384 bytes.
         let mut full = neighbours(&etcd, 1, 20_000);

@@ -13,6 +13,7 @@ use super::head::{self, Head};
 use super::keys::Keys;
 use super::lease::Lease;
 use super::marks::Marks;
+use super::space::Space;
 use crate::command::{Group, Keeper, Node as Machine, Nodes, Role, Text};
 use crate::engine::log::Gate;
 use crate::engine::{Health, Room};
@@ -53,6 +54,8 @@ pub struct Node {
     pub logged: AtomicU64,
     /// Where entries begin.
     pub marks: Marks,
+    /// What etcd has left.
+    pub space: Space,
     is_loading: AtomicBool,
     stops: AtomicBool,
 }
@@ -122,6 +125,7 @@ impl Node {
             stored: AtomicU64::new(0),
             logged: AtomicU64::new(0),
             marks: Marks::default(),
+            space: Space::default(),
             is_loading: AtomicBool::new(true),
             stops: AtomicBool::new(false),
         }

@@ -149,15 +149,15 @@ impl<T: Transport + 'static> Snapshots for EtcdSnapshots<T> {
     }
 
     fn is_due_early(&self, size: Size, least_bytes: u64, room: &Room) -> bool {
-        *room != Room::Enough && size.since >= LEAST_EARLY_BYTES.min(least_bytes)
+        self.node.space.is_due_early(size, LEAST_EARLY_BYTES.min(least_bytes), room)
     }
 
     fn frees_enough(&self, _: Size) -> Spend {
         Spend::Nothing
     }
 
-    fn make_room(&self, _need: u64, _room: &Room, _: Spend) -> anyhow::Result<()> {
-        Ok(())
+    fn make_room(&self, need: u64, _room: &Room, _: Spend) -> anyhow::Result<()> {
+        self.node.space.make_room(need)
     }
 
     fn make_more_room(&self, _need: u64, _: &anyhow::Error) -> anyhow::Result<bool> {
