@@ -13,6 +13,15 @@ use crate::sync::Mutex;
 const SLACK: Duration = Duration::from_secs(10);
 const SLACK_BYTES: u64 = 16 << 20;
 
+/// Whether the end of the log is kept although a snapshot covers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slack {
+    Kept,
+    /// etcd is short of space. To forget old revisions it writes again whatever stays beside them in its file, so that
+    /// slack costs its bytes twice; without any, a node that is a moment behind reads the snapshot.
+    GivenUp,
+}
+
 /// Places are remembered at this distance, and this many of them.
 const MARK_BYTES: u64 = 1 << 20;
 const MOST_MARKS: usize = 4096;
@@ -40,12 +49,13 @@ impl Marks {
     }
 
     /// The LSN before which entries may go, once a snapshot of all before `sealed` counts.
-    pub fn last_before(&self, sealed: &Sealed) -> Option<u64> {
+    pub fn last_before(&self, sealed: &Sealed, slack: Slack) -> Option<u64> {
         let mut marks = self.0.lock();
+        let is_old = |logged: u64, at: &Instant| {
+            logged + SLACK_BYTES <= sealed.logged && at.elapsed() >= SLACK
+        };
         let may_go = |(lsn, logged, at): &(u64, u64, Instant)| {
-            *lsn <= sealed.following.first_lsn
-                && logged + SLACK_BYTES <= sealed.logged
-                && at.elapsed() >= SLACK
+            *lsn <= sealed.following.first_lsn && (slack == Slack::GivenUp || is_old(*logged, at))
         };
         let last = marks.iter().rposition(may_go)?;
         let (lsn, ..) = marks[last];
@@ -85,7 +95,7 @@ mod tests {
         note(&marks, 10, 0, long);
         note(&marks, 20, 1 << 20, long);
         note(&marks, 30, 2 << 20, long);
-        let at = |first_lsn, logged| marks.last_before(&sealed(first_lsn, logged));
+        let at = |first_lsn, logged| marks.last_before(&sealed(first_lsn, logged), Slack::Kept);
         assert_eq!(at(99, SLACK_BYTES - 1), None, "its last megabytes");
         assert_eq!(at(9, 99 << 20), None, "it is after the seal");
         assert_eq!(at(99, (1 << 20) + SLACK_BYTES), Some(20));
@@ -105,5 +115,15 @@ mod tests {
         assert_eq!(marks.logged_before(9), None);
         assert_eq!(marks.logged_before(29), Some(7), "a mark is a megabyte from the one before");
         assert_eq!(marks.logged_before(30), Some(7 + MARK_BYTES));
+    }
+
+    #[test]
+    fn the_last_of_the_log_goes_only_if_etcd_is_short_of_space() {
+        let marks = Marks::default();
+        note(&marks, 100, 50 << 20, Duration::ZERO);
+        let sealed = sealed(150, 51 << 20);
+        assert_eq!(marks.last_before(&sealed, Slack::Kept), None);
+        assert_eq!(marks.last_before(&sealed, Slack::GivenUp), Some(100));
+        assert_eq!(marks.last_before(&sealed, Slack::GivenUp), None, "it is gone");
     }
 }

@@ -64,7 +64,11 @@ impl<T: Transport> RoleThread<T> {
                 self.node().wait(REST);
                 continue;
             }
-            match self.follow() {
+            let next = self.follow();
+            if next.is_ok() {
+                self.complaint = None;
+            }
+            match next {
                 Ok(Next::Wait) => self.node().wait(POLL),
                 Ok(Next::GoOn) => {}
                 Ok(Next::Lead(lead)) => self.lead(lead),
@@ -99,7 +103,6 @@ impl<T: Transport> RoleThread<T> {
             Read::Nothing => {}
         }
         self.compare_end(&head)?;
-        self.complaint = None;
         if self.follower.lsn() >= head.lsn {
             self.node().set_loading(false);
         }
@@ -350,3 +353,6 @@ enum Next {
 fn random_id() -> anyhow::Result<u64> {
     Ok(chain::random().context("no random numbers")?.max(1))
 }
+
+#[cfg(test)]
+mod takeover;

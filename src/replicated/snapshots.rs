@@ -21,6 +21,7 @@ use super::follower::untold;
 use super::json::Freshness;
 use super::keys::Range;
 use super::kv::{Condition, Kv, Op, Trouble, Txn};
+use super::marks::Slack;
 use super::node::{Covered, Lead, Node};
 use super::pieces::{Pieces, read_back};
 use super::pointer::Pointer;
@@ -238,7 +239,11 @@ impl<T: Transport + 'static> Snapshot for NewSnapshot<'_, T> {
         };
         read_back(&to.node.keys, &pointer, page)
             .context("what was written is not what etcd gives back")?;
-        let trim_to = to.node.marks.last_before(&sealed);
+        let slack = match to.node.room() {
+            Room::Enough => Slack::Kept,
+            Room::Short(_) | Room::Full(_) => Slack::GivenUp,
+        };
+        let trim_to = to.node.marks.last_before(&sealed, slack);
         let (from, before) = to.point_to(pointer, trim_to)?;
         let Pointer { lsn, bytes, .. } = pointer;
         to.node.note_covered(Covered { lsn, bytes, logged: sealed.logged });
