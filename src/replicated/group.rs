@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::kv::{Condition, Kv, Op, Txn};
 use super::members::Members;
 use super::url::Url;
-use super::{Options, open};
+use super::{Opened, Options, open};
 use crate::command::{Command, Dialect, Nodes, Passing, Reply, RespVersion, Role, SetOptions};
 use crate::engine::log::Sealed;
 use crate::engine::{self, Allowance, Collected, Engine, Fsync, Operation, Recipient, Submission};
@@ -37,8 +37,23 @@ pub struct Way {
     is_cut: Arc<AtomicBool>,
     /// Replies are lost, requests arrive.
     is_mute: Arc<AtomicBool>,
+    /// Both are for batches alone, so that a renewal of the lease cannot meet them in a batch's place.
+    is_for_batches: Arc<AtomicBool>,
+    /// Changes of the head arrive, and their replies are held back, but for so many of them.
+    is_held: Arc<AtomicBool>,
+    let_through: Arc<AtomicUsize>,
+    held: Arc<AtomicUsize>,
     /// How many requests were made.
     asked: Arc<AtomicUsize>,
+}
+
+/// How the keys of batches begin, `/shop/log`, as requests have it; and how that of the head does.
+const LOG_IN_BASE64: &str = "L3Nob3AvbG9n";
+const HEAD_IN_BASE64: &str = "L3Nob3AvaGVh";
+
+/// Whether a transaction names such a key.
+fn has(request: &Request<'_>, key: &str) -> bool {
+    request.path.ends_with("txn") && String::from_utf8_lossy(request.body).contains(key)
 }
 
 impl Way {
@@ -47,6 +62,10 @@ impl Way {
             etcd: etcd.clone(),
             is_cut: Arc::default(),
             is_mute: Arc::default(),
+            is_for_batches: Arc::default(),
+            is_held: Arc::default(),
+            let_through: Arc::default(),
+            held: Arc::default(),
             asked: Arc::default(),
         }
     }
@@ -62,21 +81,79 @@ impl Way {
     pub fn cut(&self, is_cut: bool) {
         self.is_cut.store(is_cut, Ordering::SeqCst);
     }
+
+    /// What is cut or mute is so for batches alone.
+    pub fn only_batches(&self) {
+        self.is_for_batches.store(true, Ordering::SeqCst);
+    }
+
+    fn is_met(&self, fault: &AtomicBool, request: &Request<'_>) -> bool {
+        let is_for_all = !self.is_for_batches.load(Ordering::SeqCst);
+        fault.load(Ordering::SeqCst) && (is_for_all || has(request, LOG_IN_BASE64))
+    }
+
+    fn wait_for_release(&self) {
+        let number = self.held.fetch_add(1, Ordering::SeqCst);
+        let is_through = || number < self.let_through.load(Ordering::SeqCst);
+        while self.is_held.load(Ordering::SeqCst) && !is_through() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets the reply through that waits longest, and waits until the next is held back.
+    pub fn let_one_through(&self) {
+        let held = self.held.load(Ordering::SeqCst);
+        self.let_through.store(held, Ordering::SeqCst);
+        while self.held.load(Ordering::SeqCst) == held {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    pub fn mute(&self, is_mute: bool) {
+        self.is_mute.store(is_mute, Ordering::SeqCst);
+    }
+
+    pub fn hold(&self, is_held: bool) {
+        self.is_held.store(is_held, Ordering::SeqCst);
+    }
 }
 
 impl Transport for Way {
     fn post(&mut self, request: &Request<'_>, _: Duration) -> Result<Answered, Lost> {
         let lost = |sent| Err(Lost { sent, why: "cut off".into() });
         self.asked.fetch_add(1, Ordering::SeqCst);
-        if self.is_cut.load(Ordering::SeqCst) {
+        if self.is_met(&self.is_cut, request) {
             return lost(Sent::Perhaps);
         }
         let (status, body) = self.etcd.lock().handle(request.path, request.token, request.body);
-        match self.is_mute.load(Ordering::SeqCst) {
+        if has(request, HEAD_IN_BASE64) {
+            self.wait_for_release();
+        }
+        match self.is_met(&self.is_mute, request) {
             true => lost(Sent::Perhaps),
             false => Ok(Answered { status, body }),
         }
     }
+}
+
+/// A node whose threads do not run yet.
+pub fn opened(way: &Way, port: u16, quota: u64) -> Opened<Way> {
+    let options = Options {
+        url: Url::parse("etcd://a:1/shop").expect("an address"),
+        announce: format!("127.0.0.1:{port}"),
+        lease: LEASE,
+        quota,
+    };
+    let engine_options = engine::Options {
+        fsync: Fsync::Always,
+        max_value: 1 << 20,
+        max_reply: 1 << 20,
+        max_memory: None,
+        databases: 16,
+    };
+    let connect = || Ok(way.client());
+    let (store, metrics) = (store::new(2, 0), Arc::new(Metrics::default()));
+    open(&options, connect, &engine_options, store, metrics).expect("a node")
 }
 
 pub struct Running {
@@ -95,22 +172,7 @@ impl Running {
 
     fn with_quota(etcd: &Arc<Mutex<FakeEtcd>>, port: u16, quota: u64) -> Running {
         let way = Way::to(etcd);
-        let options = Options {
-            url: Url::parse("etcd://a:1/shop").expect("an address"),
-            announce: format!("127.0.0.1:{port}"),
-            lease: LEASE,
-            quota,
-        };
-        let engine_options = engine::Options {
-            fsync: Fsync::Always,
-            max_value: 1 << 20,
-            max_reply: 1 << 20,
-            max_memory: None,
-            databases: 16,
-        };
-        let connect = || Ok(way.client());
-        let (store, metrics) = (store::new(2, 0), Arc::new(Metrics::default()));
-        let opened = open(&options, connect, &engine_options, store, metrics).expect("a node");
+        let opened = opened(&way, port, quota);
         let policy = upkeep::Policy { percent: 0, least_bytes: 0 };
         upkeep::start_with(&opened.engine, policy, Some(opened.snapshots())).expect("threads");
         let snapshots = opened.snapshots();

@@ -74,7 +74,25 @@
 //! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`), and
 //! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`); `damages.rs` breaks what is
 //! stored. Those in
-//! `tests/it/replicated` ask a real etcd, where there is one. `group.rs` has whole nodes that are killed and cut off.
+//! `tests/it/replicated` ask a real etcd, where there is one. `group.rs` has whole nodes that are killed and cut off,
+//! `outcomes.rs` those that are replaced while they wait for an answer. `tests/it/replicated/trial` has three machines in network
+//! namespaces, whole servers, and thirteen faults.
+//!
+//! Each of these ways to break it was tried. "The trial" is the one with thirteen faults; what it passes over is in one
+//! moment that no fault of a whole machine hits on purpose.
+//!
+//! | broken | noticed by |
+//! |--------|------------|
+//! | the gate does not ask for the lease | the trial: stale reads; `a_leader_that_is_cut_off_shows_nothing_…` |
+//! | a lease runs from the reply | `an_answer_that_comes_late_gives_no_lease_…`, `a_lease_runs_from_the_time_…` |
+//! | what is unknown is acknowledged | the trial: stale reads; `a_write_whose_answer_never_came_…` |
+//! | a takeover that does not wait | the trial: stale reads; `model.rs`, `a_node_stands_after_the_same_head_…` |
+//! | a takeover that does not read the log to its end | `a_node_that_stands_early_leads_only_with_the_whole_log_…` |
+//! | "fenced" is always "not done" | `a_batch_that_was_done_before_another_node_took_over_…`, `model.rs` |
+//! | "fenced" is always "done" | `a_batch_that_another_node_was_faster_than_…`, `model.rs` |
+//! | a follower answers reads | the trial; `one_node_leads_and_the_others_have_…` |
+//! | the lease is asked for only before a read | `a_read_shows_what_it_has_found_only_if_…` |
+//! | a write that changes nothing needs no lease | `a_leader_that_cannot_renew_its_lease_…` |
 
 mod access;
 pub mod candidate;
@@ -109,6 +127,8 @@ mod model;
 mod neighbours;
 mod node;
 mod open;
+#[cfg(test)]
+mod outcomes;
 mod pieces;
 mod pointer;
 mod reader;

@@ -43,7 +43,7 @@ pub struct Opened<T> {
     pub engine: Arc<Engine>,
     node: Arc<Node>,
     snapshots: Arc<EtcdSnapshots<T>>,
-    follower: Follower<T>,
+    pub(super) follower: Follower<T>,
     neighbours: Neighbours<T>,
 }
 
