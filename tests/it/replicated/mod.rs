@@ -4,6 +4,7 @@
 mod etcd;
 #[cfg(feature = "tools")]
 mod tools;
+mod trial;
 
 #[cfg(feature = "etcds")]
 use std::path::Path;

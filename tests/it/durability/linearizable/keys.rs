@@ -17,6 +17,9 @@ pub enum Call {
     /// SET NX
     SetNew(usize, Text),
     GetSet(usize, Text),
+    /// SET IFEQ GET: the second if the first is there. It answers what was.
+    #[cfg_attr(not(feature = "replicated"), expect(dead_code, reason = "only the trial asks it"))]
+    Swap(usize, Text, Text),
     Append(usize, Text),
     Incr(usize),
     Del(usize),
@@ -69,6 +72,13 @@ impl Object for Keys {
                 Answer::Done
             }
             Call::GetSet(key, value) => Answer::Value(values[*key].replace(value.clone())),
+            Call::Swap(key, expected, value) => {
+                let old = values[*key].clone();
+                if old.as_ref() == Some(expected) {
+                    values[*key] = Some(value.clone());
+                }
+                Answer::Value(old)
+            }
             Call::Append(key, more) => {
                 let value = [values[*key].as_deref().unwrap_or_default(), more].concat();
                 let length = value.len() as i64;
@@ -118,6 +128,9 @@ impl Call {
             Call::SetNew(key, value) if as_text => vec!["SETNX", name(key), value],
             Call::SetNew(key, value) => vec!["SET", name(key), value, "NX"],
             Call::GetSet(key, value) => vec!["GETSET", name(key), value],
+            Call::Swap(key, expected, value) => {
+                vec!["SET", name(key), value, "IFEQ", expected, "GET"]
+            }
             Call::Append(key, more) => vec!["APPEND", name(key), more],
             Call::Incr(key) => vec!["INCR", name(key)],
             Call::Del(key) => vec!["DEL", name(key)],

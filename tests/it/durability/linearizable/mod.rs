@@ -5,8 +5,8 @@
 //! before a kill, or only seen by a read, must not be undone after it. An operation without an answer
 //! may have happened before the kill or not at all.
 
-mod checker;
-mod keys;
+pub mod checker;
+pub mod keys;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
@@ -219,7 +219,7 @@ impl History {
 }
 
 /// An operation, and those that ended before it or were called.
-fn shown(history: &[Operation<Call, Answer>], at: usize) -> String {
+pub fn shown(history: &[Operation<Call, Answer>], at: usize) -> String {
     let end = history[at].ended;
     let mut before: Vec<_> = history.iter().filter(|one| one.called < end).collect();
     before.sort_unstable_by_key(|one| one.ended.min(end));

@@ -26,8 +26,13 @@ pub fn directory() -> TempDir {
 
 /// Makes an image with an empty ext4 in it, journal included.
 pub fn format(image: &Path) -> Result<(), String> {
+    format_with(image, IMAGE_BYTES)
+}
+
+/// The same for a disk of another size.
+pub fn format_with(image: &Path, bytes: u64) -> Result<(), String> {
     let file = File::create(image).expect("an image can be made");
-    file.set_len(IMAGE_BYTES).expect("room for an image");
+    file.set_len(bytes).expect("room for an image");
     let image = image.to_str().expect("a path in ASCII");
     run("mkfs.ext4", &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0", image])
 }
@@ -160,7 +165,8 @@ fn has_loop_device(image: &Path) -> bool {
     backing.any(|path| Path::new(path.trim_end()) == image)
 }
 
-fn run(program: &str, args: &[&str]) -> Result<(), String> {
+/// Runs a program to its end; the error is what it said.
+pub fn run(program: &str, args: &[&str]) -> Result<(), String> {
     let output = Command::new(program).args(args).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
     match output.status.success() {

@@ -10,7 +10,7 @@
 //! the images on which something was lost (64 MiB each, and the last test makes hundreds).
 
 mod block_log;
-mod device;
+pub mod device;
 mod history;
 mod sweep;
 
