@@ -7,7 +7,9 @@ use std::io;
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::unversioned::transport::DefaultConnector;
 
+use super::addresses::Addresses;
 use super::client::{Lost, Reply, Request, Sent, Transport};
 use super::url::Encryption;
 
@@ -19,6 +21,7 @@ const CONNECT_PARTS: u32 = 2;
 #[derive(Debug)]
 pub struct Http {
     agent: Agent,
+    addresses: Addresses,
     scheme: &'static str,
 }
 
@@ -42,7 +45,10 @@ impl Http {
         if roots.is_some() && encryption == Encryption::None {
             return Err("certificates are for etcds://, and the address is etcd://".into());
         }
-        Ok(Http { agent: config.build().new_agent(), scheme })
+        let addresses = Addresses::default();
+        let connector = DefaultConnector::default();
+        let agent = Agent::with_parts(config.build(), connector, addresses.clone());
+        Ok(Http { agent, addresses, scheme })
     }
 }
 
@@ -71,7 +77,11 @@ impl Transport for Http {
         }
         let post = post.config().timeout_global(Some(time));
         let post = post.timeout_connect(Some(time / CONNECT_PARTS)).build();
-        let mut reply = post.send(request.body).map_err(lost)?;
+        let sent = post.send(request.body).map_err(lost);
+        if sent.is_err() {
+            self.addresses.forget();
+        }
+        let mut reply = sent?;
         let status = reply.status().as_u16();
         let limited = reply.body_mut().with_config().limit(request.most_bytes);
         let body = limited

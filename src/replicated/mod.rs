@@ -59,7 +59,7 @@
 //! | [`mod@decide`] | append, renew and take over, whatever happens to single attempts |
 //! | [`lease`], [`candidate`], [`clock`] | who may show data, and who may take over, by time |
 //! | [`kv`], [`refusals`] | a transaction, and what the end of an attempt says |
-//! | [`client`], [`json`], [`members`], [`http`] | the same on the wire |
+//! | [`client`], [`json`], [`members`], [`http`], `addresses` | the same on the wire |
 //! | [`url`], `access` | the address; certificates and passwords |
 //! | [`history`], [`format`](mod@format) | whether it is still the log that this node began with |
 //! | `entry`, `pointer` | the value of a batch's key, and of the key that names the snapshot |
@@ -95,6 +95,7 @@
 //! | a write that changes nothing needs no lease | `a_leader_that_cannot_renew_its_lease_…` |
 
 mod access;
+mod addresses;
 pub mod candidate;
 mod change;
 pub mod client;
