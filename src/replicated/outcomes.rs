@@ -1,6 +1,7 @@
 //! Whole nodes on an etcd in memory: tests of what a leader says and shows that was replaced while it waited for an
 //! answer.
 
+#[cfg(test)]
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
