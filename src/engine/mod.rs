@@ -38,6 +38,9 @@ mod queue;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod submission;
+#[cfg(all(test, shuttle))]
+#[path = "takeover/schedules.rs"]
+mod takeover_schedules;
 mod view;
 mod watches;
 mod window;
