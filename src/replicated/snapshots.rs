@@ -239,9 +239,9 @@ impl<T: Transport + 'static> Snapshot for NewSnapshot<'_, T> {
         };
         read_back(&to.node.keys, &pointer, page)
             .context("what was written is not what etcd gives back")?;
-        let slack = match to.node.room() {
-            Room::Enough => Slack::Kept,
-            Room::Short(_) | Room::Full(_) => Slack::GivenUp,
+        let slack = match to.node.space.is_short(pointer.bytes, &to.node.room()) {
+            true => Slack::GivenUp,
+            false => Slack::Kept,
         };
         let trim_to = to.node.marks.last_before(&sealed, slack);
         let (from, before) = to.point_to(pointer, trim_to)?;

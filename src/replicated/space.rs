@@ -74,6 +74,11 @@ impl Space {
         is_short && size.since >= least_bytes.max(size.need / EARLY_PART)
     }
 
+    /// Whether so little is left that nothing is kept for servers that read the log a moment behind.
+    pub fn is_short(&self, need: u64, room: &Room) -> bool {
+        *room != Room::Enough || self.left.load(Ordering::Relaxed) < need
+    }
+
     /// Fails if a snapshot of this many bytes could use up the quota.
     pub fn make_room(&self, need: u64) -> anyhow::Result<()> {
         let free = self.free.load(Ordering::Relaxed);
@@ -155,6 +160,7 @@ mod tests {
         assert!(space.is_due_early(size(201, 51), 1, &room));
         assert!(!space.is_due_early(size(201, 49), 1, &room), "it would free too little");
         assert!(!space.is_due_early(size(201, 51), 52, &room), "it would free too little");
+        assert!(space.is_short(201, &room) && !space.is_short(200, &room));
         assert!(space.make_room(350).is_ok());
         assert!(space.make_room(351).is_err(), "the quota would be used up");
         let (space, room) = noted(&[member(960, 300, &[])]);
