@@ -18,7 +18,7 @@ use super::head::Head;
 use super::history::{self, Another};
 use super::json::{Freshness, Page};
 use super::keys::Range;
-use super::kv::{Kv, Trouble, Txn};
+use super::kv::{Kv, Refusal, Trouble, Txn};
 use super::node::{Covered, Node};
 use super::pointer::Pointer;
 use super::reading::{Batch, Chain, tail_after};
@@ -211,8 +211,10 @@ const LEAST_PAGE_TIME: Duration = Duration::from_secs(5);
 /// A read that did not succeed, and changed nothing.
 pub fn untold(trouble: Trouble) -> anyhow::Error {
     match trouble {
-        Trouble::Refused(refusal) => anyhow!("etcd refuses a read: {refusal}"),
-        Trouble::NoSpace => anyhow!("etcd has no space left"),
-        Trouble::Unknown(why) => anyhow!("etcd gives no answer to go on with: {why}"),
+        Trouble::Unknown(why) | Trouble::Refused(Refusal::ForNow(why)) => {
+            anyhow!("etcd gives no answer to go on with: {why}")
+        }
+        Trouble::Refused(Refusal::ForGood(why)) => anyhow!("etcd refuses a read: {why}"),
+        Trouble::NoSpace | Trouble::Refused(Refusal::NoSpace) => anyhow!("etcd has no space left"),
     }
 }

@@ -109,7 +109,7 @@ impl<T: Transport + 'static> Opened<T> {
             heed,
             told: None,
             older_since: None,
-            complaint: None,
+            complaints: Vec::new(),
         };
         let role = spawn_vital("role", move || role.run()).context("cannot start a thread")?;
         let neighbours =

@@ -34,6 +34,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// After a look that failed.
 const REST: Duration = Duration::from_millis(200);
 
+/// Complaints until a look goes well; more of them say nothing new.
+const MOST_COMPLAINTS: usize = 16;
+
 /// Called when another node leads than before.
 pub type Heed = Box<dyn Fn(Passing) + Send>;
 
@@ -47,8 +50,8 @@ pub struct RoleThread<T> {
     pub told: Option<Machine>,
     /// Since when every head that was read is older than one before; a member may lag, but not for a TTL.
     pub older_since: Option<Moment>,
-    /// What failed last, so that it is said once.
-    pub complaint: Option<String>,
+    /// What has failed since a look went well, so that each is said once: the members fail in turn.
+    pub complaints: Vec<String>,
 }
 
 impl<T: Transport> RoleThread<T> {
@@ -66,7 +69,7 @@ impl<T: Transport> RoleThread<T> {
             }
             let next = self.follow();
             if next.is_ok() {
-                self.complaint = None;
+                self.complaints.clear();
             }
             match next {
                 Ok(Next::Wait) => self.node().wait(POLL),
@@ -161,7 +164,7 @@ impl<T: Transport> RoleThread<T> {
         let told = told.to_string();
         self.node().health.fail(&told);
         // That has been said.
-        self.complaint = Some(told.clone());
+        self.complaints.push(told.clone());
         bail!(told)
     }
 
@@ -332,9 +335,9 @@ impl<T: Transport> RoleThread<T> {
 
     fn complain(&mut self, error: &anyhow::Error) {
         let text = format!("{error:#}");
-        if self.complaint.as_ref() != Some(&text) {
+        if self.complaints.len() < MOST_COMPLAINTS && !self.complaints.contains(&text) {
             log::error!("{text}");
-            self.complaint = Some(text);
+            self.complaints.push(text);
         }
     }
 }

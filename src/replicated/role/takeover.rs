@@ -15,7 +15,7 @@ use crate::replicated::group::{LEASE, Running, Way, opened};
 fn role<T: Transport>(follower: Follower<T>) -> RoleThread<T> {
     let candidate = Candidate::new(LEASE, "n");
     let heed = Box::new(|_| {});
-    RoleThread { follower, candidate, heed, told: None, older_since: None, complaint: None }
+    RoleThread { follower, candidate, heed, told: None, older_since: None, complaints: Vec::new() }
 }
 
 #[test]
