@@ -73,8 +73,7 @@
 //!
 //! Tests run all of it against an etcd in memory (`fake.rs`), with faults at every point (`scripted.rs`), and
 //! three nodes in a world in which anything may happen at any time (`model.rs`, `world.rs`); `damages.rs` breaks what is
-//! stored. Those in
-//! `tests/it/replicated` ask a real etcd, where there is one. `group.rs` has whole nodes that are killed and cut off,
+//! stored. Those in `tests/it/replicated` ask a real etcd, where there is one. `failover.rs` has whole nodes that are killed and cut off (`group.rs` starts them),
 //! `outcomes.rs` those that are replaced while they wait for an answer. `tests/it/replicated/trial` has three machines in network
 //! namespaces, whole servers, and thirteen faults.
 //!
@@ -104,6 +103,8 @@ pub mod clock;
 mod damages;
 pub mod decide;
 mod entry;
+#[cfg(test)]
+mod failover;
 #[cfg(test)]
 mod fake;
 mod follower;
