@@ -154,7 +154,7 @@ fn a_whole_log_is_read_from_its_snapshot_to_its_head_and_nothing_is_changed() {
     assert_eq!(log.salvage(), ((1..=7).collect(), vec![]));
     assert_eq!(log.reader().records(), 7);
     assert_eq!(log.client.range(&all, 99, Freshness::Current, TIME), Ok(before));
-    // What a leader has appended since is not of the log that was looked at.
+    // Batches that a leader has appended since are not of the log that was looked at.
     let mut reader = log.reader();
     let head = log.head.appended(9, 1, 3);
     log.put(&log.keys.head(), head.to_string());

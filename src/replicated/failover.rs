@@ -203,7 +203,7 @@ fn a_node_that_starts_or_takes_over_knows_the_snapshot_that_is_there() {
     first.kill();
     second.wait_until("it leads", Running::leads);
     let taken = second.sizes();
-    // Where the snapshot ends it knows to a megabyte and a batch.
+    // It knows the end of the snapshot to a megabyte and a batch.
     assert!(taken.0 == own.0 && (own.1..own.1 + 1_200_000).contains(&taken.1), "{taken:?}");
 }
 

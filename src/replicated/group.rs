@@ -77,7 +77,7 @@ impl Way {
         self.is_cut.store(is_cut, Ordering::SeqCst);
     }
 
-    /// What is cut or mute is so for batches alone.
+    /// Only batches are cut off or get no answer.
     pub fn only_batches(&self) {
         self.is_for_batches.store(true, Ordering::SeqCst);
     }

@@ -166,7 +166,7 @@ impl<T: Transport> LogReader<T> {
                 self.refuse_if_overtaken(chain)?;
                 bail!(chain.missing());
             }
-            // What comes after an entry that is not there is looked at again.
+            // An entry after one that is missing is looked at again.
             while let Some((key, value)) = pairs.next_if(|(key, _)| *key == chain.next_key()) {
                 let batch = chain.read_records(key, value)?;
                 if take(piece_of(chain, &batch))?.is_break() {

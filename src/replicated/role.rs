@@ -313,7 +313,7 @@ impl<T: Transport> RoleThread<T> {
         let time = attempt_time(ttl);
         match decide(decision, &mut self.follower.client, &node.clock, time, until) {
             Ok(Outcome::Done { sent }) => Ok(Some(sent)),
-            // What is there is read next, as any head is.
+            // The head that is there is read next, as any head is.
             Ok(Outcome::Fenced { .. } | Outcome::WentBack(_)) => Ok(None),
             Ok(Outcome::Refused(Refusal::NoSpace)) => {
                 bail!(

@@ -172,7 +172,7 @@ fn a_log_moves_out_of_etcd_and_into_it_with_all_its_data() {
     let mut client = Client::connect(&server);
     assert_eq!(wire::say(&mut client, "SAVE"), Value::ok());
     fill(&server, seed.wrapping_add(1));
-    // Whatever was swapped before, the last order is none that a log begins with.
+    // After any swaps before, the last order is none that a log begins with.
     let mut swap = |words: &str| assert_eq!(wire::say(&mut client, words), Value::ok());
     ["SWAPDB 7 8", "SET here it", "SWAPDB 8 9"].into_iter().for_each(&mut swap);
     let expected = data(&server);
