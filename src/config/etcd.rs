@@ -42,7 +42,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Refuses what would be ignored with a log in files.
+    /// Refuses these flags with a log in files, which would ignore them.
     fn refuse(&self) -> anyhow::Result<()> {
         ensure!(self.announce.is_none(), "-announce is for a log in etcd");
         ensure!(self.lease.is_none(), "-lease is for a log in etcd");

@@ -109,7 +109,7 @@ impl Fixture {
         opened.expect("it can be looked at").expect("it is there")
     }
 
-    /// What is read before the end, and the damage there.
+    /// The records that a reader finds before the damage, and that damage.
     fn read(&self) -> (Vec<u64>, Option<Damage>) {
         let (mut reader, mut found) = (self.reader(), Vec::new());
         let read = reader.read(&mut |piece| {
@@ -119,7 +119,7 @@ impl Fixture {
         (found, read.err().map(|why| why.downcast().expect("damage")))
     }
 
-    /// What is read of a damaged log, and the keys of the gaps.
+    /// The records that can be saved of a damaged log, and the keys of the gaps.
     fn salvage(&self) -> (Vec<u64>, Vec<String>) {
         let (mut reader, mut found, mut gaps) = (self.reader(), Vec::new(), Vec::new());
         let read = reader.salvage(&mut |read| {
@@ -200,7 +200,7 @@ struct Case {
     make: fn(&mut Fixture),
     /// The key that is named.
     key: fn(&Fixture) -> String,
-    /// A part of what is said of it.
+    /// A part of the message.
     says: &'static str,
     /// The records that are read before it.
     read: &'static [u64],
@@ -353,7 +353,7 @@ fn damage_of_each_kind_is_named_with_its_key_and_the_rest_can_be_read() {
 }
 
 impl Case {
-    /// Makes the damage, and compares what is said of it.
+    /// Makes the damage, and compares the message and the records with those of the case.
     fn try_it(&self) -> Result<(), String> {
         let Case { what, make, key, says, read, salvaged } = self;
         let mut log = Fixture::new();

@@ -69,8 +69,8 @@ pub fn decode(value: &[u8], tail: &mut Tail) -> Result<FrameHeader, String> {
     Ok(header)
 }
 
-/// Where the entry says that the one before it ends; `None` if it has no header. Only for reading past damage: a reader
-/// of a log knows what has to come.
+/// The end of the entry before this one, as this one names it; `None` if it has no header. Only for reading past damage:
+/// a reader of a log knows the end of the entry before.
 pub fn tail_before(value: &[u8]) -> Option<Tail> {
     let (term, frame) = value.split_first_chunk()?;
     let term = u64::from_le_bytes(*term);
