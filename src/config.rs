@@ -376,6 +376,7 @@ impl Config {
             events,
             saves_at_once,
             nodes: None,
+            reloads: Vec::new(),
             shown,
         })
     }

@@ -18,7 +18,7 @@ use post_gres_rs::messages;
 use post_gres_rs::metrics::Metrics;
 #[cfg(feature = "replicated")]
 use post_gres_rs::replicated;
-use post_gres_rs::server::{Server, Shutdown};
+use post_gres_rs::server::{Server, Shutdown, Wish};
 use post_gres_rs::store;
 use post_gres_rs::tools;
 use post_gres_rs::upkeep;
@@ -88,7 +88,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     }
     upkeep::start(&engine, config.compaction())?;
     let engine = Arc::new(engine);
-    let server = Server::new(engine.clone(), metrics, settings)?;
+    let server = Arc::new(Server::new(engine.clone(), metrics, settings)?);
     run(&server, &listener, &engine)
 }
 
@@ -107,7 +107,7 @@ fn serve_replicated(
     settings.nodes = Some(opened.nodes());
     let (engine, snapshots) = (opened.engine.clone(), opened.snapshots());
     upkeep::start_with(&engine, config.compaction(), Some(snapshots))?;
-    let server = Server::new(engine.clone(), metrics, settings)?;
+    let server = Arc::new(Server::new(engine.clone(), metrics, settings)?);
     opened.run(Box::new(server.heed(&options.url.name)))?;
     run(&server, &listener, &engine)
 }
@@ -118,19 +118,23 @@ fn bind(config: &Config) -> anyhow::Result<TcpListener> {
 }
 
 /// Serves until it is told to stop, then closes the log.
-fn run(server: &Server, listener: &TcpListener, engine: &Arc<Engine>) -> anyhow::Result<()> {
+fn run(server: &Arc<Server>, listener: &TcpListener, engine: &Arc<Engine>) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
-    let compacting = Arc::downgrade(engine);
-    shutdown.on_signals(listener, move || {
-        if let Some(engine) = compacting.upgrade() {
-            match engine.compact() {
-                Err(NotCompacted::Closed(why)) => log::error!("the log is not compacted: {why}"),
-                Err(NotCompacted::NoLog | NotCompacted::Running) | Ok(()) => {}
-            }
-        }
+    // Weak, because the thread that waits for signals outlives both.
+    let (compacting, reloading) = (Arc::downgrade(engine), Arc::downgrade(server));
+    shutdown.on_signals(listener, move |wish| match wish {
+        Wish::Compact => compacting.upgrade().iter().for_each(compact),
+        Wish::Reload => reloading.upgrade().iter().for_each(|server| server.reload()),
     })?;
     server.run(listener, &shutdown)?;
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
     log::info!("stopped");
     Ok(())
+}
+
+fn compact(engine: &Arc<Engine>) {
+    match engine.compact() {
+        Err(NotCompacted::Closed(why)) => log::error!("the log is not compacted: {why}"),
+        Err(NotCompacted::NoLog | NotCompacted::Running) | Ok(()) => {}
+    }
 }

@@ -111,6 +111,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("scripts", &["server"]),
     ("server::info", &[]),
     ("server::logins", &["server"]),
+    // SIGHUP.
+    ("server::reload", &["server"]),
     ("server::preemption", &["server::connection"]),
     (
         "wal::guard",

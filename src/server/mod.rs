@@ -23,6 +23,7 @@ mod pubsub;
 mod pushes;
 mod received;
 mod refused;
+mod reload;
 #[cfg(all(test, shuttle))]
 mod schedules;
 mod seldom;
@@ -35,8 +36,9 @@ mod waiting;
 pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
 pub use pushes::output_limits;
+pub use reload::Reload;
 pub use settings::Changeable;
-pub use shutdown::Shutdown;
+pub use shutdown::{Shutdown, Wish};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -106,6 +108,8 @@ pub struct Settings {
     pub saves_at_once: bool,
     /// The machines that write the log in turn; `None` if it is this one's alone.
     pub nodes: Option<Arc<dyn Nodes>>,
+    /// What is read anew at SIGHUP.
+    pub reloads: Vec<Reload>,
     /// The settings that CONFIG GET shows, except those that may change, and the port, which is known once the
     /// server listens.
     pub shown: Vec<(&'static str, String)>,
@@ -187,6 +191,11 @@ impl Server {
                 shared.hub.publish(Scope::All, b"+switch-master", message.as_bytes());
             }
         }
+    }
+
+    /// Reads anew what SIGHUP is meant for. What cannot be read stays as it was, and a message says so.
+    pub fn reload(&self) {
+        self.shared.settings.reloads.iter().for_each(Reload::run);
     }
 
     /// Binds a socket that does not listen yet: clients are refused until the server can answer them,

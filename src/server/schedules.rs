@@ -126,6 +126,7 @@ impl Running {
             events: Events::default(),
             saves_at_once: false,
             nodes: None,
+            reloads: Vec::new(),
             shown: Vec::new(),
         };
         let server = Server::new(engine, metrics, settings).expect("descriptors");

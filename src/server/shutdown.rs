@@ -1,5 +1,5 @@
 //! The order to stop, from a signal or from a test; and the other signals: SIGUSR1 asks for a compaction of
-//! the log, the rest do nothing.
+//! the log, SIGHUP has files read anew, the rest do nothing.
 //!
 //! The first SIGINT or SIGTERM stops the server in order. Another one within [`SAME_WISH`] is the same
 //! wish; a later one ends the process at once, which loses nothing that was acknowledged. Signals in
@@ -26,10 +26,36 @@ const IMPATIENT_EXIT: i32 = 130;
 /// two signals come for one wish, microseconds apart. A person who presses twice takes longer than this.
 const SAME_WISH: Duration = Duration::from_secs(1);
 
-/// Sent for a closed terminal, a configuration to reload, a timer, a closed pipe, or a limit; a file that has
-/// become too large makes the write fail (EFBIG) like any other error.
+/// Sent for a closed terminal, a timer, a closed pipe, or a limit; a file that has become too large makes the write
+/// fail (EFBIG) like any other error. SIGHUP is waited for once the server runs.
 const SURVIVED: &[i32] =
     &[SIGHUP, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGIO, SIGPIPE, SIGXCPU, SIGXFSZ];
+
+/// What a signal wishes, other than an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// SIGUSR1: compact the log.
+    Compact,
+    /// SIGHUP: read passwords, users and certificates anew.
+    Reload,
+}
+
+impl Wish {
+    fn of(signal: i32) -> Option<Wish> {
+        match signal {
+            SIGUSR1 => Some(Wish::Compact),
+            SIGHUP => Some(Wish::Reload),
+            _ => None,
+        }
+    }
+
+    fn told(self) -> &'static str {
+        match self {
+            Wish::Compact => "a compaction is asked for",
+            Wish::Reload => "passwords and certificates are read anew",
+        }
+    }
+}
 
 /// Whether the server is to stop. Shared by all threads that ask for it or have to know.
 #[derive(Clone, Default)]
@@ -81,24 +107,24 @@ impl Shutdown {
         Ok(())
     }
 
-    /// Starts the `signals` thread, which asks at the first SIGINT or SIGTERM, and calls `compact` at
-    /// SIGUSR1.
+    /// Starts the `signals` thread, which asks at the first SIGINT or SIGTERM, and calls `obey` for what other
+    /// signals wish.
     pub fn on_signals(
         &self,
         listener: &TcpListener,
-        compact: impl Fn() + Send + 'static,
+        obey: impl Fn(Wish) + Send + 'static,
     ) -> anyhow::Result<()> {
         let listener = listener.try_clone().context("cannot share the listener")?;
         let mut signals =
-            Signals::new([SIGINT, SIGTERM, SIGUSR1]).context("cannot wait for signals")?;
+            Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).context("cannot wait for signals")?;
         let shutdown = self.clone();
         spawn_vital("signals", move || {
             let mut asked_at: Option<Instant> = None;
             for signal in signals.forever() {
                 let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
-                if signal == SIGUSR1 {
-                    log::info!("{name}: a compaction is asked for");
-                    compact();
+                if let Some(wish) = Wish::of(signal) {
+                    log::info!("{name}: {}", wish.told());
+                    obey(wish);
                     continue;
                 }
                 match asked_at {
