@@ -6,17 +6,15 @@
 //! A start would cut what `check` calls torn, and would refuse what it calls damage (promise 5).
 
 use std::io::Write;
-use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
 
 use super::contents::Contents;
 use super::inspect::{Ending, Inspection, Segment, Visit};
 use super::json::line;
-use super::progress::{Amount, Progress};
+use super::progress::Amount;
 use super::{Outcome, Place, Source, etcd, file_name, open};
 use crate::entry::Parts;
-use crate::record;
 use crate::wal::chain::Tail;
 use crate::wal::damage::Damage;
 use crate::wal::disk::Disk;
@@ -114,14 +112,7 @@ impl Report {
         amount: Amount,
         walk: impl FnOnce(&mut Visit<'_>) -> anyhow::Result<Inspection>,
     ) -> anyhow::Result<Report> {
-        let (mut progress, mut contents) = (Progress::new("reading", amount), Contents::new(kept));
-        let inspection = walk(&mut |batch| {
-            progress.add(batch);
-            record::read_batch(batch.frame.payload(), batch.records(), |logged| {
-                contents.apply(logged)
-            })?;
-            Ok(ControlFlow::Continue(()))
-        })?;
+        let (contents, inspection) = Contents::read(kept, amount, walk)?;
         Ok(Report::with(log, inspection, contents))
     }
 

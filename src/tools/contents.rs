@@ -1,9 +1,13 @@
 //! What the records of a log leave, key by key: for what `check` counts, and for what an import brings in.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 
+use super::inspect::{Inspection, Visit};
+use super::progress::{Amount, Progress};
 use crate::command::{Change, Key, Logged, Order, Space};
 use crate::entry::Parts;
+use crate::record;
 
 /// The keys that the records leave, each with what is kept of its value. Keys that have expired count: a start loads
 /// them, too.
@@ -21,8 +25,25 @@ impl<V> Contents<V> {
         Contents { spaces: BTreeMap::new(), order: Order::default(), keep }
     }
 
+    /// Follows every record of a log that `walk` goes through. `keep` says what is kept of a key.
+    pub fn read(
+        keep: fn(Parts<'_>) -> V,
+        amount: Amount,
+        walk: impl FnOnce(&mut Visit<'_>) -> anyhow::Result<Inspection>,
+    ) -> anyhow::Result<(Contents<V>, Inspection)> {
+        let (mut progress, mut contents) = (Progress::new("reading", amount), Contents::new(keep));
+        let inspection = walk(&mut |batch| {
+            progress.add(batch);
+            record::read_batch(batch.frame.payload(), batch.records(), |logged| {
+                contents.apply(logged)
+            })?;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((contents, inspection))
+    }
+
     /// Follows a record.
-    pub fn apply(&mut self, logged: Logged<'_>) {
+    fn apply(&mut self, logged: Logged<'_>) {
         let (space, change) = match logged {
             Logged::In(space, change) => (space, change),
             Logged::ClearAll => return self.spaces.clear(),

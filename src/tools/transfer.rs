@@ -5,7 +5,6 @@
 //! before anything is written. Out of etcd it is what `backup` does.
 
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
@@ -15,12 +14,12 @@ use super::check::Report;
 use super::contents::Contents;
 use super::inspect::{Inspection, Visit};
 use super::json::line;
-use super::progress::{Amount, Progress};
+use super::progress::Amount;
 use super::{Outcome, Place, etcd, open, place, refuse_if_in_use};
 use crate::command::Order;
 use crate::entry::{Entry, Parts};
 use crate::quote;
-use crate::record::{self, New};
+use crate::record::New;
 use crate::replicated::{LONGEST_RECORD, LONGEST_VALUE};
 use crate::wal::names::Names;
 use crate::wal::read_only::ReadOnlyDisk;
@@ -125,14 +124,7 @@ fn gather(
     walk: impl FnOnce(&mut Visit<'_>) -> anyhow::Result<Inspection>,
 ) -> anyhow::Result<Gathered> {
     let owned = |parts: Parts<'_>| Entry::expiring(parts.key, parts.value, parts.expiry);
-    let (mut progress, mut contents) = (Progress::new("reading", amount), Contents::new(owned));
-    let inspection = walk(&mut |batch| {
-        progress.add(batch);
-        record::read_batch(batch.frame.payload(), batch.records(), |logged| {
-            contents.apply(logged)
-        })?;
-        Ok(ControlFlow::Continue(()))
-    })?;
+    let (contents, inspection) = Contents::read(owned, amount, walk)?;
     let lsn = inspection.last_lsn();
     inspection.tail.context("nothing was imported")?;
     Ok((contents, lsn))
