@@ -16,6 +16,7 @@ mod reply;
 mod space;
 mod switch;
 mod tracking;
+mod user;
 mod view;
 mod watcher;
 mod words;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 pub use change::{Change, Changed, Key, Logged, Mutation};
 pub use client::{
-    Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, RefusedLogin, Slow, USER,
+    Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, Refused, RefusedFor, Slow,
 };
 pub use comparison::{Comparison, Expected, Wanted, digest};
 pub use double::shortest;
@@ -36,6 +37,7 @@ pub use reply::{Dialect, LineEnd, Reply, RespVersion};
 pub use space::{Database, FIRST, MOST_DATABASES, Order, Space};
 pub use switch::{Mark, Paused, Replying, Switch};
 pub use tracking::{TrackingMode, TrackingState};
+pub use user::{Access, Digest, Rights, USER, User, Users};
 pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
 pub use watcher::Watcher;
 pub use words::{Packed, Words, integer, is, memory_amount, number_between};

@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
 
 use crate::command::Events;
@@ -21,6 +20,7 @@ use crate::wal;
 
 #[cfg(feature = "replicated")]
 mod etcd;
+mod users;
 
 /// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
 ///
@@ -196,10 +196,8 @@ pub struct Config {
     )]
     events: Events,
 
-    /// File with the password of all clients in its first line; or set POST_GRES_RS_PASSWORD in the
-    /// environment
-    #[arg(long = "requirepass-file", value_name = "PATH")]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    users: users::Flags,
 
     /// Whether to refuse to listen beyond this machine without a password
     #[arg(long = "protected-mode", value_enum, default_value_t = Switch::Yes, value_name = "yes|no")]
@@ -220,9 +218,6 @@ const MAX_WORDS: u64 = 1 << 24;
 
 /// Lines are for people; a program sends its largest values in RESP.
 const MAX_LINE: u64 = 1 << 24;
-
-/// Holds the password if no file does.
-const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Switch {
@@ -335,8 +330,11 @@ impl Config {
 
     /// What the server has to know: limits, password, and what CONFIG GET shows.
     pub fn server(&self) -> anyhow::Result<Settings> {
-        let password = self.password()?;
-        if password.is_none() && !self.bind.is_loopback() && self.protected_mode == Switch::Yes {
+        let (accounts, reloads) = self.users.accounts()?;
+        if !accounts.needs_password()
+            && !self.bind.is_loopback()
+            && self.protected_mode == Switch::Yes
+        {
             anyhow::bail!(
                 "-bind {}: anyone who reaches this address could read and change everything. Set \
                  a password with -requirepass-file, or say -protected-mode no if you mean it",
@@ -367,33 +365,20 @@ impl Config {
             value: limits.value,
             busy_after: Duration::from_millis(self.busy_after),
         };
-        let (events, changeable) = (self.events, Changeable::new(max_clients, password));
+        let (events, changeable) = (self.events, Changeable::new(max_clients));
         Ok(Settings {
             changeable,
+            accounts,
+            login_time: self.users.login_time(),
             limits,
             scripts,
             unread,
             events,
             saves_at_once,
             nodes: None,
-            reloads: Vec::new(),
+            reloads,
             shown,
         })
-    }
-
-    fn password(&self) -> anyhow::Result<Option<Vec<u8>>> {
-        let text = match &self.password_file {
-            Some(path) => std::fs::read(path)
-                .with_context(|| format!("{}: cannot read the password", path.display()))?,
-            None => match std::env::var_os(PASSWORD_VARIABLE) {
-                Some(text) => text.into_encoded_bytes(),
-                None => return Ok(None),
-            },
-        };
-        let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let password = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
-        anyhow::ensure!(!password.is_empty(), "the password is empty");
-        Ok(Some(password))
     }
 
     /// A sentence on what a power cut can take, or `None` if that is nothing.

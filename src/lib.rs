@@ -130,4 +130,6 @@ pub mod tools;
 #[doc = include_str!("tour.md")]
 pub mod tour {}
 pub mod upkeep;
+#[cfg(feature = "users")]
+pub mod users;
 pub mod wal;

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["command", "engine", "entry", "metrics", "record", "store", "sync", "upkeep", "wal"],
     ),
     ("tools", &["command", "entry", "glob", "quote", "record", "replicated", "wal"]),
+    ("users", &["command"]),
     (
         "config",
         &[
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "server",
             "tools",
             "upkeep",
+            "users",
             "wal",
         ],
     ),
@@ -104,6 +106,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     // A log in etcd.
     ("replicated", &[]),
     ("tools", &[]),
+    // Users in a file.
+    ("users", &[]),
     ("upkeep", &[]),
     ("engine::info", &[]),
     ("engine::no_room", &[]),

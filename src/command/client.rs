@@ -8,6 +8,7 @@ use super::news::{Scope, Topic};
 use super::reply::RespVersion;
 use super::switch::{Mark, Paused, Replying, Switch};
 use super::tracking::TrackingState;
+use super::user::User;
 use super::view::Text;
 
 /// The version of Redis that clients are told of, and decide by what they may use. redis-py caches on its own side only
@@ -15,25 +16,28 @@ use super::view::Text;
 /// here. Commands and texts follow 7.2, in which they are the same.
 pub const REDIS_VERSION: &str = "7.4.0";
 
-/// The only user there is.
-pub const USER: &str = "default";
-
 /// A connection and, through it, the server.
 pub trait Client {
     /// The table of all commands, in the order of their names.
     fn commands(&self) -> &'static [Spec];
     /// Its number.
     fn id(&self) -> u64;
-    /// Whether a password is configured.
+    /// Whether a client has to log in.
     fn needs_password(&self) -> bool;
+    /// The user it is logged in as.
+    fn user(&self) -> User;
+    /// All users, in the order of their names.
+    fn users(&self) -> Vec<User>;
+    /// Reads the file of users anew. Clients whose login does not hold any more are closed.
+    fn reload_users(&mut self) -> Result<(), Text>;
     /// Whether the client has logged in, or need not.
     fn is_logged_in(&self) -> bool;
     /// Lets the client in, or says why not.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text>;
-    /// The latest logins that were refused, the last first.
-    fn refused_logins(&self, most: usize) -> Vec<RefusedLogin>;
+    /// The latest logins and commands that were refused, the last first.
+    fn refusals(&self, most: usize) -> Vec<Refused>;
     /// Forgets them.
-    fn forget_refused_logins(&self);
+    fn forget_refusals(&self);
     /// Fills this with bytes that nobody can guess.
     fn fill_with_random(&self, bytes: &mut [u8]) -> Result<(), Text>;
     /// Sets the version of RESP for its replies, if one is `wanted`. Returns the version from now on.
@@ -138,14 +142,18 @@ pub struct Slow {
     pub name: String,
 }
 
-/// Logins that were refused, one or several of a kind.
+/// Logins or commands that were refused, one or several of a kind.
 #[derive(Clone, Debug)]
-pub struct RefusedLogin {
+pub struct Refused {
     /// The number of the entry.
     pub id: u64,
     /// How many they were.
     pub count: u64,
-    /// The command that asked.
+    /// Why.
+    pub reason: RefusedFor,
+    /// Where the command stood: `toplevel`, or `multi` in a transaction.
+    pub context: &'static str,
+    /// The command.
     pub command: &'static str,
     /// The user's name, trimmed.
     pub user: Vec<u8>,
@@ -155,6 +163,15 @@ pub struct RefusedLogin {
     pub first: i64,
     /// When the last one was.
     pub last: i64,
+}
+
+/// Why something was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedFor {
+    /// Its password or user is wrong.
+    Login,
+    /// The user may not carry out the command.
+    Command,
 }
 
 /// What a client may tell of itself.
@@ -186,6 +203,8 @@ pub struct KillFilter {
     pub address: Option<Vec<u8>>,
     /// `address:port` that it has connected to.
     pub local: Option<Vec<u8>>,
+    /// Logged in as this user.
+    pub user: Option<Vec<u8>>,
     /// Connected for at least this many seconds.
     pub age: Option<u64>,
     /// Of this type.

@@ -1,8 +1,9 @@
-//! ACL: there is one user, who may do everything.
+//! ACL: the users, and what was refused to them. Users are changed in their file, see [`crate::command::Users`].
 
+use super::rights;
 use super::rows::{CATEGORIES, find, is_in};
 use super::words::*;
-use crate::command::{Client, RefusedLogin, Reply, Text, USER, Words, is};
+use crate::command::{Access, Client, Refused, RefusedFor, Reply, Spec, Text, User, Words, is};
 use crate::entry::now_millis;
 
 type Said = Result<Reply<'static>, Text>;
@@ -13,44 +14,59 @@ const PASSWORD_BITS: i64 = 4096;
 /// How many entries ACL LOG lists unless it is told.
 const LISTED: i64 = 10;
 
-pub fn whoami(_: &Words<'_>) -> Said {
-    Ok(Reply::bulk(USER.as_bytes()))
+pub fn whoami(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    Ok(Reply::bulk(client.user().name.as_bytes()))
 }
 
-pub fn users(_: &Words<'_>) -> Said {
-    Ok(Reply::Array(vec![Reply::bulk(USER.as_bytes())]))
+pub fn users(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    let users = client.users();
+    Ok(Reply::Array(users.iter().map(|user| Reply::bulk(user.name.as_bytes())).collect()))
 }
 
 /// A password is not shown, not even its hash.
 pub fn list(client: &mut dyn Client, _: &Words<'_>) -> Said {
-    let nopass = if client.needs_password() { "" } else { "nopass " };
-    let line = format!("user {USER} on {nopass}sanitize-payload ~* &* +@all");
-    Ok(Reply::Array(vec![Reply::bulk(line.as_bytes())]))
+    let line = |user: &User| {
+        let (flags, keys, rules) = (flags(user).join(" "), user.rights.keys(), user.rights.rules());
+        Reply::bulk(format!("user {} {flags} {keys} &* {rules}", user.name).as_bytes())
+    };
+    Ok(Reply::Array(client.users().iter().map(line).collect()))
 }
 
 pub fn getuser(client: &mut dyn Client, words: &Words<'_>) -> Said {
-    if words[2] != USER.as_bytes() {
-        return Ok(Reply::Null);
-    }
+    let Some(user) = find_user(client, words[2]) else { return Ok(Reply::Null) };
     let text = |text: &str| Reply::bulk(text.as_bytes());
-    let mut flags = vec![text("on"), text("sanitize-payload")];
-    if !client.needs_password() {
-        flags.insert(1, text("nopass"));
-    }
     Ok(Reply::Map(vec![
         text("flags"),
-        Reply::Array(flags),
+        Reply::Array(flags(&user).into_iter().map(text).collect()),
         text("passwords"),
         Reply::Array(Vec::new()),
         text("commands"),
-        text("+@all"),
+        text(user.rights.rules()),
         text("keys"),
-        text("~*"),
+        text(user.rights.keys()),
         text("channels"),
         text("&*"),
         text("selectors"),
         Reply::Array(Vec::new()),
     ]))
+}
+
+fn flags(user: &User) -> Vec<&'static str> {
+    match user.access {
+        Access::Password => vec!["on", "sanitize-payload"],
+        Access::Open => vec!["on", "nopass", "sanitize-payload"],
+        Access::Off => vec!["off", "sanitize-payload"],
+    }
+}
+
+fn find_user(client: &dyn Client, name: &[u8]) -> Option<User> {
+    client.users().into_iter().find(|user| user.name.as_bytes() == name)
+}
+
+/// As at SIGHUP, but the file of users alone.
+pub fn load(client: &mut dyn Client, _: &Words<'_>) -> Said {
+    client.reload_users()?;
+    Ok(Reply::Ok)
 }
 
 /// All categories, or the commands and subcommands of one.
@@ -92,43 +108,51 @@ pub fn genpass(client: &mut dyn Client, words: &Words<'_>) -> Said {
 }
 
 pub fn dryrun(client: &mut dyn Client, words: &Words<'_>) -> Said {
-    let (user, request) = (words[2], &words[3..]);
-    if user != USER.as_bytes() {
-        return Err(format!("ERR User '{}' not found", shown(user)).into());
-    }
+    let (name, request) = (words[2], &words[3..]);
+    let user = find_user(client, name);
+    let user = user.ok_or_else(|| Text::from(format!("ERR User '{}' not found", shown(name))))?;
     let unknown = |_| Text::from(format!("ERR Command '{}' not found", shown(request[0])));
     let spec = find(client.commands(), request).map_err(unknown)?;
     match spec.takes(request.len()) {
-        true => Ok(Reply::Ok),
         false => Err(wrong_number(spec.name)),
+        true if rights::allow(user.rights.rules(), spec) => Ok(Reply::Ok),
+        true => Ok(Reply::bulk(no_permission(&user.name, spec).as_bytes())),
     }
+}
+
+/// Redis's text for a command that a user may not carry out.
+pub fn no_permission(user: &str, spec: &Spec) -> String {
+    format!("User {user} has no permissions to run the '{}' command", spec.name)
 }
 
 pub fn log(client: &mut dyn Client, words: &Words<'_>) -> Said {
     let most = match &words[2..] {
         [] => LISTED,
         [word] if is(word, "reset") => {
-            client.forget_refused_logins();
+            client.forget_refusals();
             return Ok(Reply::Ok);
         }
         [count] => number(count)?.max(0),
         _ => return Err(wrong_number("acl|log")),
     };
-    let entries = client.refused_logins(usize::try_from(most).unwrap_or(usize::MAX));
+    let entries = client.refusals(usize::try_from(most).unwrap_or(usize::MAX));
     Ok(Reply::Array(entries.into_iter().map(entry).collect()))
 }
 
-fn entry(login: RefusedLogin) -> Reply<'static> {
-    let RefusedLogin { id, count, command, user, client, first, last } = login;
+fn entry(refused: Refused) -> Reply<'static> {
+    let Refused { id, count, reason, context, command, user, client, first, last } = refused;
     let text = |text: &str| Reply::bulk(text.as_bytes());
     let age = (now_millis() - last).max(0) as f64 / 1000.0;
     Reply::Map(vec![
         text("count"),
         Reply::Integer(count as i64),
         text("reason"),
-        text("auth"),
+        text(match reason {
+            RefusedFor::Login => "auth",
+            RefusedFor::Command => "command",
+        }),
         text("context"),
-        text("toplevel"),
+        text(context),
         text("object"),
         text(command),
         text("username"),

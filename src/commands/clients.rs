@@ -7,7 +7,7 @@ use super::connection::printable;
 use super::words::*;
 use crate::command::{
     Client, ClientKind, KillFilter, Label, Listed, Mark, Paused, Reply, Replying, Switch, TOO_LONG,
-    Text, USER, Words, integer, is,
+    Text, Words, integer, is,
 };
 
 type Said = Result<Reply<'static>, Text>;
@@ -100,10 +100,11 @@ pub fn client_kill(client: &mut dyn Client, words: &Words<'_>) -> Said {
             }
             () if is(option, "addr") => filter.address = Some(value.to_vec()),
             () if is(option, "laddr") => filter.local = Some(value.to_vec()),
-            // Every client is this user.
-            () if is(option, "user") && *value == USER.as_bytes() => {}
             () if is(option, "user") => {
-                return Err(format!("ERR No such user '{}'", shown(value)).into());
+                if !client.users().iter().any(|user| user.name.as_bytes() == *value) {
+                    return Err(format!("ERR No such user '{}'", shown(value)).into());
+                }
+                filter.user = Some(value.to_vec());
             }
             () if is(option, "skipme") && is(value, "yes") => filter.skips_asking = true,
             () if is(option, "skipme") && is(value, "no") => filter.skips_asking = false,

@@ -28,6 +28,7 @@ mod memory;
 mod numbers;
 mod pubsub;
 mod rdb;
+mod rights;
 mod rows;
 mod sentinel;
 mod server;
@@ -38,13 +39,18 @@ mod tracking;
 mod walks;
 mod words;
 
+pub use acl::no_permission;
 #[cfg(feature = "scripts")]
 pub use expiry::at_moment;
 pub use pubsub::{CHANNEL_BYTES, topic};
 pub use table::command_names;
 pub use words::database;
 
-use crate::command::{Command, Dialect, Packed, RespVersion, Run, Spec, Text, Words, is};
+use std::sync::LazyLock;
+
+use crate::command::{
+    Command, CommandId, Dialect, Packed, RespVersion, Rights, Run, Spec, Text, Words, is,
+};
 use table::COMMANDS;
 use words::{SHOWN_BYTES, shown, wrong_number};
 
@@ -67,6 +73,18 @@ pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
 /// The table of all commands, in the order of their names.
 pub fn table() -> &'static [Spec] {
     COMMANDS
+}
+
+/// Whether a user with these rights may carry out a command.
+pub fn may(rights: Rights, spec: &Spec) -> bool {
+    static READERS: LazyLock<Vec<bool>> = LazyLock::new(|| {
+        COMMANDS.iter().map(|spec| rights::allow(Rights::ReadOnly.rules(), spec)).collect()
+    });
+    let CommandId(place) = spec.id;
+    match rights {
+        Rights::All => true,
+        Rights::ReadOnly => READERS[place],
+    }
 }
 
 /// The result of [`look_up`].

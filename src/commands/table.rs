@@ -78,9 +78,10 @@ commands! {
     "acl|getuser" 3 [admin noscript loading stale] [] NONE Ask(acl::getuser);
     "acl|help" 2 [loading stale] [] NONE Say(help::help);
     "acl|list" 2 [admin noscript loading stale] [] NONE Ask(acl::list);
+    "acl|load" 2 [admin noscript loading stale] [] NONE Ask(acl::load);
     "acl|log" -2 [admin noscript loading stale] [] NONE Ask(acl::log);
-    "acl|users" 2 [admin noscript loading stale] [] NONE Say(acl::users);
-    "acl|whoami" 2 [noscript loading stale] [] NONE Say(acl::whoami);
+    "acl|users" 2 [admin noscript loading stale] [] NONE Ask(acl::users);
+    "acl|whoami" 2 [noscript loading stale] [] NONE Ask(acl::whoami);
     "append" 3 [write denyoom fast] [string] ONE Write(strings::append);
     "auth" -2 [noscript loading stale fast no_auth allow_busy] [connection] NONE Ask(connection::auth);
     "bgrewriteaof" 1 [admin noscript no_async_loading] [] NONE Ask(server::bgrewriteaof);

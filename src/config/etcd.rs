@@ -22,6 +22,7 @@ const QUOTA: u64 = 2 << 30;
 
 /// Flags that mean something with a log in etcd only.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Flags {
     /// With a log in etcd: where clients reach this server, as SENTINEL tells them
     #[arg(long, value_name = "HOST:PORT")]

@@ -57,7 +57,7 @@ impl Metrics {
         let [answered, input, output] =
             [&self.answered, &self.input_bytes, &self.output_bytes].map(Counter::get);
         let kibibytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
-        let counted: [(&str, &dyn Display); 16] = [
+        let counted: [(&str, &dyn Display); 17] = [
             ("total_connections_received", &self.total_connections.get()),
             ("total_commands_processed", &answered),
             ("instantaneous_ops_per_sec", &self.answer_rate.per_second(answered)),
@@ -66,6 +66,7 @@ impl Metrics {
             ("instantaneous_input_kbps", &kibibytes(self.input_rate.per_second(input))),
             ("instantaneous_output_kbps", &kibibytes(self.output_rate.per_second(output))),
             ("rejected_connections", &self.rejected_connections.get()),
+            ("acl_access_denied_cmd", &self.denied_commands.get()),
             ("acl_access_denied_auth", &self.failed_logins.get()),
             ("expired_keys", &self.expired.get()),
             ("evicted_keys", &0),

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub rejected_connections: Counter,
     /// Logins that failed.
     pub failed_logins: Counter,
+    /// Commands that their user may not carry out.
+    pub denied_commands: Counter,
     /// Clients that watch a key.
     pub watching_clients: Counter,
     /// Keys that they watch, each counted once for every client.
@@ -114,6 +116,7 @@ impl Metrics {
             &self.evicted_clients,
             &self.unread_disconnections,
             &self.failed_logins,
+            &self.denied_commands,
             &self.answered,
             &self.hits,
             &self.misses,

@@ -36,6 +36,10 @@ impl Default for Limits {
 /// The longest request, all its words together: Redis's `client-query-buffer-limit`.
 pub const REQUEST_BYTES: usize = 1 << 30;
 
+/// The longest request of a client that has not logged in, whatever its words are: AUTH and HELLO with a password of
+/// 16 KiB, the longest word that Redis takes before a login, and so the most memory that a stranger can take up.
+const STRANGERS_REQUEST_BYTES: usize = 32 << 10;
+
 /// The words of a request, the command's name first.
 pub type Words<'a> = [&'a [u8]];
 
@@ -88,7 +92,11 @@ impl Parser {
             Some(_) => text::parse(received, self.scanned, &self.limits),
         };
         let incomplete = matches!(parsed, Parsed::Incomplete);
-        if incomplete && length > REQUEST_BYTES.saturating_add(self.limits.value) {
+        let most = match self.authenticated {
+            true => REQUEST_BYTES.saturating_add(self.limits.value),
+            false => STRANGERS_REQUEST_BYTES,
+        };
+        if incomplete && length > most {
             let dialect = Dialect::Resp(self.version);
             return Parsed::Fatal("ERR Protocol error: request too large".into(), dialect);
         }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use subtle::ConstantTimeEq;
-
 use super::logins::Verdict;
+use super::refused::Refusing;
 use super::session::Session;
 use crate::command::{
-    Calls, Client, Group, KillFilter, Label, Listed, Mark, Paused, RefusedLogin, Replying,
-    RespVersion, Scope, Slow, Spec, Switch, Text, Topic, TrackingState, USER,
+    Calls, Client, Group, KillFilter, Label, Listed, Mark, Paused, Refused, RefusedFor, Replying,
+    RespVersion, Scope, Slow, Spec, Switch, Text, Topic, TrackingState, User,
 };
 use crate::commands;
 use crate::engine::NotCompacted;
@@ -19,6 +18,12 @@ const FAILED_LOGINS: u32 = 10;
 
 /// How often SAVE looks whether its compaction has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+
+/// Redis's text begins like this.
+const NO_USERS_FILE: &str = "ERR This Redis instance is not configured to use an ACL file. Start the server with \
+                             -users-file";
 
 fn not_compacted(why: NotCompacted) -> Text {
     match why {
@@ -42,37 +47,55 @@ impl Client for Session<'_> {
     }
 
     fn needs_password(&self) -> bool {
-        self.shared.settings.changeable.needs_password()
+        self.shared.settings.accounts.needs_password()
+    }
+
+    fn user(&self) -> User {
+        let login = self.outbox.profile.info().login;
+        login.map_or_else(|| User::default(), |login| login.user.clone())
+    }
+
+    fn users(&self) -> Vec<User> {
+        self.shared.settings.accounts.all()
+    }
+
+    fn reload_users(&mut self) -> Result<(), Text> {
+        let reloaded = self.shared.settings.accounts.reload().ok_or(NO_USERS_FILE)?;
+        reloaded.map_err(|why| format!("ERR {why:#} WARNING: ACL errors detected, no change to the previously active ACL rules was performed"))?;
+        self.shared.end_stale_logins();
+        Ok(())
     }
 
     fn is_logged_in(&self) -> bool {
         self.parser.authenticated
     }
 
-    /// If no password is configured any will do, as in Redis: some clients always send one. The
-    /// comparison takes as long for a password that is nearly right as for any other of its length.
     fn log_in(&mut self, user: &[u8], password: &[u8]) -> Result<(), Text> {
-        let expected = self.shared.settings.changeable.password();
+        let accounts = &self.shared.settings.accounts;
+        let mut found = None;
         let is_right = || {
-            let fits = expected.as_ref().is_none_or(|expected| expected.ct_eq(password).into());
-            user == USER.as_bytes() && fits
+            found = accounts.find(user, password);
+            found.is_some()
         };
         let address = self.outbox.profile.address;
-        let error = match self
-            .shared
-            .logins
-            .judge(address, is_right, |time| self.outbox.pause(time))
-        {
+        let pause = |time| self.outbox.pause(time);
+        let error = match self.shared.logins.judge(address, is_right, pause) {
             Verdict::Right => {
-                self.failed_logins = 0;
-                self.parser.authenticated = true;
-                return Ok(());
+                self.enter(found);
+                // The password may have been replaced since: whoever did that has closed the logins it saw.
+                if self.holds() {
+                    self.failed_logins = 0;
+                    return Ok(());
+                }
+                self.enter(None);
+                WRONG_PASSWORD
             }
             Verdict::Wrong => {
                 self.shared.metrics.failed_logins.add(1);
-                let by = self.outbox.profile.info().command;
-                self.shared.logins.refused.note(by, user, self.outbox.line());
-                "WRONGPASS invalid username-password pair or user is disabled."
+                let command = self.outbox.profile.info().command;
+                let what = Refusing { reason: RefusedFor::Login, context: "toplevel", command };
+                self.shared.logins.refused.note(what, user, self.outbox.line());
+                WRONG_PASSWORD
             }
             Verdict::NotLookedAt => {
                 "ERR too many logins from this address fail, this one was not looked at, try again later"
@@ -195,11 +218,11 @@ impl Client for Session<'_> {
         self.has_stopped = true;
     }
 
-    fn refused_logins(&self, most: usize) -> Vec<RefusedLogin> {
+    fn refusals(&self, most: usize) -> Vec<Refused> {
         self.shared.logins.refused.latest(most)
     }
 
-    fn forget_refused_logins(&self) {
+    fn forget_refusals(&self) {
         self.shared.logins.refused.forget();
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::accounts::Accounts;
 use super::outbox::Outbox;
 use crate::command::{KillFilter, Listed};
 use crate::sync::thread::JoinHandle;
@@ -12,6 +13,9 @@ use crate::sync::{Condvar, Mutex};
 /// How long the threads of clients that were cut off have to notice it. With `STOP_PATIENCE` before that, a
 /// stop waits three seconds for clients at most.
 const CUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long the thread of a client that is closed to make room has to end. Until then no other client is accepted.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 
 /// All connected clients.
 #[derive(Default)]
@@ -127,6 +131,47 @@ impl Clients {
                 client.abandon();
             }
         }
+    }
+
+    /// Closes the clients that have been connected this long and have not logged in.
+    pub fn close_strangers(&self, longest: Duration) {
+        for client in self.all() {
+            if client.profile.waits_for_login().is_some_and(|waits| waits >= longest) {
+                log::debug!("client {}: closed, it has not logged in for {longest:?}", client.id);
+                client.abandon();
+            }
+        }
+    }
+
+    /// Makes room for one more client, if one has not logged in yet: so that those who may not log in cannot take all
+    /// places. The one that has been connected longest is closed. Waits until a client has left, for
+    /// [`ROOM_PATIENCE`] at most.
+    pub fn make_room(&self) -> bool {
+        let is_stranger = |client: &Arc<Outbox>| client.profile.waits_for_login().is_some();
+        let mut all = self.all().into_iter();
+        let Some(stranger) = all.find(|client| is_stranger(client) && !client.is_broken()) else {
+            return false;
+        };
+        log::debug!("client {}: closed before its login, another one needs its place", stranger.id);
+        stranger.abandon();
+        let mut registry = self.registry.lock();
+        while registry.connected.contains_key(&stranger.id) {
+            if self.left.wait_for(&mut registry, ROOM_PATIENCE).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Closes the clients whose login does not hold any more, and returns how many they were.
+    pub fn end_stale_logins(&self, accounts: &Accounts) -> usize {
+        let mut stale = self.all();
+        stale.retain(|client| {
+            let login = client.profile.info().login;
+            login.is_some_and(|login| !accounts.holds(&login)) && !client.is_broken()
+        });
+        stale.iter().for_each(|client| client.abandon());
+        stale.len()
     }
 
     /// Reads no more requests of any client; each is closed once it has the replies to those before.

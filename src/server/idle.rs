@@ -1,6 +1,7 @@
-//! The `idle` thread: closes clients that have asked nothing for `timeout` seconds, if that is set.
+//! The `idle` thread: closes clients that have asked nothing for `timeout` seconds, if that is set, and those that have
+//! not logged in in time, if there is a password.
 //!
-//! It sleeps until there is a timeout, and looks at the clients once a second then, as Redis does. No client's own
+//! It sleeps until there is something to look for, and looks at the clients once a second then, as Redis does. No client's own
 //! thread looks at a clock for it.
 
 use std::time::Duration;
@@ -33,13 +34,22 @@ impl Idle {
     pub fn run(&self, shared: &Shared) {
         let mut stops = self.stops.lock();
         while !*stops {
-            match shared.settings.changeable.timeout_seconds() {
-                0 => self.changed.wait(&mut stops),
-                seconds => {
-                    self.changed.wait_for(&mut stops, INTERVAL);
-                    // Nobody who wakes this thread waits for the clients' locks.
-                    shared.clients.close_idle(Duration::from_secs(seconds));
-                }
+            let idle_time = Duration::from_secs(shared.settings.changeable.timeout_seconds());
+            let login_time = match shared.settings.accounts.needs_password() {
+                true => shared.settings.login_time,
+                false => Duration::ZERO,
+            };
+            if idle_time.is_zero() && login_time.is_zero() {
+                self.changed.wait(&mut stops);
+                continue;
+            }
+            self.changed.wait_for(&mut stops, INTERVAL);
+            // Nobody who wakes this thread waits for the clients' locks.
+            if !idle_time.is_zero() {
+                shared.clients.close_idle(idle_time);
+            }
+            if !login_time.is_zero() {
+                shared.clients.close_strangers(login_time);
             }
         }
     }

@@ -4,6 +4,7 @@
 //! finishes slow replies, and each `client-<id>` serves one client. The server owns no data: requests
 //! for it go to the engine.
 
+mod accounts;
 mod asked;
 mod client;
 mod clients;
@@ -33,6 +34,7 @@ mod shutdown;
 mod transaction;
 mod waiting;
 
+pub use accounts::Accounts;
 pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
 pub use pushes::output_limits;
@@ -96,6 +98,10 @@ pub struct Server {
 pub struct Settings {
     /// What may be changed while the server runs.
     pub changeable: Changeable,
+    /// Who may log in.
+    pub accounts: Arc<Accounts>,
+    /// How long a client may take to log in.
+    pub login_time: Duration,
     /// The limits of a request.
     pub limits: Limits,
     /// The limits of scripts.
@@ -148,6 +154,16 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Closes the clients whose login does not hold any more.
+    fn end_stale_logins(&self) {
+        let ended = self.clients.end_stale_logins(&self.settings.accounts);
+        if ended > 0 {
+            log::warn!("{ended} clients are closed: their password is none any more");
+        }
+    }
+}
+
 impl Server {
     /// A server of this engine.
     pub fn new(
@@ -196,6 +212,7 @@ impl Server {
     /// Reads anew what SIGHUP is meant for. What cannot be read stays as it was, and a message says so.
     pub fn reload(&self) {
         self.shared.settings.reloads.iter().for_each(Reload::run);
+        self.shared.end_stale_logins();
     }
 
     /// Binds a socket that does not listen yet: clients are refused until the server can answer them,
@@ -267,7 +284,7 @@ impl Server {
     fn admit(&self, id: u64, socket: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
         let Shared { metrics, settings, clients, turned_away, .. } = &*self.shared;
         metrics.total_connections.add(1);
-        if clients.count() >= settings.changeable.max_clients() {
+        if clients.count() >= settings.changeable.max_clients() && !clients.make_room() {
             metrics.rejected_connections.add(1);
             let most = settings.changeable.max_clients();
             let complain = || format!("{address}: turned away, there are {most} clients");

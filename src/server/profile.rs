@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::accounts::Login;
 use crate::command::{
     ClientKind, KillFilter, Mark, Switch, TrackingMode, TrackingState, USER, Watcher,
 };
@@ -65,6 +66,8 @@ pub struct ClientInfo {
     pub name: String,
     pub lib_name: String,
     pub lib_version: String,
+    /// As whom it is logged in, if it is.
+    pub login: Option<Arc<Login>>,
     /// The number of the database that it has selected.
     pub database: u16,
     /// The version of RESP it speaks.
@@ -85,6 +88,13 @@ pub struct ClientInfo {
     pub queued_bytes: usize,
     /// Bytes of replies that its thread has not handed over yet.
     pub replies: usize,
+}
+
+impl ClientInfo {
+    /// Its user, or the one it would be.
+    fn user(&self) -> &str {
+        self.login.as_ref().map_or(USER, |login| &login.user.name)
+    }
 }
 
 impl Profile {
@@ -137,7 +147,7 @@ impl Profile {
         format!(
             "id={id} addr={} laddr={local} fd={descriptor} name={} age={age} idle={idle} flags={} db={} \
              sub={channels} psub={patterns} ssub={shard_channels} multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} obl={} \
-             oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={USER} redir={} resp={} \
+             oll={} omem={unsent_room} tot-mem={total} events={} cmd={} user={} redir={} resp={} \
              lib-name={} lib-ver={}\n",
             self.address,
             info.name,
@@ -153,6 +163,7 @@ impl Profile {
             usize::from(unsent > 0),
             if flushing { "rw" } else { "r" },
             info.command,
+            info.user(),
             self.tracking.redirect.load(Ordering::Relaxed),
             info.resp,
             info.lib_name,
@@ -215,6 +226,12 @@ impl Profile {
         }
     }
 
+    /// For how long it has been connected without a login; `None` if it is logged in.
+    pub fn waits_for_login(&self) -> Option<Duration> {
+        let is_stranger = self.info.lock().login.is_none();
+        is_stranger.then(|| self.since.elapsed())
+    }
+
     /// How long ago it has asked something.
     pub fn idle(&self) -> Duration {
         let active = self.info.lock().active;
@@ -229,6 +246,7 @@ impl Profile {
         };
         is(Some(self.address), &filter.address)
             && is(self.local, &filter.local)
+            && filter.user.as_ref().is_none_or(|user| self.info.lock().user().as_bytes() == user)
             && filter.kind.is_none_or(|kind| self.kind() == kind)
             && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)
     }

@@ -119,7 +119,9 @@ impl Running {
         upkeep::start(&engine, upkeep::Policy::default()).expect("nothing can fail");
         let engine = Arc::new(engine);
         let settings = Settings {
-            changeable: Changeable::new(10, None),
+            changeable: Changeable::new(10),
+            accounts: Arc::new(Accounts::new(None, None)),
+            login_time: Duration::ZERO,
             limits: Limits::default(),
             scripts: scripts::Limits { key: 1000, value: 1000, busy_after: Duration::ZERO },
             unread: UnreadLimits::default(),

@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
+use super::accounts::Login;
 use super::muted::Muted;
 use super::outbox::Outbox;
 use super::profile::ClientInfo;
 use super::pubsub::{Say, Subscriptions};
+use super::refused::Refusing;
 use super::transaction::{Deferred, Later, Transaction};
 use crate::command::{
-    AskFn, Client, Command, Label, Mark, Packed, Paused, Reply, RespVersion, Run, SessionCommand,
-    Spec, Switch, Text, TrackingMode, Watcher, Words,
+    AskFn, Client, Command, Label, Mark, Packed, Paused, RefusedFor, Reply, RespVersion, Rights,
+    Run, SessionCommand, Spec, Switch, Text, TrackingMode, Watcher, Words,
 };
 use crate::commands;
 use crate::engine;
@@ -37,6 +39,8 @@ pub struct Session<'a> {
     pub(super) shared: &'a Shared,
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) parser: Parser,
+    /// What its user may do.
+    rights: Rights,
     pub(super) failed_logins: u32,
     /// The number of the database that it has selected.
     pub(super) database: u16,
@@ -82,9 +86,9 @@ impl<'a> Session<'a> {
     /// The session of a new connection.
     pub fn new(shared: &'a Shared, outbox: &'a Arc<Outbox>) -> Session<'a> {
         let settings = &shared.settings;
-        let parser = Parser::new(!settings.changeable.needs_password(), settings.limits);
+        let parser = Parser::new(false, settings.limits);
         let watcher = outbox.profile.watcher.clone();
-        Session {
+        let mut session = Session {
             shared,
             outbox,
             parser,
@@ -100,7 +104,23 @@ impl<'a> Session<'a> {
             tracks: None,
             caching_given: false,
             muted: Muted::default(),
-        }
+            rights: Rights::All,
+        };
+        session.enter(settings.accounts.without_password());
+        session
+    }
+
+    /// Begins to be logged in like this, or not at all.
+    pub(super) fn enter(&mut self, login: Option<Login>) {
+        self.parser.authenticated = login.is_some();
+        self.rights = login.as_ref().map_or(Rights::All, |login| login.user.rights);
+        self.outbox.profile.note(|info| info.login = login.map(Arc::new));
+    }
+
+    /// Whether its login still holds.
+    pub(super) fn holds(&self) -> bool {
+        let login = self.outbox.profile.info().login;
+        login.is_some_and(|login| self.shared.settings.accounts.holds(&login))
     }
 
     /// Fills in what CLIENT LIST shows of the transaction and the parser.
@@ -132,6 +152,9 @@ impl<'a> Session<'a> {
 
     /// Why a command is not carried out now, whatever its words are.
     fn refusal(&self, spec: &Spec) -> Option<Text> {
+        if !commands::may(self.rights, spec) {
+            return Some(self.no_permission(spec));
+        }
         if self.shared.scripts.is_busy() && !spec.has("allow_busy") {
             return Some(BUSY.into());
         }
@@ -146,6 +169,15 @@ impl<'a> Session<'a> {
             Some(transaction) => &transaction.no_database,
         };
         no_database.clone().filter(|_| spec.is_about_data())
+    }
+
+    fn no_permission(&self, spec: &Spec) -> Text {
+        let user = self.user().name;
+        let context = if self.transaction.is_some() { "multi" } else { "toplevel" };
+        let what = Refusing { reason: RefusedFor::Command, context, command: spec.name };
+        self.shared.metrics.denied_commands.add(1);
+        self.shared.logins.refused.note(what, user.as_bytes(), self.outbox.line());
+        format!("NOPERM {}", commands::no_permission(&user, spec)).into()
     }
 
     fn begin(&mut self, spec: &'static Spec, words: &Words<'_>) -> Step {
@@ -419,7 +451,7 @@ impl<'a> Session<'a> {
         self.set_mark(Mark::NoEvict, Switch::Off);
         self.set_mark(Mark::NoTouch, Switch::Off);
         (self.database, self.no_database) = (0, None);
-        self.parser.authenticated = !self.needs_password();
+        self.enter(self.shared.settings.accounts.without_password());
         self.speak(Some(RespVersion::V2));
         self.set_label(Label::Name, String::new());
         self.unwatch(Reply::Simple("RESET"))

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::{Shared, raise_descriptor_limit};
 use crate::command::{Events, Text, is, memory_amount, number_between};
 use crate::engine::Audience as _;
-use crate::sync::Mutex;
 
 /// The most clients that `-maxclients` allows.
 const MOST_CLIENTS: i64 = 1_000_000;
@@ -18,14 +17,12 @@ pub struct Changeable {
     max_clients: AtomicUsize,
     /// Seconds after which a client is closed that asks nothing; 0 is never.
     timeout: AtomicU64,
-    password: Mutex<Option<Vec<u8>>>,
 }
 
 impl Changeable {
     /// At the start.
-    pub fn new(max_clients: usize, password: Option<Vec<u8>>) -> Changeable {
-        let (max_clients, timeout) = (max_clients.into(), 0.into());
-        Changeable { max_clients, timeout, password: Mutex::new(password) }
+    pub fn new(max_clients: usize) -> Changeable {
+        Changeable { max_clients: max_clients.into(), timeout: 0.into() }
     }
 
     /// The most clients at the same time.
@@ -36,16 +33,6 @@ impl Changeable {
     /// Seconds after which a client is closed that asks nothing; 0 is never.
     pub fn timeout_seconds(&self) -> u64 {
         self.timeout.load(Ordering::Relaxed)
-    }
-
-    /// Whether a client has to log in.
-    pub fn needs_password(&self) -> bool {
-        self.password.lock().is_some()
-    }
-
-    /// The password, if there is one.
-    pub fn password(&self) -> Option<Vec<u8>> {
-        self.password.lock().clone()
     }
 }
 
@@ -149,11 +136,14 @@ const SETTINGS: &[Setting] = &[
         name: "requirepass",
         // Redis shows it to those who have given it. Here it is not shown to anyone.
         shown: |shared| {
-            if shared.settings.changeable.needs_password() { "(hidden)" } else { "" }.to_owned()
+            if shared.settings.accounts.has_password() { "(hidden)" } else { "" }.to_owned()
         },
         read: |_, value| {
             let password = (!value.is_empty()).then(|| value.to_vec());
-            Ok(Box::new(move |shared| *shared.settings.changeable.password.lock() = password))
+            Ok(Box::new(move |shared| {
+                shared.settings.accounts.set_password(password);
+                shared.idle.wake();
+            }))
         },
     },
     Setting {

@@ -22,4 +22,6 @@ mod scripts;
 mod settings;
 mod startup;
 mod tracking;
+#[cfg(feature = "users")]
+mod users;
 mod watches;
