@@ -52,7 +52,7 @@ impl Client for Session<'_> {
 
     fn user(&self) -> User {
         let login = self.outbox.profile.info().login;
-        login.map_or_else(|| User::default(), |login| login.user.clone())
+        login.map_or_else(User::default, |login| login.user.clone())
     }
 
     fn users(&self) -> Vec<User> {

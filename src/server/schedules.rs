@@ -15,7 +15,7 @@ use rustix::event::Timespec;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use super::outbox::COMFORTABLE_BYTES;
-use super::{Changeable, STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
+use super::{Accounts, Changeable, STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
 use crate::command::Events;
 use crate::engine::{Engine, Fsync, Options};
 use crate::metrics::Metrics;
