@@ -1,13 +1,15 @@
-//! The command line, checked, and turned into each layer's options. Only `main` reads it.
+//! The flags, checked, and turned into each layer's options. Only `main` reads it.
 //!
-//! A flag has one dash, as in the seed's program, or two; its value follows after `=` or a space.
+//! A flag has one dash, as in the seed's program, or two; its value follows after `=` or a space. Each also comes from the
+//! environment and from a file, see [`sources`]: a new flag needs nothing for that.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, Command, CommandFactory, Parser, ValueEnum};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 
 use crate::command::Events;
 use crate::engine::{self, Fsync};
@@ -18,9 +20,17 @@ use crate::tools::Tool;
 use crate::upkeep;
 use crate::wal;
 
+mod check;
 #[cfg(feature = "replicated")]
 mod etcd;
+<<<<<<< HEAD
 mod users;
+=======
+mod file;
+mod shown;
+mod sources;
+
+use sources::Setting;
 
 /// A key-value server: SET, GET and DEL, typed into `nc`. Every +OK is on disk.
 ///
@@ -32,11 +42,26 @@ mod users;
     disable_help_subcommand = true,
     args_conflicts_with_subcommands = true,
     subcommand_help_heading = "Tools, instead of serving",
-    subcommand_value_name = "TOOL"
+    subcommand_value_name = "TOOL",
+    after_help = SOURCES_HELP
 )]
 pub struct Config {
     #[command(subcommand)]
     tool: Option<Tool>,
+
+    /// File of flags, one a line: `maxmemory 2gb`
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    /// What was given, and where.
+    #[arg(skip)]
+    settings: Vec<Setting>,
+
+    #[arg(skip)]
+    warnings: Vec<String>,
+
+    #[arg(skip)]
+    task: Task,
 
     /// Port to listen on; 0 takes a free one, and a message says which
     #[arg(long, default_value_t = 4242, value_name = "0-65535", value_parser = number(0, 65_535))]
@@ -204,6 +229,29 @@ pub struct Config {
     protected_mode: Switch,
 }
 
+/// Where flags come from, at the end of the help.
+const SOURCES_HELP: &str = "\
+Each flag is also read from the environment (-compact-factor: POST_GRES_RS_COMPACT_FACTOR) and from the file at -config.
+The command line comes before the environment, and that before the file. `post-gres-rs config check` tells what holds.";
+
+/// What to do with the flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Task {
+    /// Serve, or run a tool.
+    #[default]
+    Use,
+    /// Say whether a server would take them.
+    Check,
+}
+
+/// Why there is no configuration.
+enum Mistake {
+    /// The command line, or help that was asked for.
+    Arguments(clap::Error),
+    /// The environment or the file: each with its place.
+    Outside(Vec<String>),
+}
+
 /// Bytes of a reply beside its value, at most: a generous guess.
 const REPLY_FRAME: usize = 64 * 1024;
 
@@ -238,10 +286,60 @@ enum FsyncFlag {
 impl Config {
     /// The flags of this process. Ends the process after printing help, or the reason why they make no sense.
     pub fn from_args() -> Config {
-        match Config::try_parse_from(with_two_dashes(std::env::args_os())) {
+        let args = with_two_dashes(std::env::args_os());
+        let is_check = args.get(1).is_some_and(|first| first == sources::CHECKER);
+        match Config::read(args, std::env::vars_os().collect()) {
             Ok(config) => config,
-            Err(error) => end_with(&error),
+            Err(Mistake::Arguments(error)) => end_with(&error),
+            Err(Mistake::Outside(errors)) => {
+                errors.iter().for_each(|error| eprintln!("post-gres-rs: {error}"));
+                std::process::exit(if is_check { 1 } else { 2 });
+            }
         }
+    }
+
+    fn read(
+        args: Vec<OsString>,
+        environment: Vec<(OsString, OsString)>,
+    ) -> Result<Config, Mistake> {
+        let merged = sources::merge(full_command(), args, environment).map_err(Mistake::Outside)?;
+        let all = merged.command.clone().try_get_matches_from(&merged.args);
+        let all = all.map_err(Mistake::Arguments)?;
+        let (task, flags) = match all.subcommand() {
+            Some((sources::CHECKER, tool)) => match tool.subcommand() {
+                Some((_, flags)) => (Task::Check, flags),
+                None => (Task::Check, tool),
+            },
+            _ => (Task::Use, &all),
+        };
+        let config = Config::from_arg_matches(flags).map_err(Mistake::Arguments)?;
+        let (settings, warnings) = (merged.settings(flags), merged.warnings);
+        Ok(Config { settings, warnings, task, ..config })
+    }
+
+    /// Whether to serve, and not to run a tool or to look at the flags.
+    pub fn is_served(&self) -> bool {
+        self.tool.is_none() && !self.is_checked()
+    }
+
+    /// Whether only to say if a server would take these flags.
+    pub fn is_checked(&self) -> bool {
+        self.task == Task::Check
+    }
+
+    /// Says whether it would.
+    pub fn check(&self) -> ExitCode {
+        check::run(self)
+    }
+
+    /// The settings that are not the default, and where they come from.
+    pub fn summary(&self) -> String {
+        shown::summary(&self.settings)
+    }
+
+    /// What may be a mistake, and is not refused.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The tool to run instead of serving, if any.
@@ -396,6 +494,11 @@ impl Config {
     }
 }
 
+/// The server's flags and all tools.
+fn full_command() -> Command {
+    check::add_to(Config::command())
+}
+
 /// The classes of events, by their letters.
 fn events(letters: &str) -> Result<Events, String> {
     Events::of(letters.as_bytes()).ok_or_else(|| "expected letters of g$lshzxetdnKEmA".to_owned())
@@ -434,7 +537,7 @@ fn end_with(error: &clap::Error) -> ! {
 
 /// `--port` is shown as `-port`, as everywhere else; the flags of other programs stay as they are.
 fn with_one_dash(text: &str) -> String {
-    let mut command = Config::command();
+    let mut command = full_command();
     command.build();
     let commands = std::iter::once(&command).chain(command.get_subcommands());
     let flags = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);

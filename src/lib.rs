@@ -64,7 +64,7 @@
 //! | [`server`] | listener, one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
 //! | [`tools`] | check, dump, repair, backup and import of a log, beside any server |
-//! | [`config`] | flags |
+//! | [`config`] | flags, from the command line, the environment and a file |
 //!
 //! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's
 //! page, [`machines`] that of a log in etcd, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that

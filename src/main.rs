@@ -27,13 +27,14 @@ use post_gres_rs::wal::disk::{Disk, SystemDisk};
 fn main() -> ExitCode {
     let config = Config::from_args();
     // A tool answers on stdout; messages on the way are of interest only if something is wrong.
-    let level = if config.tool().is_some() { LevelFilter::Warn } else { LevelFilter::Info };
+    let level = if config.is_served() { LevelFilter::Info } else { LevelFilter::Warn };
     if let Err(error) = messages::start(level) {
         eprintln!("post-gres-rs: cannot start the messages thread: {error}");
         return ExitCode::FAILURE;
     }
     let code = match (Shutdown::survive_signals(), config.tool()) {
         (Err(error), _) => fail(&error),
+        (Ok(()), _) if config.is_checked() => config.check(),
         (Ok(()), Some(tool)) => tools::run(tool),
         (Ok(()), None) => serve(&config).map_or_else(|error| fail(&error), |()| ExitCode::SUCCESS),
     };
@@ -48,6 +49,8 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 fn serve(config: &Config) -> anyhow::Result<()> {
     log::info!("post-gres-rs {} starts, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
+    log::info!("{}", config.summary());
+    config.warnings().iter().for_each(|warning| log::warn!("{warning}"));
     if let Some(warning) = config.what_can_be_lost() {
         log::warn!("{warning}");
     }

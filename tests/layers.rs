@@ -40,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "command",
             "engine",
             "protocol",
+            "quote",
             "replicated",
             "scripts",
             "server",

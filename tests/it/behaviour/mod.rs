@@ -5,6 +5,7 @@ mod commit_window;
 mod costs;
 mod events;
 mod every_command;
+mod flags;
 mod info;
 mod limits;
 mod long_reads;
