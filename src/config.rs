@@ -23,12 +23,10 @@ use crate::wal;
 mod check;
 #[cfg(feature = "replicated")]
 mod etcd;
-<<<<<<< HEAD
-mod users;
-=======
 mod file;
 mod shown;
 mod sources;
+mod users;
 
 use sources::Setting;
 
