@@ -15,9 +15,11 @@ use super::batch_view::BatchView;
 use super::evaluate::carry_out;
 use super::log::{Log, NotCommitted};
 use super::queue::{Next, Replying, Work};
+use super::tap::{Tap, count_wait};
 use super::{Operation, Room, Shared, Submission, count};
 use crate::command::Reply;
 use crate::entry::now_millis;
+use crate::metrics::{Ending, Step};
 use crate::wal::Failure;
 
 /// A batch that is not logged ends when its replies have this many bytes.
@@ -46,6 +48,7 @@ pub struct CommitPath {
     /// Why a batch had no room. From then on only what removes something is carried out, until there is
     /// room for more.
     pub(super) no_room: Option<Arc<str>>,
+    tap: Tap,
 }
 
 impl CommitPath {
@@ -62,11 +65,13 @@ impl CommitPath {
             evaluated: Vec::new(),
             batch,
             no_room: None,
+            tap: Tap::default(),
         }
     }
 
-    /// Adds what the next walk commits.
+    /// Adds what the next walk commits, for the client whose thread this is.
     pub fn add(&mut self, submission: Submission) {
+        self.tap.note_leader();
         self.backlog.push_back(submission);
     }
 
@@ -107,7 +112,9 @@ impl CommitPath {
     /// Commits one batch. Returns the time at which its last reply was sent.
     fn run_batch(&mut self) -> Instant {
         debug_assert!(self.evaluated.is_empty(), "the batch before has been answered");
+        self.tap.begin(&self.shared.metrics);
         let answered = self.evaluate();
+        self.tap.note_evaluated(&self.evaluated);
         self.shared.metrics.batch_memory.set(self.batch.bytes() as u64);
         let mut committed = self.commit();
         if let Err(NotCommitted::NoRoom(reason)) = committed {
@@ -117,18 +124,22 @@ impl CommitPath {
             Ok(sync) => {
                 let store = &self.shared.store;
                 self.batch.apply(|changed, together| store.apply(changed, together));
+                self.tap.mark(Step::Applied);
                 sync
             }
             Err(NotCommitted::NoRoom(reason)) => {
                 self.refuse_changes(&Shared::no_room(&reason));
+                self.tap.note_ending(Ending::NoRoom);
                 None
             }
             Err(NotCommitted::Closed(Failure(reason))) => {
                 self.refuse_changes(&Reply::NotDurable(reason));
+                self.tap.note_ending(Ending::Closed);
                 None
             }
             Err(NotCommitted::Withheld(text)) => {
                 self.withhold(&Reply::Error(text));
+                self.tap.note_ending(Ending::Withheld);
                 None
             }
         };
@@ -153,9 +164,12 @@ impl CommitPath {
         let batch = Replying { answered, backlog: self.backlog.len(), sync };
         let writers = self.shared.queue.begin_round(&batch);
         self.shared.writers.store(writers, Ordering::Relaxed);
-        for Submission { recipient, operations } in self.evaluated.drain(..) {
+        self.tap.note_meanwhile(writers.saturating_sub(answered));
+        for Submission { recipient, operations, arrived } in self.evaluated.drain(..) {
             recipient.deliver(&operations);
+            count_wait(&self.shared.metrics, arrived);
         }
+        self.tap.end(&self.shared.metrics);
         Instant::now()
     }
 
@@ -212,8 +226,8 @@ impl CommitPath {
             }
             if done < submission.operations.len() {
                 let operations = submission.operations.split_off(done);
-                let recipient = submission.recipient.clone();
-                self.backlog.push_back(Submission { recipient, operations });
+                let (recipient, arrived) = (submission.recipient.clone(), submission.arrived);
+                self.backlog.push_back(Submission { recipient, operations, arrived });
             } else {
                 answered += usize::from(is_of_client);
             }
@@ -233,6 +247,7 @@ impl CommitPath {
             return log.confirm().map(|()| None);
         }
         log.frame(changed);
+        self.tap.mark(Step::Framed);
         let grows = changed.grows();
         let mut committed = log.commit(grows);
         if let Err(NotCommitted::NoRoom(_)) = committed {
@@ -241,6 +256,7 @@ impl CommitPath {
         if committed.is_err() {
             log.discard();
         }
+        self.tap.mark(Step::Synced);
         self.shared.note_logged(&mut **log);
         committed
     }

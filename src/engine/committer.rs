@@ -5,6 +5,8 @@
 //! groups and MySQL's binary log). Whatever is queued meanwhile the committer's thread commits, so a client leads
 //! one batch and no more. The states are at the head of `queue`.
 
+use std::time::Instant;
+
 use super::commit_path::CommitPath;
 use super::queue::{CommitQueue, Pushed, Work};
 use super::{Shared, Submission};
@@ -37,7 +39,10 @@ impl Committer {
     }
 
     /// Has a submission committed and answered, or gives it back if the queue is closed.
-    pub fn submit(&self, submission: Submission) -> Result<(), Submission> {
+    pub fn submit(&self, mut submission: Submission) -> Result<(), Submission> {
+        if self.shared.metrics.batches_seen.are_watched() && submission.is_of_client() {
+            submission.arrived = Some(Instant::now());
+        }
         match self.queue().push(submission) {
             Pushed::Queued => {}
             Pushed::Refused(submission) => return Err(submission),

@@ -132,7 +132,7 @@ impl Handle {
         watcher.leave();
         let leave = Command::Leave(watcher.clone());
         let leave = Operation::new(leave, Dialect::Resp(RespVersion::V2), None);
-        let submission = Submission { recipient: Arc::new(NoRecipient), operations: vec![leave] };
+        let submission = Submission::new(Arc::new(NoRecipient), vec![leave]);
         // A closed engine has forgotten everything.
         drop(self.submit(submission));
     }

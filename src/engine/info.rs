@@ -2,19 +2,19 @@
 
 use std::fmt::Display;
 
-use super::{Handle, Shared};
+use super::{Handle, LogFacts, Shared, StoreFacts};
 use crate::entry::now_millis;
 use crate::metrics::{Counter, Info, Process};
-use crate::store::Counts;
+use crate::store::{Counts, Totals};
 use crate::wal::Failure;
 use crate::wal::health::Room;
 
 impl Handle {
     /// The section `Memory`; the server knows what clients have not read.
     pub fn show_memory(&self, info: &mut Info<'_>, unread_bytes: usize) {
-        let Shared { store, metrics, .. } = self.shared();
-        let (bytes, index_bytes) = (store.bytes(), store.index_bytes());
-        metrics.peak_memory.raise(bytes as u64);
+        let Shared { metrics, .. } = self.shared();
+        let StoreFacts { totals, peak_bytes, most_bytes } = self.store_facts();
+        let Totals { bytes, index_bytes, .. } = totals;
         let [requests, transactions] =
             [&metrics.request_memory, &metrics.transaction_memory].map(Counter::get);
         info.section(
@@ -22,10 +22,10 @@ impl Handle {
             &[
                 ("used_memory", &bytes),
                 ("used_memory_rss", &Process::look().memory),
-                ("used_memory_peak", &metrics.peak_memory.get()),
+                ("used_memory_peak", &peak_bytes),
                 ("used_memory_overhead", &index_bytes),
                 ("used_memory_dataset", &bytes.saturating_sub(index_bytes)),
-                ("maxmemory", &self.max_memory().unwrap_or(0)),
+                ("maxmemory", &most_bytes.unwrap_or(0)),
                 ("maxmemory_policy", &"noeviction"),
                 ("mem_clients_normal", &(unread_bytes as u64 + requests + transactions)),
                 ("mem_client_replies", &unread_bytes),
@@ -43,14 +43,10 @@ impl Handle {
 
     /// The section `Persistence`.
     pub fn show_persistence(&self, info: &mut Info<'_>) {
-        let Shared { metrics, health, has_log, .. } = self.shared();
-        let (stats, failure, room) = (&metrics.compaction, health.failure(), health.room());
-        let (room_status, no_room) = match &room {
-            Room::Enough => ("ok", ""),
-            Room::Short(why) => ("short", &**why),
-            Room::Full(why) => ("full", &**why),
-        };
-        let status = if failure.is_some() { "err" } else { room_status };
+        let Shared { metrics, has_log, .. } = self.shared();
+        let (stats, facts) = (&metrics.compaction, self.log_facts());
+        let failure = facts.as_ref().and_then(|facts| facts.failure.as_ref());
+        let (status, _) = facts.as_ref().map_or(("ok", ""), |facts| facts.status());
         let ok_unless = |is_bad: bool| if is_bad { "err" } else { "ok" };
         let last_failed = stats.last_failed.get() > 0 || failure.is_some();
         let last_millis = stats.last_millis.get();
@@ -70,14 +66,16 @@ impl Handle {
             ("aof_last_bgrewrite_status", &ok_unless(last_failed)),
             ("aof_last_write_status", &ok_unless(matches!(status, "err" | "full"))),
         ];
-        if !has_log {
+        let Some(LogFacts { room, snapshot_bytes, bytes, .. }) = &facts else {
             return info.section("Persistence", &always);
-        }
-        let (snapshot_bytes, log_bytes) =
-            compactor.map(|compactor| compactor.log_bytes()).unwrap_or_default();
+        };
+        let no_room = match room {
+            Room::Enough => "",
+            Room::Short(why) | Room::Full(why) => why,
+        };
         let of_the_log: [(&str, &dyn Display); 21] = [
             ("aof_rewrites", &stats.done.get()),
-            ("aof_current_size", &(snapshot_bytes + log_bytes)),
+            ("aof_current_size", &(snapshot_bytes + bytes)),
             ("aof_base_size", &snapshot_bytes),
             ("aof_pending_bio_fsync", &metrics.running_syncs.get()),
             ("aof_delayed_fsync", &metrics.delayed_syncs.get()),

@@ -24,6 +24,7 @@ mod commit_path;
 mod committer;
 mod evaluate;
 mod events;
+mod facts;
 mod handle;
 mod info;
 mod layer;
@@ -41,6 +42,7 @@ mod submission;
 #[cfg(all(test, shuttle))]
 #[path = "takeover/schedules.rs"]
 mod takeover_schedules;
+mod tap;
 mod view;
 mod watches;
 mod window;
@@ -68,6 +70,7 @@ use submission::count;
 
 pub use answer::{Allowance, Collected};
 pub use audience::{Audience, News};
+pub use facts::{LogFacts, StoreFacts};
 pub use handle::{Handle, NotCompacted};
 pub use loader::store_batch;
 pub use open::lock;
@@ -162,6 +165,8 @@ pub trait Compactor: Send + Sync {
     fn may_make_room(&self) -> bool;
     /// Bytes of the snapshot, and of the log after it.
     fn log_bytes(&self) -> (u64, u64);
+    /// How many bytes of log after the snapshot make it due for a compaction; `None` if it never is.
+    fn due_at(&self) -> Option<u64>;
     /// Asks for a compaction, after the running one if there is one. Returns whether it may begin at once.
     fn ask_again(&self) -> bool;
     /// By how many per cent of the snapshot the log grows before it is compacted, and by how many bytes at least.

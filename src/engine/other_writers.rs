@@ -134,7 +134,7 @@ fn submit(engine: &Engine, commands: Vec<Command>) -> Vec<Reply<'static>> {
     let (sender, replies) = channel();
     let operation = |command| Operation::new(command, RESP, None);
     let operations = commands.into_iter().map(operation).collect();
-    let submission = Submission { recipient: Arc::new(Client(sender)), operations };
+    let submission = Submission::new(Arc::new(Client(sender)), operations);
     assert!(engine.submit(submission).is_ok(), "it is not closed");
     replies.recv().expect("an answer")
 }

@@ -217,7 +217,7 @@ fn engine() -> Arc<Engine> {
 }
 
 fn submission(client: &Arc<Client>, operations: Vec<Operation>) -> Submission {
-    Submission { recipient: client.clone(), operations }
+    Submission::new(client.clone(), operations)
 }
 
 fn incr(key: &str) -> Operation {

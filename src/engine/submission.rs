@@ -1,7 +1,7 @@
 //! Requests to the engine, and where the replies go.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::command::{Command, CommandId, Dialect, Packed, Reply};
 use crate::metrics::Metrics;
@@ -79,9 +79,16 @@ pub struct Submission {
     pub recipient: Arc<dyn Recipient>,
     /// The requests.
     pub operations: Vec<Operation>,
+    /// When it came, if somebody watches.
+    pub(super) arrived: Option<Instant>,
 }
 
 impl Submission {
+    /// These requests, in their order.
+    pub fn new(recipient: Arc<dyn Recipient>, operations: Vec<Operation>) -> Submission {
+        Submission { recipient, operations, arrived: None }
+    }
+
     /// Whether it comes from a client that may submit again when it is answered: not from the expirer, and
     /// not from a client that has left.
     pub(super) fn is_of_client(&self) -> bool {

@@ -21,15 +21,23 @@ const ERROR_KINDS: usize = 128;
 pub struct CommandStats {
     commands: Vec<Stats>,
     errors: Mutex<BTreeMap<String, u64>>,
+    /// All of them, to be read without the lock.
+    total_errors: Counter,
 }
 
+/// What is counted of one command.
 #[derive(Debug)]
-struct Stats {
-    name: &'static str,
-    nanos: Histogram,
-    total_nanos: Counter,
-    rejected: Counter,
-    failed: Counter,
+pub struct Stats {
+    /// Its name, as in COMMAND INFO.
+    pub name: &'static str,
+    /// Nanoseconds of each call.
+    pub nanos: Histogram,
+    /// Of all calls together.
+    pub total_nanos: Counter,
+    /// Requests that were refused before they were carried out.
+    pub rejected: Counter,
+    /// Calls that were answered with an error.
+    pub failed: Counter,
 }
 
 impl CommandStats {
@@ -42,7 +50,7 @@ impl CommandStats {
             rejected: Counter::default(),
             failed: Counter::default(),
         };
-        CommandStats { commands: names.map(stats).collect(), errors: Mutex::default() }
+        CommandStats { commands: names.map(stats).collect(), ..CommandStats::default() }
     }
 
     /// Counts a command that was carried out.
@@ -65,9 +73,15 @@ impl CommandStats {
         if let Some(stats) = self.of(id) {
             if carried_out { &stats.failed } else { &stats.rejected }.add(1);
         }
+        self.total_errors.add(1);
         let mut errors = self.errors.lock();
         let known = errors.len() < ERROR_KINDS || errors.contains_key(kind);
         *errors.entry(if known { kind } else { "OTHER" }.to_owned()).or_default() += 1;
+    }
+
+    /// All commands, in the order of their numbers.
+    pub fn all(&self) -> &[Stats] {
+        &self.commands
     }
 
     /// Of each command that was called: its calls, and how many took less than each power of two of microseconds.
@@ -88,6 +102,7 @@ impl CommandStats {
             [total_nanos, rejected, failed].iter().for_each(|counter| counter.set(0));
         }
         self.errors.lock().clear();
+        self.total_errors.set(0);
     }
 
     fn of(&self, id: Option<CommandId>) -> Option<&Stats> {
@@ -96,7 +111,7 @@ impl CommandStats {
 
     /// Error replies of all kinds.
     pub fn errors(&self) -> u64 {
-        self.errors.lock().values().sum()
+        self.total_errors.get()
     }
 
     /// The lines of `Commandstats`, for commands that were asked for at all.

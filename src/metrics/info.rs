@@ -103,8 +103,12 @@ impl Metrics {
 pub struct Process {
     /// Memory that is mapped and present, in bytes.
     pub memory: u64,
-    user_seconds: f64,
-    system_seconds: f64,
+    /// Processor time that its own code has taken.
+    pub user_seconds: f64,
+    /// Processor time that the kernel has taken for it.
+    pub system_seconds: f64,
+    /// Threads that it has.
+    pub threads: u64,
 }
 
 impl Process {
@@ -114,8 +118,10 @@ impl Process {
         const TICKS_PER_SECOND: f64 = 100.0;
         let read = |name: &str| std::fs::read_to_string(name).unwrap_or_default();
         let status = read("/proc/self/status");
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = resident.and_then(|rest| rest.split_whitespace().next());
+        let number = |name: &str| {
+            let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
+            rest.split_whitespace().next()?.parse::<u64>().ok()
+        };
         let stat = read("/proc/self/stat");
         let fields: Vec<&str> =
             stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -124,9 +130,21 @@ impl Process {
             ticks.unwrap_or_default() / TICKS_PER_SECOND
         };
         Process {
-            memory: kibibytes.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) * 1024,
+            memory: number("VmRSS:").unwrap_or(0) * 1024,
+            threads: number("Threads:").unwrap_or(0),
             user_seconds: seconds(11),
             system_seconds: seconds(12),
         }
+    }
+
+    /// How many descriptors are open, and may be.
+    pub fn descriptors() -> (u64, u64) {
+        // Since Linux 6.2 the size of the directory is their number; before, they have to be counted.
+        let size = std::fs::metadata("/proc/self/fd").map_or(0, |fds| fds.len());
+        let count = || std::fs::read_dir("/proc/self/fd").map_or(0, |fds| fds.count() as u64);
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+        let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+        let limit = limit.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        (if size > 0 { size } else { count() }, limit.unwrap_or(0))
     }
 }

@@ -3,13 +3,18 @@
 //! Counters are relaxed atomics: each is right, but two of them may be a moment apart. Nothing is decided
 //! by them.
 
+mod batches;
 mod command;
 mod compaction;
 mod info;
 mod number;
 mod slow;
 
-pub use command::CommandStats;
+pub use batches::{
+    BETWEEN_SAMPLES, BatchSeen, Batches, Brought, Ending, Leader, MOST_CLIENTS, STEPS, Step,
+    Watching,
+};
+pub use command::{CommandStats, Stats};
 pub use compaction::CompactionStats;
 pub use info::{Info, Process};
 pub use number::{Counter, Held, Histogram};
@@ -93,8 +98,12 @@ pub struct Metrics {
     pub output_bytes: Counter,
     /// Microseconds that a batch took to be written and synced.
     pub commit_micros: Histogram,
+    /// All of them together.
+    pub total_commit_micros: Counter,
     /// Records per batch.
     pub batch_records: Histogram,
+    /// Batches as they happen, for those who watch.
+    pub batches_seen: Batches,
     /// Commands that took long.
     pub slow: SlowCommands,
     answer_rate: Rate,
@@ -137,6 +146,7 @@ impl Metrics {
         self.log_bytes.add(bytes);
         self.syncs.add(u64::from(synced));
         self.commit_micros.add(elapsed.as_micros() as u64);
+        self.total_commit_micros.add(elapsed.as_micros() as u64);
         self.batch_records.add(u64::from(records));
     }
 }

@@ -129,6 +129,11 @@ impl Histogram {
         shown
     }
 
+    /// How many values each bucket has counted.
+    pub fn buckets(&self) -> [u64; 64] {
+        std::array::from_fn(|bucket| self.buckets[bucket].load(Relaxed))
+    }
+
     /// Sets it to zero.
     pub fn reset(&self) {
         self.buckets.iter().chain([&self.largest]).for_each(|number| number.store(0, Relaxed));
@@ -136,12 +141,12 @@ impl Histogram {
 
     /// How many there were.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+        self.buckets().iter().sum()
     }
 
     /// A value that the given share of all values does not exceed, to within a factor of two.
     pub fn quantile(&self, share: f64) -> u64 {
-        let counts: Vec<u64> = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        let counts = self.buckets();
         let rank = (counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
         let mut seen = 0;
         for (bucket, count) in counts.iter().enumerate() {

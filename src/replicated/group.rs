@@ -228,7 +228,7 @@ impl Running {
         let (sender, replies) = channel();
         let count = commands.len();
         let operations = commands.into_iter().map(|it| Operation::new(it, RESP, None)).collect();
-        let submission = Submission { recipient: Arc::new(Asking(sender)), operations };
+        let submission = Submission::new(Arc::new(Asking(sender)), operations);
         assert!(self.engine.submit(submission).is_ok(), "it is not closed");
         (0..count).map(|_| replies.recv().expect("an answer")).collect()
     }

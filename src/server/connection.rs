@@ -372,7 +372,7 @@ impl Connection<'_> {
         let mut operation = Operation::new(data, dialect, id).in_database(self.session.database);
         operation.is_remembered = self.session.remembers();
         let operations = vec![operation];
-        if self.engine.submit(Submission { recipient: outcome.clone(), operations }).is_err() {
+        if self.engine.submit(Submission::new(outcome.clone(), operations)).is_err() {
             self.outbox.abandon();
             self.session.ends = true;
             return;
@@ -439,7 +439,7 @@ impl Connection<'_> {
         self.nothing_queued = false;
         self.outbox.queue(&operations, bytes);
         let recipient = self.outbox.clone();
-        if self.engine.submit(Submission { recipient, operations }).is_err() {
+        if self.engine.submit(Submission::new(recipient, operations)).is_err() {
             // The server has stopped: these operations get no replies, and the connection ends.
             self.outbox.abandon();
         }

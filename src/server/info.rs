@@ -98,17 +98,17 @@ impl Shared {
     }
 
     fn show_clients(&self, info: &mut Info<'_>) {
-        let Shared { metrics, settings, clients, hub, pause, .. } = self;
-        let counts = hub.counts();
+        let Shared { metrics, clients, hub, .. } = self;
+        let facts = self.client_facts();
         info.section(
             "Clients",
             &[
-                ("connected_clients", &metrics.connected_clients.get()),
-                ("blocked_clients", &pause.waiting()),
-                ("maxclients", &settings.changeable.max_clients()),
+                ("connected_clients", &facts.connected),
+                ("blocked_clients", &facts.blocked),
+                ("maxclients", &facts.most),
                 ("tracking_clients", &hub.tracking.counts().clients),
-                ("pubsub_clients", &counts.clients),
-                ("watching_clients", &metrics.watching_clients.get()),
+                ("pubsub_clients", &facts.subscribers),
+                ("watching_clients", &facts.watching),
                 ("total_watched_keys", &metrics.watched_keys.get()),
                 ("watched_keys_bytes", &metrics.watched_bytes.get()),
                 ("client_recent_max_output_buffer", &clients.largest_unread()),

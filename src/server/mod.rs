@@ -33,14 +33,18 @@ mod settings;
 mod shutdown;
 mod transaction;
 mod waiting;
+mod watch;
 
 pub use accounts::Accounts;
 pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
+pub use logins::Verdict;
 pub use pushes::output_limits;
 pub use reload::Reload;
 pub use settings::Changeable;
 pub use shutdown::{Shutdown, Wish};
+
+pub use watch::{ClientFacts, Watch};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -193,6 +197,11 @@ impl Server {
             started_at: now_millis(),
         });
         Ok(Server { shared, flusher })
+    }
+
+    /// The server, seen from outside.
+    pub fn watch(&self) -> Watch {
+        Watch(self.shared.clone())
     }
 
     /// What the group of machines calls when something changes in it. A new leader is told of as Redis Sentinel tells

@@ -110,6 +110,14 @@ impl Compactor for Compaction {
         !state.running
     }
 
+    fn due_at(&self) -> Option<u64> {
+        let Policy { percent, least_bytes } = *self.policy.lock();
+        let snapshot = self.log_bytes().0;
+        let longest = (u128::from(snapshot) * u128::from(percent) / 100) as u64;
+        // As in Redis, zero per cent is never.
+        (percent > 0).then_some(least_bytes.max(longest))
+    }
+
     fn policy(&self) -> (u64, u64) {
         let Policy { percent, least_bytes } = *self.policy.lock();
         (percent, least_bytes)
@@ -187,10 +195,8 @@ impl Compaction {
 
     fn is_due(&self) -> bool {
         let size = self.size();
-        let Policy { percent, least_bytes } = *self.policy.lock();
-        let longest = (u128::from(size.snapshot) * u128::from(percent) / 100) as u64;
-        // As in Redis, zero per cent is never.
-        let is_long = percent > 0 && size.since >= least_bytes.max(longest);
+        let least_bytes = self.policy.lock().least_bytes;
+        let is_long = self.due_at().is_some_and(|due_at| size.since >= due_at);
         is_long || self.snapshots.is_due_early(size, least_bytes, &self.engine.health().room())
     }
 

@@ -118,7 +118,7 @@ impl Expirer {
         let dialect = Dialect::Resp(RespVersion::V2);
         let operations = vec![Operation::new(Command::Reclaim(keys), dialect, None)];
         self.state.lock().waiting = true;
-        self.engine.submit(Submission { recipient: self.clone(), operations }).ok()?;
+        self.engine.submit(Submission::new(self.clone(), operations)).ok()?;
         let mut state = self.state.lock();
         while state.waiting && !state.stop {
             self.changed.wait(&mut state);

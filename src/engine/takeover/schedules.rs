@@ -166,7 +166,7 @@ impl Running {
         let client = Arc::<Client>::default();
         let incr = crate::commands::command(&[b"incr", b"key"]).expect("a command");
         let operations = vec![Operation::new(incr, RESP, None)];
-        let submission = Submission { recipient: client.clone(), operations };
+        let submission = Submission::new(client.clone(), operations);
         assert!(self.engine.submit(submission).is_ok(), "it is not closed");
         match client.wait() {
             Reply::Integer(number) => {

@@ -60,7 +60,6 @@ pub struct Counts {
     pub channels: usize,
     pub patterns: usize,
     pub shard_channels: usize,
-    pub clients: usize,
 }
 
 impl Hub {
@@ -211,6 +210,11 @@ impl Hub {
         self.tables.lock().patterns.len()
     }
 
+    /// How many clients have a subscription, read without the lock.
+    pub fn subscribed_clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
     /// Counts all of it.
     pub fn counts(&self) -> Counts {
         let tables = self.tables.lock();
@@ -218,7 +222,6 @@ impl Hub {
             channels: tables.channels.len(),
             patterns: tables.patterns.len(),
             shard_channels: tables.shard_channels.len(),
-            clients: self.clients.load(Ordering::Relaxed),
         }
     }
 

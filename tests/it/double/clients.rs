@@ -124,7 +124,7 @@ fn send_to(inbox: &Arc<Inbox>, engine: &Engine, commands: Vec<Command>) {
     let dialect = Dialect::Text(LineEnd::Lf);
     let operations =
         commands.into_iter().map(|command| Operation::new(command, dialect, None)).collect();
-    let sent = engine.submit(Submission { recipient: inbox.clone(), operations });
+    let sent = engine.submit(Submission::new(inbox.clone(), operations));
     assert!(sent.is_ok(), "the engine is open");
 }
 

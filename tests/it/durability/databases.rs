@@ -85,7 +85,7 @@ fn operate(rng: &mut Rng, number: usize, state: &mut State) -> (u16, Command) {
 fn ask(engine: &Engine, (database, command): (u16, Command)) -> Reply<'static> {
     let inbox = Arc::<Inbox>::default();
     let operations = vec![Operation::new(command, RESP, None).in_database(database)];
-    let sent = engine.submit(Submission { recipient: inbox.clone(), operations });
+    let sent = engine.submit(Submission::new(inbox.clone(), operations));
     assert!(sent.is_ok(), "the engine is open");
     inbox.wait_for(1).remove(0)
 }

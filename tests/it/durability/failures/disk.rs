@@ -119,7 +119,7 @@ fn a_long_pipeline_does_not_keep_the_others_waiting_until_its_end() {
     let long = send(&engine, long);
     let beside = Arc::new(Beside { other: long.clone(), had: Mutex::new(None) });
     let short = Operation::new(set("short", "1"), Dialect::Text(LineEnd::Lf), None);
-    let sent = engine.submit(Submission { recipient: beside.clone(), operations: vec![short] });
+    let sent = engine.submit(Submission::new(beside.clone(), vec![short]));
     assert!(sent.is_ok(), "the engine is open");
     disk.open_gate();
     first.wait_for(1);
