@@ -24,6 +24,8 @@ mod check;
 #[cfg(feature = "replicated")]
 mod etcd;
 mod file;
+#[cfg(feature = "http")]
+mod http;
 mod shown;
 mod sources;
 mod users;
@@ -86,6 +88,10 @@ pub struct Config {
     #[cfg(feature = "replicated")]
     #[command(flatten)]
     etcd: etcd::Flags,
+
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    http: http::Flags,
 
     /// Whether anything is kept on disk
     #[arg(

@@ -63,6 +63,7 @@
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`server`] | listener, one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
+//! | `http` | what may be seen of a running server: the live page, `/metrics`, health |
 //! | [`tools`] | check, dump, repair, backup and import of a log, beside any server |
 //! | [`config`] | flags, from the command line, the environment and a file |
 //!
@@ -87,6 +88,7 @@
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
 //! | `idle` | [`server`] | closes clients that ask nothing for longer than `timeout` |
+//! | `http`, `http-client` | `http` | accept those who look, and answer them |
 //! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
 //! | `messages` | [`messages`] | writes to stderr, so that no other thread waits for that |
 //!
@@ -107,6 +109,8 @@ pub mod entry;
 #[doc = include_str!("failures.md")]
 pub mod failures {}
 pub mod glob;
+#[cfg(feature = "http")]
+pub mod http;
 #[doc = include_str!("machines.md")]
 pub mod machines {}
 pub mod messages;

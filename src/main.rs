@@ -14,6 +14,8 @@ use log::LevelFilter;
 use post_gres_rs::commands;
 use post_gres_rs::config::Config;
 use post_gres_rs::engine::{self, Engine, NotCompacted};
+#[cfg(feature = "http")]
+use post_gres_rs::http::Http;
 use post_gres_rs::messages;
 use post_gres_rs::metrics::Metrics;
 #[cfg(feature = "replicated")]
@@ -62,6 +64,8 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         return serve_replicated(config, &options, &access, store, metrics);
     }
     let settings = config.server()?;
+    #[cfg(feature = "http")]
+    let looking = config.http()?;
 
     // The lock before the port, the port before the log: a second server on the same log learns
     // of the first, and one whose port is in use has changed nothing. A start that fails removes the
@@ -77,6 +81,8 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         None => None,
     };
     let listener = bind(config)?;
+    #[cfg(feature = "http")]
+    let http = looking.map(Http::start).transpose()?;
     let engine_options = config.engine();
     let engine = match options {
         Some(options) => {
@@ -92,6 +98,8 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     upkeep::start(&engine, config.compaction())?;
     let engine = Arc::new(engine);
     let server = Arc::new(Server::new(engine.clone(), metrics, settings)?);
+    #[cfg(feature = "http")]
+    http.iter().for_each(|http| http.show(server.watch()));
     run(&server, &listener, &engine)
 }
 
@@ -105,12 +113,18 @@ fn serve_replicated(
     metrics: Arc<Metrics>,
 ) -> anyhow::Result<()> {
     let mut settings = config.server()?;
+    #[cfg(feature = "http")]
+    let looking = config.http()?;
     let listener = bind(config)?;
+    #[cfg(feature = "http")]
+    let http = looking.map(Http::start).transpose()?;
     let opened = replicated::open_at(options, access, &config.engine(), store, metrics.clone())?;
     settings.nodes = Some(opened.nodes());
     let (engine, snapshots) = (opened.engine.clone(), opened.snapshots());
     upkeep::start_with(&engine, config.compaction(), Some(snapshots))?;
     let server = Arc::new(Server::new(engine.clone(), metrics, settings)?);
+    #[cfg(feature = "http")]
+    http.iter().for_each(|http| http.show(server.watch()));
     opened.run(Box::new(server.heed(&options.url.name)))?;
     run(&server, &listener, &engine)
 }

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "replicated",
         &["command", "engine", "entry", "metrics", "record", "store", "sync", "upkeep", "wal"],
     ),
+    ("http", &["command", "commands", "engine", "metrics", "server", "sync"]),
     ("tools", &["command", "entry", "glob", "quote", "record", "replicated", "wal"]),
     ("users", &["command"]),
     (
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "command",
             "engine",
+            "http",
             "protocol",
             "quote",
             "replicated",
@@ -92,6 +94,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "engine",
             "engine::batch_view",
+            "engine::commit_path",
             "engine::handle",
             "engine::local_log",
             "engine::open",
@@ -106,16 +109,22 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     // A log in etcd.
     ("replicated", &[]),
+    // The live page and /metrics.
+    ("http", &[]),
     ("tools", &[]),
     // Users in a file.
     ("users", &[]),
     ("upkeep", &[]),
+    ("engine::facts", &["engine"]),
     ("engine::info", &[]),
     ("engine::no_room", &[]),
+    // Batches as they happen, for those who watch.
+    ("engine::tap", &["engine::commit_path"]),
     // Lua.
     ("scripts", &["server"]),
     ("server::info", &[]),
     ("server::logins", &["server"]),
+    ("server::watch", &["server"]),
     // SIGHUP.
     ("server::reload", &["server"]),
     ("server::preemption", &["server::connection"]),

@@ -1,0 +1,85 @@
+//! The stream that the page listens to: figures twice a second, and sampled batches as they come.
+//!
+//! A viewer holds a connection and a thread, so there are [`MOST_VIEWERS`]. What is sent is what is the case now: a
+//! viewer that takes too long to take it is let go, nothing is kept for it, and its browser comes again.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::response::{Method, Response, Status, head, write_all};
+use super::{ANSWER_PATIENCE, Site, figures, samples};
+
+/// People who have the page open at the same time; a quarter of the connections, so that scrapes and probes get through.
+pub const MOST_VIEWERS: usize = 8;
+
+/// What the answer is.
+pub const KIND: &str = "text/event-stream; charset=utf-8";
+
+/// How often new batches are looked for, and how many of these looks there are for each event with figures.
+const LOOK: Duration = Duration::from_millis(100);
+const LOOKS_FOR_FIGURES: u32 = 5;
+
+/// How long a viewer may take for one look's events. A page on a bad network is behind by less, or is let go.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the kernel may keep for a viewer that does not read: some seconds of events.
+const SEND_BUFFER: usize = 64 << 10;
+
+/// How many there are.
+#[derive(Default)]
+pub struct Viewers(AtomicUsize);
+
+struct Place<'a>(&'a Viewers);
+
+impl Viewers {
+    fn enter(&self) -> Option<Place<'_>> {
+        let take = |count: usize| (count < MOST_VIEWERS).then_some(count + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Place(self))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Sends events until the viewer leaves, is too slow, or the server stops.
+pub fn stream(site: &Site, socket: &TcpStream) {
+    let Some(server) = site.server.get() else { return };
+    let Some(_place) = site.viewers.enter() else {
+        let text = format!("{MOST_VIEWERS} people look at this already");
+        let full = Response::error(Status::Unavailable, &text);
+        let deadline = Instant::now() + ANSWER_PATIENCE;
+        // The viewer may have left.
+        let _ = full.write(socket, Method::Get, deadline);
+        return;
+    };
+    if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(socket, SEND_BUFFER) {
+        log::debug!("http: {error}");
+    }
+    let watching = server.metrics().batches_seen.watch();
+    let mut seen = watching.last();
+    let mut text = head(Status::Ok, KIND) + "\r\n";
+    push(&mut text, "server", &figures::about(site, server));
+    for look in 0u32.. {
+        for batch in watching.after(seen) {
+            seen = batch.number;
+            push(&mut text, "batch", &samples::spelled(&batch));
+        }
+        if look.is_multiple_of(LOOKS_FOR_FIGURES) {
+            push(&mut text, "figures", &figures::now(site, server));
+        }
+        let sent = write_all(socket, text.as_bytes(), Instant::now() + PATIENCE);
+        if sent.is_err() || site.is_stopping() {
+            return;
+        }
+        text.clear();
+        site.rest(LOOK);
+    }
+}
+
+fn push(text: &mut String, event: &str, data: &serde_json::Value) {
+    text.push_str(&format!("event: {event}\ndata: {data}\n\n"));
+}

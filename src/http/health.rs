@@ -1,0 +1,42 @@
+//! Whether the process serves, and whether it takes writes.
+
+use super::response::{Response, Status};
+use crate::command::Role;
+use crate::server::Watch;
+
+/// The process serves: it accepts, reads and answers. Whoever restarts it on anything else makes it worse.
+pub fn alive() -> Response {
+    Response::plain(Status::Ok, "alive\n".to_owned())
+}
+
+/// Whether requests should be sent here, with the reason if not.
+pub fn ready(server: Option<&Watch>) -> Response {
+    match why_not(server) {
+        None => Response::plain(Status::Ok, "ready\n".to_owned()),
+        Some(why) => Response::error(Status::Unavailable, why),
+    }
+}
+
+/// Why requests should be sent elsewhere, if they should. The reason of a failure, with its path, is for those who
+/// have the password: INFO and the page have it. A log without room takes removals and recovers by itself, so the
+/// server stays ready.
+pub fn why_not(server: Option<&Watch>) -> Option<&'static str> {
+    let Some(server) = server else { return Some("the log is being replayed") };
+    if server.is_stopping() {
+        return Some("the server stops");
+    }
+    if server.port() == 0 {
+        return Some("the server starts");
+    }
+    if server.engine().health().failure().is_some() {
+        return Some("the log is closed for writing until a restart; reads are answered");
+    }
+    match server.group().map(|group| group.role) {
+        Some(Role::Following) => Some("another server leads"),
+        Some(Role::Loading) => Some("the log is being read"),
+        Some(Role::Leading) if !server.engine().leads() => {
+            Some("this server cannot prove that it leads")
+        }
+        Some(Role::Leading) | None => None,
+    }
+}
