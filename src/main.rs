@@ -65,7 +65,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let settings = config.server()?;
     #[cfg(feature = "http")]
-    let looking = config.http()?;
+    let looking = config.http(&settings)?;
 
     // The lock before the port, the port before the log: a second server on the same log learns
     // of the first, and one whose port is in use has changed nothing. A start that fails removes the
@@ -114,7 +114,7 @@ fn serve_replicated(
 ) -> anyhow::Result<()> {
     let mut settings = config.server()?;
     #[cfg(feature = "http")]
-    let looking = config.http()?;
+    let looking = config.http(&settings)?;
     let listener = bind(config)?;
     #[cfg(feature = "http")]
     let http = looking.map(Http::start).transpose()?;

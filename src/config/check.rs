@@ -91,7 +91,13 @@ fn problems(config: &Config) -> Vec<anyhow::Error> {
     };
     #[cfg(not(feature = "replicated"))]
     let is_in_files = true;
-    found.extend(config.server().err());
+    match config.server() {
+        Err(error) => found.push(error),
+        #[cfg(feature = "http")]
+        Ok(settings) => found.extend(config.http(&settings).err()),
+        #[cfg(not(feature = "http"))]
+        Ok(_) => {}
+    }
     if is_in_files {
         found.extend(log(config).err());
     }

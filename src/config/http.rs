@@ -6,6 +6,7 @@ use anyhow::{bail, ensure};
 
 use super::{Config, FsyncFlag, Switch};
 use crate::http::{Access, LogKind, Options};
+use crate::server::Settings;
 use crate::wal::place::is_address;
 
 /// Flags of the page and the metrics.
@@ -13,7 +14,7 @@ use crate::wal::place::is_address;
 #[group(skip)]
 pub struct Flags {
     /// Address and port of the live page, /metrics for Prometheus, /healthz and /readyz, such as 127.0.0.1:4280; port
-    /// 0 takes a free one, and a message says which. Beyond this machine they take the password, by user default
+    /// 0 takes a free one, and a message says which. Beyond this machine they ask for user and password
     #[arg(id = "http", long = "http", value_name = "ADDRESS:PORT")]
     address: Option<SocketAddr>,
 
@@ -24,7 +25,7 @@ pub struct Flags {
 
 impl Config {
     /// What may be seen over HTTP and by whom, if anything.
-    pub fn http(&self) -> anyhow::Result<Option<Options>> {
+    pub fn http(&self, settings: &Settings) -> anyhow::Result<Option<Options>> {
         let Some(address) = self.http.address else { return Ok(None) };
         let name = self.http.name.clone();
         let is_name = |name: &String| {
@@ -37,7 +38,7 @@ impl Config {
             (false, true) => Access::Password,
             (false, false) => Access::PasswordIfAny,
         };
-        if access == Access::Password && self.password()?.is_none() {
+        if access == Access::Password && !settings.accounts.needs_password() {
             bail!(
                 "-http {address}: anyone who reaches this address could see what the server does. Set a password \
                  with -requirepass-file, or say -protected-mode no if you mean it"
@@ -61,7 +62,10 @@ mod tests {
 
     #[test]
     fn everyone_may_look_on_this_machine_and_beyond_it_those_with_the_password() {
-        let http = |flags: &str| config(flags).expect(flags).http();
+        let http = |flags: &str| {
+            let config = config(flags).expect(flags);
+            config.http(&config.server().expect(flags))
+        };
         assert!(http("").expect("off").is_none());
         for (flags, access) in [
             ("-http 127.0.0.1:1", Access::Everyone),

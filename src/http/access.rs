@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::response::{Response, Status};
+use crate::command::USER;
 use crate::server::{Verdict, Watch};
 
 /// Who may look.
@@ -45,8 +46,8 @@ pub fn judge(
     let Some((user, password)) = basic(text) else {
         return Err(unauthorized("expected the Basic scheme"));
     };
-    // Browsers may leave the user out; there is one.
-    let user = if user.is_empty() { b"default".to_vec() } else { user };
+    // Tools may leave the user out, as AUTH does.
+    let user = if user.is_empty() { USER.into() } else { user };
     let verdict = server.log_in(from, (&user, &password), |time| pause(socket, time, rest));
     match verdict {
         Verdict::Right => Ok(()),

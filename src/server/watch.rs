@@ -7,11 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use subtle::ConstantTimeEq;
-
 use super::Shared;
 use super::logins::Verdict;
-use crate::command::{Group, USER};
+use crate::command::Group;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 
@@ -82,21 +80,20 @@ impl Watch {
         self.0.stop.get().is_some_and(|(shutdown, _)| shutdown.is_asked())
     }
 
-    /// Whether there is a password.
+    /// Whether clients have to log in.
     pub fn needs_password(&self) -> bool {
-        self.0.settings.changeable.needs_password()
+        self.0.settings.accounts.needs_password()
     }
 
-    /// Judges a password as that of a client is judged, and counts it with those: failures from an address make all
-    /// of its logins wait, here and there. `pause` waits, and returns whether the caller is still there.
+    /// Judges a login as that of a client is judged, and counts it with those: failures from an address make all of
+    /// its logins wait, here and there. `pause` waits, and returns whether the caller is still there.
     pub fn log_in(
         &self,
         from: SocketAddr,
         (user, password): (&[u8], &[u8]),
         pause: impl FnOnce(Duration) -> bool,
     ) -> Verdict {
-        let Some(expected) = self.0.settings.changeable.password() else { return Verdict::Right };
-        let is_right = || user == USER.as_bytes() && expected.ct_eq(password).into();
+        let is_right = || self.0.settings.accounts.find(user, password).is_some();
         let verdict = self.0.logins.judge(from, is_right, pause);
         if verdict == Verdict::Wrong {
             self.0.metrics.failed_logins.add(1);
