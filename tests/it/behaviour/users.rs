@@ -98,7 +98,7 @@ fn a_reader_reads_and_listens_and_neither_changes_nor_publishes_nor_administers_
         }
         for call in ["'set','k','w'", "'publish','c','m'", "'del','k'"] {
             let script = format!("return redis.call({call})");
-            let reply = ask(&mut reports, &["EVAL_RO", &script, "1", "k"]);
+            let reply = ask(&mut reports, ["EVAL_RO", &script, "1", "k"]);
             assert!(matches!(reply, Value::Error(_)), "{script}: {reply:?}");
         }
     }
