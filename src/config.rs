@@ -26,6 +26,8 @@ mod etcd;
 mod file;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "manual")]
+mod manual;
 mod shown;
 mod sources;
 mod users;
@@ -291,6 +293,10 @@ impl Config {
     /// The flags of this process. Ends the process after printing help, or the reason why they make no sense.
     pub fn from_args() -> Config {
         let args = with_two_dashes(std::env::args_os());
+        #[cfg(feature = "manual")]
+        if let Some(code) = manual::asked_for(&args) {
+            std::process::exit(code);
+        }
         let is_check = args.get(1).is_some_and(|first| first == sources::CHECKER);
         match Config::read(args, std::env::vars_os().collect()) {
             Ok(config) => config,

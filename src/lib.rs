@@ -120,6 +120,8 @@ pub mod quote;
 pub mod record;
 #[doc = include_str!("operations.md")]
 pub mod operations {}
+#[doc = include_str!("production.md")]
+pub mod production {}
 #[doc = include_str!("scaling.md")]
 pub mod scaling {}
 #[cfg(feature = "replicated")]
@@ -129,6 +131,8 @@ pub mod scripts;
 pub mod server;
 pub mod store;
 pub mod sync;
+#[cfg(feature = "systemd")]
+pub mod systemd;
 #[cfg_attr(not(feature = "tools"), path = "tools/none.rs")]
 pub mod tools;
 #[doc = include_str!("tour.md")]

@@ -35,6 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("http", &["command", "commands", "engine", "metrics", "server", "sync"]),
     ("tools", &["command", "entry", "glob", "quote", "record", "replicated", "wal"]),
     ("users", &["command"]),
+    ("systemd", &["engine", "sync", "wal"]),
     (
         "config",
         &[
@@ -112,6 +113,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // The live page and /metrics.
     ("http", &[]),
     ("tools", &[]),
+    ("systemd", &[]),
     // Users in a file.
     ("users", &[]),
     ("upkeep", &[]),
@@ -278,6 +280,44 @@ fn each_test_that_is_named_among_the_failures_is_there() {
         })
         .collect();
     assert!(gone.is_empty(), "no test has one of these names: {gone:#?}");
+}
+
+/// An operator who reads a warning finds it in production.md, by the longest part of it that is always the same.
+#[test]
+fn each_warning_and_error_is_explained_to_operators() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = read(&root.join("src/production.md"));
+    let mut missing = Vec::new();
+    let mut found = 0;
+    for path in sources().into_iter().filter(|path| module_of(path) != "replicated") {
+        let text = code(&read(&path));
+        let starts = ["log::warn!(", "log::error!("];
+        for at in starts.iter().flat_map(|start| text.match_indices(start)).map(|(at, _)| at) {
+            let Some(message) = text[at..].split(')').next().and_then(first_string) else {
+                continue;
+            };
+            found += 1;
+            let parts = message.split(['{', '}']).step_by(2);
+            let longest = parts
+                .map(|part| part.trim_matches([' ', ':', ',', ';', '.']))
+                .max_by_key(|part| part.len());
+            let longest = longest.unwrap_or_default();
+            // What is handed on, such as an error in full, has no words of its own.
+            if longest.len() > 3 && !page.contains(longest) {
+                missing.push(format!("{path:?}: {longest}"));
+            }
+        }
+    }
+    assert!(found > 30, "{found} messages");
+    assert!(missing.is_empty(), "these are not in production.md: {missing:#?}");
+}
+
+/// The first string literal, as one line.
+fn first_string(text: &str) -> Option<String> {
+    let (_, rest) = text.split_once('"')?;
+    let end = rest.find('"')?;
+    let lines = rest[..end].split("\\\n").map(str::trim_start);
+    Some(lines.collect())
 }
 
 fn sources() -> Vec<PathBuf> {
