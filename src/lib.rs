@@ -68,7 +68,7 @@
 //! | [`config`] | flags, from the command line, the environment and a file |
 //!
 //! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's
-//! page, [`machines`] that of a log in etcd, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
+//! page, [`watching`] has the live page and the metrics, [`machines`] is about a log in etcd, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
 //! wait for it; [`scaling`] tells how the server would run on more cores than two, and which parts would have to change.
 //!
 //! # Threads
@@ -138,6 +138,8 @@ pub mod tools;
 #[doc = include_str!("tour.md")]
 pub mod tour {}
 pub mod upkeep;
+#[doc = include_str!("watching.md")]
+pub mod watching {}
 #[cfg(feature = "users")]
 pub mod users;
 pub mod wal;

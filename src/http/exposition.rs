@@ -206,3 +206,88 @@ fn cumulated(
     let over = [(f64::INFINITY, above)];
     Cumulated { count: counts.iter().sum(), buckets: powers.map(bucket).chain(over).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::http::table::Tells;
+
+    const ALERTS: &str = include_str!("../../packaging/prometheus/alerts.yml");
+    const TESTED: &str = include_str!("../../packaging/prometheus/alerts_test.yml");
+    const DASHBOARD: &str = include_str!("../../packaging/grafana/post-gres-rs.json");
+    const PAGE: &str = include_str!("../watching.md");
+
+    /// The names of all metrics, as Prometheus stores them.
+    fn exported() -> BTreeSet<String> {
+        let full = |row: &Row| match row.number {
+            Number::Counter(_) => format!("{}_total", row.name),
+            Number::Gauge(_) => row.name.to_owned(),
+        };
+        let own = NUMBERS.iter().map(full).chain([
+            MEMORY.to_owned(),
+            format!("{ERRORS}_total"),
+            "build_info".to_owned(),
+        ]);
+        let parts = ["_bucket", "_sum", "_count"];
+        let histograms = [CALLS, COMMITS, RECORDS].into_iter();
+        let histograms = histograms.flat_map(|name| parts.map(|part| format!("{name}{part}")));
+        let own = own.chain(histograms).map(|name| format!("{PREFIX}_{name}"));
+        own.chain(PROCESS.iter().map(full)).collect()
+    }
+
+    /// The words of a text that are names of metrics of this server.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with("post_gres_rs_") || word.starts_with("process_")).collect()
+    }
+
+    #[test]
+    fn alerts_and_the_dashboard_use_only_what_is_exported() {
+        let exported = exported();
+        for (file, text) in [("alerts", ALERTS), ("their tests", TESTED), ("dashboard", DASHBOARD)] {
+            let unknown: Vec<_> =
+                named(text).into_iter().filter(|name| !exported.contains(*name)).collect();
+            assert!(unknown.is_empty(), "{file}: {unknown:?} are not exported");
+            assert!(named(text).len() > 4, "{file} uses something");
+        }
+    }
+
+    #[test]
+    fn every_number_that_tells_of_trouble_has_an_alert() {
+        let alerted = named(ALERTS);
+        let names = |row: &Row| [row.name.to_owned(), format!("{}_total", row.name)];
+        for row in NUMBERS.iter().filter(|row| row.tells == Tells::Trouble) {
+            let has = names(row).iter().any(|name| alerted.contains(&*format!("{PREFIX}_{name}")));
+            assert!(has, "{} has no alert", row.name);
+        }
+    }
+
+    #[test]
+    fn the_page_about_watching_explains_each_metric_and_each_alert() {
+        let unexplained = |name: &&String| {
+            let short = name.trim_start_matches("post_gres_rs_");
+            let short = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|part| short.strip_suffix(part))
+                .unwrap_or(short);
+            !PAGE.contains(&format!("`{short}`"))
+        };
+        let exported = exported();
+        let missing: Vec<_> = exported.iter().filter(unexplained).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let alerts = ALERTS.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        let missing: Vec<_> = alerts.filter(|alert| !PAGE.contains(*alert)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn what_lies_beyond_the_first_and_the_last_bucket_is_counted() {
+        let histogram = Histogram::default();
+        [1, 1000, 5000, 1 << 40].iter().for_each(|value| histogram.add(*value));
+        let Cumulated { count, buckets } = cumulated(&histogram, 10..=13, |power| power as f64);
+        let counts: Vec<u64> = buckets.iter().map(|(_, count)| *count).collect();
+        assert_eq!((count, counts), (4, vec![2, 0, 0, 1, 1]));
+    }
+}
