@@ -23,8 +23,8 @@ const LOOKS_FOR_FIGURES: u32 = 5;
 /// How long a viewer may take for one look's events. A page on a bad network is behind by less, or is let go.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the kernel may keep for a viewer that does not read: some seconds of events.
-const SEND_BUFFER: usize = 64 << 10;
+/// What the kernel may keep for a viewer that does not read: a few seconds of events.
+const SEND_BUFFER: usize = 8 << 10;
 
 /// How many there are.
 #[derive(Default)]

@@ -240,13 +240,16 @@ mod tests {
     /// The words of a text that are names of metrics of this server.
     fn named(text: &str) -> BTreeSet<&str> {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        words.filter(|word| word.starts_with("post_gres_rs_") || word.starts_with("process_")).collect()
+        words
+            .filter(|word| word.starts_with("post_gres_rs_") || word.starts_with("process_"))
+            .collect()
     }
 
     #[test]
     fn alerts_and_the_dashboard_use_only_what_is_exported() {
         let exported = exported();
-        for (file, text) in [("alerts", ALERTS), ("their tests", TESTED), ("dashboard", DASHBOARD)] {
+        for (file, text) in [("alerts", ALERTS), ("their tests", TESTED), ("dashboard", DASHBOARD)]
+        {
             let unknown: Vec<_> =
                 named(text).into_iter().filter(|name| !exported.contains(*name)).collect();
             assert!(unknown.is_empty(), "{file}: {unknown:?} are not exported");

@@ -31,12 +31,33 @@ pub fn why_not(server: Option<&Watch>) -> Option<&'static str> {
     if server.engine().health().failure().is_some() {
         return Some("the log is closed for writing until a restart; reads are answered");
     }
-    match server.group().map(|group| group.role) {
-        Some(Role::Following) => Some("another server leads"),
-        Some(Role::Loading) => Some("the log is being read"),
-        Some(Role::Leading) if !server.engine().leads() => {
-            Some("this server cannot prove that it leads")
+    let role = server.group().map(|group| group.role)?;
+    why_not_leading(role, server.engine().leads())
+}
+
+/// The same of a server of a group; only the one that leads takes writes, and answers reads.
+fn why_not_leading(role: Role, can_prove: bool) -> Option<&'static str> {
+    match role {
+        Role::Following => Some("another server leads"),
+        Role::Loading => Some("the log is being read"),
+        Role::Leading if !can_prove => Some("this server cannot prove that it leads"),
+        Role::Leading => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_group_only_the_server_that_can_prove_that_it_leads_is_ready() {
+        for (role, can_prove, is_ready) in [
+            (Role::Leading, true, true),
+            (Role::Leading, false, false),
+            (Role::Following, false, false),
+            (Role::Loading, false, false),
+        ] {
+            assert_eq!(why_not_leading(role, can_prove).is_none(), is_ready, "{role:?}");
         }
-        Some(Role::Leading) | None => None,
     }
 }

@@ -100,10 +100,14 @@ struct Site {
     /// Set once the log is replayed.
     server: OnceLock<Watch>,
     viewers: events::Viewers,
+    /// Answers one request: [`routes::serve`].
+    serve: Serve,
     stopping: AtomicBool,
     connections: Mutex<Connections>,
     left: Condvar,
 }
+
+type Serve = fn(&Site, &TcpStream, SocketAddr);
 
 #[derive(Default)]
 struct Connections {
@@ -114,6 +118,10 @@ struct Connections {
 impl Http {
     /// Listens, and answers that the log is being replayed until [`Http::show`].
     pub fn start(options: Options) -> anyhow::Result<Http> {
+        Http::serving(options, routes::serve)
+    }
+
+    fn serving(options: Options, serve: Serve) -> anyhow::Result<Http> {
         let address = options.address;
         let socket = TcpListener::bind(address)
             .with_context(|| format!("-http {address}: cannot listen there"))?;
@@ -123,6 +131,7 @@ impl Http {
             began: Instant::now(),
             server: OnceLock::new(),
             viewers: events::Viewers::default(),
+            serve,
             stopping: AtomicBool::new(false),
             connections: Mutex::default(),
             left: Condvar::new(),
@@ -188,7 +197,7 @@ impl Site {
         let Some(id) = self.enter(&socket) else { return turn_away(&socket) };
         let (site, for_thread) = (self.clone(), socket.clone());
         let started = spawn_vital("http-client", move || {
-            let serve = AssertUnwindSafe(|| routes::serve(&site, &for_thread, from));
+            let serve = AssertUnwindSafe(|| (site.serve)(&site, &for_thread, from));
             // What they share are counters and locks that no panic poisons.
             if catch_unwind(serve).is_err() {
                 log::error!("{from}: answering an HTTP request ended by a panic");
@@ -243,5 +252,51 @@ fn close(socket: &TcpStream, how: Shutdown) {
     if let Err(error) = socket.shutdown(how) {
         // Its peer was faster.
         log::trace!("http: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn options() -> Options {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Options { address, name: None, access: Access::Everyone, log: LogKind::None }
+    }
+
+    fn get(http: &Http, path: &str) -> String {
+        let address = http.0.socket.local_addr().expect("it listens");
+        let mut socket = TcpStream::connect(address).expect("it accepts");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("it answers, or hangs up");
+        answer
+    }
+
+    #[test]
+    fn before_there_is_a_server_only_the_probes_tell_something() {
+        let http = Http::start(options()).expect("it listens");
+        assert!(get(&http, "/healthz").starts_with("HTTP/1.1 200 "));
+        for path in ["/readyz", "/", "/metrics", "/events"] {
+            let answer = get(&http, path);
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{path}: {answer}");
+            assert!(answer.ends_with("\r\n\r\nthe log is being replayed\n"), "{path}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_panic_ends_one_request_and_no_other() {
+        let http = Http::serving(options(), |site, socket, from| {
+            let mut head = [0; 6];
+            while socket.peek(&mut head).expect("a client") < head.len() {}
+            assert!(&head != b"GET /p", "this request panics");
+            routes::serve(site, socket, from);
+        });
+        let http = http.expect("it listens");
+        assert_eq!(get(&http, "/panic"), "");
+        assert!(get(&http, "/healthz").starts_with("HTTP/1.1 200 "));
     }
 }

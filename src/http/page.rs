@@ -23,7 +23,9 @@ mod tests {
     /// Its policy forbids the browser more than this, but a page that needed it would be broken.
     #[test]
     fn the_page_needs_nothing_from_elsewhere_and_has_no_script_within() {
-        for path in ["/", "/page.css", "/page.js", "/charts.js", "/figures.js", "/way.js", "/icon.svg"] {
+        for path in
+            ["/", "/page.css", "/page.js", "/charts.js", "/figures.js", "/way.js", "/icon.svg"]
+        {
             let (_, text) = file(path).expect(path);
             let text = text.replace("http://www.w3.org/2000/svg", "");
             for outside in ["http:", "https:", "//cdn", "@import", "innerHTML", "eval("] {

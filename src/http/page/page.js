@@ -65,7 +65,7 @@ function tiles(now, from) {
   put('share-more', batches > 0 ? `${number(Math.round(rate))} syncs a second` : 'nothing is written');
   const syncs = between(now.syncMicros, from.syncMicros);
   put('sync', micros(quantile(syncs, 0.5)));
-  put('sync-more', syncs.length ? `p50; p99 ${micros(quantile(syncs, 0.99))}` : 'no syncs');
+  put('sync-more', syncs.length ? `median; p99 ${micros(quantile(syncs, 0.99))}` : 'no syncs');
 }
 
 const percentiles = (nanos) => (nanos.length ? `p50 ${micros(quantile(nanos, 0.5) / 1e3)}, p99 ${micros(quantile(nanos, 0.99) / 1e3)}` : null);

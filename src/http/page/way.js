@@ -7,6 +7,12 @@ const SHOWN = 10; // Rows of the list.
 const PLAYED = 1800; // Milliseconds in which a batch is played,
 const REST = 1400; // and for which its end is shown.
 const DOTS = 48;
+const ANSWERS = {
+  synced: 'Each client gets its +OK, which means: it is on disk.',
+  later: 'Each client gets its +OK, which here means: it is written, and soon on disk.',
+  etcd: 'Each client gets its +OK, which means: a majority of disks has it.',
+  none: 'Each client gets its +OK, which here means: it is in memory.',
+};
 
 const calm = matchMedia('(prefers-reduced-motion: reduce)');
 const element = (id) => document.getElementById(id);
@@ -23,6 +29,7 @@ export function describe(about) {
     none: ['Keep', 'There is no log: with -persist=false nothing is kept on disk.'],
   }[log];
   if (words) { put('sync-step', words[0]); put('sync-words', words[1]); }
+  put('answer-words', ANSWERS[log]);
 }
 
 export function add(batch) {
@@ -119,7 +126,7 @@ function play(batch) {
 function show(batch) {
   const stage = element('stage');
   stage.classList.toggle('failed', batch.ending !== 'committed');
-  stage.dataset.batch = batch.number;
+  put('answer-words', batch.ending !== 'committed' ? 'Each client is told why nothing was changed.' : ANSWERS[log]);
   put('crowd-count', many(batch.clientCount, 'client'));
   put('next-count', number(batch.meanwhile));
   dots('crowd', batch.clientCount, (at) => batch.clients[at] && `client ${batch.clients[at][0]}: ${many(batch.clients[at][1], 'operation')}, ${batch.clients[at][2] ?? 'no command'}`);

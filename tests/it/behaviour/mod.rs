@@ -12,6 +12,8 @@ mod long_reads;
 mod long_replies;
 #[cfg(feature = "scripts")]
 mod long_scripts;
+#[cfg(feature = "http")]
+mod looking;
 mod max_memory;
 mod messages;
 mod read_path;
