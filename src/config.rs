@@ -4,7 +4,6 @@
 //! environment and from a file, see [`sources`]: a new flag needs nothing for that.
 
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use crate::upkeep;
 use crate::wal;
 
 mod check;
+mod doors;
 #[cfg(feature = "replicated")]
 mod etcd;
 mod file;
@@ -65,13 +65,8 @@ pub struct Config {
     #[arg(skip)]
     task: Task,
 
-    /// Port to listen on; 0 takes a free one, and a message says which
-    #[arg(long, default_value_t = 4242, value_name = "0-65535", value_parser = number(0, 65_535))]
-    port: u64,
-
-    /// Address to listen on
-    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
-    bind: IpAddr,
+    #[command(flatten)]
+    doors: doors::Flags,
 
     /// Number of maps the keys are spread over; 1 is a single map under one lock
     #[arg(long, default_value_t = 8, value_name = "1-1024", value_parser = number(1, 1024))]
@@ -357,11 +352,6 @@ impl Config {
         self.tool.as_ref()
     }
 
-    /// Where to listen.
-    pub fn address(&self) -> SocketAddr {
-        SocketAddr::new(self.bind, self.port as u16)
-    }
-
     /// The number of maps, and of keys to make room for.
     pub fn store(&self) -> (usize, usize) {
         (self.shards as usize, self.size as usize)
@@ -439,15 +429,8 @@ impl Config {
     /// What the server has to know: limits, password, and what CONFIG GET shows.
     pub fn server(&self) -> anyhow::Result<Settings> {
         let (accounts, reloads) = self.users.accounts()?;
-        if !accounts.needs_password()
-            && !self.bind.is_loopback()
-            && self.protected_mode == Switch::Yes
-        {
-            anyhow::bail!(
-                "-bind {}: anyone who reaches this address could read and change everything. Set \
-                 a password with -requirepass-file, or say -protected-mode no if you mean it",
-                self.bind
-            );
+        if !accounts.needs_password() && self.protected_mode == Switch::Yes {
+            self.doors.refuse_strangers()?;
         }
         let max_clients = server::raise_descriptor_limit(self.max_clients as usize);
         let fsync = match self.fsync {
@@ -455,10 +438,9 @@ impl Config {
             FsyncFlag::Everysec => "everysec",
             FsyncFlag::No => "no",
         };
-        let shown = vec![
+        let mut shown = vec![
             ("appendfsync", fsync.to_owned()),
             ("appendonly", if self.persist { "yes" } else { "no" }.to_owned()),
-            ("bind", self.bind.to_string()),
             ("client-output-buffer-limit", server::output_limits(self.unread().one)),
             ("databases", self.databases.to_string()),
             ("maxmemory-clients", self.max_memory_clients.to_string()),
@@ -466,6 +448,7 @@ impl Config {
             ("proto-max-bulk-len", self.longest_value().to_string()),
             ("save", String::new()),
         ];
+        shown.extend(self.doors.shown());
         let saves_at_once = self.persist && matches!(self.fsync, FsyncFlag::Always);
         let (limits, unread) = (self.limits(), self.unread());
         let scripts = scripts::Limits {
@@ -601,7 +584,7 @@ mod tests {
     #[test]
     fn one_dash_two_dashes_and_equals_mean_the_same() {
         for args in ["-port 17", "--port 17", "-port=17", "--port=17"] {
-            assert_eq!(config(args).expect(args).port, 17);
+            assert_eq!(config(args).expect(args).doors.port(), Some(17));
         }
     }
 
@@ -631,7 +614,7 @@ mod tests {
     fn help_spells_flags_with_one_dash_and_leaves_those_of_other_programs() {
         let help = config("-help").expect_err("help").to_string() + " redis-cli --pipe";
         let shown = with_one_dash(&help);
-        assert!(shown.contains(" -port <0-65535>"), "{shown}");
+        assert!(shown.contains(" -port <0-65535|off>"), "{shown}");
         let others: Vec<_> =
             shown.split_whitespace().filter(|word| word.starts_with("--")).collect();
         assert_eq!(others, ["--pipe"]);

@@ -61,7 +61,8 @@
 //! | [`scripts`] | EVAL and its kin: Lua, whose programs the engine carries out as one command |
 //! | [`engine`] | ties store and log together; the only place where threads meet |
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
-//! | [`server`] | listener, one thread per client, ordered stop |
+//! | [`doors`] | where clients come in, and what each is connected by |
+//! | [`server`] | one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
 //! | `http` | what may be seen of a running server: the live page, `/metrics`, health |
 //! | [`tools`] | check, dump, repair, backup and import of a log, beside any server |
@@ -104,6 +105,7 @@ pub mod commands;
 pub mod config;
 #[doc = include_str!("costs.md")]
 pub mod costs {}
+pub mod doors;
 pub mod engine;
 pub mod entry;
 #[doc = include_str!("failures.md")]

@@ -4,15 +4,14 @@
 //! 2 for wrong flags, 130 if it was told twice to stop. The tools have their own, see
 //! [`post_gres_rs::tools`].
 
-use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
 use log::LevelFilter;
 
 use post_gres_rs::commands;
 use post_gres_rs::config::Config;
+use post_gres_rs::doors::Doors;
 use post_gres_rs::engine::{self, Engine, NotCompacted};
 #[cfg(feature = "http")]
 use post_gres_rs::http::Http;
@@ -80,7 +79,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let listener = bind(config)?;
+    let doors = config.doors()?;
     #[cfg(feature = "http")]
     let http = looking.map(Http::start).transpose()?;
     let engine_options = config.engine();
@@ -100,7 +99,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     let server = Arc::new(Server::new(engine.clone(), metrics, settings)?);
     #[cfg(feature = "http")]
     http.iter().for_each(|http| http.show(server.watch()));
-    run(&server, &listener, &engine)
+    run(&server, doors, &engine)
 }
 
 /// Serves over a log in an etcd cluster, which several servers write in turn.
@@ -115,7 +114,7 @@ fn serve_replicated(
     let mut settings = config.server()?;
     #[cfg(feature = "http")]
     let looking = config.http(&settings)?;
-    let listener = bind(config)?;
+    let doors = config.doors()?;
     #[cfg(feature = "http")]
     let http = looking.map(Http::start).transpose()?;
     let opened = replicated::open_at(options, access, &config.engine(), store, metrics.clone())?;
@@ -126,24 +125,19 @@ fn serve_replicated(
     #[cfg(feature = "http")]
     http.iter().for_each(|http| http.show(server.watch()));
     opened.run(Box::new(server.heed(&options.url.name)))?;
-    run(&server, &listener, &engine)
-}
-
-fn bind(config: &Config) -> anyhow::Result<TcpListener> {
-    let address = config.address();
-    Server::bind(address).with_context(|| format!("cannot listen on {address}"))
+    run(&server, doors, &engine)
 }
 
 /// Serves until it is told to stop, then closes the log.
-fn run(server: &Arc<Server>, listener: &TcpListener, engine: &Arc<Engine>) -> anyhow::Result<()> {
-    let shutdown = Shutdown::default();
+fn run(server: &Arc<Server>, doors: Doors, engine: &Arc<Engine>) -> anyhow::Result<()> {
+    let shutdown = Shutdown::new()?;
     // Weak, because the thread that waits for signals outlives both.
     let (compacting, reloading) = (Arc::downgrade(engine), Arc::downgrade(server));
-    shutdown.on_signals(listener, move |wish| match wish {
+    shutdown.on_signals(move |wish| match wish {
         Wish::Compact => compacting.upgrade().iter().for_each(compact),
         Wish::Reload => reloading.upgrade().iter().for_each(|server| server.reload()),
     })?;
-    server.run(listener, &shutdown)?;
+    server.run(doors, &shutdown)?;
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
     log::info!("stopped");
     Ok(())

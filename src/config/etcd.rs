@@ -1,13 +1,12 @@
 //! The flags of a log in etcd, and what they come to.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 
-use super::{Config, FsyncFlag, amount_from};
+use super::{Config, FsyncFlag, amount_from, doors};
 use crate::replicated::{Access, Credentials, Options, Url};
 use crate::wal::place::is_address;
 
@@ -52,16 +51,15 @@ impl Flags {
     }
 
     /// What clients are told, if they do not reach this server at what it is bound to.
-    fn announce(&self, bound: SocketAddr) -> anyhow::Result<String> {
-        match &self.announce {
-            Some(announce) => Ok(announce.clone()),
-            None if bound.ip().is_unspecified() || bound.port() == 0 => bail!(
-                "-bind {} -port {}: clients cannot be told where this server is. Add -announce HOST:PORT",
-                bound.ip(),
-                bound.port()
-            ),
-            None => Ok(bound.to_string()),
+    fn announce(&self, doors: &doors::Flags) -> anyhow::Result<String> {
+        if let Some(announce) = &self.announce {
+            return Ok(announce.clone());
         }
+        let place = doors.first_address()?;
+        let place = place.filter(|at| !at.ip().is_unspecified() && at.port() > 0);
+        place.map(|at| at.to_string()).with_context(|| {
+            format!("{doors}: clients cannot be told where this server is. Add -announce HOST:PORT")
+        })
     }
 }
 
@@ -80,7 +78,7 @@ impl Config {
             matches!(self.fsync, FsyncFlag::Always),
             "-fsync is for a log in files: etcd syncs each batch before its reply, and so does this server"
         );
-        let announce = self.etcd.announce(self.address())?;
+        let announce = self.etcd.announce(&self.doors)?;
         let access = Access::of(&url, &self.etcd.credentials)?;
         let (lease, quota) = (self.etcd.lease.unwrap_or(LEASE), self.etcd.quota.unwrap_or(QUOTA));
         Ok(Some((Options { url, announce, lease, quota }, access)))

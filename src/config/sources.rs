@@ -394,7 +394,7 @@ mod tests {
         let config =
             read(&["--port=3"], &[("POST_GRES_RS_PORT", "4"), ("POST_GRES_RS_SHARDS", "2")]);
         let config = config.expect("good flags");
-        assert_eq!((config.port, config.shards), (3, 2));
+        assert_eq!((config.doors.port(), config.shards), (Some(3), 2));
         let errors = read(&[], &[("POST_GRES_RS_PORT", ""), ("POST_GRES_RS_SHARDS", "0")]);
         let errors = errors.expect_err("two bad values");
         assert_eq!(errors.len(), 2, "{errors:?}");

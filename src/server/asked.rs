@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Shutdown;
 use super::logins::Verdict;
 use super::refused::Refusing;
 use super::session::Session;
@@ -77,7 +78,7 @@ impl Client for Session<'_> {
             found = accounts.find(user, password);
             found.is_some()
         };
-        let address = self.outbox.profile.address;
+        let address = &self.outbox.profile.address;
         let pause = |time| self.outbox.pause(time);
         let error = match self.shared.logins.judge(address, is_right, pause) {
             Verdict::Right => {
@@ -199,7 +200,7 @@ impl Client for Session<'_> {
         let before = ended();
         let awaited = if self.compact_soon()? { 1 } else { 2 };
         while ended() < before + awaited {
-            let stops = self.shared.stop.get().is_some_and(|(shutdown, _)| shutdown.is_asked());
+            let stops = self.shared.stop.get().is_some_and(Shutdown::is_asked);
             if stops || !self.outbox.pause(LOOK_AGAIN) {
                 return Err("ERR the server stops".into());
             }
@@ -212,8 +213,8 @@ impl Client for Session<'_> {
 
     fn shut_down(&mut self) {
         log::info!("client {}: SHUTDOWN, stopping", self.outbox.id);
-        if let Some((shutdown, listener)) = self.shared.stop.get() {
-            shutdown.ask(listener);
+        if let Some(shutdown) = self.shared.stop.get() {
+            shutdown.ask();
         }
         self.has_stopped = true;
     }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::net::Shutdown;
+
 use super::accounts::Accounts;
 use super::outbox::Outbox;
 use crate::command::{KillFilter, Listed};
@@ -220,7 +222,7 @@ impl Clients {
 
 /// Has the client's thread find the end of its requests.
 fn end(client: &Outbox) {
-    if let Err(error) = client.socket().shutdown(std::net::Shutdown::Read) {
+    if let Err(error) = client.wire().shut(Shutdown::Read) {
         log::debug!("client {}: {error}", client.id);
     }
 }

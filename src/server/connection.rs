@@ -18,6 +18,7 @@ use super::session::{Session, Step};
 use super::transaction::Deferred;
 use crate::command::{Command, CommandId, Dialect, Packed, Reply, Run, Spec, TOO_LONG, Words};
 use crate::commands;
+use crate::doors::Waits;
 use crate::engine::{Engine, Operation, Recipient, Submission};
 use crate::protocol::{self, Parsed};
 use crate::sync::{Condvar, Mutex};
@@ -63,7 +64,8 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         if !goes_on {
             connection.hand_over();
         }
-        match received.read_more(outbox, !goes_on) {
+        let waits = if goes_on { Waits::No } else { Waits::Yes };
+        match received.read_more(outbox.wire(), waits) {
             Ok(0) => break,
             Ok(count) => {
                 shared.metrics.input_bytes.add(count as u64);
@@ -93,10 +95,12 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     // Its watches are forgotten before its input is drained.
     drop(connection);
     let speaks = last_read.elapsed() < LINGER;
+    let wire = outbox.wire();
+    wire.say_goodbye();
     if end == End::Closing {
-        drain(outbox, LINGER);
+        drain(wire, LINGER);
     } else if stopping.load(Ordering::Relaxed) && speaks {
-        drain(outbox, QUIET);
+        drain(wire, QUIET);
     }
 }
 

@@ -140,7 +140,7 @@ impl Flusher {
         debug_assert!(before.is_none(), "an outbox is watched once at a time");
         let flags = EventFlags::OUT | EventFlags::ONESHOT;
         let data = EventData::new_u64(outbox.id);
-        epoll::add(&self.epoll, outbox.socket(), data, flags).map_err(|errno| {
+        epoll::add(&self.epoll, outbox.wire(), data, flags).map_err(|errno| {
             self.watched.lock().remove(&outbox.id);
             errno.into()
         })
@@ -220,7 +220,7 @@ impl Flusher {
         };
         // Removed before the flush: as soon as the outbox is empty, it may be handed over anew.
         self.watched.lock().remove(&id);
-        let removed = epoll::delete(&self.epoll, outbox.socket());
+        let removed = epoll::delete(&self.epoll, outbox.wire());
         if let Err(error) = removed {
             log::debug!("client {id}: was not watched: {error}");
         }

@@ -1,10 +1,10 @@
 //! INFO: the sections of the other modules and of the server itself, in Redis's order.
 
 use std::fmt::Display;
-use std::sync::atomic::Ordering;
 
 use super::Shared;
 use crate::command::{Group, Keeper, KeeperStatus, REDIS_VERSION, Role};
+use crate::doors::Listening;
 use crate::metrics::Info;
 
 impl Shared {
@@ -38,23 +38,33 @@ impl Shared {
 
     fn show_server(&self, info: &mut Info<'_>) {
         let uptime = self.metrics.run.began.elapsed();
-        info.section(
-            "Server",
-            &[
-                ("redis_version", &REDIS_VERSION),
-                ("server_name", &env!("CARGO_PKG_NAME")),
-                ("server_version", &env!("CARGO_PKG_VERSION")),
-                ("redis_mode", &"standalone"),
-                ("os", &std::env::consts::OS),
-                ("arch_bits", &usize::BITS),
-                ("process_id", &std::process::id()),
-                ("run_id", &format_args!("{:040x}", self.metrics.run.id)),
-                ("tcp_port", &self.port.load(Ordering::Relaxed)),
-                ("uptime_in_seconds", &uptime.as_secs()),
-                ("uptime_in_days", &(uptime.as_secs() / 86_400)),
-                ("hz", &10),
-            ],
-        );
+        let listening = self.listening.get().map_or(&[][..], Vec::as_slice);
+        let listeners = listening.iter().map(Listening::to_string).enumerate();
+        let listeners: Vec<(String, String)> =
+            listeners.map(|(at, shown)| (format!("listener{at}"), shown)).collect();
+        let listeners: Vec<(&str, &dyn Display)> =
+            listeners.iter().map(|(name, shown)| (name.as_str(), shown as &dyn Display)).collect();
+        let of_server: [(&str, &dyn Display); 12] = [
+            ("redis_version", &REDIS_VERSION),
+            ("server_name", &env!("CARGO_PKG_NAME")),
+            ("server_version", &env!("CARGO_PKG_VERSION")),
+            ("redis_mode", &"standalone"),
+            ("os", &std::env::consts::OS),
+            ("arch_bits", &usize::BITS),
+            ("process_id", &std::process::id()),
+            ("run_id", &format_args!("{:040x}", self.metrics.run.id)),
+            ("tcp_port", &self.port_of("tcp")),
+            ("uptime_in_seconds", &uptime.as_secs()),
+            ("uptime_in_days", &(uptime.as_secs() / 86_400)),
+            ("hz", &10),
+        ];
+        info.section("Server", &[&of_server[..], &listeners].concat());
+    }
+
+    /// The port of this kind of door, or 0 if there is none.
+    pub fn port_of(&self, kind: &str) -> u16 {
+        let mut listening = self.listening.get().into_iter().flatten();
+        listening.find(|all| all.kind == kind).map_or(0, |all| all.port)
     }
 
     /// As in Redis, with what it cannot say: the term, the lease, and how far behind this machine is, in records.

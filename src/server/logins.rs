@@ -12,11 +12,12 @@
 //! forgets an address that has been quiet.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use super::refused::Refused;
 use super::seldom::Seldom;
+use crate::doors::Address;
 use crate::sync::Mutex;
 
 /// Failures without a pause: a person may mistype, and a program may try an old password first.
@@ -41,10 +42,19 @@ const ADDRESSES: usize = 1024;
 /// The recent failures, by address.
 #[derive(Default)]
 pub struct Logins {
-    failed: Mutex<HashMap<IpAddr, Failed>>,
+    failed: Mutex<HashMap<Source, Failed>>,
     complaint: Seldom,
     /// Those that were refused, for ACL LOG.
     pub refused: Refused,
+}
+
+/// Where logins come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Source {
+    /// An address; of IPv6 a network.
+    Net(IpAddr),
+    /// This machine, by the Unix socket.
+    Machine,
 }
 
 struct Failed {
@@ -70,11 +80,11 @@ impl Logins {
     /// client is still there.
     pub fn judge(
         &self,
-        from: SocketAddr,
+        from: &Address,
         is_right: impl FnOnce() -> bool,
         pause: impl FnOnce(Duration) -> bool,
     ) -> Verdict {
-        let source = source_of(from.ip());
+        let source = source_of(from);
         let mut failed = self.failed.lock();
         let wait = failed.get_mut(&source).map_or(Some(Duration::ZERO), Failed::take_turn);
         let Some(wait) = wait else {
@@ -131,7 +141,7 @@ impl Failed {
     }
 }
 
-fn note(failed: &mut HashMap<IpAddr, Failed>, source: IpAddr) {
+fn note(failed: &mut HashMap<Source, Failed>, source: Source) {
     if failed.len() >= ADDRESSES && !failed.contains_key(&source) {
         failed.retain(|_, failed| !failed.is_forgotten());
         if failed.len() >= ADDRESSES
@@ -148,28 +158,31 @@ fn note(failed: &mut HashMap<IpAddr, Failed>, source: IpAddr) {
 }
 
 /// Of an IPv6 address, its network: the owner has all of its 2^64 addresses (RFC 4291).
-fn source_of(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
+fn source_of(address: &Address) -> Source {
+    let Address::Net(address) = address else { return Source::Machine };
+    Source::Net(match address.ip().to_canonical() {
         IpAddr::V6(address) => {
             IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)))
         }
         v4 => v4,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
-    fn at(host: u32) -> SocketAddr {
-        SocketAddr::new(std::net::Ipv4Addr::from_bits(host).into(), 1)
+    fn at(host: u32) -> Address {
+        Address::Net(SocketAddr::new(std::net::Ipv4Addr::from_bits(host).into(), 1))
     }
 
     /// The verdict, and the pause before it.
-    fn log_in(logins: &Logins, from: SocketAddr, right: bool) -> (Verdict, Duration) {
+    fn log_in(logins: &Logins, from: Address, right: bool) -> (Verdict, Duration) {
         let mut paused = Duration::ZERO;
         let succeeds = logins.judge(
-            from,
+            &from,
             || right,
             |time| {
                 paused = time;
@@ -205,7 +218,7 @@ mod tests {
     fn a_client_that_leaves_during_the_pause_learns_nothing() {
         let logins = Logins::default();
         (0..5).for_each(|_| assert_eq!(log_in(&logins, at(1), false).0, Verdict::Wrong));
-        let verdict = logins.judge(at(1), || panic!("it is looked at"), |_| false);
+        let verdict = logins.judge(&at(1), || panic!("it is looked at"), |_| false);
         assert_eq!(verdict, Verdict::Wrong);
     }
 
@@ -214,8 +227,10 @@ mod tests {
         let logins = Logins::default();
         (0..5000).for_each(|host| assert_eq!(log_in(&logins, at(host), false).0, Verdict::Wrong));
         assert_eq!(logins.failed.lock().len(), ADDRESSES);
-        let host =
-            |low: u64| SocketAddr::new(Ipv6Addr::from_bits(7 << 64 | u128::from(low)).into(), 1);
+        let host = |low: u64| {
+            let address = Ipv6Addr::from_bits(7 << 64 | u128::from(low));
+            Address::Net(SocketAddr::new(address.into(), 1))
+        };
         let pauses = (0..5).map(|low| log_in(&logins, host(low), false).1);
         assert!(pauses.last().expect("five") > Duration::ZERO, "one network is one guesser");
     }

@@ -1,4 +1,4 @@
-//! The listener, and one thread per client.
+//! The threads that serve clients: one that accepts, and one per client.
 //!
 //! All threads that serve clients are started here, in sight: the caller's thread accepts, `flusher`
 //! finishes slow replies, and each `client-<id>` serves one client. The server owns no data: requests
@@ -46,16 +46,13 @@ pub use shutdown::{Shutdown, Wish};
 
 pub use watch::{ClientFacts, Watch};
 
-use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 
 use crate::command::{Events, Node, Nodes, Passing, Scope};
+use crate::doors::{Doors, Listening, Wire};
 use crate::engine::{Audience, Engine};
 use crate::entry::now_millis;
 use crate::metrics::Metrics;
@@ -69,7 +66,6 @@ use idle::Idle;
 use logins::Logins;
 use outbox::Outbox;
 use pause::Pause;
-use profile::Profile;
 use pubsub::Hub;
 use seldom::Seldom;
 
@@ -79,20 +75,15 @@ use seldom::Seldom;
 /// what a script calls may nest 200 deep, which Lua sees to.
 const CLIENT_STACK_BYTES: usize = if cfg!(feature = "scripts") { 1 << 20 } else { 128 << 10 };
 
-/// Connections that the kernel holds for us until we accept them; it lowers this to its own limit.
-const BACKLOG: i32 = 4096;
-
 /// How long to wait before the next `accept` when there are no file descriptors or no memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long a connection is silent before the kernel probes whether its peer is still there: Redis's
-/// `tcp-keepalive`.
-const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// How long clients have to read their last replies when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A server on its listener.
+const FULL: &str = "-ERR max number of clients reached\r\n";
+
+/// A server of the clients that come in by its doors.
 pub struct Server {
     shared: Arc<Shared>,
     flusher: Arc<Flusher>,
@@ -120,7 +111,7 @@ pub struct Settings {
     pub nodes: Option<Arc<dyn Nodes>>,
     /// What is read anew at SIGHUP.
     pub reloads: Vec<Reload>,
-    /// The settings that CONFIG GET shows, except those that may change, and the port, which is known once the
+    /// The settings that CONFIG GET shows, except those that may change, and the ports, which are known once the
     /// server listens.
     pub shown: Vec<(&'static str, String)>,
 }
@@ -140,10 +131,11 @@ struct Shared {
     /// The message that a client is closed because it speaks HTTP.
     speak_http: Seldom,
     flusher: Arc<Flusher>,
-    port: AtomicU16,
+    /// Where it listens, once it does.
+    listening: OnceLock<Vec<Listening>>,
     idle: Idle,
     /// How SHUTDOWN stops the server, once that runs.
-    stop: OnceLock<(Shutdown, TcpListener)>,
+    stop: OnceLock<Shutdown>,
     /// In milliseconds of Unix time.
     started_at: i64,
 }
@@ -191,7 +183,7 @@ impl Server {
             turned_away: Seldom::default(),
             speak_http: Seldom::default(),
             flusher: flusher.clone(),
-            port: AtomicU16::new(0),
+            listening: OnceLock::new(),
             idle: Idle::default(),
             stop: OnceLock::new(),
             started_at: now_millis(),
@@ -224,38 +216,21 @@ impl Server {
         self.shared.end_stale_logins();
     }
 
-    /// Binds a socket that does not listen yet: clients are refused until the server can answer them,
-    /// and a port that another server listens on is noticed before anything is touched. (Two servers
-    /// that both still replay may bind the same port; the second one then fails to listen.)
-    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-        let family = match address {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
-        let socket = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // A restart need not wait until the kernel forgets the last connections.
-        net::sockopt::set_socket_reuseaddr(&socket, true)?;
-        net::bind(&socket, &address)?;
-        Ok(TcpListener::from(socket))
-    }
-
-    /// Accepts and serves clients until `shutdown` is asked for. Then answers what is queued, and waits
-    /// for all threads.
-    pub fn run(&self, listener: &TcpListener, shutdown: &Shutdown) -> anyhow::Result<()> {
-        net::listen(listener, BACKLOG).context("cannot listen")?;
-        let address = listener.local_addr().context("cannot tell the address")?;
-        self.shared.port.store(address.port(), Ordering::Relaxed);
-        log::info!("listening on {address}");
+    /// Lets clients in and serves them until `shutdown` is asked for. Then closes the doors, answers what is queued,
+    /// and waits for all threads.
+    pub fn run(&self, doors: Doors, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let first_run = self.shared.stop.set(shutdown.clone()).is_ok();
+        assert!(first_run, "a server runs once");
+        self.shared.listening.get_or_init(|| doors.listening());
+        doors.open()?;
         let flusher = self.flusher.clone();
         let flusher_thread = spawn_vital("flusher", move || flusher.run())
             .context("cannot start the flusher thread")?;
         let idle = self.shared.clone();
         let idle_thread = spawn_vital("idle", move || idle.idle.run(&idle))
             .context("cannot start the idle thread")?;
-        let to_wake = listener.try_clone().context("cannot share the listener")?;
-        let first_run = self.shared.stop.set((shutdown.clone(), to_wake)).is_ok();
-        assert!(first_run, "a server runs once");
-        self.accept_all(listener, shutdown);
+        self.accept_all(&doors, shutdown);
+        drop(doors);
         self.shared.scripts.stop();
         self.shared.pause.stop();
         self.shared.clients.stop(STOP_PATIENCE);
@@ -266,18 +241,15 @@ impl Server {
         Ok(())
     }
 
-    fn accept_all(&self, listener: &TcpListener, shutdown: &Shutdown) {
+    fn accept_all(&self, doors: &Doors, shutdown: &Shutdown) {
         let mut next_id = 1;
         let cannot_accept = Seldom::default();
         while !shutdown.is_asked() {
-            match listener.accept() {
-                Ok(_) if shutdown.is_asked() => return,
-                Ok((socket, address)) => {
-                    self.admit(next_id, socket, address, shutdown);
+            doors.accept(shutdown, |accepted| match accepted {
+                Ok(wire) => {
+                    self.admit(next_id, wire, shutdown);
                     next_id += 1;
                 }
-                Err(error) if is_about_one_client(&error) => {}
-                Err(_) if shutdown.is_asked() => return,
                 // No descriptors or no memory: clients that leave give some back. Until then new
                 // ones wait in the kernel's queue.
                 Err(error) => {
@@ -285,33 +257,26 @@ impl Server {
                     cannot_accept.say(log::Level::Error, complain);
                     shutdown.wait(ACCEPT_PAUSE);
                 }
-            }
+            });
             self.shared.clients.join_finished();
         }
     }
 
-    fn admit(&self, id: u64, socket: TcpStream, address: SocketAddr, shutdown: &Shutdown) {
+    fn admit(&self, id: u64, wire: Wire, shutdown: &Shutdown) {
         let Shared { metrics, settings, clients, turned_away, .. } = &*self.shared;
         metrics.total_connections.add(1);
         if clients.count() >= settings.changeable.max_clients() && !clients.make_room() {
             metrics.rejected_connections.add(1);
             let most = settings.changeable.max_clients();
-            let complain = || format!("{address}: turned away, there are {most} clients");
+            let complain = || format!("{}: turned away, there are {most} clients", wire.peer);
             turned_away.say(log::Level::Warn, complain);
-            return self.turn_away(&socket, "-ERR max number of clients reached\r\n");
+            return turn_away(&wire);
         }
-        // Replies are sent when they are ready; waiting to fill a packet only delays them.
-        // Keepalive notices in the end that a peer has vanished.
-        let set = socket.set_nodelay(true).and_then(|()| {
-            net::sockopt::set_socket_keepalive(&socket, true)?;
-            Ok(net::sockopt::set_tcp_keepidle(&socket, KEEPALIVE)?)
-        });
-        if let Err(error) = set {
-            log::debug!("{address}: {error}");
+        if let Err(error) = wire.prepare() {
+            log::debug!("{}: {error}", wire.peer);
         }
-        let profile = Profile::new(id, address, socket.local_addr().ok());
-        let outbox =
-            Arc::new(Outbox::new(id, profile, socket, self.flusher.clone(), metrics.clone()));
+        let outbox = Outbox::new(id, wire, self.flusher.clone(), metrics.clone());
+        let outbox = Arc::new(outbox);
         let (shared, stopping) = (self.shared.clone(), shutdown.clone());
         let client = Client { outbox: outbox.clone(), shared, stopping };
         let admitted = clients.admit(&outbox, || {
@@ -321,27 +286,18 @@ impl Server {
                 .spawn(move || client.run())
         });
         if let Err(error) = admitted {
-            let complain = || format!("{address}: turned away, no thread can be started: {error}");
+            let wire = outbox.wire();
+            let complain =
+                || format!("{}: turned away, no thread can be started: {error}", wire.peer);
             turned_away.say(log::Level::Error, complain);
             metrics.rejected_connections.add(1);
-            self.turn_away(outbox.socket(), "-ERR max number of clients reached\r\n");
-        }
-    }
-
-    fn turn_away(&self, socket: &TcpStream, line: &str) {
-        if let Err(error) = outbox::turn_away(socket, line) {
-            log::debug!("cannot tell a client that it is turned away: {error}");
+            turn_away(wire);
         }
     }
 }
 
-/// Whether an error of `accept` concerns only the connection that was to be accepted.
-fn is_about_one_client(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::Interrupted
-            | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::PermissionDenied
-    )
+fn turn_away(wire: &Wire) {
+    if let Err(error) = wire.turn_away(FULL) {
+        log::debug!("cannot tell a client that it is turned away: {error}");
+    }
 }

@@ -13,19 +13,17 @@
 //!
 //! The lock is held for encoding and for a send that does not block. No two outboxes are locked at a time.
 
-use std::io::{self, ErrorKind};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::SendFlags;
+use rustix::net::Shutdown;
 
 use super::flusher::Flusher;
 use super::profile::{Profile, Sending};
 use crate::command::{ClientKind, RespVersion, TOO_LONG, Words};
+use crate::doors::Wire;
 use crate::engine::{Operation, Recipient};
 use crate::metrics::Metrics;
 use crate::protocol;
@@ -48,12 +46,12 @@ const NO_ROOM: &str =
     "ERR clients leave more replies unread than -maxmemory-clients allows, try again later";
 const CLOSED: &str = "ERR the connection is closed";
 
-/// One client's replies, and its socket.
+/// One client's replies, and what it is connected by.
 pub struct Outbox {
     /// The client's number, for its thread and the server's messages.
     pub id: u64,
     pub profile: Profile,
-    socket: TcpStream,
+    wire: Wire,
     pub(super) flusher: Arc<Flusher>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) state: Mutex<State>,
@@ -95,20 +93,15 @@ pub(super) struct State {
 }
 
 impl Outbox {
-    pub fn new(
-        id: u64,
-        profile: Profile,
-        socket: TcpStream,
-        flusher: Arc<Flusher>,
-        metrics: Arc<Metrics>,
-    ) -> Outbox {
+    pub fn new(id: u64, wire: Wire, flusher: Arc<Flusher>, metrics: Arc<Metrics>) -> Outbox {
+        let profile = Profile::new(id, wire.peer.clone(), wire.local.clone());
         let (state, changed) = (Mutex::default(), Condvar::new());
         let (accounted, gone) = (AtomicUsize::new(0), AtomicBool::new(false));
         let [leaves, speaks_v3] = [const { AtomicBool::new(false) }; 2];
         Outbox {
             id,
             profile,
-            socket,
+            wire,
             flusher,
             metrics,
             state,
@@ -120,9 +113,9 @@ impl Outbox {
         }
     }
 
-    /// The client's socket, to read from.
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
+    /// What the client is connected by, to receive from.
+    pub fn wire(&self) -> &Wire {
+        &self.wire
     }
 
     /// Bytes of memory with replies that this client has not read, or reserved for its next one.
@@ -243,7 +236,7 @@ impl Outbox {
             outbox_bytes: size_of::<Outbox>(),
         };
         drop(state);
-        self.profile.line(self.id, self.socket.as_raw_fd(), &sending)
+        self.profile.line(self.id, self.wire.descriptor(), &sending)
     }
 
     /// Whether the client has asked nothing for this long, and waits for nothing: neither a reply nor messages.
@@ -337,8 +330,7 @@ impl Outbox {
             if state.total_sent - before >= ROUND_BYTES {
                 return state.forget_sent();
             }
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match rustix::net::send(&self.socket, &state.unsent[state.sent..], flags) {
+            match self.wire.send(&state.unsent[state.sent..]) {
                 Ok(count) => {
                     state.sent += count;
                     state.replied = state.replied.saturating_sub(count);
@@ -364,10 +356,7 @@ impl Outbox {
         (state.sent, state.reserved, state.replied) = (0, 0, 0);
         (state.unsent, state.held) = (Vec::new(), None);
         self.account(state);
-        // The peer may be gone already, which is as good.
-        if let Err(error) = self.socket.shutdown(Shutdown::Both)
-            && error.kind() != ErrorKind::NotConnected
-        {
+        if let Err(error) = self.wire.shut(Shutdown::Both) {
             log::debug!("client {}: cannot shut down: {error}", self.id);
         }
         self.changed.notify_all();
@@ -446,12 +435,4 @@ impl Recipient for Outbox {
     fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Relaxed)
     }
-}
-
-/// Tells a client in one line why it is turned away. This never waits: an empty socket buffer takes a line
-/// at once.
-pub fn turn_away(socket: &TcpStream, line: &str) -> io::Result<()> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::send(socket, line.as_bytes(), flags)?;
-    socket.shutdown(Shutdown::Both)
 }

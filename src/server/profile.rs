@@ -1,6 +1,5 @@
 //! The facts about a client that make its line in CLIENT LIST.
 
-use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -10,14 +9,15 @@ use super::accounts::Login;
 use crate::command::{
     ClientKind, KillFilter, Mark, Switch, TrackingMode, TrackingState, USER, Watcher,
 };
+use crate::doors::Address;
 use crate::sync::Mutex;
 
 /// See the head of this file.
 pub struct Profile {
     /// The client's own address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The address that it has connected to.
-    pub local: Option<SocketAddr>,
+    pub local: Option<Address>,
     /// How much it watches.
     pub watcher: Arc<Watcher>,
     /// How much it has subscribed to.
@@ -98,7 +98,7 @@ impl ClientInfo {
 }
 
 impl Profile {
-    pub fn new(id: u64, address: SocketAddr, local: Option<SocketAddr>) -> Profile {
+    pub fn new(id: u64, address: Address, local: Option<Address>) -> Profile {
         let watcher = Arc::new(Watcher::new(id));
         let info = ClientInfo { resp: 2, command: "NULL", ..ClientInfo::default() };
         let info = Mutex::new(info);
@@ -132,7 +132,7 @@ impl Profile {
         let info = self.info();
         let age = self.since.elapsed().as_secs();
         let idle = info.active.map_or(age, |active| active.elapsed().as_secs());
-        let local = self.local.map(|local| local.to_string()).unwrap_or_default();
+        let local = self.local.as_ref().map(Address::to_string).unwrap_or_default();
         let Sending { unsent_room, unsent, flushing, waiting_bytes, outbox_bytes } = *sending;
         let buffers = info.query + info.query_room + info.arguments + info.replies + unsent_room;
         let words = info.name.len() + info.lib_name.len() + info.lib_version.len();
@@ -172,8 +172,8 @@ impl Profile {
     }
 
     /// Redis's letters: `O` sees every request, `P` subscribed to something, `t` tracks what it reads, `B` by
-    /// prefixes, `R` for one that has gone, `x` in a transaction, `d` if a watched key has changed, `e` no-evict, `T` no-touch,
-    /// `N` if none.
+    /// prefixes, `R` for one that has gone, `x` in a transaction, `d` if a watched key has changed, `U` by a Unix socket,
+    /// `e` no-evict, `T` no-touch, `N` if none.
     fn flags(&self, info: &ClientInfo) -> String {
         let is_subscriber = self.kind() == ClientKind::Subscriber;
         let is = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
@@ -185,6 +185,7 @@ impl Profile {
             (is(&self.tracking.is_on), 't'),
             (is(&self.tracking.is_broken), 'R'),
             (is(&self.tracking.is_broadcast), 'B'),
+            (matches!(self.address, Address::Path(_)), 'U'),
             (is(&self.is_kept), 'e'),
             (is(&self.touches_nothing), 'T'),
         ];
@@ -240,12 +241,12 @@ impl Profile {
 
     /// Whether its addresses, type and age are among those that CLIENT KILL means.
     pub fn fits(&self, filter: &KillFilter) -> bool {
-        let is = |address: Option<SocketAddr>, wanted: &Option<Vec<u8>>| match wanted {
+        let is = |address: Option<&Address>, wanted: &Option<Vec<u8>>| match wanted {
             None => true,
             Some(wanted) => address.is_some_and(|it| it.to_string().as_bytes() == wanted),
         };
-        is(Some(self.address), &filter.address)
-            && is(self.local, &filter.local)
+        is(Some(&self.address), &filter.address)
+            && is(self.local.as_ref(), &filter.local)
             && filter.user.as_ref().is_none_or(|user| self.info.lock().user().as_bytes() == user)
             && filter.kind.is_none_or(|kind| self.kind() == kind)
             && filter.age.is_none_or(|age| self.since.elapsed().as_secs() >= age)

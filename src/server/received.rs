@@ -3,13 +3,12 @@
 //! It grows with what was received, never with what was announced (promise 8), and shrinks again when it is
 //! empty.
 
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use rustix::net::RecvFlags;
+use rustix::net::Shutdown;
 
-use super::outbox::Outbox;
+use crate::doors::{Waits, Wire};
 use crate::metrics::{Counter, Held};
 
 /// Size of a new connection's buffer: thousands of connections may be idle.
@@ -81,11 +80,10 @@ impl<'a> Received<'a> {
         self.held.set(self.buffer.capacity());
     }
 
-    /// Reads what has arrived; if there is nothing, waits if `waits`. 0 says that nothing more will come.
-    pub fn read_more(&mut self, outbox: &Outbox, waits: bool) -> std::io::Result<usize> {
+    /// Reads what has arrived. 0 says that nothing more will come.
+    pub fn read_more(&mut self, wire: &Wire, waits: Waits) -> std::io::Result<usize> {
         self.was_filled = false;
-        let flags = if waits { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
-        let (count, _) = rustix::net::recv(outbox.socket(), &mut self.buffer[self.end..], flags)?;
+        let count = wire.receive(&mut self.buffer[self.end..], waits)?;
         self.end += count;
         self.was_filled = self.end == self.buffer.len();
         Ok(count)
@@ -95,20 +93,19 @@ impl<'a> Received<'a> {
 /// Lets the last replies arrive: a close with unread input resets the connection, and replies on their way
 /// are lost. So the input is read and thrown away until the client has closed its side too, has been quiet
 /// for this long, or [`LINGER`] is over.
-pub fn drain(outbox: &Outbox, quiet: Duration) {
-    let mut socket = outbox.socket();
+pub fn drain(wire: &Wire, quiet: Duration) {
     let deadline = Instant::now() + LINGER;
     let mut last_input = Instant::now();
-    let prepared =
-        socket.shutdown(Shutdown::Write).and_then(|()| socket.set_read_timeout(Some(DRAIN_STEP)));
-    let mut rest = [0; 4096];
-    // A connection that both sides have closed has no peer any more.
     let goes_on = |last_input: Instant| {
         let now = Instant::now();
-        now < deadline && now - last_input < quiet && socket.peer_addr().is_ok()
+        now < deadline && now - last_input < quiet && !wire.is_closed()
     };
-    while prepared.is_ok() && goes_on(last_input) {
-        match socket.read(&mut rest) {
+    if wire.shut(Shutdown::Write).is_err() {
+        return;
+    }
+    while goes_on(last_input) {
+        wire.wait(DRAIN_STEP);
+        match wire.throw_away() {
             // Closed by the client, or by ourselves to reading and nothing is there to be read.
             Ok(0) => std::thread::sleep(DRAIN_STEP),
             Ok(_) => last_input = Instant::now(),

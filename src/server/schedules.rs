@@ -6,7 +6,8 @@
 //! checker could not switch to another one.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown as Half, SocketAddr, TcpStream};
+use std::net::{Shutdown as Half, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 use super::outbox::COMFORTABLE_BYTES;
 use super::{Accounts, Changeable, STOP_PATIENCE, Server, Settings, Shutdown, UnreadLimits};
 use crate::command::Events;
+use crate::doors::{Address, Wire};
 use crate::engine::{Engine, Fsync, Options};
 use crate::metrics::Metrics;
 use crate::protocol::Limits;
@@ -37,7 +39,7 @@ const ROUNDS: usize = 140;
 #[test]
 fn clients_that_read_slowly_get_every_reply_in_order() {
     check_schedules("slow clients", 1_000, || {
-        let (server, shutdown) = (Running::start(), Shutdown::default());
+        let (server, shutdown) = (Running::start(), new_shutdown());
         let peers: Vec<_> =
             (1..=CLIENTS).map(|id| server.admit(id, requests(), &shutdown)).collect();
         for peer in peers {
@@ -51,7 +53,7 @@ fn clients_that_read_slowly_get_every_reply_in_order() {
 #[test]
 fn a_pipeline_that_comes_in_parts_is_carried_out_in_order() {
     check_schedules("pipelines", 2_000, || {
-        let (server, shutdown) = (Running::start(), Shutdown::default());
+        let (server, shutdown) = (Running::start(), new_shutdown());
         let round = |id| format!("INCR n{id}\r\nGET n{id}\r\nGET n{id}\r\n");
         let admit = |id| server.admit(id, round(id).repeat(ROUNDS).into_bytes(), &shutdown);
         let peers: Vec<_> = (1..=CLIENTS).map(admit).collect();
@@ -68,7 +70,7 @@ fn a_pipeline_that_comes_in_parts_is_carried_out_in_order() {
 #[test]
 fn a_stop_ends_every_thread_and_cuts_no_reply_but_those_not_yet_begun() {
     check_schedules("clients and stop", 1_000, || {
-        let (server, shutdown) = (Running::start(), Shutdown::default());
+        let (server, shutdown) = (Running::start(), new_shutdown());
         let peers: Vec<_> =
             (1..=CLIENTS).map(|id| server.admit(id, requests(), &shutdown)).collect();
         shutdown.flag().store(true, Ordering::Relaxed);
@@ -78,6 +80,10 @@ fn a_stop_ends_every_thread_and_cuts_no_reply_but_those_not_yet_begun() {
             assert!(replies().starts_with(&received), "{} bytes", received.len());
         }
     });
+}
+
+fn new_shutdown() -> Shutdown {
+    Shutdown::new().expect("descriptors")
 }
 
 /// A write, reads before and after it, and longer replies than [`COMFORTABLE_BYTES`].
@@ -157,8 +163,8 @@ impl Running {
         peer.write_all(&requests).expect("it takes all of it");
         peer.shutdown(Half::Write).expect("a socket");
         peer.set_nonblocking(true).expect("a socket");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, id as u16));
-        self.server.admit(id, TcpStream::from(ours), address, shutdown);
+        let door = Address::Path(Arc::from(Path::new("a pair")));
+        self.server.admit(id, Wire::unix(ours, door), shutdown);
         thread::spawn(move || {
             let (mut received, mut part) = (Vec::new(), vec![0; 1 << 18]);
             loop {

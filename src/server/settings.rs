@@ -218,9 +218,10 @@ impl Shared {
     /// The settings that CONFIG GET can show, in the order of their names.
     pub fn shown_settings(&self) -> Vec<(&'static str, String)> {
         let fixed = self.settings.shown.iter().cloned();
-        let port = ("port", self.port.load(Ordering::Relaxed).to_string());
+        let ports = [("port", "tcp"), ("tls-port", "tls")];
+        let ports = ports.map(|(name, kind)| (name, self.port_of(kind).to_string()));
         let changeable = SETTINGS.iter().map(|setting| (setting.name, (setting.shown)(self)));
-        let mut shown: Vec<_> = fixed.chain([port]).chain(changeable).collect();
+        let mut shown: Vec<_> = fixed.chain(ports).chain(changeable).collect();
         shown.sort_unstable();
         shown
     }

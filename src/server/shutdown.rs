@@ -5,12 +5,13 @@
 //! wish; a later one ends the process at once, which loses nothing that was acknowledged. Signals in
 //! [`SURVIVED`] would end a program by default, but a server may get them for other reasons.
 
-use std::net::TcpListener;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::event::{EventfdFlags, eventfd};
 use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPIPE, SIGPROF, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM,
     SIGXCPU, SIGXFSZ,
@@ -58,17 +59,25 @@ impl Wish {
 }
 
 /// Whether the server is to stop. Shared by all threads that ask for it or have to know.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Shutdown(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
+    /// Has something to read once it is asked for.
+    wake: OwnedFd,
     flag: AtomicBool,
     asked: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Shutdown {
+    /// One that nobody has asked for.
+    pub fn new() -> anyhow::Result<Shutdown> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC).context("cannot make an eventfd")?;
+        let (flag, asked, changed) = (AtomicBool::new(false), Mutex::default(), Condvar::new());
+        Ok(Shutdown(Arc::new(Inner { wake, flag, asked, changed })))
+    }
+
     /// Whether the server is to stop.
     pub fn is_asked(&self) -> bool {
         self.0.flag.load(Ordering::Relaxed)
@@ -79,13 +88,14 @@ impl Shutdown {
         &self.0.flag
     }
 
-    /// Asks the server to stop. `listener` is the one it accepts from, which is woken up.
-    pub fn ask(&self, listener: &TcpListener) {
+    /// Asks the server to stop.
+    pub fn ask(&self) {
         self.0.flag.store(true, Ordering::Relaxed);
         *self.0.asked.lock() = true;
         self.0.changed.notify_all();
-        if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Read) {
-            log::error!("cannot stop listening: {error}");
+        // An eventfd takes eight bytes; any number but zero can be read.
+        if let Err(error) = rustix::io::write(&self.0.wake, &[1; 8]) {
+            log::error!("cannot wake the thread that accepts: {error}");
         }
     }
 
@@ -109,12 +119,7 @@ impl Shutdown {
 
     /// Starts the `signals` thread, which asks at the first SIGINT or SIGTERM, and calls `obey` for what other
     /// signals wish.
-    pub fn on_signals(
-        &self,
-        listener: &TcpListener,
-        obey: impl Fn(Wish) + Send + 'static,
-    ) -> anyhow::Result<()> {
-        let listener = listener.try_clone().context("cannot share the listener")?;
+    pub fn on_signals(&self, obey: impl Fn(Wish) + Send + 'static) -> anyhow::Result<()> {
         let mut signals =
             Signals::new([SIGINT, SIGTERM, SIGUSR1, SIGHUP]).context("cannot wait for signals")?;
         let shutdown = self.clone();
@@ -130,7 +135,7 @@ impl Shutdown {
                 match asked_at {
                     None => {
                         log::info!("{name}: stopping");
-                        shutdown.ask(&listener);
+                        shutdown.ask();
                         asked_at = Some(Instant::now());
                     }
                     Some(at) if at.elapsed() < SAME_WISH => log::debug!("{name} again: stopping"),
@@ -144,5 +149,12 @@ impl Shutdown {
         })
         .context("cannot start the signals thread")?;
         Ok(())
+    }
+}
+
+/// To be waited for.
+impl AsFd for Shutdown {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.wake.as_fd()
     }
 }

@@ -5,8 +5,6 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use super::outbox::{COMFORTABLE_BYTES, Outbox};
 use crate::engine::Operation;
 
@@ -84,10 +82,6 @@ impl Outbox {
 
     /// Whether the client is gone: the connection was closed here, or reset by the other side.
     pub fn has_hung_up(&self) -> bool {
-        let mut sockets = [PollFd::new(self.socket(), PollFlags::empty())];
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // A failure says nothing about the client.
-        let found = poll(&mut sockets, Some(&at_once)).is_ok_and(|count| count > 0);
-        self.gone.load(Ordering::Relaxed) || found
+        self.gone.load(Ordering::Relaxed) || self.wire().has_hung_up()
     }
 }

@@ -5,6 +5,7 @@
 //! | [`scripts`] | conversations, a line a step: what each command answers |
 //! | [`durability`] | nothing acknowledged is lost, whatever fails, is killed, or loses power |
 //! | [`behaviour`] | what no script can say: many clients, slow ones, limits, starts |
+//! | [`doors`] | where clients come in: addresses, a Unix socket |
 //! | `replicated` | a real etcd understands this server, and this server it |
 //! | [`tools`] | check, dump, repair and backup on logs that a real server wrote |
 //!
@@ -13,6 +14,7 @@
 
 mod behaviour;
 mod common;
+mod doors;
 mod double;
 mod durability;
 #[cfg(feature = "replicated")]

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::outbox::Outbox;
 use crate::command::{Run, SessionCommand, Spec, Words};
 use crate::commands;
+use crate::doors::Address;
 use crate::entry::now_micros;
 use crate::sync::Mutex;
 
@@ -62,7 +63,12 @@ impl Monitors {
         }
         let (database, asking) = from;
         let line = match asking {
-            Some(asking) => line(spec, words, database, asking.profile.address),
+            Some(asking) => match &asking.profile.address {
+                Address::Path(path) => {
+                    line(spec, words, database, format_args!("unix:{}", path.display()))
+                }
+                address => line(spec, words, database, address),
+            },
             // Redis's word for the address.
             None => line(spec, words, database, "lua"),
         };

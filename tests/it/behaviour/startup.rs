@@ -53,7 +53,7 @@ fn a_bad_value_is_refused_with_its_flag_and_the_values_that_are_allowed() {
         ("maxclients", "0", "from 1 to"),
         ("fsync", "sometimes", "always, everysec, no"),
         ("persist", "perhaps", "true, false"),
-        ("bind", "nowhere", "address"),
+        ("bind", "no/where", "address"),
     ] {
         let refusal = run_to_exit(&["-wal", &wal, &format!("-{flag}={value}")]);
         assert_refused(&refusal, 2, &[flag, value, expected]);

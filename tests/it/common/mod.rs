@@ -64,12 +64,13 @@ impl Server {
         std::thread::spawn(move || collected.collect(stderr));
 
         // From here on the server is killed however this ends.
-        let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Server { child, log, address };
+        let address_unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut server = Server { child, log, address: address_unknown };
         match server.log.wait_for("listening on ") {
             Some(line) => {
                 let (_, address) = line.rsplit_once("listening on ").expect("just found");
-                server.address = address.trim().parse().expect("an address");
+                // A server may have no port without TLS.
+                server.address = address.trim().parse().unwrap_or(address_unknown);
                 Ok(server)
             }
             None => {
@@ -225,7 +226,11 @@ impl Client {
     }
 
     pub fn try_connect(server: &Server) -> io::Result<Client> {
-        let stream = TcpStream::connect(server.address())?;
+        Client::connect_to(server.address())
+    }
+
+    pub fn connect_to(address: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Client::of(stream))

@@ -30,14 +30,16 @@ mod pattern;
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::common::wire::{Value, reply, request, say};
 use crate::common::{Client, Server};
+use crate::doors::tunnel::Tunnel;
 use pattern::{Pattern, pattern, quoted};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
+pub enum Dialect {
     Text,
     Resp2,
     Resp3,
@@ -60,6 +62,15 @@ fn scripts_go_as_written_in_resp3() {
 }
 
 fn run_all(dialect: Dialect) {
+    run_all_over(dialect, &["1", "8"], |dir, flags| (Server::start(dir, flags), None));
+}
+
+/// Runs all scripts on servers with these numbers of shards, by a tunnel if there is one.
+pub fn run_all_over(
+    dialect: Dialect,
+    shards: &[&str],
+    start: impl Fn(&Path, &[&str]) -> (Server, Option<Tunnel>),
+) {
     let directory = if dialect == Text { "text" } else { "resp" };
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/scripts").join(directory);
     let entries = fs::read_dir(scripts).expect("the scripts");
@@ -69,12 +80,13 @@ fn run_all(dialect: Dialect) {
     scripts.sort();
     assert!(!scripts.is_empty(), "no scripts");
     let mut failures = Vec::new();
-    for shards in ["1", "8"] {
+    for shards in shards {
         let dir = tempfile::tempdir().expect("a directory");
-        let server = Server::start(dir.path(), &["-shards", shards]);
+        let (server, tunnel) = start(dir.path(), &["-shards", shards]);
+        let address = tunnel.map_or(server.address(), |tunnel| tunnel.address);
         for path in &scripts {
             assert_eq!(say(&mut Client::connect(&server), "FLUSHALL"), Value::ok());
-            failures.extend(run(path, dialect, &server).err());
+            failures.extend(run(path, dialect, address).err());
         }
         server.stop();
     }
@@ -82,7 +94,7 @@ fn run_all(dialect: Dialect) {
 }
 
 /// Runs a script up to the first step that does not go as written.
-fn run(path: &Path, dialect: Dialect, server: &Server) -> Result<(), String> {
+fn run(path: &Path, dialect: Dialect, server: SocketAddr) -> Result<(), String> {
     let mut clients = [(); 3].map(|()| connect(server, dialect));
     let script = fs::read_to_string(path).expect("a script is UTF-8");
     for (index, line) in script.lines().chain(["!", "2!", "3!"]).enumerate() {
@@ -103,8 +115,8 @@ fn run(path: &Path, dialect: Dialect, server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-fn connect(server: &Server, dialect: Dialect) -> Client {
-    let mut client = Client::connect(server);
+fn connect(server: SocketAddr, dialect: Dialect) -> Client {
+    let mut client = Client::connect_to(server).expect("the server accepts connections");
     if dialect == Resp3 {
         let hello = say(&mut client, "HELLO 3");
         assert!(matches!(&hello, Value::Map(items) if items.len() == 14), "{hello:?}");
@@ -112,7 +124,12 @@ fn connect(server: &Server, dialect: Dialect) -> Client {
     client
 }
 
-fn step(line: &str, client: &mut Client, dialect: Dialect, server: &Server) -> Result<(), String> {
+fn step(
+    line: &str,
+    client: &mut Client,
+    dialect: Dialect,
+    server: SocketAddr,
+) -> Result<(), String> {
     let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
     let sent = |result: io::Result<()>| result.map_err(|error| format!("cannot send: {error}"));
     match verb {
