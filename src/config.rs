@@ -30,6 +30,8 @@ mod http;
 mod manual;
 mod shown;
 mod sources;
+#[cfg_attr(not(feature = "tls"), path = "config/no_tls.rs")]
+mod tls;
 mod users;
 
 use sources::Setting;

@@ -62,6 +62,7 @@
 //! | [`engine`] | ties store and log together; the only place where threads meet |
 //! | [`upkeep`] | beside the commits: shortens the log, removes expired keys |
 //! | [`doors`] | where clients come in, and what each is connected by |
+//! | `tls` | certificates, and connections encrypted by them |
 //! | [`server`] | one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
 //! | `http` | what may be seen of a running server: the live page, `/metrics`, health |
@@ -69,7 +70,7 @@
 //! | [`config`] | flags, from the command line, the environment and a file |
 //!
 //! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's
-//! page, [`watching`] has the live page and the metrics, [`machines`] is about a log in etcd, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
+//! page, [`listening`] has addresses, sockets and TLS, [`watching`] has the live page and the metrics, [`machines`] is about a log in etcd, and [`tour`] follows one SET through its files. [`costs`] lists the cost of each command, and the threads that
 //! wait for it; [`scaling`] tells how the server would run on more cores than two, and which parts would have to change.
 //!
 //! # Threads
@@ -105,6 +106,7 @@ pub mod commands;
 pub mod config;
 #[doc = include_str!("costs.md")]
 pub mod costs {}
+
 pub mod doors;
 pub mod engine;
 pub mod entry;
@@ -113,6 +115,8 @@ pub mod failures {}
 pub mod glob;
 #[cfg(feature = "http")]
 pub mod http;
+#[doc = include_str!("listening.md")]
+pub mod listening {}
 #[doc = include_str!("machines.md")]
 pub mod machines {}
 pub mod messages;
@@ -135,6 +139,8 @@ pub mod store;
 pub mod sync;
 #[cfg(feature = "systemd")]
 pub mod systemd;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg_attr(not(feature = "tools"), path = "tools/none.rs")]
 pub mod tools;
 #[doc = include_str!("tour.md")]

@@ -62,7 +62,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     if let Some((options, access)) = config.replicated()? {
         return serve_replicated(config, &options, &access, store, metrics);
     }
-    let settings = config.server()?;
+    let mut settings = config.server()?;
     #[cfg(feature = "http")]
     let looking = config.http(&settings)?;
 
@@ -79,7 +79,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let doors = config.doors()?;
+    let doors = config.doors(&mut settings.reloads)?;
     #[cfg(feature = "http")]
     let http = looking.map(Http::start).transpose()?;
     let engine_options = config.engine();
@@ -114,7 +114,7 @@ fn serve_replicated(
     let mut settings = config.server()?;
     #[cfg(feature = "http")]
     let looking = config.http(&settings)?;
-    let doors = config.doors()?;
+    let doors = config.doors(&mut settings.reloads)?;
     #[cfg(feature = "http")]
     let http = looking.map(Http::start).transpose()?;
     let opened = replicated::open_at(options, access, &config.engine(), store, metrics.clone())?;

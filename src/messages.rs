@@ -44,8 +44,9 @@ pub fn start(level: log::LevelFilter) -> io::Result<()> {
 
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let style = if colours { "always" } else { "never" };
-    // CONFIG SET loglevel may let more through later.
-    let env = Env::default().default_filter_or("trace").default_write_style_or(style);
+    // CONFIG SET loglevel may let more through later. What rustls warns of, a client can cause without end; what matters
+    // of it is told by the server, now and then.
+    let env = Env::default().default_filter_or("trace,rustls=off").default_write_style_or(style);
     let target = Target::Pipe(Box::new(Entrance(shared.clone())));
     let logger = env_logger::Builder::from_env(env).target(target).build();
     log::set_max_level(match std::env::var_os("RUST_LOG") {

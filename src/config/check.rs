@@ -91,6 +91,7 @@ fn problems(config: &Config) -> Vec<anyhow::Error> {
     };
     #[cfg(not(feature = "replicated"))]
     let is_in_files = true;
+    found.extend(config.doors.check().err());
     match config.server() {
         Err(error) => found.push(error),
         #[cfg(feature = "http")]

@@ -1,13 +1,15 @@
 //! The flags of where clients come in, and what they come to.
 
 use std::fmt;
+#[cfg(feature = "replicated")]
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::bail;
 
-use super::Config;
+use super::{Config, tls};
 use crate::doors::{Doors, Host, TcpPlan, UnixPlan};
+use crate::server::Reload;
 
 /// Where clients come in.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,6 +41,9 @@ pub struct Flags {
         requires = "unix_socket"
     )]
     unix_mode: Option<u32>,
+
+    #[command(flatten)]
+    tls: tls::Flags,
 }
 
 /// Only the server's own user may connect. (Redis leaves it to the umask.)
@@ -59,8 +64,9 @@ impl Flags {
     }
 
     /// Where clients of the network are to be sent, if there are any.
+    #[cfg(feature = "replicated")]
     pub fn first_address(&self) -> anyhow::Result<Option<SocketAddr>> {
-        let Some(port) = self.port() else { return Ok(None) };
+        let Some(port) = self.port().or(self.tls.port()) else { return Ok(None) };
         let mut address = Host::resolve(&self.bind[0])?.address();
         address.set_port(port);
         Ok(Some(address))
@@ -68,7 +74,7 @@ impl Flags {
 
     /// Refuses doors by which anyone on the network may come in, since there is no password.
     pub fn refuse_strangers(&self) -> anyhow::Result<()> {
-        if self.port().is_none() {
+        if self.port().is_none() && !self.tls.lets_strangers_in() {
             return Ok(());
         }
         if let Some(host) = self.hosts()?.iter().find(|host| !host.is_loopback()) {
@@ -82,29 +88,38 @@ impl Flags {
     }
 
     /// What CONFIG GET shows.
-    pub fn shown(&self) -> [(&'static str, String); 3] {
-        [
+    pub fn shown(&self) -> Vec<(&'static str, String)> {
+        let mut shown = vec![
             ("bind", self.bind.join(" ")),
             ("unixsocket", self.unix_socket.clone().unwrap_or_default()),
             ("unixsocketperm", format!("{:o}", self.unix_mode.unwrap_or(MODE))),
-        ]
+        ];
+        shown.extend(self.tls.shown());
+        shown
+    }
+
+    /// What is wrong with the names and files, without binding anything.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.hosts()?;
+        self.tls.check()
     }
 }
 
 impl Config {
-    /// The doors, bound; they do not listen yet.
-    pub fn doors(&self) -> anyhow::Result<Doors> {
+    /// The doors, bound; they do not listen yet. What SIGHUP is to read anew is added to `reloads`.
+    pub fn doors(&self, reloads: &mut Vec<Reload>) -> anyhow::Result<Doors> {
         let flags = &self.doors;
         let mut doors = Doors::default();
         if let Some(port) = flags.port() {
             doors.add_tcp(&TcpPlan { hosts: flags.hosts()?, port, encryption: None })?;
         }
+        flags.tls.add_to(&mut doors, || flags.hosts(), reloads)?;
         if let Some(path) = &flags.unix_socket {
             let mode = flags.unix_mode.unwrap_or(MODE);
             doors.add_unix(&UnixPlan { path: PathBuf::from(path), mode })?;
         }
-        if flags.port().is_none() && flags.unix_socket.is_none() {
-            bail!("-port off: there is no other door. Add -unixsocket PATH or -tls-port");
+        if doors.is_empty() {
+            bail!("-port off: there is no other door. Add -unixsocket or -tls-port");
         }
         Ok(doors)
     }

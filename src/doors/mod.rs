@@ -85,6 +85,11 @@ impl Doors {
         Ok(())
     }
 
+    /// Whether nobody can come in.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Begins to listen at each door, or at none.
     pub fn open(&self) -> anyhow::Result<()> {
         for door in &self.all {

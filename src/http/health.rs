@@ -25,7 +25,7 @@ pub fn why_not(server: Option<&Watch>) -> Option<&'static str> {
     if server.is_stopping() {
         return Some("the server stops");
     }
-    if server.port() == 0 {
+    if !server.listens() {
         return Some("the server starts");
     }
     if server.engine().health().failure().is_some() {

@@ -60,6 +60,8 @@ pub enum Parsed<'a> {
     /// Not meant for this server, and perhaps an attack through a user's browser: the connection is
     /// closed without a reply.
     Http,
+    /// The beginning of TLS, where that is not spoken: the connection is closed without a reply.
+    Tls,
 }
 
 /// Finds one connection's requests. Remembers how far it has looked, so that a request which

@@ -25,8 +25,15 @@ use crate::quote::print;
 const TOO_LONG: &str = "ERR Protocol error: too big inline request";
 const UNBALANCED: &str = "ERR Protocol error: unbalanced quotes in request";
 
+/// The first bytes of a TLS record with a handshake (RFC 8446, 5.1). Most such records have no line end, and both
+/// sides would wait for each other.
+const TLS: [u8; 2] = [22, 3];
+
 /// Takes the first line off `received`, the first `scanned` bytes of which hold no line end.
 pub fn parse<'a>(received: &'a mut [u8], scanned: usize, limits: &Limits) -> Parsed<'a> {
+    if received.starts_with(&TLS) {
+        return Parsed::Tls;
+    }
     let Some(found) = memchr::memchr(b'\n', &received[scanned..]) else {
         // A carriage return may turn out to be part of the line's end.
         let line = received.strip_suffix(b"\r").unwrap_or(received);

@@ -76,6 +76,14 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
             {
                 continue;
             }
+            // By its encryption: what is on its way to the client would not be understood either.
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                let from = &outbox.profile.address;
+                let complain = || format!("client {} from {from}: closed, {error}", outbox.id);
+                shared.refused_by_tls.say(log::Level::Warn, complain);
+                outbox.abandon();
+                break;
+            }
             Err(error) => {
                 log::debug!("client {}: cannot read: {error}", outbox.id);
                 break;
@@ -219,6 +227,14 @@ impl Connection<'_> {
                 Parsed::Http => {
                     let complain = || format!("client {}: closed, it speaks HTTP", self.outbox.id);
                     self.session.shared.speak_http.say(log::Level::Warn, complain);
+                    self.outbox.abandon();
+                    break End::Left;
+                }
+                Parsed::Tls => {
+                    let id = self.outbox.id;
+                    let complain =
+                        || format!("client {id}: closed, it speaks TLS, and this port does not");
+                    self.session.shared.speak_tls.say(log::Level::Warn, complain);
                     self.outbox.abandon();
                     break End::Left;
                 }

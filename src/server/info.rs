@@ -53,12 +53,18 @@ impl Shared {
             ("arch_bits", &usize::BITS),
             ("process_id", &std::process::id()),
             ("run_id", &format_args!("{:040x}", self.metrics.run.id)),
-            ("tcp_port", &self.port_of("tcp")),
+            ("tcp_port", &self.port()),
             ("uptime_in_seconds", &uptime.as_secs()),
             ("uptime_in_days", &(uptime.as_secs() / 86_400)),
             ("hz", &10),
         ];
         info.section("Server", &[&of_server[..], &listeners].concat());
+    }
+
+    /// The port without TLS, or with it if there is no other; 0 if there is none.
+    pub fn port(&self) -> u16 {
+        let ports = ["tcp", "tls"].map(|kind| self.port_of(kind));
+        ports.into_iter().find(|port| *port > 0).unwrap_or(0)
     }
 
     /// The port of this kind of door, or 0 if there is none.

@@ -130,6 +130,10 @@ struct Shared {
     turned_away: Seldom,
     /// The message that a client is closed because it speaks HTTP.
     speak_http: Seldom,
+    /// The message that a client is closed because it speaks TLS where it should not.
+    speak_tls: Seldom,
+    /// The message that a client is closed because of its TLS.
+    refused_by_tls: Seldom,
     flusher: Arc<Flusher>,
     /// Where it listens, once it does.
     listening: OnceLock<Vec<Listening>>,
@@ -182,6 +186,8 @@ impl Server {
             pause: Pause::default(),
             turned_away: Seldom::default(),
             speak_http: Seldom::default(),
+            speak_tls: Seldom::default(),
+            refused_by_tls: Seldom::default(),
             flusher: flusher.clone(),
             listening: OnceLock::new(),
             idle: Idle::default(),

@@ -4,12 +4,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shared;
 use super::logins::Verdict;
+use super::{Shared, Shutdown};
 use crate::command::Group;
+use crate::doors::Address;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 
@@ -70,14 +70,19 @@ impl Watch {
         self.0.settings.nodes.as_ref().map(|nodes| nodes.group())
     }
 
-    /// The port that clients connect to; 0 before the server listens.
+    /// Whether clients can connect.
+    pub fn listens(&self) -> bool {
+        self.0.listening.get().is_some()
+    }
+
+    /// The port that clients connect to without TLS, or with it if there is no other; 0 if there is none.
     pub fn port(&self) -> u16 {
-        self.0.port.load(Ordering::Relaxed)
+        self.0.port()
     }
 
     /// Whether the server was told to stop.
     pub fn is_stopping(&self) -> bool {
-        self.0.stop.get().is_some_and(|(shutdown, _)| shutdown.is_asked())
+        self.0.stop.get().is_some_and(Shutdown::is_asked)
     }
 
     /// Whether clients have to log in.
@@ -94,7 +99,7 @@ impl Watch {
         pause: impl FnOnce(Duration) -> bool,
     ) -> Verdict {
         let is_right = || self.0.settings.accounts.find(user, password).is_some();
-        let verdict = self.0.logins.judge(from, is_right, pause);
+        let verdict = self.0.logins.judge(&Address::Net(from), is_right, pause);
         if verdict == Verdict::Wrong {
             self.0.metrics.failed_logins.add(1);
         }

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # How to use the server from a shell, with redis-cli and redis-benchmark: cli.sh PORT
+# Over TLS if TLS_CA names the authority of the server's certificate.
 #
 # Expects an empty server. Every answer is checked; the first that differs ends the script.
 set -euo pipefail
 port=$1
 
-cli() { redis-cli -p "$port" "$@"; }
+tls=(${TLS_CA:+--tls --cacert "$TLS_CA"})
+cli() { redis-cli -p "$port" "${tls[@]}" "$@"; }
 
 expect() { # GOT WANTED
     [[ $1 == "$2" ]] || { printf 'expected %q, got %q\n' "$2" "$1" >&2; exit 1; }
@@ -48,13 +50,13 @@ expect_line "$big_keys" '^Biggest string found .* has 4 bytes$'
 
 # --stat prints a line for each interval until it is ended; a status of 124 is timeout's own.
 status=0
-lines=$(timeout 1 stdbuf -oL redis-cli -p "$port" --stat -i 0.1) || status=$?
+lines=$(timeout 1 stdbuf -oL redis-cli -p "$port" "${tls[@]}" --stat -i 0.1) || status=$?
 expect "$status" 124
 expect_line "$lines" '^1000 '
 
 # One line for each test, under a title: PING twice (inline and RESP), SET, GET, INCR, MSET.
 for version in '' -3; do
-    results=$(redis-benchmark -p "$port" $version -t ping,set,get,incr,mset -P 16 -n 2000 -c 10 --csv 2>&1)
+    results=$(redis-benchmark -p "$port" "${tls[@]}" $version -t ping,set,get,incr,mset -P 16 -n 2000 -c 10 --csv 2>&1)
     expect "$(grep -Ec '^"(PING_INLINE|PING_MBULK|SET|GET|INCR|MSET \(10 keys\))","[0-9.]+",' <<<"$results")" 6
     expect "$(wc -l <<<"$results")" 7
 done

@@ -1,13 +1,16 @@
 // How to use the server from Node.js, with ioredis: node ioredis.js PORT
+// Over TLS if TLS_CA names the authority of the server's certificate.
 //
 // Connects with the defaults of the installed version: RESP2 before ioredis 6, RESP3 since.
 // Every value that comes back is checked; the first that differs ends the script.
 
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 const Redis = require("ioredis");
 
 async function main() {
-  const db = new Redis(Number(process.argv[2]), "127.0.0.1");
+  const ca = process.env.TLS_CA && fs.readFileSync(process.env.TLS_CA);
+  const db = new Redis(Number(process.argv[2]), "127.0.0.1", ca ? { tls: { ca } } : {});
   db.on("error", fail); // By default it would try again for ever.
   assert.equal(await db.ping(), "PONG");
 

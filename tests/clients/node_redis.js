@@ -1,13 +1,17 @@
 // How to use the server from Node.js, with node-redis: node node_redis.js PORT
+// Over TLS if TLS_CA names the authority of the server's certificate.
 //
 // Connects with the defaults of the installed version: RESP2 before node-redis 6, RESP3 since.
 // Every value that comes back is checked; the first that differs ends the script.
 
 const assert = require("node:assert/strict");
+const fs = require("node:fs");
 const { createClient } = require("redis");
 
 async function main() {
-  const db = createClient({ url: `redis://127.0.0.1:${process.argv[2]}` });
+  const ca = process.env.TLS_CA && fs.readFileSync(process.env.TLS_CA);
+  const url = `${ca ? "rediss" : "redis"}://127.0.0.1:${process.argv[2]}`;
+  const db = createClient(ca ? { url, socket: { tls: true, ca } } : { url });
   db.on("error", fail); // By default it would try again for ever.
   await db.connect();
   assert.equal(await db.ping(), "PONG");

@@ -1,9 +1,11 @@
 """How to use the server from Python, with redis-py: python.py PORT
 
 Connects with the defaults of the installed version: RESP2 before redis-py 8, RESP3 since.
+Over TLS if TLS_CA names the authority of the server's certificate.
 Every value that comes back is checked; the first that differs ends the script.
 """
 
+import os
 import sys
 
 import redis
@@ -14,7 +16,9 @@ def expect(got, wanted):
         sys.exit(f"expected {wanted!r}, got {got!r}")
 
 
-db = redis.Redis(host="127.0.0.1", port=int(sys.argv[1]))
+ca = os.environ.get("TLS_CA")
+tls = {"ssl": True, "ssl_ca_certs": ca} if ca else {}
+db = redis.Redis(host="127.0.0.1", port=int(sys.argv[1]), **tls)
 expect(db.ping(), True)
 
 # Keys and values are bytes; a str is sent as UTF-8.

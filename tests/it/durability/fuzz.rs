@@ -288,7 +288,7 @@ fn requests(
                 requests.push(format!("fatal: {error}"));
                 break;
             }
-            Parsed::Http => {
+            Parsed::Http | Parsed::Tls => {
                 requests.push("HTTP".into());
                 break;
             }

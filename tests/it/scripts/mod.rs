@@ -62,13 +62,15 @@ fn scripts_go_as_written_in_resp3() {
 }
 
 fn run_all(dialect: Dialect) {
-    run_all_over(dialect, &["1", "8"], |dir, flags| (Server::start(dir, flags), None));
+    run_all_over(dialect, &["1", "8"], "", |dir, flags| (Server::start(dir, flags), None));
 }
 
-/// Runs all scripts on servers with these numbers of shards, by a tunnel if there is one.
+/// Runs all scripts on servers with these numbers of shards, by a tunnel if there is one. Clients have this `mark`
+/// among their flags in CLIENT LIST.
 pub fn run_all_over(
     dialect: Dialect,
     shards: &[&str],
+    mark: &str,
     start: impl Fn(&Path, &[&str]) -> (Server, Option<Tunnel>),
 ) {
     let directory = if dialect == Text { "text" } else { "resp" };
@@ -86,7 +88,7 @@ pub fn run_all_over(
         let address = tunnel.map_or(server.address(), |tunnel| tunnel.address);
         for path in &scripts {
             assert_eq!(say(&mut Client::connect(&server), "FLUSHALL"), Value::ok());
-            failures.extend(run(path, dialect, address).err());
+            failures.extend(run(path, dialect, address, mark).err());
         }
         server.stop();
     }
@@ -94,7 +96,7 @@ pub fn run_all_over(
 }
 
 /// Runs a script up to the first step that does not go as written.
-fn run(path: &Path, dialect: Dialect, server: SocketAddr) -> Result<(), String> {
+fn run(path: &Path, dialect: Dialect, server: SocketAddr, mark: &str) -> Result<(), String> {
     let mut clients = [(); 3].map(|()| connect(server, dialect));
     let script = fs::read_to_string(path).expect("a script is UTF-8");
     for (index, line) in script.lines().chain(["!", "2!", "3!"]).enumerate() {
@@ -109,10 +111,25 @@ fn run(path: &Path, dialect: Dialect, server: SocketAddr) -> Result<(), String> 
             Some(b'3') => (&mut clients[2], &step_of_version[1..]),
             _ => (&mut clients[0], step_of_version),
         };
-        step(of_client, client, dialect, server)
+        step(&marked(of_client, mark), client, dialect, server)
             .map_err(|what| format!("{}:{}: {line:.200}\n    {what}", path.display(), index + 1))?;
     }
     Ok(())
+}
+
+/// A line with one flag more where it has those of a client, `N` being none, and with any address of a client: those
+/// who are marked have others.
+fn marked(line: &str, mark: &str) -> String {
+    let addressed = line.replace("addr=127.0.0.1:", "addr=");
+    let line = if mark.is_empty() { line } else { &addressed };
+    let Some((before, rest)) = line.split_once("<~ \" flags=").filter(|_| !mark.is_empty()) else {
+        return line.to_owned();
+    };
+    let end = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+    let flags = rest[..end].trim_start_matches('N');
+    let place = flags.find(['e', 'T']).unwrap_or(flags.len());
+    let (first, last) = flags.split_at(place);
+    format!("{before}<~ \" flags={first}{mark}{last}{}", &rest[end..])
 }
 
 fn connect(server: SocketAddr, dialect: Dialect) -> Client {
