@@ -499,22 +499,26 @@ fn events(letters: &str) -> Result<Events, String> {
     Events::of(letters.as_bytes()).ok_or_else(|| "expected letters of g$lshzxetdnKEmA".to_owned())
 }
 
-/// `-port` becomes `--port`. The only flags of one letter are `-h` and `-V`. An address of etcd needs no `-wal` before it
-/// where one log is meant; an import means two.
+/// `-port` becomes `--port`. The only flags of one letter are `-h` and `-V`; what follows `--` is no flag. An address of
+/// etcd needs no `-wal` before it where one log is meant.
 fn with_two_dashes(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut widened: Vec<OsString> = Vec::new();
     for arg in args {
         let before = widened.last().and_then(|arg| arg.to_str());
-        let is_import = widened.get(1).is_some_and(|tool| tool == "import");
+        let has_words = widened.get(1).is_some_and(|tool| HAVE_WORDS.iter().any(|it| tool == it));
         let prefix = match arg.as_encoded_bytes() {
+            _ if widened.iter().any(|arg| arg == "--") => "",
             [b'-', letter, _, ..] if letter.is_ascii_alphabetic() => "-",
-            bytes if is_etcd(bytes) && before != Some("--wal") && !is_import => "--wal=",
+            bytes if is_etcd(bytes) && before != Some("--wal") && !has_words => "--wal=",
             _ => "",
         };
         widened.push([OsStr::new(prefix), &arg].into_iter().collect());
     }
     widened
 }
+
+/// Tools of which a word may look like the address of a log, and mean something else.
+const HAVE_WORDS: [&str; 5] = ["import", "restore", "get", "set", "del"];
 
 fn is_etcd(arg: &[u8]) -> bool {
     arg.starts_with(b"etcd://") || arg.starts_with(b"etcds://")

@@ -66,6 +66,7 @@
 //! | [`server`] | one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
 //! | `http` | what may be seen of a running server: the live page, `/metrics`, health |
+//! | `remote` | a small client of a running server: ping, get, set, del, stats |
 //! | [`tools`] | check, dump, repair, backup and import of a log, beside any server |
 //! | [`config`] | flags, from the command line, the environment and a file |
 //!
@@ -130,6 +131,8 @@ pub mod operations {}
 pub mod production {}
 #[doc = include_str!("scaling.md")]
 pub mod scaling {}
+#[cfg(feature = "tools")]
+pub mod remote;
 #[cfg(feature = "replicated")]
 pub mod replicated;
 #[cfg_attr(not(feature = "scripts"), path = "scripts/none.rs")]

@@ -27,6 +27,16 @@ pub const CHECKER: &str = "config";
 /// Variables that are no flag: what they hold must not be on a command line.
 const SECRETS: [&str; 2] = ["POST_GRES_RS_PASSWORD", "POST_GRES_RS_ETCD_PASSWORD"];
 
+/// Flags of tools, each with the server's flag whose value from outside is its default.
+const SHARED: [(&str, &str); 6] = [
+    ("wal", "wal"),
+    ("wal-ca", "wal-ca"),
+    ("wal-password-file", "wal-password-file"),
+    ("port", "port"),
+    ("host", "bind"),
+    ("password-file", "requirepass-file"),
+];
+
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -319,14 +329,15 @@ impl Merged {
 
     fn as_defaults_of(&mut self, tool: &str) {
         let outside = &self.outside;
+        let of_server = |name: &str| {
+            let (_, name) = SHARED.iter().find(|(shared, _)| *shared == name)?;
+            outside.get(*name)?.values.first().cloned()
+        };
         let command = std::mem::take(&mut self.command);
         self.command = command.mut_subcommand(tool, |tool| {
-            tool.mut_args(|arg| {
-                let default = arg.get_long().and_then(|name| outside.get(name));
-                match default.map(|outside| outside.values.clone()) {
-                    Some(values) if !values.is_empty() => arg.default_values(values),
-                    _ => arg,
-                }
+            tool.mut_args(|arg| match arg.get_long().and_then(of_server) {
+                Some(value) => arg.default_value(value),
+                None => arg,
             })
         });
     }

@@ -1,4 +1,4 @@
-//! Tools for a log, apart from any server: check it, dump it, repair it, copy it, bring it into etcd.
+//! Tools for a log, apart from any server: check it, dump it, repair it, copy it, bring it into etcd. And the small client.
 //!
 //! None of them needs a server's help, and only `repair --yes` changes a log, under the server's lock.
 //! They print to stdout, and to stderr what went wrong. They read a log in files by [`inspect`], and what is damaged
@@ -11,6 +11,8 @@
 //! | `repair` | nothing to do, or done | there is something to do, and no `--yes` | refused, or failed |
 //! | `backup` | the copy is there, and was read back | – | refused, or failed |
 //! | `import` | the target has all of it, and was read back | – | refused, or failed |
+//!
+//! Those that ask a running server are in [`crate::remote`].
 
 pub mod backup;
 pub mod check;
@@ -33,6 +35,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::remote;
 use crate::wal::names::Names;
 use crate::wal::read_only::user;
 use crate::wal::{self, disk::Disk};
@@ -43,7 +46,7 @@ use inspect::{Found, Log};
 pub enum Outcome {
     /// All is well.
     Well = 0,
-    /// There is something that a start would cut, or that `repair` would do.
+    /// There is something that a start would cut, or that `repair` would do; no key, or a server that is not well.
     ToDo = 1,
     /// Damage, or something that cannot be read or done.
     Bad = 2,
@@ -68,6 +71,21 @@ pub enum Tool {
     #[cfg(feature = "replicated")]
     #[command(after_help = transfer::HELP)]
     Import(transfer::Import),
+    /// Asks a running server whether it is well
+    #[command(after_help = remote::PING_HELP)]
+    Ping(remote::Ping),
+    /// Prints the value of a key of a running server
+    #[command(after_help = remote::GET_HELP)]
+    Get(remote::Get),
+    /// Sets a key of a running server
+    #[command(after_help = remote::SET_HELP)]
+    Set(remote::Set),
+    /// Removes keys of a running server
+    #[command(after_help = remote::DEL_HELP)]
+    Del(remote::Del),
+    /// Prints the main figures of a running server
+    #[command(after_help = remote::STATS_HELP)]
+    Stats(remote::Stats),
 }
 
 /// Which log, and in what form to print it.
@@ -110,20 +128,27 @@ fn place(path: &Path, credentials: &etcd::Credentials) -> anyhow::Result<Place> 
 
 /// Runs a tool.
 pub fn run(tool: &Tool) -> ExitCode {
+    let done = |()| Outcome::Well;
+    let found = |found| if found { Outcome::Well } else { Outcome::ToDo };
     let mut out = BufWriter::new(io::stdout().lock());
-    let (name, json, done) = match tool {
+    let (name, json, result) = match tool {
         Tool::Check(check) => ("check", check.source.json, check::run(check, &mut out)),
         Tool::Dump(dump) => ("dump", dump.source.json, dump::run(dump, &mut out)),
         Tool::Repair(repair) => ("repair", repair.source.json, repair::run(repair, &mut out)),
         Tool::Backup(backup) => ("backup", backup.source.json, backup::run(backup, &mut out)),
         #[cfg(feature = "replicated")]
         Tool::Import(import) => ("import", import.json, transfer::run(import, &mut out)),
+        Tool::Ping(ping) => ("ping", false, remote::ping(ping, &mut out).map(done)),
+        Tool::Get(get) => ("get", false, remote::get(get, &mut out).map(found)),
+        Tool::Set(set) => ("set", false, remote::set(set, &mut out).map(done)),
+        Tool::Del(del) => ("del", false, remote::del(del, &mut out).map(done)),
+        Tool::Stats(stats) => ("stats", stats.json, remote::stats(stats, &mut out).map(done)),
     };
-    let done = done.and_then(|outcome| {
+    let result = result.and_then(|outcome| {
         out.flush()?;
         Ok(outcome)
     });
-    let outcome = match done {
+    let outcome = match result {
         Ok(outcome) => outcome,
         // The program that reads the output has closed it, such as `head`.
         Err(error) if is_closed_pipe(&error) => Outcome::Well,
@@ -134,7 +159,8 @@ pub fn run(tool: &Tool) -> ExitCode {
                 let _ = writeln!(out, "{line}").and_then(|()| out.flush());
             }
             eprintln!("post-gres-rs {name}: {error:#}");
-            Outcome::Bad
+            // For a health check, a server that is not well is an answer.
+            if matches!(tool, Tool::Ping(_)) { Outcome::ToDo } else { Outcome::Bad }
         }
     };
     ExitCode::from(outcome as u8)

@@ -15,11 +15,17 @@ fn value(text: &str) -> Option<&str> {
             let word = ["true", "false", "null"].iter().find_map(|word| text.strip_prefix(word));
             word.or_else(|| {
                 let text = text.strip_prefix('-').unwrap_or(text);
-                let rest = text.trim_start_matches(|char: char| char.is_ascii_digit());
-                (rest.len() < text.len()).then_some(rest)
+                let rest = digits(text)?;
+                rest.strip_prefix('.').map_or(Some(rest), digits)
             })
         }
     }
+}
+
+/// What follows one digit or more.
+fn digits(text: &str) -> Option<&str> {
+    let rest = text.trim_start_matches(|char: char| char.is_ascii_digit());
+    (rest.len() < text.len()).then_some(rest)
 }
 
 fn items<'a>(

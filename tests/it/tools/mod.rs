@@ -1,4 +1,4 @@
-//! check, dump, repair and backup, as a user runs them: the real program on real logs, which a real server
+//! check, dump, repair, backup, and the small client, as a user runs them: the real program on real logs, which a real server
 //! has written and, where it must, starts on again.
 
 mod backup;
@@ -7,6 +7,7 @@ mod dump;
 mod golden;
 mod inspection;
 pub(crate) mod json;
+mod remote;
 mod repair;
 mod repair_crash;
 mod snapshot;
