@@ -16,21 +16,30 @@
 //! The file at the copy's own path gets its name last, after all of the copy is durable (promise 4), so
 //! a backup that was cut short has nothing at its path. A log with damage is not copied.
 //!
+//! A copy also goes to stdout, see [`super::stream`], and into a directory of many, see [`super::kept`].
+//!
 //! The copy of a log in etcd is an ordinary log in files, with the same LSNs, as it was when the head was read.
 
-use std::io::{ErrorKind, Write};
+use std::ffi::OsString;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
 use super::check::Report;
 use super::copying::{Anew, Copying};
+use super::inspect::Log;
 use super::json::line;
+use super::kept::Kept;
 use super::progress::Progress;
+use super::stream::Outflow;
 use super::{Outcome, Place, Source, etcd, open};
 use crate::record;
 use crate::wal::disk::{Disk, SystemDisk};
+use crate::wal::frame::SegmentHeader;
+use crate::wal::guard::witness;
 use crate::wal::names::Names;
 use crate::wal::place;
 use crate::wal::read_only::ReadOnlyDisk;
@@ -39,9 +48,11 @@ use crate::wal::read_only::ReadOnlyDisk;
 pub const HELP: &str = "\
 Examples: post-gres-rs backup -wal ./wal_files/wal_file /backups/monday
           post-gres-rs backup -wal etcd://HOST:2379/NAME /backups/monday
-          post-gres-rs -wal /backups/monday/wal_file
+          post-gres-rs backup -keep 7 /backups
+          post-gres-rs backup - | ssh HOST 'cat > monday.tar'
+          post-gres-rs restore /backups/monday
 
-Exit code 0: the copy is there, durable, and was read back. 2: refused, or failed.";
+Exit code 0: the copy is there, durable, and was read back; or all of it went to stdout. 2: refused, or failed.";
 
 /// The name of the file in a copy of a log in etcd, which has no file.
 pub const DEFAULT_NAME: &str = "wal_file";
@@ -52,26 +63,90 @@ pub struct Backup {
     #[command(flatten)]
     pub(super) source: Source,
 
-    /// Where the copy goes: a directory that is empty, or not there yet
-    #[arg(value_name = "DIRECTORY")]
+    /// Where the copy goes: a directory that is empty, or not there yet. Or -: a tar archive to stdout, for restore
+    #[arg(value_name = "DIRECTORY|-")]
     directory: PathBuf,
+
+    /// Make the copy in a new directory within DIRECTORY, named by the time, and then remove the oldest that were made
+    /// so, until N are left
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    keep: Option<u64>,
 }
 
 /// Copies a log, reads the copy back, and prints what is in it.
 pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
-    let (place, directory) = (backup.source.place()?, &backup.directory);
-    let copy = match &place {
+    let place = backup.source.place()?;
+    match (backup.directory == Path::new("-"), backup.keep) {
+        (true, None) => to_stdout(&place),
+        (true, Some(_)) => anyhow::bail!("-keep is for backups in a directory"),
+        (false, None) => to_directory(&place, &backup.directory, backup.source.json, out),
+        (false, Some(keep)) => {
+            let (name, store) = identity(&place)?;
+            let all = Kept::open(&backup.directory, &name, store)?;
+            let directory = all.begin()?;
+            let done = to_directory(&place, &directory, backup.source.json, out);
+            all.end(&directory, done, keep)
+        }
+    }
+}
+
+/// The name of a copy's own file, and which log it is a copy of, as far as that is known.
+fn identity(place: &Place) -> anyhow::Result<(OsString, Option<u128>)> {
+    match place {
         Place::Files(names) => {
             let name = names.active().file_name().context("the log's path names no file")?;
-            Names::new(&directory.join(name))
+            let known = witness::read(&ReadOnlyDisk, names)?;
+            Ok((name.to_owned(), known.map(|known| known.store_id)))
         }
-        Place::Etcd(_) => Names::new(&directory.join(DEFAULT_NAME)),
-    };
-    match &place {
+        Place::Etcd(_) => Ok((DEFAULT_NAME.into(), None)),
+    }
+}
+
+fn to_directory(
+    place: &Place,
+    directory: &Path,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let copy = Names::new(&directory.join(identity(place)?.0));
+    match place {
         Place::Files(names) => copy_files(names, &copy, directory)?,
         Place::Etcd(address) => copy_etcd(address, &copy)?,
     }
-    tell(&copy, backup.source.json, out)
+    tell(&copy, as_json, out)
+}
+
+/// Sends a copy to stdout. What is told goes to stderr.
+fn to_stdout(place: &Place) -> anyhow::Result<Outcome> {
+    let Place::Files(names) = place else {
+        anyhow::bail!("a log in etcd is copied to a directory, not to stdout");
+    };
+    let stdout = io::stdout();
+    anyhow::ensure!(!stdout.is_terminal(), "stdout is a terminal; send the backup to a file");
+    let stdout = stdout.as_fd().try_clone_to_owned().context("cannot write to stdout")?;
+    let log = open_filled(names)?;
+    let copy = Names::new(Path::new(DEFAULT_NAME));
+    let counting = Outflow::counting();
+    let end = copy_up_to(&log, Copying::new(&counting, &copy), "counting", None)?;
+    let sending = Outflow::sending(Box::new(Descriptor(stdout)), counting.files());
+    copy_up_to(&log, Copying::new(&sending, &copy), "sending", Some(end))
+        .and_then(|_| sending.finish())
+        .context("the backup is not complete, and restore will refuse it")?;
+    eprintln!("post-gres-rs backup: all up to LSN {} was sent", end.0);
+    Ok(Outcome::Well)
+}
+
+/// Writes past the buffer of stdout, which looks for the ends of lines.
+struct Descriptor(OwnedFd);
+
+impl Write for Descriptor {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(&self.0, bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Copies a log in etcd to an ordinary log with these names, in a directory that is empty or not there yet.
@@ -101,32 +176,59 @@ pub fn copy_etcd(address: &etcd::Address, copy: &Names) -> anyhow::Result<()> {
     done.with_context(|| failed_in(directory))
 }
 
-fn copy_files(names: &Names, copy: &Names, directory: &Path) -> anyhow::Result<()> {
-    let Some(log) = open(&ReadOnlyDisk, names)? else {
-        anyhow::bail!("{}: is empty; there is nothing to copy", names.active().display());
-    };
+/// Copies a log in files to another with these names, in a directory that is empty or not there yet.
+pub fn copy_files(names: &Names, copy: &Names, directory: &Path) -> anyhow::Result<()> {
+    let log = open_filled(names)?;
     make_empty(&SystemDisk, directory)?;
+    let done = copy_up_to(&log, Copying::new(&SystemDisk, copy), "copying", None);
+    done.map(drop).with_context(|| failed_in(directory))
+}
 
-    let mut progress = Progress::new("copying", log.amount());
-    let mut copying = Copying::new(&SystemDisk, copy);
+fn open_filled(names: &Names) -> anyhow::Result<Box<Log>> {
+    match open(&ReadOnlyDisk, names)? {
+        Some(log) => Ok(Box::new(log)),
+        None => {
+            anyhow::bail!("{}: is empty; there is nothing to copy", names.active().display())
+        }
+    }
+}
+
+/// Where a copy ends: after this LSN, in the segment with this header.
+type End = (u64, SegmentHeader);
+
+/// Copies an open log up to its end, or up to where an earlier copy of it ended.
+fn copy_up_to(
+    log: &Log,
+    mut copying: Copying<'_>,
+    what: &'static str,
+    end: Option<End>,
+) -> anyhow::Result<End> {
+    let mut progress = Progress::new(what, log.amount());
     // A snapshot may be empty, and has to be there all the same.
     if let Some(header) = log.snapshot_header()? {
         copying.enter(&header, true)?;
     }
     let mut failed = None;
     let inspection = log.walk(&ReadOnlyDisk, &mut |batch| {
+        if !batch.is_snapshot && end.is_some_and(|(lsn, _)| batch.first_lsn() > lsn) {
+            return Ok(ControlFlow::Break(()));
+        }
         progress.add(batch);
         record::read_batch(batch.frame.payload(), batch.records(), drop)?;
         failed = copying.add(batch).err();
         Ok(if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     drop(progress);
-    let done = match (failed, inspection.tail, inspection.segments.last()) {
+    let last = inspection.segments.last().map(|last| last.tail.header);
+    let reached = end.or(last.map(|last| (inspection.last_lsn(), last)));
+    match (failed, inspection.tail, reached) {
         (Some(error), _, _) | (None, Err(error), _) => Err(error),
-        (None, Ok(_), Some(last)) => copying.finish(&last.tail.header),
+        (None, Ok(_), Some((lsn, last))) => {
+            copying.finish(&last)?;
+            Ok((lsn, last))
+        }
         (None, Ok(_), None) => Err(anyhow::anyhow!("the log has no segment")),
-    };
-    done.with_context(|| failed_in(directory))
+    }
 }
 
 fn failed_in(directory: &Path) -> String {
@@ -137,15 +239,26 @@ fn failed_in(directory: &Path) -> String {
 /// Reads a copy back, and prints what is in it.
 pub fn tell(copy: &Names, as_json: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let report = Report::of(&ReadOnlyDisk, copy)?;
+    print(&report, &format!("{}: copied, and read back", copy.active().display()), as_json, out)?;
+    anyhow::ensure!(report.outcome() == Outcome::Well, "the copy is not whole; see above");
+    Ok(Outcome::Well)
+}
+
+/// Prints what is in a copy.
+pub fn print(
+    report: &Report,
+    head: &str,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     match as_json {
         true => writeln!(out, "{}", line(&report.json()))?,
         false => {
-            writeln!(out, "{}: copied, and read back", copy.active().display())?;
+            writeln!(out, "{head}")?;
             report.print(out)?;
         }
     }
-    anyhow::ensure!(report.outcome() == Outcome::Well, "the copy is not whole; see above");
-    Ok(Outcome::Well)
+    Ok(())
 }
 
 /// Makes the directory, durably, or makes sure that there is nothing in it.

@@ -6,6 +6,7 @@
 //! A start would cut what `check` calls torn, and would refuse what it calls damage (promise 5).
 
 use std::io::Write;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -126,6 +127,11 @@ impl Report {
             leader: None,
             reads_damage: "repair",
         }
+    }
+
+    /// The same, of a log that has been renamed since it was read.
+    pub fn named(self, path: &Path) -> Report {
+        Report { log: path.display().to_string(), ..self }
     }
 
     /// The exit code of `check`.

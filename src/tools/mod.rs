@@ -1,6 +1,6 @@
 //! Tools for a log, apart from any server: check it, dump it, repair it, copy it, bring it into etcd. And the small client.
 //!
-//! None of them needs a server's help, and only `repair --yes` changes a log, under the server's lock.
+//! None of them needs a server's help, and only `repair --yes` changes a log, and only `restore` makes one, under the server's lock.
 //! They print to stdout, and to stderr what went wrong. They read a log in files by [`inspect`], and what is damaged
 //! by [`salvage`]; one in etcd by [`etcd`], which hands on the same batches.
 //!
@@ -10,6 +10,7 @@
 //! | `dump` | all was printed | all but the gaps was | printed up to the damage, or cannot be read |
 //! | `repair` | nothing to do, or done | there is something to do, and no `--yes` | refused, or failed |
 //! | `backup` | the copy is there, and was read back | – | refused, or failed |
+//! | `restore` | the log is there, and was read back | – | refused, or failed |
 //! | `import` | the target has all of it, and was read back | – | refused, or failed |
 //!
 //! Those that ask a running server are in [`crate::remote`].
@@ -25,9 +26,12 @@ pub mod etcd;
 pub mod import;
 pub mod inspect;
 pub mod json;
+mod kept;
 mod progress;
 pub mod repair;
+pub mod restore;
 pub mod salvage;
+mod stream;
 #[cfg(feature = "replicated")]
 pub mod transfer;
 
@@ -67,6 +71,9 @@ pub enum Tool {
     /// Copies the log of a server, running or not, to another directory
     #[command(after_help = backup::HELP)]
     Backup(backup::Backup),
+    /// Puts a backup where a server finds its log
+    #[command(after_help = restore::HELP)]
+    Restore(restore::Restore),
     /// Brings a log into etcd, under a name that has none, or out of it
     #[cfg(feature = "replicated")]
     #[command(after_help = transfer::HELP)]
@@ -136,6 +143,7 @@ pub fn run(tool: &Tool) -> ExitCode {
         Tool::Dump(dump) => ("dump", dump.source.json, dump::run(dump, &mut out)),
         Tool::Repair(repair) => ("repair", repair.source.json, repair::run(repair, &mut out)),
         Tool::Backup(backup) => ("backup", backup.source.json, backup::run(backup, &mut out)),
+        Tool::Restore(restore) => ("restore", restore.json, restore::run(restore, &mut out)),
         #[cfg(feature = "replicated")]
         Tool::Import(import) => ("import", import.json, transfer::run(import, &mut out)),
         Tool::Ping(ping) => ("ping", false, remote::ping(ping, &mut out).map(done)),

@@ -49,6 +49,16 @@ impl Names {
         self.beside("copying")
     }
 
+    /// The directory in which the files of a restored log are checked before they get their names.
+    pub fn restoring(&self) -> PathBuf {
+        self.beside("restoring")
+    }
+
+    /// Whether a file belongs to a log with this name: the file itself, or one beside it.
+    pub fn is_of_log(&self, path: &Path) -> bool {
+        self.suffix_of(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"."))
+    }
+
     /// Where the bytes of a torn batch go, named by the LSN it would have had, with a number if
     /// there is such a file already.
     pub fn torn(&self, lsn: u64, number: u32) -> PathBuf {

@@ -1,4 +1,4 @@
-//! check, dump, repair, backup, and the small client, as a user runs them: the real program on real logs, which a real server
+//! check, dump, repair, backup and restore, and the small client, as a user runs them: the real program on real logs, which a real server
 //! has written and, where it must, starts on again.
 
 mod backup;
@@ -10,6 +10,7 @@ pub(crate) mod json;
 mod remote;
 mod repair;
 mod repair_crash;
+mod restore;
 mod snapshot;
 
 use std::fs::{self, OpenOptions};
