@@ -145,12 +145,26 @@ fn a_server_that_lies_or_says_nothing_is_given_up_in_time_and_is_not_obeyed() {
     }
 }
 
+/// A program on a terminal, which is killed with it if a test fails.
+#[cfg(feature = "stats")]
+struct OnATerminal(Child);
+
+#[cfg(feature = "stats")]
+impl Drop for OnATerminal {
+    fn drop(&mut self) {
+        // Fails if it has ended already, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A program on a terminal of its own, by way of util-linux's `script`. `None` without that.
 #[cfg(feature = "stats")]
-fn on_a_terminal(line: &str) -> Option<Child> {
+fn on_a_terminal(line: &str) -> Option<OnATerminal> {
     let mut command = Command::new("script");
     command.args(["-qefc", line, "/dev/null"]).env("TERM", "xterm").env("COLUMNS", "100");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().ok().map(OnATerminal)
 }
 
 /// Everything that a program has drawn, up to these characters.
@@ -181,18 +195,20 @@ fn watched_figures_are_drawn_and_the_terminal_is_given_back_by_a_key_and_by_a_si
         let Some(mut child) = on_a_terminal(&line) else {
             return eprintln!("skipped: there is no program `script`");
         };
-        let mut screen = child.stdout.take().expect("a pipe");
-        let mut keys = child.stdin.take().expect("a pipe");
+        let mut screen = child.0.stdout.take().expect("a pipe");
+        let mut keys = child.0.stdin.take().expect("a pipe");
         drawn(&mut screen, "written");
         if end == "q" {
             server.kill9();
             drawn(&mut screen, "Asking");
-            server = Server::start(dir.path(), &["-port", &port]);
+            let mut again = Command::new(PROGRAM);
+            again.args(["-port", &port, "-wal"]).arg(dir.path().join("wal_file"));
+            server = Server::spawn(&mut again).expect("it starts again");
             eventually("it is connected again", || server.counter("connected_clients") > 1);
         }
         match end {
             "signal" => {
-                let children = format!("/proc/{0}/task/{0}/children", child.id());
+                let children = format!("/proc/{0}/task/{0}/children", child.0.id());
                 let pid = std::fs::read_to_string(children).expect("a process");
                 let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw);
                 rustix::process::kill_process(pid.expect("a child"), Signal::TERM)
@@ -202,7 +218,7 @@ fn watched_figures_are_drawn_and_the_terminal_is_given_back_by_a_key_and_by_a_si
         }
         drawn(&mut screen, LEAVES);
         std::io::copy(&mut screen, &mut std::io::sink()).expect("a pipe");
-        assert_eq!(child.wait().expect("our child").code(), Some(0), "{end:?}");
+        assert_eq!(child.0.wait().expect("our child").code(), Some(0), "{end:?}");
     }
     server.stop();
 }

@@ -99,11 +99,11 @@ fn a_stream_that_is_cut_short_or_changed_anywhere_restores_nothing() {
     // At every boundary of an entry and next to it, and within the sums.
     let mut cuts: Vec<usize> = (0..stream.len()).step_by(512).flat_map(|at| [at, at + 1]).collect();
     let sums = stream.windows(20).rposition(|at| at == b"post-gres-rs backup ").expect("sums");
-    cuts.retain(|cut| cut % 4096 < 2 || *cut + 4096 > sums);
+    cuts.retain(|cut| cut % 4096 < 2 || *cut + 1024 > sums);
     for cut in cuts.into_iter().filter(|cut| *cut <= sums + 60) {
         refuse(&stream[..cut], &format!("cut at {cut}"));
     }
-    for at in (0..sums + 60).step_by(1009).chain([0, 100, 124, sums, sums + 24]) {
+    for at in (0..sums + 60).step_by(2003).chain([0, 100, 124, sums, sums + 24]) {
         let mut changed = stream.clone();
         changed[at] ^= 1;
         let said = restore_stream(dir.path(), &changed);
@@ -139,7 +139,7 @@ fn a_damaged_backup_and_one_that_is_none_are_refused_and_leave_nothing() {
         .expect(2, &["offset 8192, LSN 2", "nothing was restored"]);
     assert!(contents(dir.path()).is_empty(), "something is left");
     restore(new_dir().path(), dir.path(), &[]).expect(2, &["there is no backup"]);
-    restore(Path::new("/nowhere/at/all"), dir.path(), &[]).expect(2, &["there is no log"]);
+    restore(Path::new("/nowhere/at/all"), dir.path(), &[]).expect(2, &["/nowhere/at"]);
     // Where a log was, even if only its lock file is left.
     fs::write(dir.path().join("wal_file.lock"), "17\n").expect("a file");
     restore(small_log(1).path(), dir.path(), &[]).expect(2, &["wal_file.lock is in the way"]);
