@@ -14,8 +14,9 @@ use jiff::Timestamp;
 use super::{Outcome, file_name};
 use crate::wal::disk::{Disk, SystemDisk};
 use crate::wal::guard::witness;
+use crate::wal::lock::HeldDirectory;
 use crate::wal::names::Names;
-use crate::wal::place::{self, HeldDirectory};
+use crate::wal::place;
 use crate::wal::read_only::ReadOnlyDisk;
 
 /// What every name begins with.

@@ -252,6 +252,19 @@ pub(super) fn says_that_a_log_was_there(content: &[u8]) -> bool {
     !number.is_empty() && number.iter().all(u8::is_ascii_digit)
 }
 
+/// A directory that is locked against others that lock it.
+pub struct HeldDirectory(#[expect(dead_code, reason = "holds the lock")] File);
+
+impl HeldDirectory {
+    /// Locks it. `None` if another process has.
+    pub fn of(directory: &Path) -> anyhow::Result<Option<HeldDirectory>> {
+        let cannot = || format!("{}: cannot lock the directory", directory.display());
+        let file = File::open(directory).with_context(cannot)?;
+        let is_locked = try_lock(&file).with_context(cannot)?;
+        Ok(is_locked.then_some(HeldDirectory(file)))
+    }
+}
+
 /// Tries a lock until it is taken, or it is clear that another process keeps it.
 pub fn insist(mut take: impl FnMut() -> io::Result<bool>) -> io::Result<bool> {
     for _ in 1..ATTEMPTS {

@@ -90,19 +90,6 @@ pub fn remove_directory(directory: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{}: cannot remove the directory", directory.display()))
 }
 
-/// A directory that is locked against others that lock it.
-pub struct HeldDirectory(#[expect(dead_code, reason = "holds the lock")] File);
-
-impl HeldDirectory {
-    /// Locks it. `None` if another process has.
-    pub fn of(directory: &Path) -> anyhow::Result<Option<HeldDirectory>> {
-        let cannot = || format!("{}: cannot lock the directory", directory.display());
-        let file = File::open(directory).with_context(cannot)?;
-        let is_locked = super::lock::try_lock(&file).with_context(cannot)?;
-        Ok(is_locked.then_some(HeldDirectory(file)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
