@@ -7,6 +7,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+#[cfg(feature = "systemd")]
+use anyhow::Context;
 use log::LevelFilter;
 
 use post_gres_rs::commands;
@@ -21,6 +23,8 @@ use post_gres_rs::metrics::Metrics;
 use post_gres_rs::replicated;
 use post_gres_rs::server::{Server, Shutdown, Wish};
 use post_gres_rs::store;
+#[cfg(feature = "systemd")]
+use post_gres_rs::systemd;
 use post_gres_rs::tools;
 use post_gres_rs::upkeep;
 use post_gres_rs::wal::disk::{Disk, SystemDisk};
@@ -137,7 +141,12 @@ fn run(server: &Arc<Server>, doors: Doors, engine: &Arc<Engine>) -> anyhow::Resu
         Wish::Compact => compacting.upgrade().iter().for_each(compact),
         Wish::Reload => reloading.upgrade().iter().for_each(|server| server.reload()),
     })?;
+    server.open(&doors)?;
+    #[cfg(feature = "systemd")]
+    systemd::serving(engine).context("cannot start the watchdog thread")?;
     server.run(doors, &shutdown)?;
+    #[cfg(feature = "systemd")]
+    systemd::stopping();
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
     log::info!("stopped");
     Ok(())

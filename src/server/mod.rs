@@ -222,13 +222,17 @@ impl Server {
         self.shared.end_stale_logins();
     }
 
+    /// Begins to listen at all doors: from here on clients come in, and wait for [`Server::run`].
+    pub fn open(&self, doors: &Doors) -> anyhow::Result<()> {
+        self.shared.listening.get_or_init(|| doors.listening());
+        doors.open()
+    }
+
     /// Lets clients in and serves them until `shutdown` is asked for. Then closes the doors, answers what is queued,
     /// and waits for all threads.
     pub fn run(&self, doors: Doors, shutdown: &Shutdown) -> anyhow::Result<()> {
         let first_run = self.shared.stop.set(shutdown.clone()).is_ok();
         assert!(first_run, "a server runs once");
-        self.shared.listening.get_or_init(|| doors.listening());
-        doors.open()?;
         let flusher = self.flusher.clone();
         let flusher_thread = spawn_vital("flusher", move || flusher.run())
             .context("cannot start the flusher thread")?;

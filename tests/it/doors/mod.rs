@@ -2,6 +2,8 @@
 
 #[cfg(feature = "tls")]
 mod certificates;
+#[cfg(all(feature = "tls", feature = "http"))]
+mod churn;
 #[cfg(feature = "tls")]
 mod tls;
 pub mod tunnel;
