@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 
 use super::{Config, tls};
 use crate::doors::{Doors, Host, TcpPlan, UnixPlan};
@@ -37,8 +37,7 @@ pub struct Flags {
     #[arg(
         long = "unixsocketperm",
         value_name = "000-777",
-        value_parser = mode,
-        requires = "unix_socket"
+        value_parser = mode
     )]
     unix_mode: Option<u32>,
 
@@ -98,8 +97,19 @@ impl Flags {
         shown
     }
 
+    /// Refuses what makes no sense together.
+    fn fit(&self) -> anyhow::Result<()> {
+        let no_socket = self.unix_socket.is_none();
+        ensure!(!(no_socket && self.unix_mode.is_some()), "-unixsocketperm is for -unixsocket");
+        let is_same =
+            self.port().filter(|port| *port > 0).is_some_and(|port| self.tls.port() == Some(port));
+        ensure!(!is_same, "-port and -tls-port are the same, and each needs one of its own");
+        Ok(())
+    }
+
     /// What is wrong with the names and files, without binding anything.
     pub fn check(&self) -> anyhow::Result<()> {
+        self.fit()?;
         self.hosts()?;
         self.tls.check()
     }
@@ -109,6 +119,7 @@ impl Config {
     /// The doors, bound; they do not listen yet. What SIGHUP is to read anew is added to `reloads`.
     pub fn doors(&self, reloads: &mut Vec<Reload>) -> anyhow::Result<Doors> {
         let flags = &self.doors;
+        flags.fit()?;
         let mut doors = Doors::default();
         if let Some(port) = flags.port() {
             doors.add_tcp(&TcpPlan { hosts: flags.hosts()?, port, encryption: None })?;
@@ -181,8 +192,28 @@ mod tests {
         for flags in ["-bind 127.0.0.1,::1", "-bind 127.0.0.1 -bind=::1"] {
             assert_eq!(config(flags).expect(flags).doors.bind, ["127.0.0.1", "::1"]);
         }
-        for flags in ["-bind=", "-bind a,,b", "-bind a/b", "-unixsocket=", "-unixsocketperm 700"] {
+        for flags in ["-bind=", "-bind a,,b", "-bind a/b", "-unixsocket="] {
             assert!(config(flags).is_err(), "{flags}");
+        }
+    }
+
+    #[test]
+    fn doors_that_make_no_sense_together_are_refused() {
+        for (flags, why) in [
+            ("-unixsocketperm 700", "-unixsocketperm is for -unixsocket"),
+            #[cfg(feature = "tls")]
+            ("-tls-port 4242 -tls-cert a -tls-key b", "the same"),
+            #[cfg(feature = "tls")]
+            ("-tls-port 1", "-tls-port needs -tls-cert"),
+            #[cfg(feature = "tls")]
+            ("-tls-port 1 -tls-cert a", "-tls-port needs -tls-key"),
+            #[cfg(feature = "tls")]
+            ("-tls-ca a", "-tls-ca is for -tls-port"),
+            #[cfg(feature = "tls")]
+            ("-tls-auth-clients yes", "-tls-auth-clients is for -tls-port"),
+        ] {
+            let refused = config(flags).expect(flags).doors.check().expect_err(flags);
+            assert!(refused.to_string().contains(why), "{flags}: {refused}");
         }
     }
 

@@ -10,7 +10,6 @@ pub struct Flags {}
 
 impl Flags {
     /// The port, if there is one.
-    #[cfg(feature = "replicated")]
     pub fn port(self) -> Option<u16> {
         None
     }

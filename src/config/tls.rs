@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use anyhow::bail;
 use clap::ValueEnum;
 
 use super::number;
@@ -18,32 +19,25 @@ pub struct Flags {
     #[arg(
         long = "tls-port",
         value_name = "0-65535",
-        value_parser = number(0, 65_535),
-        requires = "tls_cert",
-        requires = "tls_key"
+        value_parser = number(0, 65_535)
     )]
     tls_port: Option<u64>,
 
     /// File with the server's certificate in PEM, and after it those up to its authority; read anew at SIGHUP, as are
     /// the other files of TLS
-    #[arg(long = "tls-cert", value_name = "PATH", requires = "tls_port")]
+    #[arg(long = "tls-cert", value_name = "PATH")]
     tls_cert: Option<PathBuf>,
 
     /// File with the certificate's private key
-    #[arg(long = "tls-key", value_name = "PATH", requires = "tls_port")]
+    #[arg(long = "tls-key", value_name = "PATH")]
     tls_key: Option<PathBuf>,
 
     /// File with the authorities of clients' certificates; every client then needs one
-    #[arg(long = "tls-ca", value_name = "PATH", requires = "tls_port")]
+    #[arg(long = "tls-ca", value_name = "PATH")]
     tls_ca: Option<PathBuf>,
 
     /// Whether a client needs a certificate; yes with -tls-ca and no without
-    #[arg(
-        long = "tls-auth-clients",
-        value_enum,
-        value_name = "no|optional|yes",
-        requires = "tls_port"
-    )]
+    #[arg(long = "tls-auth-clients", value_enum, value_name = "no|optional|yes")]
     tls_auth_clients: Option<AuthClients>,
 }
 
@@ -80,6 +74,7 @@ impl Flags {
         hosts: impl FnOnce() -> anyhow::Result<Vec<Host>>,
         reloads: &mut Vec<Reload>,
     ) -> anyhow::Result<()> {
+        self.fit()?;
         let (Some(port), Some(files)) = (self.port(), self.files()) else { return Ok(()) };
         let tls = Arc::new(Tls::read(files)?);
         let encryption: Option<Arc<dyn Encryption>> = Some(tls.clone());
@@ -90,7 +85,29 @@ impl Flags {
 
     /// What is wrong with the files, if anything is.
     pub fn check(&self) -> anyhow::Result<()> {
+        self.fit()?;
         self.files().map(Tls::read).transpose().map(drop)
+    }
+
+    /// Refuses a port without its files, and files without a port, which would be ignored.
+    fn fit(&self) -> anyhow::Result<()> {
+        let Flags { tls_port, tls_cert, tls_key, tls_ca, tls_auth_clients } = self;
+        let files = [
+            ("-tls-cert", tls_cert.is_some()),
+            ("-tls-key", tls_key.is_some()),
+            ("-tls-ca", tls_ca.is_some()),
+            ("-tls-auth-clients", tls_auth_clients.is_some()),
+        ];
+        match tls_port {
+            Some(_) => {
+                let missing = files[..2].iter().find(|(_, is_there)| !is_there);
+                missing.map_or(Ok(()), |(flag, _)| bail!("-tls-port needs {flag}"))
+            }
+            None => {
+                let useless = files.iter().find(|(_, is_there)| *is_there);
+                useless.map_or(Ok(()), |(flag, _)| bail!("{flag} is for -tls-port"))
+            }
+        }
     }
 
     /// The files, if there is a port to use them at.

@@ -37,6 +37,13 @@ pub struct TcpPlan {
     pub encryption: Option<Arc<dyn Encryption>>,
 }
 
+/// What a socket of IPv6 takes that is bound to all addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum V6Takes {
+    Itself,
+    Ipv4Too,
+}
+
 impl Host {
     /// Looks up a name; an address stands for itself, and may be in brackets.
     pub fn resolve(name: &str) -> anyhow::Result<Host> {
@@ -88,38 +95,66 @@ fn is_in_use(error: &anyhow::Error) -> bool {
 
 fn bind_all(plan: &TcpPlan) -> anyhow::Result<Vec<(OwnedFd, SocketAddr)>> {
     let all: Vec<SocketAddr> = plan.hosts.iter().flat_map(|host| host.addresses.clone()).collect();
+    refuse_covered(&all)?;
     // `::` alone takes IPv4 too; beside an address of IPv4 it must not.
-    let only_v6 = all.iter().any(SocketAddr::is_ipv4);
-    let mut bound: Vec<(OwnedFd, SocketAddr)> = Vec::new();
+    let takes =
+        if all.iter().any(SocketAddr::is_ipv4) { V6Takes::Itself } else { V6Takes::Ipv4Too };
+    let mut bound = Vec::new();
     for host in &plan.hosts {
-        let before = bound.len();
-        for address in &host.addresses {
-            let mut address = *address;
-            // The port that was found for the first.
-            address.set_port(bound.first().map_or(plan.port, |(_, first)| first.port()));
-            if bound.iter().any(|(_, other)| *other == address) {
-                continue;
-            }
-            match bind_one(address, only_v6) {
-                Ok(door) => bound.push(door),
-                Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) if host.is_name() => {
-                    log::warn!("-bind {}: this machine has no {}", host.name, address.ip());
-                }
-                Err(errno) => {
-                    return Err(errno).with_context(|| format!("cannot listen on {address}"));
-                }
-            }
-        }
-        let is_known =
-            |address: &SocketAddr| bound.iter().any(|(_, other)| other.ip() == address.ip());
-        if bound.len() == before && !host.addresses.iter().any(is_known) {
-            bail!("-bind {}: this machine has none of its addresses", host.name);
-        }
+        bind_host(host, plan.port, takes, &mut bound)?;
     }
     Ok(bound)
 }
 
-fn bind_one(address: SocketAddr, only_v6: bool) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
+/// Two sockets could be bound to an address and to all addresses, but only one of them could listen.
+fn refuse_covered(all: &[SocketAddr]) -> anyhow::Result<()> {
+    let takes_all = |one: &SocketAddr, other: &SocketAddr| {
+        other.ip().is_unspecified() && other.is_ipv4() == one.is_ipv4()
+    };
+    let is_covered = |one: &&SocketAddr| {
+        !one.ip().is_unspecified() && all.iter().any(|other| takes_all(one, other))
+    };
+    match all.iter().find(is_covered) {
+        Some(one) => {
+            bail!("-bind {}: another address at -bind takes all, and this one too", one.ip())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Binds the addresses of a host, to the port that was found for the first, if there is one already.
+fn bind_host(
+    host: &Host,
+    port: u16,
+    takes: V6Takes,
+    bound: &mut Vec<(OwnedFd, SocketAddr)>,
+) -> anyhow::Result<()> {
+    let mut has_one = false;
+    for address in &host.addresses {
+        let mut address = *address;
+        address.set_port(bound.first().map_or(port, |(_, first)| first.port()));
+        if bound.iter().any(|(_, other)| *other == address) {
+            has_one = true;
+            continue;
+        }
+        match bind_one(address, takes) {
+            Ok(door) => {
+                has_one = true;
+                bound.push(door);
+            }
+            Err(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT) if host.is_name() => {
+                log::warn!("-bind {}: this machine has no {}", host.name, address.ip());
+            }
+            Err(errno) => {
+                return Err(errno).with_context(|| format!("cannot listen on {address}"));
+            }
+        }
+    }
+    ensure!(has_one, "-bind {}: this machine has none of its addresses", host.name);
+    Ok(())
+}
+
+fn bind_one(address: SocketAddr, takes: V6Takes) -> rustix::io::Result<(OwnedFd, SocketAddr)> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -129,7 +164,7 @@ fn bind_one(address: SocketAddr, only_v6: bool) -> rustix::io::Result<(OwnedFd, 
     // A restart need not wait until the kernel forgets the last connections.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     if family == AddressFamily::INET6 {
-        sockopt::set_ipv6_v6only(&socket, only_v6)?;
+        sockopt::set_ipv6_v6only(&socket, takes == V6Takes::Itself)?;
     }
     net::bind(&socket, &address)?;
     let bound = net::getsockname(&socket)?;

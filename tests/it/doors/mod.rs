@@ -86,6 +86,10 @@ fn a_door_that_cannot_be_had_is_named() {
             vec!["-port", "0", "-bind", "127.0.0.1,0.0.0.0"],
             "-bind 0.0.0.0: anyone who reaches".into(),
         ),
+        (
+            vec!["-port", "0", "-bind", "0.0.0.0,127.0.0.1", "-protected-mode", "no"],
+            "-bind 127.0.0.1: another address at -bind takes all, and this one too".into(),
+        ),
     ] {
         let refusal = run_to_exit(&[&["-persist=false"], &flags[..]].concat());
         assert_eq!(refusal.code, Some(1), "{}", refusal.stderr);
