@@ -69,7 +69,7 @@ fn mistakes_in_the_file_are_all_named_with_their_lines_and_nothing_is_made() {
     assert_eq!(refusal.code, Some(2));
     for part in [
         "flags, line 1: there is no flag maxmemroy; -help lists them. Is -maxmemory meant?",
-        "flags, line 2: invalid value 'x' for '-port <0-65535>': expected a whole number",
+        "flags, line 2: invalid value 'x' for '-port <0-65535|off>': expected a whole number",
         "flags, line 4: shards is in line 3 already",
         "flags, line 5: fsync has one value",
         "flags, line 6: a file of flags cannot name another",
