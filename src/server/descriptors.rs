@@ -2,8 +2,9 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors beside those of clients: segments, lock, listener, epoll, standard streams.
-const OTHER_DESCRIPTORS: u64 = 32;
+/// Descriptors beside those of clients: segments, lock, listeners, epoll, standard streams; and as many again for
+/// those who look over HTTP, so that a full server can still make its next segment.
+const OTHER_DESCRIPTORS: u64 = 80;
 
 /// Lets the process open a descriptor for each of `max_clients`, as far as the system allows, and
 /// returns the number of clients for which that is enough.

@@ -47,7 +47,14 @@ function show(now) {
     tiles(now, kept[0]);
   }
   draw();
-  way.quiet((performance.now() - lastBatch) / 1000, now.log?.status === 'err' || Boolean(now.group && now.notReady));
+  way.quiet((performance.now() - lastBatch) / 1000, refusal(now));
+}
+
+// Why a write would be in vain, if it would.
+function refusal({ log, group }) {
+  if (log?.status === 'err') return 'Every write is refused: the log is closed.';
+  if (group && group.role !== 'leading') return `This server follows. Writes go to the one that leads${group.leader ? `, ${group.leader}` : ''}; look at its page.`;
+  return null;
 }
 
 function tiles(now, from) {

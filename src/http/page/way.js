@@ -42,8 +42,8 @@ export function add(batch) {
 // Says so if nothing has come for a while.
 export function quiet(seconds, refused) {
   element('way-empty').hidden = seconds < 5;
-  element('way-try').hidden = refused;
-  put('way-why', refused ? 'Every write is refused now.' : 'Nothing is written right now. Write something, and watch where it goes:');
+  element('way-try').hidden = refused != null;
+  put('way-why', refused ?? 'Nothing is written right now. Write something, and watch where it goes:');
   element('hold').hidden = recent.length === 0;
   element('stage').classList.toggle('none', recent.length === 0);
   element('recent-part').hidden = recent.length === 0;
