@@ -26,6 +26,17 @@ pub enum Access {
     PasswordIfAny,
 }
 
+impl Access {
+    /// Whether no password is asked for.
+    pub(super) fn is_open(self, server: &Watch) -> bool {
+        match self {
+            Access::Everyone => true,
+            Access::PasswordIfAny => !server.needs_password(),
+            Access::Password => false,
+        }
+    }
+}
+
 /// Refuses a request that may not be answered.
 pub fn judge(
     access: Access,
@@ -34,12 +45,11 @@ pub fn judge(
     (socket, from): (&TcpStream, SocketAddr),
     rest: &dyn Fn(Duration),
 ) -> Result<(), Response> {
-    match (access, server.needs_password()) {
-        (Access::Everyone, _) | (Access::PasswordIfAny, false) => return Ok(()),
-        (Access::Password, false) => {
-            return Err(Response::error(Status::Forbidden, "the server has no password; set one"));
-        }
-        (Access::Password | Access::PasswordIfAny, true) => {}
+    if access.is_open(server) {
+        return Ok(());
+    }
+    if !server.needs_password() {
+        return Err(Response::error(Status::Forbidden, "the server has no password; set one"));
     }
     // A request without one is how a browser asks for the prompt: no failure.
     let Some(text) = authorization else { return Err(unauthorized("a password is needed")) };

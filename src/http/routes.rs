@@ -41,11 +41,6 @@ enum Answer {
 /// Who may not look learns nothing of what there is, but for the two probes: an orchestrator has no password, and
 /// they say no more than that the process serves, and why it would not take writes.
 fn answer(site: &Site, request: &Request, socket: &TcpStream, from: SocketAddr) -> Answer {
-    let is_ours = |host: &String| host::is_ours(host, site.options.name.as_deref());
-    if !request.host.as_ref().is_none_or(is_ours) {
-        let text = "this name is not known here; -http-name makes it known";
-        return Answer::Whole(Response::error(Status::Misdirected, text));
-    }
     let server = site.server.get();
     match &*request.path {
         "/healthz" => return Answer::Whole(health::alive()),
@@ -54,6 +49,12 @@ fn answer(site: &Site, request: &Request, socket: &TcpStream, from: SocketAddr) 
     }
     // There is no password to be asked before there is a server.
     let Some(server) = server else { return Answer::Whole(health::ready(None)) };
+    // Without a password a browser's visit to another site must not be enough; with one it is not.
+    let is_ours = |host: &String| host::is_ours(host, site.options.name.as_deref());
+    if site.options.access.is_open(server) && !request.host.as_ref().is_none_or(is_ours) {
+        let text = "this name is not known here; -http-name makes it known";
+        return Answer::Whole(Response::error(Status::Misdirected, text));
+    }
     let rest = |time| site.rest(time);
     let client = (socket, from);
     let authorization = request.authorization.as_deref();

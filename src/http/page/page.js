@@ -16,7 +16,6 @@ function connect() {
     about = JSON.parse(event.data);
     if (before.pid !== about.pid) history = [];
     kept = [];
-    put('about', `${about.version}, port ${about.port}`);
     const titles = { synced: ['A sync takes', 'Sync times'], later: ['A write takes', 'Times of writes to the log'], etcd: ['etcd takes', 'Times of agreement in etcd'], none: ['No log', 'Sync times'] }[about.log];
     put('sync-title', titles[0]);
     put('heat-title', titles[1]);
@@ -83,11 +82,13 @@ function state(is, text) {
 }
 
 function status({ log, notReady, uptime, group }) {
+  // Not in the state, which is read aloud when it changes.
+  put('about', `${about.version}, port ${about.port}, up ${duration(uptime)}`);
   const closed = log?.status === 'err', full = log?.status === 'full', short = log?.status === 'short';
   if (closed) state('bad', 'closed for writing');
   else if (full) state('bad', 'no room for writes');
   else if (notReady) state('warn', group?.role === 'following' ? 'follows, ready to take over' : notReady);
-  else state('good', `takes writes, up ${duration(uptime)}`);
+  else state('good', 'takes writes');
   const alarm = element('alarm');
   alarm.hidden = !(closed || full || short);
   alarm.dataset.is = short ? 'warn' : 'bad';
