@@ -80,11 +80,6 @@ impl Watch {
         self.0.port()
     }
 
-    /// Whether clients are accepted, or will be in a moment.
-    pub fn is_listening(&self) -> bool {
-        self.0.listening.get().is_some()
-    }
-
     /// Whether the server was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.0.stop.get().is_some_and(Shutdown::is_asked)

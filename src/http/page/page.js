@@ -83,7 +83,7 @@ function state(is, text) {
 
 function status({ log, notReady, uptime, group }) {
   // Not in the state, which is read aloud when it changes.
-  put('about', `${about.version}, port ${about.port}, up ${duration(uptime)}`);
+  put('about', `${about.version}${about.port ? `, port ${about.port}` : ''}, up ${duration(uptime)}`);
   const closed = log?.status === 'err', full = log?.status === 'full', short = log?.status === 'short';
   if (closed) state('bad', 'closed for writing');
   else if (full) state('bad', 'no room for writes');

@@ -22,7 +22,7 @@ let recent = [], shown = null, held = false, busyUntil = 0, frame = 0, log = 'sy
 
 export function describe(about) {
   log = about.log;
-  put('way-try', `redis-cli -p ${about.port} set hello world`);
+  put('way-try', `redis-cli${about.port ? ` -p ${about.port}` : ''} set hello world`);
   const words = {
     later: ['Write', 'One write hands the whole batch to the operating system. With this -fsync it is synced later: a power cut can take it back.'],
     etcd: ['Agree', 'The batch is one transaction of etcd: a majority of its members has synced it before it counts.'],
