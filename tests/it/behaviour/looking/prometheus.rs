@@ -35,7 +35,26 @@ fn a_real_prometheus_scrapes_it_and_finds_no_fault_in_metrics_and_rules() {
     ] {
         eventually(query, || prometheus.asked(query).ends_with(&format!("\"{value}\"]}}]}}}}")));
     }
+    for query in dashboard() {
+        let answer = prometheus.asked(&query);
+        assert!(answer.contains("\"status\":\"success\""), "{query}: {answer}");
+    }
     server.stop();
+}
+
+/// The queries of the dashboard, with its variables as they may be.
+fn dashboard() -> Vec<String> {
+    let text = include_str!("../../../../packaging/grafana/post-gres-rs.json");
+    let dashboard: serde_json::Value = serde_json::from_str(text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().expect("targets"));
+    let query = |target: &serde_json::Value| {
+        let query = target["expr"].as_str().expect("a query");
+        query.replace("$__rate_interval", "1m").replace("$job", "a").replace("$instance", ".+")
+    };
+    let queries: Vec<String> = targets.map(query).collect();
+    assert!(queries.len() > 20, "the dashboard shows something");
+    queries
 }
 
 fn promtool(arguments: &[&str], at: &Path, input: &str) {
