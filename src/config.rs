@@ -12,6 +12,8 @@ use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, Valu
 
 use crate::command::Events;
 use crate::engine::{self, Fsync};
+use crate::messages::Form;
+use crate::metrics::SlowCommands;
 use crate::protocol::Limits;
 use crate::scripts;
 use crate::server::{self, Changeable, Settings, UnreadLimits};
@@ -28,6 +30,7 @@ mod file;
 mod http;
 #[cfg(feature = "manual")]
 mod manual;
+mod messages;
 mod shown;
 mod sources;
 #[cfg_attr(not(feature = "tls"), path = "config/no_tls.rs")]
@@ -227,6 +230,9 @@ pub struct Config {
     #[command(flatten)]
     users: users::Flags,
 
+    #[command(flatten)]
+    messages: messages::Flags,
+
     /// Whether to refuse to listen beyond this machine without a password
     #[arg(long = "protected-mode", value_enum, default_value_t = Switch::Yes, value_name = "yes|no")]
     protected_mode: Switch,
@@ -337,6 +343,16 @@ impl Config {
     /// Says whether it would.
     pub fn check(&self) -> ExitCode {
         check::run(self)
+    }
+
+    /// What messages look like.
+    pub fn message_form(&self) -> Form {
+        self.messages.form
+    }
+
+    /// Sets which commands are slow, and what becomes of them.
+    pub fn begin_slow_log(&self, slow: &SlowCommands) {
+        self.messages.begin(slow);
     }
 
     /// The settings that are not the default, and where they come from.

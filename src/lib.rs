@@ -67,7 +67,7 @@
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
 //! | `http` | what may be seen of a running server: the live page, `/metrics`, health |
 //! | `remote` | a small client of a running server: ping, get, set, del, stats |
-//! | [`tools`] | check, dump, repair, backup and import of a log, beside any server |
+//! | [`tools`] | check, dump, repair, backup, restore and import of a log, beside any server |
 //! | [`config`] | flags, from the command line, the environment and a file |
 //!
 //! [`clients`] lists the commands, [`applications`] the libraries that were tried, [`operations`] is the operator's

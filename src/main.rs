@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let config = Config::from_args();
     // A tool answers on stdout; messages on the way are of interest only if something is wrong.
     let level = if config.is_served() { LevelFilter::Info } else { LevelFilter::Warn };
-    if let Err(error) = messages::start(level) {
+    if let Err(error) = messages::start(level, config.message_form()) {
         eprintln!("post-gres-rs: cannot start the messages thread: {error}");
         return ExitCode::FAILURE;
     }
@@ -60,6 +60,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
         log::warn!("{warning}");
     }
     let metrics = Arc::new(Metrics::new(commands::command_names()));
+    config.begin_slow_log(&metrics.slow);
     let (shards, capacity) = config.store();
     let store = store::new(shards, capacity);
     #[cfg(feature = "replicated")]

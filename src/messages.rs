@@ -5,6 +5,8 @@
 //! dropped, and a later one says how many were. The end of the process waits for the last messages, but no
 //! longer than `LAST_WORDS`.
 
+mod form;
+
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +14,8 @@ use std::time::{Duration, Instant};
 use env_logger::{Env, Logger, Target};
 use log::{Log, Metadata, Record};
 use parking_lot::{Condvar, Mutex};
+
+pub use form::Form;
 
 /// Bytes of messages that wait to be written: some two thousand messages, a burst on a slow terminal.
 const WAITING_BYTES: usize = 256 << 10;
@@ -35,7 +39,7 @@ struct State {
 }
 
 /// Sends messages of `level` and above, or of what `RUST_LOG` says, to stderr from now on; panics, too.
-pub fn start(level: log::LevelFilter) -> io::Result<()> {
+pub fn start(level: log::LevelFilter, form: Form) -> io::Result<()> {
     let shared = Arc::<Shared>::default();
     let for_thread = shared.clone();
     // No thread waits for this one longer than LAST_WORDS, so its panic need not end the process.
@@ -48,7 +52,9 @@ pub fn start(level: log::LevelFilter) -> io::Result<()> {
     // of it is told by the server, now and then.
     let env = Env::default().default_filter_or("trace,rustls=off").default_write_style_or(style);
     let target = Target::Pipe(Box::new(Entrance(shared.clone())));
-    let logger = env_logger::Builder::from_env(env).target(target).build();
+    let mut builder = env_logger::Builder::from_env(env);
+    form.apply(&mut builder);
+    let logger = builder.target(target).build();
     log::set_max_level(match std::env::var_os("RUST_LOG") {
         Some(_) => logger.filter(),
         None => level,

@@ -9,6 +9,7 @@ mod compaction;
 mod info;
 mod number;
 mod slow;
+mod slow_messages;
 
 pub use batches::{
     BETWEEN_SAMPLES, BatchSeen, Batches, Brought, Ending, Leader, MOST_CLIENTS, STEPS, Step,
@@ -18,7 +19,8 @@ pub use command::{CommandStats, Stats};
 pub use compaction::CompactionStats;
 pub use info::{Info, Process};
 pub use number::{Counter, Held, Histogram};
-pub use slow::SlowCommands;
+pub use slow::{MOST_SLOW, SlowCommands};
+pub use slow_messages::{Caller, SlowMessages};
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};

@@ -10,11 +10,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 
+use super::slow_messages::{Caller, Teller};
 use crate::command::Slow;
 
 /// Redis's defaults.
 const MICROS: i64 = 10_000;
 const MOST: usize = 128;
+
+/// The most slow commands that may be kept, each with some 4 KiB of its words at most: 40 MB.
+pub const MOST_SLOW: u64 = 10_000;
 
 /// The most words that are kept of a command, and the most bytes of each: Redis's.
 const WORDS: usize = 32;
@@ -38,6 +42,8 @@ pub struct SlowCommands {
     least_nanos: AtomicI64,
     list: Mutex<List>,
     samples: Mutex<Samples>,
+    /// Messages about them.
+    pub messages: Teller,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +69,7 @@ impl Default for SlowCommands {
             least_nanos: 0.into(),
             list: Mutex::default(),
             samples: Mutex::default(),
+            messages: Teller::default(),
         };
         slow.set_least();
         slow
@@ -125,7 +132,7 @@ impl SlowCommands {
         &self,
         elapsed: Duration,
         words: impl ExactSizeIterator<Item = &'a [u8]>,
-        client: impl FnOnce() -> (String, String),
+        client: impl FnOnce() -> Caller,
     ) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
         let millis = elapsed.as_millis() as i64;
@@ -134,11 +141,15 @@ impl SlowCommands {
             self.samples.lock().add(now, millis);
         }
         let (micros, most) = (elapsed.as_micros() as i64, self.most());
-        if !(0..=micros).contains(&self.micros()) || most == 0 {
+        if !(0..=micros).contains(&self.micros()) {
             return;
         }
-        let (address, name) = client();
-        let words = trimmed(words);
+        let (caller, words) = (client(), trimmed(words));
+        self.messages.tell(elapsed, &words, &caller);
+        if most == 0 {
+            return;
+        }
+        let Caller { address, name, .. } = caller;
         let mut list = self.list.lock();
         let id = list.next;
         list.next += 1;

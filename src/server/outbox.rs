@@ -25,7 +25,7 @@ use super::profile::{Profile, Sending};
 use crate::command::{ClientKind, RespVersion, TOO_LONG, Words};
 use crate::doors::Wire;
 use crate::engine::{Operation, Recipient};
-use crate::metrics::Metrics;
+use crate::metrics::{Caller, Metrics};
 use crate::protocol;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -221,7 +221,9 @@ impl Outbox {
     /// Notes that a command with these words took long.
     pub fn note_slow_words(&self, words: &Words<'_>, elapsed: Duration) {
         self.metrics.slow.note(elapsed, words.iter().copied(), || {
-            (self.profile.address.to_string(), self.profile.info().name)
+            let info = self.profile.info();
+            let user = info.login.map(|login| login.user.name.to_string());
+            Caller { address: self.profile.address.to_string(), name: info.name, user }
         });
     }
 

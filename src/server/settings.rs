@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::{Shared, raise_descriptor_limit};
 use crate::command::{Events, Text, is, memory_amount, number_between};
 use crate::engine::Audience as _;
+use crate::metrics::MOST_SLOW;
 
 /// The most clients that `-maxclients` allows.
 const MOST_CLIENTS: i64 = 1_000_000;
@@ -158,7 +159,7 @@ const SETTINGS: &[Setting] = &[
         name: "slowlog-max-len",
         shown: |shared| shared.metrics.slow.most().to_string(),
         read: |_, value| {
-            let most = number_between(value, 0, MOST_SLOW)? as usize;
+            let most = number_between(value, 0, MOST_SLOW as i64)? as usize;
             Ok(Box::new(move |shared| shared.metrics.slow.set_most(most)))
         },
     },
@@ -194,9 +195,6 @@ fn read_busy_after(_: &Shared, value: &[u8]) -> Result<Change, Text> {
     let millis = number_between(value, 0, i64::from(i32::MAX))? as u64;
     Ok(Box::new(move |shared| shared.scripts.set_busy_after_millis(millis)))
 }
-
-/// Slow commands are kept in memory, each with some 4 KiB of its words at most: 40 MB.
-const MOST_SLOW: i64 = 10_000;
 
 const NO_LOG: &str = "there is no log, so there is nothing to compact";
 

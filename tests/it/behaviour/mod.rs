@@ -15,6 +15,7 @@ mod long_scripts;
 #[cfg(feature = "http")]
 mod looking;
 mod max_memory;
+mod message_forms;
 mod messages;
 mod read_path;
 mod redis_crate;
