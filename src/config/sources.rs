@@ -27,15 +27,8 @@ pub const CHECKER: &str = "config";
 /// Variables that are no flag: what they hold must not be on a command line.
 const SECRETS: [&str; 2] = ["POST_GRES_RS_PASSWORD", "POST_GRES_RS_ETCD_PASSWORD"];
 
-/// Flags of tools, each with the server's flag whose value from outside is its default.
-const SHARED: [(&str, &str); 6] = [
-    ("wal", "wal"),
-    ("wal-ca", "wal-ca"),
-    ("wal-password-file", "wal-password-file"),
-    ("port", "port"),
-    ("host", "bind"),
-    ("password-file", "requirepass-file"),
-];
+/// Flags of tools that mean what the server's flag of that name means.
+const SHARED: [&str; 4] = ["wal", "wal-ca", "wal-password-file", "port"];
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -329,9 +322,21 @@ impl Merged {
 
     fn as_defaults_of(&mut self, tool: &str) {
         let outside = &self.outside;
-        let of_server = |name: &str| {
-            let (_, name) = SHARED.iter().find(|(shared, _)| *shared == name)?;
-            outside.get(*name)?.values.first().cloned()
+        let first = |name: &str| outside.get(name)?.values.first().cloned();
+        // A server without a port is reached by its socket, or by its port with TLS.
+        let is_off = first("port").is_some_and(|port| port == "off");
+        let has_socket = outside.contains_key("unixsocket");
+        let of_server = |name: &str| match name {
+            "socket" if is_off => first("unixsocket"),
+            "tls" if is_off && !has_socket => first("tls-port").map(|_| OsString::from("true")),
+            "port" if is_off => first("tls-port"),
+            "host" => {
+                let hosts = first("bind")?;
+                hosts.to_str().and_then(|hosts| hosts.split(',').next()).map(OsString::from)
+            }
+            "password-file" => first("requirepass-file"),
+            _ if SHARED.contains(&name) => first(name),
+            _ => None,
         };
         let command = std::mem::take(&mut self.command);
         self.command = command.mut_subcommand(tool, |tool| {

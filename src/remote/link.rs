@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::replies::Reply;
+use super::tls;
 
 /// Holds the password if no file does, as for the server.
 const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
@@ -34,6 +35,9 @@ pub struct Door {
     /// Its Unix socket, in place of host and port
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+
+    #[command(flatten)]
+    tls: tls::Flags,
 
     /// User to log in as
     #[arg(long, value_name = "NAME")]
@@ -82,18 +86,25 @@ impl Door {
         Ok(Some(line.strip_suffix(b"\r").unwrap_or(line).to_vec()))
     }
 
-    fn connect(&self, deadline: Instant) -> io::Result<Box<dyn Stream>> {
+    fn connect(&self, deadline: Instant) -> anyhow::Result<Box<dyn Stream>> {
+        let plan = self.tls.plan()?;
         if let Some(path) = &self.socket {
+            ensure!(plan.is_none(), "-tls is not for a Unix socket");
             return Ok(Box::new(UnixStream::connect(path)?));
         }
         let mut last = io::Error::from(ErrorKind::NotFound);
         for address in (self.host(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, left(deadline)?) {
-                Ok(stream) => return Ok(Box::new(stream)),
+                Ok(stream) => {
+                    return Ok(match &plan {
+                        Some(plan) => tls::encrypt(stream, self.host(), plan)?,
+                        None => Box::new(stream),
+                    });
+                }
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        Err(last.into())
     }
 }
 
@@ -111,7 +122,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 }
 
 /// What bytes come and go by.
-trait Stream: Read + Write {
+pub trait Stream: Read + Write {
+    /// How long a call may take from now on.
     fn set_timeout(&self, time: Duration) -> io::Result<()>;
 }
 
@@ -180,7 +192,7 @@ impl Link {
         let deadline = Instant::now() + time;
         let stream = match door.connect(deadline) {
             Ok(stream) => stream,
-            Err(error) => bail!("{address}: cannot connect: {error}"),
+            Err(error) => bail!("{address}: cannot connect: {error:#}"),
         };
         let stream = BufReader::new(Timed { stream, deadline });
         let mut link = Link { stream, address, time };

@@ -12,6 +12,8 @@
 mod figures;
 mod link;
 mod replies;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 #[cfg(feature = "stats")]
 mod watch;
 

@@ -4,6 +4,8 @@
 mod certificates;
 #[cfg(all(feature = "tls", feature = "http"))]
 mod churn;
+#[cfg(all(feature = "tls", feature = "tools"))]
+mod small_client;
 #[cfg(feature = "tls")]
 mod tls;
 pub mod tunnel;
