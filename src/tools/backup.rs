@@ -131,7 +131,10 @@ fn to_stdout(place: &Place) -> anyhow::Result<Outcome> {
     let sending = Outflow::sending(Box::new(Descriptor(stdout)), counting.files());
     copy_up_to(&log, Copying::new(&sending, &copy), "sending", Some(end))
         .and_then(|_| sending.finish())
-        .context("the backup is not complete, and restore will refuse it")?;
+        // Its text alone: that the reader has gone is no failure of other tools, and is one here.
+        .map_err(|error| {
+            anyhow::anyhow!("the backup is not complete, and restore will refuse it: {error:#}")
+        })?;
     eprintln!("post-gres-rs backup: all up to LSN {} was sent", end.0);
     Ok(Outcome::Well)
 }

@@ -181,6 +181,19 @@ fn a_disk_that_is_full_on_the_way_fails_a_backup_and_a_restore_and_leaves_nothin
     Said::of(&full.expect("it can be run")).expect(2, &["not complete", "No space left"]);
 }
 
+/// Other tools take a reader that has gone, such as `head`, for one that has seen enough.
+#[test]
+fn a_stream_whose_reader_goes_away_is_a_failed_backup() {
+    let source = large_log(14);
+    let mut command = Command::new(PROGRAM);
+    command.args(["backup", "-wal"]).arg(source.path().join("wal_file")).arg("-");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    drop(child.stdout.take());
+    let said = Said::of(&child.wait_with_output().expect("our child"));
+    said.expect(2, &["not complete", "Broken pipe"]);
+}
+
 /// A writer that never stops, and rotations in between: a stream is a moment of the log.
 #[test]
 fn a_backup_of_a_running_server_can_be_piped_into_restore() {
