@@ -1,7 +1,6 @@
 //! The form of a message: a line of text for people, or a JSON object for programs. Where journald reads stderr it notes
 //! time and priority itself, so that a message brings no second time, and its level as journald's priority.
 
-use std::fmt::Arguments;
 use std::io::{self, Write};
 
 use env_logger::Builder;
@@ -66,7 +65,7 @@ fn json(
     out: &mut dyn Write,
     level: Level,
     module: &str,
-    message: &Arguments<'_>,
+    message: &std::fmt::Arguments<'_>,
 ) -> io::Result<()> {
     let thread = std::thread::current();
     let object = serde_json::json!({

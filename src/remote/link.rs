@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 
 use super::replies::Reply;
+use super::stream::Stream;
 use super::tls;
 
 /// Holds the password if no file does, as for the server.
@@ -119,26 +120,6 @@ fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
 fn left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// What bytes come and go by.
-pub trait Stream: Read + Write {
-    /// How long a call may take from now on.
-    fn set_timeout(&self, time: Duration) -> io::Result<()>;
-}
-
-impl Stream for TcpStream {
-    fn set_timeout(&self, time: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(time))?;
-        self.set_write_timeout(Some(time))
-    }
-}
-
-impl Stream for UnixStream {
-    fn set_timeout(&self, time: Duration) -> io::Result<()> {
-        self.set_read_timeout(Some(time))?;
-        self.set_write_timeout(Some(time))
-    }
 }
 
 /// A stream of which each call ends at the deadline.

@@ -12,6 +12,7 @@
 mod figures;
 mod link;
 mod replies;
+mod stream;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 #[cfg(feature = "stats")]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 
-use super::link::Stream;
+use super::stream::Stream;
 
 /// There are none.
 #[derive(Clone, Debug, clap::Args)]

@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::link::Stream;
+use super::stream::Stream;
 
 /// The longest file that is read, as for the server.
 const MOST_BYTES: u64 = 1 << 20;

@@ -187,8 +187,7 @@ fn a_stream_whose_reader_goes_away_is_a_failed_backup() {
     let source = large_log(14);
     let mut command = Command::new(PROGRAM);
     command.args(["backup", "-wal"]).arg(source.path().join("wal_file")).arg("-");
-    let mut child =
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     drop(child.stdout.take());
     let said = Said::of(&child.wait_with_output().expect("our child"));
     said.expect(2, &["not complete", "Broken pipe"]);
