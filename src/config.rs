@@ -1,7 +1,7 @@
 //! The flags, checked, and turned into each layer's options. Only `main` reads it.
 //!
-//! A flag has one dash, as in the seed's program, or two; its value follows after `=` or a space. Each also comes from the
-//! environment and from a file, see [`sources`]: a new flag needs nothing for that.
+//! A flag has one dash or two; its value follows after `=` or a space. Each also comes from the environment and from a
+//! file, see [`sources`]: a new flag needs nothing for that.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -60,7 +60,7 @@ pub struct Config {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 
-    /// What was given, and where.
+    /// Each setting, with its value and its source.
     #[arg(skip)]
     settings: Vec<Setting>,
 
@@ -238,7 +238,7 @@ pub struct Config {
     protected_mode: Switch,
 }
 
-/// Where flags come from, at the end of the help.
+/// The sources of flags, for the end of the help.
 const SOURCES_HELP: &str = "\
 Each flag is also read from the environment (-compact-factor: POST_GRES_RS_COMPACT_FACTOR) and from the file at -config.
 The command line comes before the environment, and that before the file. `post-gres-rs config check` tells what holds.";
@@ -360,7 +360,7 @@ impl Config {
         shown::summary(&self.settings)
     }
 
-    /// What may be a mistake, and is not refused.
+    /// Warnings of likely mistakes that are not refused.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -1,12 +1,12 @@
-//! The users who may log in, and what each may do.
+//! The users who may log in, and their rights.
 //!
 //! There are two kinds of rights, because these are the two that people use: everything, and reading. Each is one line
-//! of Redis's rules, by which commands are judged and which `ACL LIST` shows, so that what is shown is what holds.
+//! of Redis's rules, by which commands are judged and which `ACL LIST` shows, so that it shows the true rights.
 
 /// The user who is meant if none is named.
 pub const USER: &str = "default";
 
-/// What a user may do.
+/// The rights of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
     /// Everything.
@@ -44,7 +44,7 @@ impl Rights {
 pub struct User {
     /// Printable, and without spaces.
     pub name: String,
-    /// What it may do.
+    /// Its rights.
     pub rights: Rights,
     /// Whether it may log in.
     pub access: Access,

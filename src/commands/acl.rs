@@ -1,4 +1,4 @@
-//! ACL: the users, and what was refused to them. Users are changed in their file, see [`crate::command::Users`].
+//! ACL: the users, and the requests refused to them. Users are changed in their file, see [`crate::command::Users`].
 
 use super::rights;
 use super::rows::{CATEGORIES, find, is_in};

@@ -1,7 +1,7 @@
 //! `config check`: whether a server would take these settings, without touching any data.
 //!
 //! It goes through what a start does before it binds and opens: all flags with their values, the files that they name,
-//! the directory of the log. It does not look into the log, which is what the tool `check` does, and takes no
+//! the directory of the log. It does not look into the log, which the tool `check` does, and takes no
 //! lock, so it may be used beside a running server.
 
 use std::io::{self, Write};
@@ -78,7 +78,7 @@ fn print(config: &Config, out: &mut dyn Write) -> io::Result<()> {
 /// Longer values push their source to the right, and not that of all.
 const WIDEST: usize = 40;
 
-/// What a start would refuse.
+/// The mistakes that a start would refuse.
 fn problems(config: &Config) -> Vec<anyhow::Error> {
     let mut found = Vec::new();
     #[cfg(feature = "replicated")]

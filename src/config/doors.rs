@@ -1,4 +1,4 @@
-//! The flags of where clients come in, and what they come to.
+//! The flags of the doors by which clients come in, and the doors that they make.
 
 use std::fmt;
 #[cfg(feature = "replicated")]
@@ -11,7 +11,7 @@ use super::{Config, tls};
 use crate::doors::{Doors, Host, TcpPlan, UnixPlan};
 use crate::server::Reload;
 
-/// Where clients come in.
+/// The flags of all doors.
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub struct Flags {
@@ -62,7 +62,7 @@ impl Flags {
         self.bind.iter().map(|name| Host::resolve(name)).collect()
     }
 
-    /// Where clients of the network are to be sent, if there are any.
+    /// The address to send clients of the network to, if there is a port for them.
     #[cfg(feature = "replicated")]
     pub fn first_address(&self) -> anyhow::Result<Option<SocketAddr>> {
         let Some(port) = self.port().or(self.tls.port()) else { return Ok(None) };
@@ -97,7 +97,7 @@ impl Flags {
         shown
     }
 
-    /// Refuses what makes no sense together.
+    /// Refuses flags that make no sense together.
     fn fit(&self) -> anyhow::Result<()> {
         let no_socket = self.unix_socket.is_none();
         ensure!(!(no_socket && self.unix_mode.is_some()), "-unixsocketperm is for -unixsocket");
@@ -107,7 +107,7 @@ impl Flags {
         Ok(())
     }
 
-    /// What is wrong with the names and files, without binding anything.
+    /// Checks the names and files, without binding anything.
     pub fn check(&self) -> anyhow::Result<()> {
         self.fit()?;
         self.hosts()?;
@@ -116,7 +116,7 @@ impl Flags {
 }
 
 impl Config {
-    /// The doors, bound; they do not listen yet. What SIGHUP is to read anew is added to `reloads`.
+    /// The doors, bound; they do not listen yet. The files that SIGHUP is to read anew are added to `reloads`.
     pub fn doors(&self, reloads: &mut Vec<Reload>) -> anyhow::Result<Doors> {
         let flags = &self.doors;
         flags.fit()?;
@@ -160,7 +160,7 @@ fn port(text: &str) -> Result<Port, String> {
     }
 }
 
-/// What looks like an address or a name; whether there is one shows at the start.
+/// A text that looks like an address or a name; the start shows whether it is one.
 fn host(text: &str) -> Result<String, String> {
     let is_fine = |c: char| c.is_ascii_alphanumeric() || ".:-_%[]".contains(c);
     match !text.is_empty() && text.chars().all(is_fine) {

@@ -1,4 +1,4 @@
-//! The flags of what may be seen over HTTP, and what they come to.
+//! The flags of the live page and the metrics, and the options that they come to.
 
 use std::net::SocketAddr;
 
@@ -24,7 +24,7 @@ pub struct Flags {
 }
 
 impl Config {
-    /// What may be seen over HTTP and by whom, if anything.
+    /// How to serve HTTP, and to which clients; `None` without `-http`.
     pub fn http(&self, settings: &Settings) -> anyhow::Result<Option<Options>> {
         let Some(address) = self.http.address else { return Ok(None) };
         let name = self.http.name.clone();

@@ -39,7 +39,7 @@ pub fn whence(source: &Source) -> String {
     }
 }
 
-/// The settings that are not the default, by where they come from, in one line.
+/// The settings that are not the default, grouped by their sources, in one line.
 pub fn summary(settings: &[Setting]) -> String {
     let mut groups: Vec<(String, String)> = Vec::new();
     for setting in settings.iter().filter(|setting| setting.is_changed) {

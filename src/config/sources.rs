@@ -1,4 +1,4 @@
-//! Where the values of flags come from: the command line, before the environment, before the file at `-config`, before
+//! The sources of the values of flags: the command line, before the environment, before the file at `-config`, before
 //! the defaults.
 //!
 //! It knows no flag by name. Values from outside are put before the arguments, as if they had been typed, unless the
@@ -15,7 +15,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, parser::ValueSource};
 
 use super::file::{self, Line};
 
-/// What the variables of all flags begin with.
+/// The beginning of the names of all variables that are flags.
 const PREFIX: &str = "POST_GRES_RS_";
 
 /// The flag that names the file.
@@ -30,7 +30,7 @@ const SECRETS: [&str; 2] = ["POST_GRES_RS_PASSWORD", "POST_GRES_RS_ETCD_PASSWORD
 /// Flags of tools that mean what the server's flag of that name means.
 const SHARED: [&str; 4] = ["wal", "wal-ca", "wal-password-file", "port"];
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The command line.
@@ -68,7 +68,7 @@ pub struct Merged {
     pub command: Command,
     /// The arguments, those from outside before those of the command line.
     pub args: Vec<OsString>,
-    /// What may be a mistake, and is not refused.
+    /// Warnings of likely mistakes that are not refused.
     pub warnings: Vec<String>,
     outside: BTreeMap<String, Outside>,
 }
@@ -143,7 +143,7 @@ pub fn variable(name: &str) -> String {
     PREFIX.to_owned() + &name.to_ascii_uppercase().replace('-', "_")
 }
 
-/// What is known while the environment and the file are read.
+/// The values and the mistakes found so far, while the environment and the file are read.
 struct Merger<'a> {
     command: &'a Command,
     outside: BTreeMap<String, Outside>,

@@ -1,4 +1,4 @@
-//! The flags of TLS, and what they come to.
+//! The flags of TLS, and the door that they make.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Flags {
         Ok(())
     }
 
-    /// What is wrong with the files, if anything is.
+    /// Checks the flags and their files.
     pub fn check(&self) -> anyhow::Result<()> {
         self.fit()?;
         self.files().map(Tls::read).transpose().map(drop)

@@ -49,7 +49,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Who may log in, and what of that is read anew at SIGHUP.
+    /// The accounts, and their files that SIGHUP has read anew.
     pub fn accounts(&self) -> anyhow::Result<(Arc<Accounts>, Vec<Reload>)> {
         let accounts = Arc::new(Accounts::new(self.password()?, self.users()?));
         let mut reloads = Vec::new();

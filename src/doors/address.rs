@@ -1,4 +1,4 @@
-//! Where a client is, or what it has connected to.
+//! The address of a client, or of the door that it has connected to.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! Where clients come in, and what each one is connected by.
+//! The doors by which clients come in, and the wire that connects each of them.
 //!
 //! A [`Door`] is a socket that listens: on an address, plain or encrypted, or on a path of this machine. All
 //! doors are bound before anything else is touched, and listen together once the server can answer. One thread
@@ -40,9 +40,9 @@ pub struct Doors {
 /// A socket to listen on.
 struct Door {
     socket: OwnedFd,
-    /// Where it is bound.
+    /// The address that it is bound to.
     address: Address,
-    /// What its connections are encrypted by.
+    /// The encryption of its connections; `None` for plain ones.
     encryption: Option<Arc<dyn Encryption>>,
     /// The path that it has taken.
     place: Option<Place>,

@@ -18,7 +18,7 @@ use super::Encryption;
 /// How often to look for a port that is free on all addresses. (Few are taken: one try nearly always does.)
 const TRIES: usize = 32;
 
-/// An address or a host's name, and what it stands for.
+/// An address or a host's name, and the addresses that it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// As it was given.
@@ -27,17 +27,17 @@ pub struct Host {
     addresses: Vec<SocketAddr>,
 }
 
-/// What to bind.
+/// The addresses to bind, all to the same port.
 pub struct TcpPlan {
-    /// Where, each address once.
+    /// The hosts; an address that several of them have is bound once.
     pub hosts: Vec<Host>,
     /// 0 is a free one.
     pub port: u16,
-    /// What the connections are encrypted by.
+    /// The encryption of the connections; `None` for plain ones.
     pub encryption: Option<Arc<dyn Encryption>>,
 }
 
-/// What a socket of IPv6 takes that is bound to all addresses.
+/// The connections that a socket takes which is bound to all addresses of IPv6.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum V6Takes {
     Itself,

@@ -1,9 +1,9 @@
 //! A door on a path of this machine, for programs that run beside the server.
 //!
-//! A socket that a dead server has left at the path is replaced. Nothing else there is ever removed: neither what is
-//! no socket, nor a socket at which someone answers. Its permissions are set before it listens. Two servers that start
-//! together may both take the path for free; the first then notices before it listens that the path is no longer
-//! its own.
+//! A socket that a dead server has left at the path is replaced. Nothing else there is ever removed: neither a file
+//! that is no socket, nor a socket at which a program answers. Its permissions are set before it listens. Two servers
+//! that start together may both take the path for free; the first then notices before it listens that the path is no
+//! longer its own.
 
 use std::fs;
 use std::io;
@@ -18,12 +18,12 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 /// The longest path: the room for it in `sockaddr_un`, less the zero after it (unix(7)).
 const PATH_BYTES: usize = 107;
 
-/// What to bind.
+/// A Unix socket to bind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnixPlan {
     /// The path.
     pub path: PathBuf,
-    /// The permissions of the socket, as chmod(1) has them: who may write to it may connect.
+    /// The permissions of the socket, as chmod(1) has them: a user with permission to write to it may connect.
     pub mode: u32,
 }
 
@@ -114,7 +114,7 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> anyhow::Result<()> {
         ),
         Err(Errno::NOENT) => Ok(()),
         Err(errno) => Err(errno).with_context(|| {
-            format!("-unixsocket {shown}: a socket is there, and nobody can say whether it is in use; remove it if it is not")
+            format!("-unixsocket {shown}: cannot tell whether the socket there is in use; remove it if it is not")
         }),
     }
 }

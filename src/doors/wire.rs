@@ -1,4 +1,4 @@
-//! What one client is connected by: a TCP or a Unix socket, plain or encrypted.
+//! The wire that connects one client: a TCP or a Unix socket, plain or encrypted.
 //!
 //! Only the client's own thread receives, and may wait. Any thread may send, one at a time, and never waits. A
 //! plain connection pays one comparison for the other kind.
@@ -27,7 +27,7 @@ pub enum Waits {
     No,
 }
 
-/// What encrypts the connections that come in by a door.
+/// The encryption of a door, by which it begins that of each connection.
 pub trait Encryption: Send + Sync {
     /// The encryption of a new connection.
     fn begin(&self) -> io::Result<Box<dyn Encrypted>>;
@@ -35,8 +35,8 @@ pub trait Encryption: Send + Sync {
 
 /// The encryption of one connection.
 pub trait Encrypted: Send + Sync {
-    /// Receives plain bytes, as many as have arrived and fit: 0 says that no more will come. What cannot be
-    /// decrypted, and a handshake that takes too long, are `InvalidData`, with a sentence for the operator.
+    /// Receives plain bytes, as many as have arrived and fit: 0 says that no more will come. Bytes that cannot
+    /// be decrypted, and a handshake that takes too long, are `InvalidData`, with a sentence for the operator.
     fn receive(&self, socket: BorrowedFd<'_>, buffer: &mut [u8], waits: Waits)
     -> io::Result<usize>;
 
@@ -87,7 +87,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Receives what has arrived, as much as fits; 0 says that nothing more will come.
+    /// Receives the bytes that have arrived, as many as fit; 0 says that nothing more will come.
     pub fn receive(&self, buffer: &mut [u8], waits: Waits) -> io::Result<usize> {
         if let Some(encrypted) = &self.encrypted {
             return encrypted.receive(self.socket.as_fd(), buffer, waits);
@@ -118,7 +118,7 @@ impl Wire {
         }
     }
 
-    /// Tells the client that nothing more will come, where an end could be an attacker's.
+    /// Tells a client of TLS that nothing more will come: without this, an attacker may have cut the connection.
     pub fn say_goodbye(&self) {
         if let Some(encrypted) = &self.encrypted {
             encrypted.say_goodbye(self.socket.as_fd());

@@ -1,4 +1,4 @@
-//! What is known of the store and the log at a moment, for all that show it: INFO and whatever else looks.
+//! Facts about the store and the log at a moment, for INFO and for all others that show them.
 //!
 //! Nothing here waits for the commit path. The sums of the store take the lock of each shard for as long as it takes
 //! to copy four numbers, as a GET of one key does.
@@ -10,7 +10,7 @@ use crate::store::Totals;
 use crate::wal::Failure;
 use crate::wal::health::Room;
 
-/// What the store takes up.
+/// The size of the store.
 #[derive(Clone, Copy, Debug)]
 pub struct StoreFacts {
     /// Keys, and bytes of keys, values and their index.

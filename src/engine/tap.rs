@@ -84,7 +84,7 @@ impl Tap {
         }
     }
 
-    /// The batch is about to be answered; so many clients have come meanwhile.
+    /// The batch is about to be answered; `clients` more have come meanwhile.
     pub fn note_meanwhile(&mut self, clients: usize) {
         if let Some(sample) = &mut self.sample {
             sample.seen.meanwhile = clients;

@@ -1,4 +1,4 @@
-//! Who may look.
+//! Whether a request may look.
 //!
 //! Beyond this machine it takes the server's password, by HTTP's Basic scheme, judged by the same judge as a client's:
 //! failures here and there add up for an address, and slow both down. The password crosses the network in clear, as it
@@ -15,7 +15,7 @@ use super::response::{Response, Status};
 use crate::command::USER;
 use crate::server::{Verdict, Watch};
 
-/// Who may look.
+/// The clients that may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Everyone who reaches the address, which is on this machine.

@@ -1,7 +1,7 @@
 //! The stream that the page listens to: figures twice a second, and sampled batches as they come.
 //!
-//! A viewer holds a connection and a thread, so there are [`MOST_VIEWERS`]. What is sent is what is the case now: a
-//! viewer that takes too long to take it is let go, nothing is kept for it, and its browser comes again.
+//! A viewer holds a connection and a thread, so there are [`MOST_VIEWERS`]. It is sent the state of this
+//! moment: nothing is kept for a viewer that reads too slowly; it is let go, and its browser comes again.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::response::{Method, Response, Status, head, write_all};
 use super::{ANSWER_PATIENCE, Site, figures, samples};
 
-/// People who have the page open at the same time; a quarter of the connections, so that scrapes and probes get through.
+/// The most viewers of the page at the same time; a quarter of the connections, so that scrapes and probes get through.
 pub const MOST_VIEWERS: usize = 8;
 
 /// What the answer is.
@@ -23,7 +23,7 @@ const LOOKS_FOR_FIGURES: u32 = 5;
 /// How long a viewer may take for one look's events. A page on a bad network is behind by less, or is let go.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the kernel may keep for a viewer that does not read: a few seconds of events.
+/// Bytes that the kernel may keep for a viewer that does not read: a few seconds of events.
 const SEND_BUFFER: usize = 8 << 10;
 
 /// How many there are.

@@ -1,7 +1,7 @@
 //! `/metrics`: the counters in Prometheus's text format, read when they are asked for.
 //!
-//! The numbers are those of INFO: what is counted is read where it is counted, what is found out comes from the same
-//! facts. `table` has a row for each number; histograms and what has a label are here. A scrape takes no lock that
+//! The numbers are those of INFO: counts are read from the same counters, and all others from the same facts. `table`
+//! has a row for each number; histograms and numbers with a label are here. A scrape takes no lock that
 //! the commit path waits for longer than a read of one key makes it wait, and is as long as the list of commands
 //! makes it: a label is a command's name or one of a few words, never what a client has chosen.
 
@@ -189,8 +189,8 @@ struct Cumulated {
     buckets: Vec<(f64, u64)>,
 }
 
-/// The buckets of these powers of two. What is less than the first is in the first; what is more than the last is
-/// counted as more than all limits.
+/// The buckets of these powers of two. A value below the first is in the first; one above the last is counted as
+/// above all limits.
 fn cumulated(
     of: &Histogram,
     powers: std::ops::RangeInclusive<usize>,

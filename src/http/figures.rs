@@ -26,7 +26,7 @@ pub fn about(site: &Site, server: &Watch) -> Value {
     })
 }
 
-/// What is the case now.
+/// The figures at this moment.
 pub fn now(site: &Site, server: &Watch) -> Value {
     let metrics = server.metrics();
     let StoreFacts { totals, most_bytes, .. } = server.engine().store_facts();

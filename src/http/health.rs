@@ -4,7 +4,7 @@ use super::response::{Response, Status};
 use crate::command::Role;
 use crate::server::Watch;
 
-/// The process serves: it accepts, reads and answers. Whoever restarts it on anything else makes it worse.
+/// The process serves: it accepts, reads and answers. To restart it for any other reason makes things worse.
 pub fn alive() -> Response {
     Response::plain(Status::Ok, "alive\n".to_owned())
 }

@@ -1,4 +1,4 @@
-//! What may be seen of a running server over HTTP: `/metrics`, `/healthz`, `/readyz`, and the live page.
+//! A view of a running server over HTTP: `/metrics`, `/healthz`, `/readyz`, and the live page.
 //!
 //! | path | what |
 //! |------|------|
@@ -68,7 +68,7 @@ pub struct Options {
     pub name: Option<String>,
     /// Who may look.
     pub access: Access,
-    /// What the log is kept in, for the page.
+    /// How the log is kept, for the page.
     pub log: LogKind,
 }
 
@@ -198,7 +198,7 @@ impl Site {
         let (site, for_thread) = (self.clone(), socket.clone());
         let started = spawn_vital("http-client", move || {
             let serve = AssertUnwindSafe(|| (site.serve)(&site, &for_thread, from));
-            // What they share are counters and locks that no panic poisons.
+            // They share counters, and locks that no panic poisons.
             if catch_unwind(serve).is_err() {
                 log::error!("{from}: answering an HTTP request ended by a panic");
                 close(&for_thread, Shutdown::Both);

@@ -19,7 +19,7 @@ const MOST_HEADERS: usize = 64;
 pub struct Request {
     /// How.
     pub method: Method,
-    /// For what, without what follows a question mark.
+    /// The path that it asks for, up to a question mark.
     pub path: String,
     /// The header `Host`; none in HTTP/1.0.
     pub host: Option<String>,

@@ -38,7 +38,7 @@ enum Answer {
     Events,
 }
 
-/// Who may not look learns nothing of what there is, but for the two probes: an orchestrator has no password, and
+/// A client that may not look learns nothing, but by the two probes: an orchestrator has no password, and
 /// they say no more than that the process serves, and why it would not take writes.
 fn answer(site: &Site, request: &Request, socket: &TcpStream, from: SocketAddr) -> Answer {
     let server = site.server.get();

@@ -1,4 +1,4 @@
-//! Each number that `/metrics` shows: its name, what it means, and where it is read.
+//! Each number that `/metrics` shows: its name, its meaning, and its source.
 //!
 //! Names follow Prometheus's conventions: base units, `_total` for what only grows (added by the encoder). A row that
 //! is [`Tells::Trouble`] has an alert in `packaging/prometheus/alerts.yml`; a test holds that true.

@@ -1,4 +1,4 @@
-//! Who may log in, and whether a login still holds.
+//! The users who may log in, and whether a login still holds.
 //!
 //! The default user's password is a flag's, or was set by CONFIG SET; other users are listed where the flags say
 //! (see [`Users`]). A client stays logged in as long as its password is that of its user: once another is read at

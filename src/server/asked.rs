@@ -83,7 +83,7 @@ impl Client for Session<'_> {
         let error = match self.shared.logins.judge(address, is_right, pause) {
             Verdict::Right => {
                 self.enter(found);
-                // The password may have been replaced since: whoever did that has closed the logins it saw.
+                // The password may have been replaced since, by a thread that closed only the logins it saw.
                 if self.holds() {
                     self.failed_logins = 0;
                     return Ok(());

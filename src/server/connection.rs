@@ -76,7 +76,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
             {
                 continue;
             }
-            // By its encryption: what is on its way to the client would not be understood either.
+            // By its encryption: the client would not understand the replies on their way to it either.
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 let from = &outbox.profile.address;
                 let complain = || format!("client {} from {from}: closed, {error}", outbox.id);

@@ -1,8 +1,8 @@
 //! The `idle` thread: closes clients that have asked nothing for `timeout` seconds, if that is set, and those that have
 //! not logged in in time, if there is a password.
 //!
-//! It sleeps until there is something to look for, and looks at the clients once a second then, as Redis does. No client's own
-//! thread looks at a clock for it.
+//! It sleeps until there is something to look for, and then looks at the clients once a second, as Redis does. No
+//! client's own thread looks at a clock for it.
 
 use std::time::Duration;
 

@@ -159,7 +159,7 @@ impl Shared {
     fn end_stale_logins(&self) {
         let ended = self.clients.end_stale_logins(&self.settings.accounts);
         if ended > 0 {
-            log::warn!("{ended} clients are closed: their password is none any more");
+            log::warn!("{ended} clients are closed: their password does not hold any more");
         }
     }
 }
@@ -216,7 +216,7 @@ impl Server {
         }
     }
 
-    /// Reads anew what SIGHUP is meant for. What cannot be read stays as it was, and a message says so.
+    /// Reads the files anew that SIGHUP is for. One that cannot be read stays as it was, and a message says so.
     pub fn reload(&self) {
         self.shared.settings.reloads.iter().for_each(Reload::run);
         self.shared.end_stale_logins();

@@ -46,7 +46,7 @@ const NO_ROOM: &str =
     "ERR clients leave more replies unread than -maxmemory-clients allows, try again later";
 const CLOSED: &str = "ERR the connection is closed";
 
-/// One client's replies, and what it is connected by.
+/// One client's replies, and its wire.
 pub struct Outbox {
     /// The client's number, for its thread and the server's messages.
     pub id: u64,

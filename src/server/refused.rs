@@ -12,7 +12,7 @@ use crate::sync::Mutex;
 /// The most that are kept: Redis's `acllog-max-len`. The oldest are forgotten first.
 const MOST: usize = 128;
 
-/// So many bytes of a user's name are kept.
+/// The most bytes of a user's name that are kept.
 const NAME_BYTES: usize = 128;
 
 /// An entry counts further logins of its kind for this long: Redis's `ACL_LOG_GROUPING_MAX_TIME_DELTA`.

@@ -1,7 +1,7 @@
 //! One thing that SIGHUP has the server read anew, such as a file of passwords or a certificate.
 //!
-//! It is read and checked as a whole before it takes the place of the old one: what is wrong with it is said, and
-//! the old one stays.
+//! It is read and checked as a whole before it takes the place of the old one: if it has a mistake, a message
+//! says so, and the old one stays.
 
 /// See the head of this file.
 pub struct Reload {

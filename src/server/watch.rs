@@ -1,4 +1,4 @@
-//! What may be seen of a server by those who are not its clients, and the question whether they may.
+//! A view of a server for programs that are not its clients, and the question whether they may have it.
 //!
 //! Nothing can be changed through this, and nothing here takes a lock for longer than it takes to copy a few numbers.
 

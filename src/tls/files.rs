@@ -86,7 +86,7 @@ impl Files {
         let at = || format!("-tls-cert {}", self.certificate.display());
         let parsed = ParsedCertificate::try_from(own).with_context(at)?;
         let now = Duration::from_secs(UnixTime::now().as_secs());
-        // Whom it was signed by is the clients' business; its dates are looked at before that.
+        // Its signature is the clients' business; its dates are checked before that.
         let dates = |time| {
             let (nobody, all) =
                 (RootCertStore::empty(), provider.signature_verification_algorithms.all);

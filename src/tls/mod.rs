@@ -2,8 +2,8 @@
 //!
 //! Certificates are read at the start and at SIGHUP; connections that are open go on with what they began with. The
 //! core knows only [`Encryption`], by which a door begins each connection, and [`Encrypted`], by which a connection
-//! receives and sends. Whoever is asked for a certificate and has none that the authority signed never gets as far
-//! as a request.
+//! receives and sends. A client that is asked for a certificate and has none that the authority signed never
+//! gets as far as a request.
 
 mod files;
 mod session;
