@@ -39,7 +39,6 @@ use super::{Outcome, Place, Source, etcd, open};
 use crate::record;
 use crate::wal::disk::{Disk, SystemDisk};
 use crate::wal::frame::SegmentHeader;
-use crate::wal::guard::witness;
 use crate::wal::names::Names;
 use crate::wal::place;
 use crate::wal::read_only::ReadOnlyDisk;
@@ -67,8 +66,8 @@ pub struct Backup {
     #[arg(value_name = "DIRECTORY|-")]
     directory: PathBuf,
 
-    /// Make the copy in a new directory within DIRECTORY, named by the time, and then remove the oldest that were made
-    /// so, until N are left
+    /// Make the copy in a new directory within DIRECTORY, named by the time, and then remove the oldest of this log that
+    /// were made so, until N are left
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     keep: Option<u64>,
 }
@@ -81,24 +80,24 @@ pub fn run(backup: &Backup, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         (true, Some(_)) => anyhow::bail!("-keep is for backups in a directory"),
         (false, None) => to_directory(&place, &backup.directory, backup.source.json, out),
         (false, Some(keep)) => {
-            let (name, store) = identity(&place)?;
-            let all = Kept::open(&backup.directory, &name, store)?;
-            let directory = all.begin()?;
-            let done = to_directory(&place, &directory, backup.source.json, out);
-            all.end(&directory, done, keep)
+            let name = name_of(&place)?;
+            let all = Kept::open(&backup.directory, &name)?;
+            let partial = all.begin()?;
+            let copied = copy_to(&place, &partial).and_then(|copy| read_back(&copy, out));
+            let (report, directory) = all.end(&partial, copied, keep)?;
+            tell_of(report, &directory.join(name), backup.source.json, out)
         }
     }
 }
 
-/// The name of a copy's own file, and which log it is a copy of, as far as that is known.
-fn identity(place: &Place) -> anyhow::Result<(OsString, Option<u128>)> {
+/// The name of a copy's own file.
+fn name_of(place: &Place) -> anyhow::Result<OsString> {
     match place {
         Place::Files(names) => {
             let name = names.active().file_name().context("the log's path names no file")?;
-            let known = witness::read(&ReadOnlyDisk, names)?;
-            Ok((name.to_owned(), known.map(|known| known.store_id)))
+            Ok(name.to_owned())
         }
-        Place::Etcd(_) => Ok((DEFAULT_NAME.into(), None)),
+        Place::Etcd(_) => Ok(DEFAULT_NAME.into()),
     }
 }
 
@@ -108,12 +107,17 @@ fn to_directory(
     as_json: bool,
     out: &mut dyn Write,
 ) -> anyhow::Result<Outcome> {
-    let copy = Names::new(&directory.join(identity(place)?.0));
+    tell(&copy_to(place, directory)?, as_json, out)
+}
+
+/// Copies a log into a directory, and returns the names of the copy.
+fn copy_to(place: &Place, directory: &Path) -> anyhow::Result<Names> {
+    let copy = Names::new(&directory.join(name_of(place)?));
     match place {
         Place::Files(names) => copy_files(names, &copy, directory)?,
         Place::Etcd(address) => copy_etcd(address, &copy)?,
     }
-    tell(&copy, as_json, out)
+    Ok(copy)
 }
 
 /// Sends a copy to stdout. What is told goes to stderr.
@@ -241,9 +245,28 @@ fn failed_in(directory: &Path) -> String {
 
 /// Reads a copy back, and prints what is in it.
 pub fn tell(copy: &Names, as_json: bool, out: &mut dyn Write) -> anyhow::Result<Outcome> {
+    let report = read_back(copy, out)?;
+    tell_of(report, copy.active(), as_json, out)
+}
+
+/// Reads a copy back. If it is not whole, prints why.
+fn read_back(copy: &Names, out: &mut dyn Write) -> anyhow::Result<Report> {
     let report = Report::of(&ReadOnlyDisk, copy)?;
-    print(&report, &format!("{}: copied, and read back", copy.active().display()), as_json, out)?;
-    anyhow::ensure!(report.outcome() == Outcome::Well, "the copy is not whole; see above");
+    if report.outcome() != Outcome::Well {
+        report.print(out)?;
+        anyhow::bail!("the copy is not whole; see above");
+    }
+    Ok(report)
+}
+
+fn tell_of(
+    report: Report,
+    path: &Path,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<Outcome> {
+    let head = format!("{}: copied, and read back", path.display());
+    print(&report.named(path), &head, as_json, out)?;
     Ok(Outcome::Well)
 }
 

@@ -1,17 +1,20 @@
 //! Backups side by side in one directory, of which the latest are kept: `post-gres-rs-20261128T021500Z`, by the time of
 //! each.
 //!
-//! Only what has such a name and holds nothing but the files of a log is ever removed, and only after a newer one is
-//! complete, durable and read back. One that is being made ends with `.partial`; what an earlier run has left of one
-//! goes. A lock on the directory keeps two runs apart.
+//! A backup is removed only if it has such a name and holds nothing but the files of this log, and only after a newer
+//! one is complete, durable and read back. Backups of other logs in the same directory are neither counted nor
+//! removed. One that is being made ends with `.partial`; those that an earlier run has left unfinished are removed. A
+//! lock on the directory keeps two runs apart.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
-use super::{Outcome, file_name};
+use super::file_name;
 use crate::wal::disk::{Disk, SystemDisk};
 use crate::wal::guard::witness;
 use crate::wal::lock::HeldDirectory;
@@ -22,7 +25,7 @@ use crate::wal::read_only::ReadOnlyDisk;
 /// What every name begins with.
 const PREFIX: &str = "post-gres-rs-";
 
-/// What follows it, for [`Timestamp::strftime`].
+/// The time after it, for [`Timestamp::strftime`].
 const TIME: &str = "%Y%m%dT%H%M%SZ";
 
 /// What the name of an incomplete one ends with.
@@ -33,50 +36,58 @@ pub struct Kept {
     directory: PathBuf,
     /// The name of the log in each.
     name: OsString,
-    /// The log that is copied, if that is known. Another one's backups may be in the same directory.
-    store: Option<u128>,
     _held: HeldDirectory,
 }
 
 impl Kept {
     /// Makes the directory if it is missing, and keeps other runs out of it.
-    pub fn open(directory: &Path, name: &OsStr, store: Option<u128>) -> anyhow::Result<Kept> {
+    pub fn open(directory: &Path, name: &OsStr) -> anyhow::Result<Kept> {
         place::create_directory(directory)?;
         let held = HeldDirectory::of(directory)?.with_context(|| {
             format!("{}: another backup is being made here; try later", directory.display())
         })?;
-        let (directory, name) = (directory.to_owned(), name.to_owned());
-        Ok(Kept { directory, name, store, _held: held })
+        Ok(Kept { directory: directory.to_owned(), name: name.to_owned(), _held: held })
     }
 
-    /// Where the next one is made. Removes what an earlier run has left unfinished.
+    /// The directory of the next one, which sorts after all that are there. Removes those that an earlier run has left
+    /// unfinished.
     pub fn begin(&self) -> anyhow::Result<PathBuf> {
         for path in SystemDisk.list(&self.directory)? {
-            if file_name(&path).strip_suffix(PARTIAL).is_some_and(is_own) {
-                self.remove(&path)?;
+            if file_name(&path).strip_suffix(PARTIAL).is_some_and(is_own)
+                // Another log's, or someone's files: no reason to do without a backup of this one.
+                && let Err(error) = self.remove(&path)
+            {
+                log::warn!("{error:#}");
             }
         }
-        let mut time = Timestamp::now();
+        let there = SystemDisk.list(&self.directory)?;
+        let is_there = |name: &str| there.iter().any(|path| file_name(path) == name);
+        let latest = there.iter().filter_map(|path| time_of(&file_name(path))).max();
+        let second = SignedDuration::from_secs(1);
+        // Two in the same second, or the clock was set back: the oldest has to stay the first by name.
+        let mut time = match latest {
+            Some(latest) => Timestamp::now().max(latest.checked_add(second)?),
+            None => Timestamp::now(),
+        };
         loop {
-            let name = format!("{PREFIX}{}", time.strftime(TIME));
-            let path = self.directory.join(&name);
-            if !SystemDisk.list(&self.directory)?.contains(&path) {
-                return Ok(self.directory.join(name + PARTIAL));
+            let name = format!("{PREFIX}{}{PARTIAL}", time.strftime(TIME));
+            if !is_there(&name) {
+                return Ok(self.directory.join(name));
             }
-            // Two in the same second.
-            time += jiff::SignedDuration::from_secs(1);
+            time = time.checked_add(second)?;
         }
     }
 
-    /// Gives a complete one its name and removes the oldest; removes one that failed.
-    pub fn end(
+    /// Gives a complete one its name, removes the oldest, and returns the complete one's directory; removes one that
+    /// failed.
+    pub fn end<T>(
         &self,
         partial: &Path,
-        done: anyhow::Result<Outcome>,
+        done: anyhow::Result<T>,
         keep: u64,
-    ) -> anyhow::Result<Outcome> {
-        let outcome = match done {
-            Ok(outcome) => outcome,
+    ) -> anyhow::Result<(T, PathBuf)> {
+        let done = match done {
+            Ok(done) => done,
             Err(error) => {
                 let left = self.remove(partial).err();
                 left.iter().for_each(|left| log::warn!("{left:#}"));
@@ -91,13 +102,15 @@ impl Kept {
         // Stderr, since stdout may be JSON for a script.
         eprintln!("post-gres-rs backup: {}", newest.display());
         self.prune(&newest, keep)?;
-        Ok(outcome)
+        Ok((done, newest))
     }
 
     fn prune(&self, newest: &Path, keep: u64) -> anyhow::Result<()> {
+        let store = self.store_of(newest);
         let mut older = SystemDisk.list(&self.directory)?;
-        // Not this one, even if the clock was set back since the others were made.
-        older.retain(|path| is_own(&file_name(path)) && path != newest);
+        older.retain(|path| {
+            is_own(&file_name(path)) && path != newest && self.is_of_store(path, store)
+        });
         older.sort_unstable();
         let spare = (older.len() as u64 + 1).saturating_sub(keep);
         for path in older.into_iter().take(spare as usize) {
@@ -109,7 +122,23 @@ impl Kept {
         Ok(())
     }
 
-    /// Removes a backup of this log, the file first without which no server starts on it.
+    /// The log that this is a backup of, as far as that is known.
+    fn store_of(&self, backup: &Path) -> Option<u128> {
+        let names = Names::new(&backup.join(&self.name));
+        witness::read(&ReadOnlyDisk, &names).ok().flatten().map(|known| known.store_id)
+    }
+
+    /// Whether this is a backup of that log: another one's count for nothing here. One of which a removal has left
+    /// only a part may not say which log it was of.
+    fn is_of_store(&self, backup: &Path, store: Option<u128>) -> bool {
+        let names = Names::new(&backup.join(&self.name));
+        let Ok(files) = SystemDisk.list(backup) else { return false };
+        let has_its_names = files.is_empty() || files.iter().any(|path| names.is_of_log(path));
+        let known = self.store_of(backup);
+        has_its_names && (known.is_none() || known == store)
+    }
+
+    /// Removes a backup, the file first without which no server starts on it.
     fn remove(&self, backup: &Path) -> anyhow::Result<()> {
         let shown = backup.display();
         let names = Names::new(&backup.join(&self.name));
@@ -118,17 +147,19 @@ impl Kept {
             files.iter().all(|path| names.is_of_log(path)),
             "{shown}: not removed, because other files are in it than those of a backup of this log"
         );
-        let store = witness::read(&ReadOnlyDisk, &names).ok().flatten().map(|known| known.store_id);
-        ensure!(
-            store.is_none() || self.store.is_none() || store == self.store,
-            "{shown}: not removed, because it is the backup of another log"
-        );
         files.sort_unstable();
         for path in &files {
             SystemDisk.remove(path)?;
         }
         place::remove_directory(backup)
     }
+}
+
+/// The time in a name given here, if there is such a time.
+fn time_of(name: &str) -> Option<Timestamp> {
+    let time = name.strip_prefix(PREFIX).filter(|_| is_own(name))?;
+    let time = DateTime::strptime(TIME, time).ok()?;
+    TimeZone::UTC.to_timestamp(time).ok()
 }
 
 /// Whether a name is one of those given here.

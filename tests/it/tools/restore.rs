@@ -10,10 +10,14 @@ use super::{Said, big, flip, json, keys_of, large_log, new_dir, run_tool, small_
 use crate::common::wire::{self, Value};
 use crate::common::{Client, PROGRAM, Server, contents};
 
-/// Files and directories in one.
+/// Files and directories in one, sorted.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).expect("a directory");
-    entries.map(|it| it.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    let mut names: Vec<String> = entries
+        .map(|it| it.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 /// `backup -` of the log in `dir`: the stream.
@@ -249,14 +253,7 @@ fn a_backup_of_a_running_server_can_be_piped_into_restore() {
 fn the_oldest_backups_are_removed_once_a_newer_one_is_complete_and_nothing_else_is() {
     let (source, all) = (small_log(3), new_dir());
     let to = all.path().to_str().expect("ASCII");
-    let names = || {
-        let entries = fs::read_dir(all.path()).expect("a directory");
-        let mut names: Vec<String> = entries
-            .map(|it| it.expect("an entry").file_name().into_string().expect("ASCII"))
-            .collect();
-        names.sort();
-        names
-    };
+    let names = || names_in(all.path());
     tool("backup", source.path(), &["-keep", "2", to]).expect(0, &["3 in 3 batches"]);
     let first = names();
     tool("backup", source.path(), &["-keep", "2", to]).expect(0, &[]);
@@ -278,7 +275,7 @@ fn the_oldest_backups_are_removed_once_a_newer_one_is_complete_and_nothing_else_
     fs::write(partial.join("wal_file.copying"), "half").expect("a file");
 
     let said = tool("backup", source.path(), &["-keep", "1", to]);
-    let said = said.expect(0, &["the backup of another log", "other files", &first[0]]);
+    let said = said.expect(0, &["other files", &first[0]]);
     let left = names();
     assert_eq!(left.len(), 1 + foreign.len() + 2, "{left:?}: {said:#?}");
     assert!(!partial.exists() && !all.path().join(&first[0]).exists(), "{left:?}");
@@ -294,4 +291,47 @@ fn the_oldest_backups_are_removed_once_a_newer_one_is_complete_and_nothing_else_
     tool("backup", source.path(), &["-keep", "1", to]).expect(2, &["offset 8192"]);
     assert_eq!(names(), before);
     tool("backup", source.path(), &["-keep", "1", "-"]).expect(2, &["in a directory"]);
+}
+
+#[test]
+fn two_logs_that_are_backed_up_in_turn_each_keep_their_own_newest() {
+    let (one, two, all) = (small_log(1), small_log(2), new_dir());
+    let to = all.path().to_str().expect("ASCII");
+    // The unfinished run of another program, with a file that no log has, holds up neither of them.
+    let partial = all.path().join("post-gres-rs-20200103T000000Z.partial");
+    fs::create_dir(&partial).expect("a directory");
+    fs::write(partial.join("other.copying"), "half").expect("a file");
+    let mut made = [Vec::new(), Vec::new()];
+    for round in 0..3 {
+        for (log, made) in [&one, &two].into_iter().zip(&mut made) {
+            let before = names_in(all.path());
+            let said = tool("backup", log.path(), &["-keep", "2", "-json", to]).expect(0, &[]);
+            let mut new = names_in(all.path());
+            new.retain(|name| !before.contains(name));
+            let [new] = &new[..] else { panic!("{new:?}: {said:#?}") };
+            let path = all.path().join(new).join("wal_file");
+            let expected = format!("\"{}\"", path.display());
+            assert!(said.out.contains(&expected), "{expected} in round {round}: {said:#?}");
+            made.push(new.clone());
+        }
+    }
+    let [ones, twos] = &made;
+    let mut expected = [&ones[1..], &twos[1..]].concat();
+    expected.push(partial.file_name().expect("a name").to_str().expect("ASCII").to_owned());
+    expected.sort();
+    assert_eq!(names_in(all.path()), expected);
+}
+
+#[test]
+fn the_newest_backup_sorts_last_also_after_the_clock_was_set_back() {
+    let (source, all) = (small_log(2), new_dir());
+    let to = all.path().to_str().expect("ASCII");
+    let ahead = "post-gres-rs-21000101T000000Z";
+    let path = all.path().join(ahead);
+    tool("backup", source.path(), &[path.to_str().expect("ASCII")]).expect(0, &[]);
+    tool("backup", source.path(), &["-keep", "2", to]).expect(0, &[]);
+    assert_eq!(names_in(all.path()), [ahead, "post-gres-rs-21000101T000001Z"]);
+    tool("backup", source.path(), &["-keep", "2", to]).expect(0, &[ahead]);
+    let left = ["post-gres-rs-21000101T000001Z", "post-gres-rs-21000101T000002Z"];
+    assert_eq!(names_in(all.path()), left);
 }
