@@ -6,6 +6,7 @@
 //! makes it: a label is a command's name or one of a few words, never what a client has chosen.
 
 use std::fmt::Error;
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::prometheus_text::{CONTENT_TYPE, encode};
@@ -33,9 +34,10 @@ const RECORD_BUCKETS: std::ops::RangeInclusive<usize> = 1..=16;
 /// The answer.
 pub fn page(server: &Watch) -> Response {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(OfProcess(server.clone())));
+    let seen = Arc::new(Seen::now(server));
+    registry.register_collector(Box::new(OfProcess(seen.clone())));
     let own = registry.sub_registry_with_prefix(PREFIX);
-    own.register_collector(Box::new(Own(server.clone())));
+    own.register_collector(Box::new(Own(seen)));
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => Response::of(CONTENT_TYPE, &text),
@@ -43,27 +45,26 @@ pub fn page(server: &Watch) -> Response {
     }
 }
 
-struct OfProcess(Watch);
+struct OfProcess(Arc<Seen>);
 
 impl Collector for OfProcess {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let seen = Seen::now(&self.0);
-        PROCESS.iter().try_for_each(|row| number(&mut to, row, &seen))
+        PROCESS.iter().try_for_each(|row| number(&mut to, row, &self.0))
     }
 }
 
-struct Own(Watch);
+struct Own(Arc<Seen>);
 
 impl Collector for Own {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let seen = Seen::now(&self.0);
+        let seen = &*self.0;
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         to.encode_descriptor("build", "The program.", None, MetricType::Info)?
             .encode_info(&version)?;
-        NUMBERS.iter().try_for_each(|row| number(&mut to, row, &seen))?;
-        memory(&mut to, &seen)?;
-        commits(&mut to, &seen)?;
-        commands(&mut to, &seen)
+        NUMBERS.iter().try_for_each(|row| number(&mut to, row, seen))?;
+        memory(&mut to, seen)?;
+        commits(&mut to, seen)?;
+        commands(&mut to, seen)
     }
 }
 
@@ -79,7 +80,7 @@ impl std::fmt::Debug for Own {
     }
 }
 
-fn number(to: &mut DescriptorEncoder<'_>, row: &Row, seen: &Seen<'_>) -> Result<(), Error> {
+fn number(to: &mut DescriptorEncoder<'_>, row: &Row, seen: &Seen) -> Result<(), Error> {
     match row.number {
         Number::Counter(of) => {
             let value: f64 = of(seen);
@@ -98,7 +99,7 @@ fn number(to: &mut DescriptorEncoder<'_>, row: &Row, seen: &Seen<'_>) -> Result<
 /// What takes up memory, by its kind.
 pub const MEMORY: &str = "memory_bytes";
 
-fn memory(to: &mut DescriptorEncoder<'_>, seen: &Seen<'_>) -> Result<(), Error> {
+fn memory(to: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), Error> {
     let help = "Memory in use, by what it is for; -maxmemory limits entries and index together.";
     let mut all = to.encode_descriptor(MEMORY, help, None, MetricType::Gauge)?;
     for (kind, bytes) in seen.memory() {
@@ -112,11 +113,11 @@ pub const COMMITS: &str = "wal_commit_duration_seconds";
 /// How many records it had.
 pub const RECORDS: &str = "wal_batch_records";
 
-fn commits(to: &mut DescriptorEncoder<'_>, seen: &Seen<'_>) -> Result<(), Error> {
+fn commits(to: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), Error> {
     if seen.log.is_none() {
         return Ok(());
     }
-    let metrics = seen.metrics;
+    let metrics = &seen.metrics;
     let help = "How long a batch took to be written and, with -fsync always, synced.";
     let (sum, buckets) = (metrics.total_commit_micros.get() as f64 / 1e6, COMMIT_BUCKETS);
     let below = cumulated(&metrics.commit_micros, buckets, |power| (1u64 << power) as f64 / 1e6);
@@ -148,7 +149,7 @@ pub const CALLS: &str = "command_duration_seconds";
 /// Error replies to each command.
 pub const ERRORS: &str = "command_errors";
 
-fn commands(to: &mut DescriptorEncoder<'_>, seen: &Seen<'_>) -> Result<(), Error> {
+fn commands(to: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), Error> {
     let asked = |stats: &&Stats| stats.nanos.count() + stats.rejected.get() > 0;
     let all = || seen.metrics.commands.all().iter().filter(asked);
     let help = "How long calls of a command took to be carried out, without the wait for the disk.";

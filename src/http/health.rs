@@ -1,4 +1,4 @@
-//! Whether the process serves, and whether it takes writes.
+//! Whether the process serves, and whether requests should be sent to it.
 
 use super::response::{Response, Status};
 use crate::command::Role;

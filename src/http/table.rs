@@ -3,6 +3,7 @@
 //! Names follow Prometheus's conventions: base units, `_total` for what only grows (added by the encoder). A row that
 //! is [`Tells::Trouble`] has an alert in `packaging/prometheus/alerts.yml`; a test holds that true.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::health;
@@ -27,9 +28,9 @@ pub struct Row {
 /// How a number behaves, and where it is read.
 pub enum Number {
     /// It only grows, until a restart or CONFIG RESETSTAT.
-    Counter(fn(&Seen<'_>) -> f64),
+    Counter(fn(&Seen) -> f64),
     /// It goes up and down, and may not be there.
-    Gauge(fn(&Seen<'_>) -> Option<f64>),
+    Gauge(fn(&Seen) -> Option<f64>),
 }
 
 /// What a number is for.
@@ -41,36 +42,39 @@ pub enum Tells {
     Trouble,
 }
 
-/// All that is shown, as it was at one moment.
-pub struct Seen<'a> {
+/// All that is shown, as it was at one moment: a scrape looks once.
+pub struct Seen {
     /// The counters.
-    pub metrics: &'a Metrics,
+    pub metrics: Arc<Metrics>,
     /// The log, if there is one.
     pub log: Option<LogFacts>,
     store: StoreFacts,
     clients: ClientFacts,
     group: Option<Group>,
     process: Process,
+    /// Open descriptors, and how many may be.
+    descriptors: (u64, u64),
     is_ready: bool,
 }
 
-impl Seen<'_> {
+impl Seen {
     /// Looks now.
-    pub fn now(server: &Watch) -> Seen<'_> {
+    pub fn now(server: &Watch) -> Seen {
         Seen {
-            metrics: server.metrics(),
+            metrics: server.metrics().clone(),
             log: server.engine().log_facts(),
             store: server.engine().store_facts(),
             clients: server.clients(),
             group: server.group(),
             process: Process::look(),
+            descriptors: Process::descriptors(),
             is_ready: health::why_not(Some(server)).is_none(),
         }
     }
 
     /// Bytes in use, by kind.
     pub fn memory(&self) -> [(&'static str, u64); 9] {
-        let (totals, metrics) = (self.store.totals, self.metrics);
+        let (totals, metrics) = (self.store.totals, &self.metrics);
         [
             ("entries", totals.bytes.saturating_sub(totals.index_bytes) as u64),
             ("index", totals.index_bytes as u64),
@@ -93,7 +97,7 @@ impl Seen<'_> {
     }
 
     fn with_log(&self, number: fn(&Metrics) -> f64) -> Option<f64> {
-        self.log.as_ref().map(|_| number(self.metrics))
+        self.log.as_ref().map(|_| number(&self.metrics))
     }
 
     fn of_group(&self, number: fn(&Group) -> f64) -> Option<f64> {
@@ -109,7 +113,7 @@ const fn counter(
     name: &'static str,
     help: &'static str,
     tells: Tells,
-    of: fn(&Seen<'_>) -> f64,
+    of: fn(&Seen) -> f64,
 ) -> Row {
     Row { name, help, tells, number: Number::Counter(of) }
 }
@@ -118,7 +122,7 @@ const fn gauge(
     name: &'static str,
     help: &'static str,
     tells: Tells,
-    of: fn(&Seen<'_>) -> Option<f64>,
+    of: fn(&Seen) -> Option<f64>,
 ) -> Row {
     Row { name, help, tells, number: Number::Gauge(of) }
 }
@@ -128,7 +132,7 @@ use Tells::{State, Trouble};
 /// Those of this server.
 #[rustfmt::skip] // A row a line.
 pub const NUMBERS: &[Row] = &[
-    gauge("ready", "1 while /readyz answers 200: writes are taken.", Trouble, |seen| Some(flag(seen.is_ready))),
+    gauge("ready", "1 while /readyz answers 200: requests should be sent here.", Trouble, |seen| Some(flag(seen.is_ready))),
     counter("commands_answered", "Commands answered.", State, |seen| seen.metrics.answered.get() as f64),
     counter("error_replies", "Replies that were errors, of all kinds.", State, |seen| seen.metrics.commands.errors() as f64),
     counter("keyspace_hits", "Reads that found their key.", State, |seen| seen.metrics.hits.get() as f64),
@@ -191,11 +195,11 @@ pub const PROCESS: &[Row] = &[
     gauge("process_resident_memory_bytes", "Memory that is mapped and present.", State, |seen| Some(seen.process.memory as f64)),
     gauge("process_start_time_seconds", "When the process started, in Unix time.", State, |seen| Some(started_at(seen))),
     gauge("process_threads", "Threads.", State, |seen| Some(seen.process.threads as f64)),
-    gauge("process_open_fds", "Open descriptors.", State, |_| Some(Process::descriptors().0 as f64)),
-    gauge("process_max_fds", "Descriptors that may be open.", State, |_| Some(Process::descriptors().1 as f64)),
+    gauge("process_open_fds", "Open descriptors.", State, |seen| Some(seen.descriptors.0 as f64)),
+    gauge("process_max_fds", "Descriptors that may be open.", State, |seen| Some(seen.descriptors.1 as f64)),
 ];
 
-fn started_at(seen: &Seen<'_>) -> f64 {
+fn started_at(seen: &Seen) -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     // To the second, so that it is the same at each scrape.
     now.saturating_sub(seen.metrics.run.began.elapsed()).as_secs_f64().round()

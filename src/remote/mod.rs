@@ -5,7 +5,7 @@
 //!
 //! | | exit code 0 | 1 | 2 |
 //! |-|-------------|---|---|
-//! | `ping` | the server serves, and takes writes | it does not, or cannot be reached | wrong flags |
+//! | `ping` | the server serves, and its log is neither closed nor full; with `-leader`, it leads | otherwise, or it cannot be reached | wrong flags |
 //! | `get` | the value was printed | there is none | failed |
 //! | `set`, `del`, `stats` | done | – | failed |
 
@@ -52,7 +52,9 @@ pub struct Ping {
 pub const PING_HELP: &str = "\
 Example: post-gres-rs ping -port 4242 || echo 'not well'
 
-Exit code 0: it serves, and takes writes. 1: it does not, and stderr says why.";
+Exit code 0: it serves, and its log is neither closed nor full. 1: it does not, or
+its log is, and stderr says why. A server that follows another one is well too,
+unless -leader is given.";
 
 /// Asks whether a server is well. An error says why it is not.
 pub fn ping(ping: &Ping, out: &mut dyn Write) -> anyhow::Result<()> {
