@@ -5,15 +5,16 @@
 //! does from a client without TLS: put a proxy with TLS before this port where that matters.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
+use super::places::Connection;
 use super::response::{Response, Status};
 use crate::command::USER;
-use crate::server::{Verdict, Watch};
+use crate::server::{Login, NoLogin, Watch};
 
 /// The clients that may look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +38,26 @@ impl Access {
     }
 }
 
-/// Refuses a request that may not be answered.
+/// A client's permission to look: the login by which it has it, unless it needed none.
+pub struct Pass(Option<Login>);
+
+impl Pass {
+    /// Whether it still may: not once the password of its login was replaced, as for a client.
+    pub fn holds(&self, server: &Watch) -> bool {
+        self.0.as_ref().is_none_or(|login| server.holds(login))
+    }
+}
+
+/// Refuses a request that may not be answered. `rest` waits, and returns whether the connection may go on.
 pub fn judge(
     access: Access,
     server: &Watch,
     authorization: Option<&str>,
-    (socket, from): (&TcpStream, SocketAddr),
-    rest: &dyn Fn(Duration),
-) -> Result<(), Response> {
+    connection: &Connection,
+    rest: &dyn Fn(Duration) -> bool,
+) -> Result<Pass, Response> {
     if access.is_open(server) {
-        return Ok(());
+        return Ok(Pass(None));
     }
     if !server.needs_password() {
         return Err(Response::error(Status::Forbidden, "the server has no password; set one"));
@@ -58,11 +69,11 @@ pub fn judge(
     };
     // Tools may leave the user out, as AUTH does.
     let user = if user.is_empty() { USER.into() } else { user };
-    let verdict = server.log_in(from, (&user, &password), |time| pause(socket, time, rest));
-    match verdict {
-        Verdict::Right => Ok(()),
-        Verdict::Wrong => Err(unauthorized("wrong user or password")),
-        Verdict::NotLookedAt => {
+    let pause = |time| pause(&connection.socket, time, rest);
+    match server.log_in(connection.from, (&user, &password), pause) {
+        Ok(login) => Ok(Pass(Some(login))),
+        Err(NoLogin::Wrong) => Err(unauthorized("wrong user or password")),
+        Err(NoLogin::NotLookedAt) => {
             let text = "too many logins from this address fail, this one was not looked at";
             Err(Response::error(Status::TooManyRequests, text))
         }
@@ -84,7 +95,7 @@ fn basic(text: &str) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// Waits, and returns whether the client is still there. One that sends more after its request is, and waits no
 /// longer than others: what it sends is not read.
-fn pause(socket: &TcpStream, time: Duration, rest: &dyn Fn(Duration)) -> bool {
+fn pause(socket: &TcpStream, time: Duration, rest: &dyn Fn(Duration) -> bool) -> bool {
     let until = Instant::now() + time;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -97,10 +108,7 @@ fn pause(socket: &TcpStream, time: Duration, rest: &dyn Fn(Duration)) -> bool {
         match socket.peek(&mut [0]) {
             Ok(0) => return false,
             // It cannot be told whether it hangs up after these bytes; the pause is not cut short by them.
-            Ok(_) => {
-                rest(left);
-                return true;
-            }
+            Ok(_) => return rest(left),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return false,

@@ -3,10 +3,11 @@
 //! A viewer holds a connection and a thread, so there are [`MOST_VIEWERS`]. It is sent the state of this
 //! moment: nothing is kept for a viewer that reads too slowly; it is let go, and its browser comes again.
 
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::access::Pass;
+use super::places::Connection;
 use super::response::{Method, Response, Status, head, write_all};
 use super::{ANSWER_PATIENCE, Site, figures, samples};
 
@@ -45,8 +46,9 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Sends events until the viewer leaves, is too slow, or the server stops.
-pub fn stream(site: &Site, socket: &TcpStream) {
+/// Sends events until the viewer leaves, is too slow, may not look any more, or the server stops.
+pub fn stream(site: &Site, connection: &Connection, pass: &Pass) {
+    let socket = &connection.socket;
     let Some(server) = site.server.get() else { return };
     let Some(_place) = site.viewers.enter() else {
         let text = format!("{MOST_VIEWERS} people look at this already");
@@ -64,6 +66,10 @@ pub fn stream(site: &Site, socket: &TcpStream) {
     let mut text = head(Status::Ok, KIND) + "\r\n";
     push(&mut text, "server", &figures::about(site, server));
     for look in 0u32.. {
+        // As the connections of clients, it ends when its password is replaced.
+        if !pass.holds(server) {
+            return;
+        }
         for batch in watching.after(seen) {
             seen = batch.number;
             push(&mut text, "batch", &samples::spelled(&batch));
@@ -72,11 +78,11 @@ pub fn stream(site: &Site, socket: &TcpStream) {
             push(&mut text, "figures", &figures::now(site, server));
         }
         let sent = write_all(socket, text.as_bytes(), Instant::now() + PATIENCE);
-        if sent.is_err() || site.is_stopping() {
+        if sent.is_err() || site.places.is_stopping() {
             return;
         }
         text.clear();
-        site.rest(LOOK);
+        site.places.rest(LOOK);
     }
 }
 

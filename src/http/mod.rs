@@ -6,7 +6,7 @@
 //! | `/events` | what the page is told, as server-sent events |
 //! | `/metrics` | the counters, in Prometheus's text format |
 //! | `/healthz` | 200 while the process serves; without a password |
-//! | `/readyz` | 200 if it may be written to, otherwise 503 with the reason; without a password |
+//! | `/readyz` | 200 if requests should be sent here, otherwise 503 with the reason; without a password |
 //!
 //! Nothing here can change data: there is no way from this module to a command. It listens before the log is replayed,
 //! so that the reason of a long start can be asked for, and it is stopped last.
@@ -23,31 +23,28 @@ mod figures;
 mod health;
 mod host;
 mod page;
+mod places;
 mod request;
 mod response;
 mod routes;
 mod samples;
 mod table;
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::server::Watch;
-use crate::sync::{Condvar, Mutex, Stop, Worker, spawn_vital};
+use crate::server::{Seldom, Watch};
+use crate::sync::{Stop, Worker, spawn_vital};
+use places::{Connection, Places};
 use response::{Method, Response, Status};
 
 pub use access::Access;
-
-/// Connections at the same time; a further one is told so and closed. Prometheus, a balancer's probe and a few people
-/// with the page open need a dozen.
-pub const MOST_CONNECTIONS: usize = 32;
+pub use places::MOST_CONNECTIONS;
 
 /// How long a client may take to send its request, and how long to take the answer.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
@@ -91,6 +88,8 @@ pub struct Http(Worker<Listener>);
 struct Listener {
     socket: TcpListener,
     site: Arc<Site>,
+    /// The message that no connection can be accepted.
+    cannot_accept: Seldom,
 }
 
 /// Shared by the threads of all connections.
@@ -102,18 +101,10 @@ struct Site {
     viewers: events::Viewers,
     /// Answers one request: [`routes::serve`].
     serve: Serve,
-    stopping: AtomicBool,
-    connections: Mutex<Connections>,
-    left: Condvar,
+    places: Places,
 }
 
-type Serve = fn(&Site, &TcpStream, SocketAddr);
-
-#[derive(Default)]
-struct Connections {
-    last: u64,
-    open: HashMap<u64, Arc<TcpStream>>,
-}
+type Serve = fn(&Site, &Connection);
 
 impl Http {
     /// Listens, and answers that the log is being replayed until [`Http::show`].
@@ -132,11 +123,10 @@ impl Http {
             server: OnceLock::new(),
             viewers: events::Viewers::default(),
             serve,
-            stopping: AtomicBool::new(false),
-            connections: Mutex::default(),
-            left: Condvar::new(),
+            places: Places::default(),
         };
-        let listener = Listener { socket, site: Arc::new(site) };
+        let cannot_accept = Seldom::default();
+        let listener = Listener { socket, site: Arc::new(site), cannot_accept };
         let worker = Worker::start("http", listener, Listener::run)
             .context("cannot start the http thread")?;
         log::info!("http on {address}");
@@ -152,88 +142,57 @@ impl Http {
 
 impl Stop for Listener {
     fn stop(&self) {
-        self.site.stopping.store(true, Ordering::Relaxed);
+        // First the flag: the accept that the next line ends is the last one.
+        self.site.places.stop();
         if let Err(error) = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Read) {
             log::debug!("http: {error}");
         }
-        // A thread that is between two reads finds the end, or the flag.
-        for socket in self.site.connections.lock().open.values() {
-            close(socket, Shutdown::Both);
-        }
-        self.site.left.notify_all();
     }
 }
 
 impl Listener {
     /// Accepts until it is stopped, then waits for the threads of all connections: each has found its socket closed.
     fn run(&self) {
-        let site = &self.site;
-        while !site.is_stopping() {
-            match self.socket.accept() {
-                Ok(_) if site.is_stopping() => break,
-                Ok((socket, from)) => site.admit(socket, from),
-                Err(_) if site.is_stopping() => break,
+        let Listener { socket, site, cannot_accept } = self;
+        while !site.places.is_stopping() {
+            match socket.accept() {
+                _ if site.places.is_stopping() => break,
+                Ok((socket, from)) => site.admit(Connection::new(socket, from)),
+                // No descriptors or no memory: until there are some, clients wait in the kernel's queue.
                 Err(error) => {
-                    log::debug!("http: cannot accept: {error}");
-                    let mut connections = site.connections.lock();
-                    site.left.wait_for(&mut connections, ACCEPT_PAUSE);
+                    let complain =
+                        || format!("http: cannot accept a connection, trying on: {error}");
+                    cannot_accept.say(log::Level::Error, complain);
+                    site.places.rest(ACCEPT_PAUSE);
                 }
             }
         }
-        let mut connections = site.connections.lock();
-        while !connections.open.is_empty() {
-            site.left.wait(&mut connections);
-        }
+        site.places.wait_for_all();
     }
 }
 
 impl Site {
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    fn admit(self: &Arc<Site>, socket: TcpStream, from: SocketAddr) {
-        let socket = Arc::new(socket);
-        let Some(id) = self.enter(&socket) else { return turn_away(&socket) };
-        let (site, for_thread) = (self.clone(), socket.clone());
+    fn admit(self: &Arc<Site>, connection: Connection) {
+        let connection = Arc::new(connection);
+        let Some(id) = self.places.enter(&connection) else {
+            return turn_away(&connection.socket);
+        };
+        let (site, for_thread) = (self.clone(), connection.clone());
         let started = spawn_vital("http-client", move || {
-            let serve = AssertUnwindSafe(|| (site.serve)(&site, &for_thread, from));
+            let serve = AssertUnwindSafe(|| (site.serve)(&site, &for_thread));
             // They share counters, and locks that no panic poisons.
             if catch_unwind(serve).is_err() {
+                let from = for_thread.from;
                 log::error!("{from}: answering an HTTP request ended by a panic");
-                close(&for_thread, Shutdown::Both);
+                for_thread.close(Shutdown::Both);
             }
-            site.leave(id);
+            site.places.leave(id);
         });
         if let Err(error) = started {
             log::debug!("http: no thread can be started: {error}");
-            turn_away(&socket);
-            self.leave(id);
+            turn_away(&connection.socket);
+            self.places.leave(id);
         }
-    }
-
-    /// Waits, but not longer than until a stop.
-    fn rest(&self, time: Duration) {
-        let until = Instant::now() + time;
-        let mut connections = self.connections.lock();
-        while !self.is_stopping() && !self.left.wait_until(&mut connections, until).timed_out() {}
-    }
-
-    /// Counts a connection; `None` if there are too many. One that comes during a stop is closed.
-    fn enter(&self, socket: &Arc<TcpStream>) -> Option<u64> {
-        let mut connections = self.connections.lock();
-        if connections.open.len() >= MOST_CONNECTIONS || self.is_stopping() {
-            return None;
-        }
-        connections.last += 1;
-        let id = connections.last;
-        connections.open.insert(id, socket.clone());
-        Some(id)
-    }
-
-    fn leave(&self, id: u64) {
-        self.connections.lock().open.remove(&id);
-        self.left.notify_all();
     }
 }
 
@@ -245,14 +204,6 @@ fn turn_away(socket: &TcpStream) {
     let _ = socket.set_nonblocking(true);
     let _ = (&mut &*socket).read(&mut [0; TURNED_AWAY_BYTES]);
     let _ = busy.write(socket, Method::Get, Instant::now());
-}
-
-/// Closes a socket, or one direction of it.
-fn close(socket: &TcpStream, how: Shutdown) {
-    if let Err(error) = socket.shutdown(how) {
-        // Its peer was faster.
-        log::trace!("http: {error}");
-    }
 }
 
 #[cfg(test)]
@@ -289,14 +240,47 @@ mod tests {
 
     #[test]
     fn a_panic_ends_one_request_and_no_other() {
-        let http = Http::serving(options(), |site, socket, from| {
+        let http = Http::serving(options(), |site, connection| {
             let mut head = [0; 6];
-            while socket.peek(&mut head).expect("a client") < head.len() {}
+            while connection.socket.peek(&mut head).expect("a client") < head.len() {}
             assert!(&head != b"GET /p", "this request panics");
-            routes::serve(site, socket, from);
+            routes::serve(site, connection);
         });
         let http = http.expect("it listens");
         assert_eq!(get(&http, "/panic"), "");
         assert!(get(&http, "/healthz").starts_with("HTTP/1.1 200 "));
+    }
+    #[test]
+    fn the_oldest_that_may_not_look_makes_room_and_those_that_may_do_not() {
+        // A request for /kept may be answered, and is not; any other waits for more bytes.
+        let http = Http::serving(options(), |site, connection| {
+            let mut head = [0; 6];
+            while connection.socket.peek(&mut head).is_ok_and(|length| (1..6).contains(&length)) {}
+            if &head == b"GET /h" {
+                return routes::serve(site, connection);
+            }
+            if &head == b"GET /k" {
+                connection.keep_its_place();
+                (&connection.socket).write_all(b"k").expect("it reads");
+            }
+            let _ = (&connection.socket).read_to_end(&mut Vec::new());
+        });
+        let http = http.expect("it listens");
+        let address = http.0.socket.local_addr().expect("it listens");
+        let connect = |request: &[u8]| {
+            let mut socket = TcpStream::connect(address).expect("it accepts");
+            socket.write_all(request).expect("it is open");
+            socket
+        };
+        let is_kept = |mut socket: &TcpStream| socket.read_exact(&mut [0]).expect("it is kept");
+        let kept: Vec<TcpStream> =
+            (1..MOST_CONNECTIONS).map(|_| connect(b"GET /kept")).inspect(is_kept).collect();
+        let mut silent = connect(b"");
+        assert!(get(&http, "/healthz").starts_with("HTTP/1.1 200 "), "there is room");
+        assert_eq!(silent.read(&mut [0]).expect("it was closed in order"), 0);
+        let last = connect(b"GET /kept");
+        is_kept(&last);
+        assert!(get(&http, "/healthz").starts_with("HTTP/1.1 503 "), "all may look");
+        drop((kept, last));
     }
 }

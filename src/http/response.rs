@@ -129,8 +129,14 @@ pub fn head(status: Status, kind: &str) -> String {
 
 /// Sends bytes, not longer than until `deadline`. A socket that does not wait is tried once.
 pub fn write_all(mut socket: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
+    let mut is_first = true;
     while !bytes.is_empty() {
         let left = deadline.saturating_duration_since(Instant::now());
+        // A client that takes a little each time does not move the deadline.
+        if left.is_zero() && !is_first {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        is_first = false;
         // Zero would mean for ever.
         socket.set_write_timeout(Some(left.max(std::time::Duration::from_millis(1))))?;
         match socket.write(bytes) {
@@ -141,4 +147,27 @@ pub fn write_all(mut socket: &TcpStream, mut bytes: &[u8], deadline: Instant) ->
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn after_the_deadline_no_progress_is_enough_to_go_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("it is bound");
+        // It does not wait, so that each try takes only the bytes that there is room for.
+        let socket = TcpStream::connect(address).expect("it listens");
+        socket.set_nonblocking(true).expect("a socket");
+        let more_than_fits = vec![0; 64 << 20];
+        let late = write_all(&socket, &more_than_fits, Instant::now());
+        assert_eq!(late.expect_err("it does not fit").kind(), ErrorKind::TimedOut);
+        let early = write_all(&socket, &more_than_fits, Instant::now() + Duration::from_secs(60));
+        assert_eq!(early.expect_err("it does not fit").kind(), ErrorKind::WouldBlock);
+        write_all(&socket, b"", Instant::now()).expect("there is nothing to send");
+    }
 }

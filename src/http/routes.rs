@@ -1,13 +1,15 @@
 //! One request, from its first byte to its answer.
 
 use std::io::Read;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
+use super::access::Pass;
+use super::places::Connection;
 use super::request::{NoRequest, Request};
 use super::response::{Method, Response, Status};
 use super::{ANSWER_PATIENCE, REQUEST_PATIENCE, Site};
-use super::{access, close, events, exposition, health, host, page, request};
+use super::{access, events, exposition, health, host, page, request};
 
 /// How long, and for how many bytes, a client that goes on sending after its request is listened to, so that the
 /// kernel does not reset the connection before the answer has arrived.
@@ -15,32 +17,33 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 64 << 10;
 
 /// Answers one request, and ends the connection.
-pub fn serve(site: &Site, socket: &TcpStream, from: SocketAddr) {
+pub fn serve(site: &Site, connection: &Connection) {
+    let Connection { socket, from, .. } = connection;
     let read = request::read(socket, Instant::now() + REQUEST_PATIENCE);
     let (method, answer) = match &read {
         Err(NoRequest::Gone) => return,
         Err(NoRequest::Refused(status, why)) => (Method::Get, Response::error(*status, why)),
-        Ok(request) => match answer(site, request, socket, from) {
+        Ok(request) => match answer(site, request, connection) {
             Answer::Whole(response) => (request.method, response),
-            Answer::Events => return events::stream(site, socket),
+            Answer::Events(pass) => return events::stream(site, connection, &pass),
         },
     };
     if let Err(error) = answer.write(socket, method, Instant::now() + ANSWER_PATIENCE) {
         log::trace!("{from}: the HTTP client is gone: {error}");
         return;
     }
-    linger(socket);
+    linger(connection);
 }
 
 enum Answer {
     Whole(Response),
-    /// The stream of events, which ends when the viewer leaves.
-    Events,
+    /// The stream of events, which ends when the viewer leaves, or may not look any more.
+    Events(Pass),
 }
 
 /// A client that may not look learns nothing, but by the two probes: an orchestrator has no password, and
 /// they say no more than that the process serves, and why it would not take writes.
-fn answer(site: &Site, request: &Request, socket: &TcpStream, from: SocketAddr) -> Answer {
+fn answer(site: &Site, request: &Request, connection: &Connection) -> Answer {
     let server = site.server.get();
     match &*request.path {
         "/healthz" => return Answer::Whole(health::alive()),
@@ -55,15 +58,16 @@ fn answer(site: &Site, request: &Request, socket: &TcpStream, from: SocketAddr) 
         let text = "this name is not known here; -http-name makes it known";
         return Answer::Whole(Response::error(Status::Misdirected, text));
     }
-    let rest = |time| site.rest(time);
-    let client = (socket, from);
+    let rest = |time| site.places.rest_of(connection, time);
     let authorization = request.authorization.as_deref();
-    if let Err(refused) = access::judge(site.options.access, server, authorization, client, &rest) {
-        return Answer::Whole(refused);
-    }
+    let pass = match access::judge(site.options.access, server, authorization, connection, &rest) {
+        Ok(pass) => pass,
+        Err(refused) => return Answer::Whole(refused),
+    };
+    connection.keep_its_place();
     Answer::Whole(match (&*request.path, request.method) {
         ("/metrics", _) => exposition::page(server),
-        ("/events", Method::Get) => return Answer::Events,
+        ("/events", Method::Get) => return Answer::Events(pass),
         ("/events", Method::Head) => Response::of(events::KIND, ""),
         (path, _) => match page::file(path) {
             Some((kind, text)) => Response::of(kind, text),
@@ -73,8 +77,9 @@ fn answer(site: &Site, request: &Request, socket: &TcpStream, from: SocketAddr) 
 }
 
 /// Says that nothing more comes, and waits a moment for the client to have it.
-fn linger(mut socket: &TcpStream) {
-    close(socket, Shutdown::Write);
+fn linger(connection: &Connection) {
+    connection.close(Shutdown::Write);
+    let mut socket = &connection.socket;
     let deadline = Instant::now() + LINGER;
     let (mut left, mut bytes) = (LINGER_BYTES, [0; 4096]);
     while left > 0 {

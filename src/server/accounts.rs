@@ -26,6 +26,7 @@ struct Password {
 /// A login that succeeded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
+    /// The user that it is of.
     pub user: User,
     by: By,
 }

@@ -35,16 +35,16 @@ mod transaction;
 mod waiting;
 mod watch;
 
-pub use accounts::Accounts;
+pub use accounts::{Accounts, Login};
 pub use descriptors::raise_descriptor_limit;
 pub use flusher::UnreadLimits;
-pub use logins::Verdict;
 pub use pushes::output_limits;
 pub use reload::Reload;
+pub use seldom::Seldom;
 pub use settings::Changeable;
 pub use shutdown::{Shutdown, Wish};
 
-pub use watch::{ClientFacts, Watch};
+pub use watch::{ClientFacts, NoLogin, Watch};
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -67,7 +67,6 @@ use logins::Logins;
 use outbox::Outbox;
 use pause::Pause;
 use pubsub::Hub;
-use seldom::Seldom;
 
 /// Stack of a client's thread. Parsing, answering and committing go a few calls deep and keep their
 /// data on the heap; only the pages that are touched take up memory. (The most seen, in a debug build whose

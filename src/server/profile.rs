@@ -254,6 +254,7 @@ impl Profile {
 }
 
 /// The state of a client's replies, for CLIENT LIST.
+#[derive(Default)]
 pub struct Sending {
     /// Bytes that the socket has not taken.
     pub unsent: usize,

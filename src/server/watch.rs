@@ -3,12 +3,16 @@
 //! Nothing can be changed through this, and nothing here takes a lock for longer than it takes to copy a few numbers.
 
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::accounts::Login;
 use super::logins::Verdict;
+use super::profile::{Profile, Sending};
+use super::refused::Refusing;
 use super::{Shared, Shutdown};
-use crate::command::Group;
+use crate::command::{Group, RefusedFor};
 use crate::doors::Address;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -16,6 +20,19 @@ use crate::metrics::Metrics;
 /// A running server, seen from outside.
 #[derive(Clone)]
 pub struct Watch(pub(super) Arc<Shared>);
+
+/// Why a login fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoLogin {
+    /// Its password or user is wrong, or the caller has gone.
+    Wrong,
+    /// Too many logins from its address wait for their turns.
+    NotLookedAt,
+}
+
+/// A login that failed, in ACL LOG: its object there is the protocol, as that of a client's is the command.
+const BY_HTTP: Refusing =
+    Refusing { reason: RefusedFor::Login, context: "toplevel", command: "http" };
 
 /// How many clients there are, and of what kind.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +73,7 @@ impl Watch {
     }
 
     /// The counters.
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.0.metrics
     }
 
@@ -97,12 +114,34 @@ impl Watch {
         from: SocketAddr,
         (user, password): (&[u8], &[u8]),
         pause: impl FnOnce(Duration) -> bool,
-    ) -> Verdict {
-        let is_right = || self.0.settings.accounts.find(user, password).is_some();
-        let verdict = self.0.logins.judge(&Address::Net(from), is_right, pause);
-        if verdict == Verdict::Wrong {
-            self.0.metrics.failed_logins.add(1);
+    ) -> Result<Login, NoLogin> {
+        let mut found = None;
+        let is_right = || {
+            found = self.0.settings.accounts.find(user, password);
+            found.is_some()
+        };
+        match self.0.logins.judge(&Address::Net(from), is_right, pause) {
+            Verdict::Right => found.ok_or(NoLogin::Wrong),
+            Verdict::Wrong => {
+                self.0.metrics.failed_logins.add(1);
+                self.0.logins.refused.note(BY_HTTP, user, line_of(from));
+                Err(NoLogin::Wrong)
+            }
+            Verdict::NotLookedAt => Err(NoLogin::NotLookedAt),
         }
-        verdict
     }
+
+    /// Whether a login still holds: not once its password was replaced.
+    pub fn holds(&self, login: &Login) -> bool {
+        self.0.settings.accounts.holds(login)
+    }
+}
+
+/// A line as in CLIENT LIST, for ACL LOG: programs read all of its fields, also of a login that is no client's.
+fn line_of(from: SocketAddr) -> String {
+    const NO_CLIENT: u64 = 0;
+    const NO_DESCRIPTOR: RawFd = -1;
+    let profile = Profile::new(NO_CLIENT, Address::Net(from), None);
+    profile.note(|info| info.command = BY_HTTP.command);
+    profile.line(NO_CLIENT, NO_DESCRIPTOR, &Sending::default())
 }
