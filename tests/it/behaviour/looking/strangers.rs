@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::{address, ask, connect, get, number, start};
 use crate::common::{Client, PATIENCE, Server, StopOnDrop, eventually, run_to_exit};
 
@@ -107,6 +109,31 @@ fn beyond_this_machine_it_takes_the_password_but_for_the_probes() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!(number(&answer, "post_gres_rs_failed_logins_total"), 4.0);
     assert!(with("/metrics", &short).starts_with("HTTP/1.1 200 "), "a user may be left out");
+
+    // The failures are where an operator looks for them.
+    let mut client = Client::connect(&server);
+    client.send("AUTH se:cret\r\nACL LOG\r\nPING\r\n");
+    let mut lines = std::iter::repeat_with(|| client.line().trim_end().to_owned());
+    let entry: Vec<String> = lines.by_ref().take_while(|line| line != "+PONG").collect();
+    let after = |name: &str| {
+        let at = entry.iter().position(|line| line == name).expect(name);
+        entry[at + 1].clone()
+    };
+    assert_eq!(after("count"), ":4", "{entry:?}");
+    assert!(entry.iter().any(|line| line == "http"), "{entry:?}");
+    assert!(entry.iter().any(|line| line.contains("addr=127.0.0.1:")), "{entry:?}");
+
+    // A viewer's login ends with its password, as a client's does.
+    let mut viewer = connect(http);
+    write!(viewer, "GET /events HTTP/1.1\r\nHost: localhost\r\n{right}\r\n").expect("open");
+    let mut status = [0; 13];
+    viewer.read_exact(&mut status).expect("an answer");
+    assert_eq!(&status, b"HTTP/1.1 200 ");
+    fs::write(&password, "another\n").expect("a file");
+    server.signal(Signal::HUP);
+    server.wait_for_log("clients are closed");
+    viewer.read_to_end(&mut Vec::new()).expect("it is let go");
+    assert!(with("/events", &right).starts_with("HTTP/1.1 401 "), "the password is gone");
     server.stop();
 }
 
