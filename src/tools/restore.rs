@@ -31,7 +31,8 @@ Examples: post-gres-rs restore /backups/monday
           post-gres-rs restore /backups/monday -wal /var/lib/post-gres-rs/wal_file
           ssh HOST post-gres-rs backup - | post-gres-rs restore -
 
-Exit code 0: the log is there, durable, and was read back. 2: refused, or failed; nothing was changed.";
+Exit code 0: the log is there, durable, and was read back. 2: refused, or failed; the message says what is left if
+anything is, and no server starts on a part of a log.";
 
 /// The most bytes of sums: those of some hundred thousand files.
 const MOST_SUMS: u64 = 8 << 20;
@@ -244,9 +245,51 @@ fn put_in_place(staged: &Names, names: &Names) -> anyhow::Result<()> {
     let own = file_name(staged.active());
     let mut files = SystemDisk.list(staged.directory())?;
     files.sort_unstable_by_key(|path| file_name(path) == own);
-    for path in &files {
-        SystemDisk.rename(path, &names.directory().join(file_name(path)))?;
-        SystemDisk.sync_directory(names.directory())?;
+    for (place, path) in files.iter().enumerate() {
+        SystemDisk
+            .rename(path, &names.directory().join(file_name(path)))
+            .and_then(|()| SystemDisk.sync_directory(names.directory()))
+            .with_context(|| half_way(staged, names, [place, files.len()]))?;
     }
-    place::remove_directory(staged.directory())
+    // The log is there, and durable.
+    if let Err(error) = place::remove_directory(staged.directory()) {
+        log::warn!("{error:#}");
+    }
+    Ok(())
+}
+
+fn half_way(staged: &Names, names: &Names, [done, all]: [usize; 2]) -> String {
+    format!(
+        "{}: not restored: only {done} of the log's {all} files were put in place, and the others are in {}. Remove \
+         them all, and restore again",
+        names.active().display(),
+        staged.directory().display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_restore_that_fails_half_way_says_where_its_files_are_and_the_logs_own_is_not_in_place() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let names = Names::new(&dir.path().join("wal_file"));
+        let staged = Names::new(&names.restoring().join("wal_file"));
+        fs::create_dir(staged.directory()).expect("a directory");
+        fs::write(staged.active(), "own").expect("a file");
+        fs::write(staged.durable(), "known").expect("a file");
+        // No file can take the place of a directory.
+        fs::create_dir(names.active()).expect("a directory");
+        let error = format!("{:#}", put_in_place(&staged, &names).expect_err("it is in the way"));
+        for part in ["only 1 of the log's 2 files", "wal_file.restoring", "restore again"] {
+            assert!(error.contains(part), "{part} is not in {error}");
+        }
+        assert!(names.durable().exists() && staged.active().exists());
+        fs::remove_dir(names.active()).expect("it is empty");
+        put_in_place(&staged, &names).expect("nothing is in the way");
+        assert!(names.active().exists() && !staged.directory().exists());
+    }
 }
