@@ -24,7 +24,8 @@ const CHECK: &str = "check";
 const HELP: &str = "\
 Example: post-gres-rs config check -config /etc/post-gres-rs.conf
 
-Exit code 0: a server would take these settings. 1: it would not.";
+Exit code 0: a server would take these settings. 1: it would not, because of the environment, the file, or what they name.
+2: there is a mistake on the command line.";
 
 /// Adds it to the tools.
 pub fn add_to(command: Command) -> Command {

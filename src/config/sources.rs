@@ -81,8 +81,7 @@ pub fn merge(
 ) -> Result<Merged, Vec<String>> {
     let mut merger = Merger { command: &command, outside: BTreeMap::new(), errors: Vec::new() };
     // Help is also for those whose file has mistakes.
-    let asks_for_help = args
-        .iter()
+    let asks_for_help = flags_among(&args)
         .any(|arg| ["-h", "--help", "-V", "--version"].iter().any(|help| arg == OsStr::new(help)));
     if asks_for_help {
         return Ok(Merged { command, args, warnings: Vec::new(), outside: BTreeMap::new() });
@@ -105,9 +104,14 @@ pub fn merge(
     }
 }
 
+/// The arguments among which flags are: those after `--` are words, such as a key or a value.
+fn flags_among(args: &[OsString]) -> impl Iterator<Item = &OsString> {
+    args.iter().take_while(|arg| *arg != "--")
+}
+
 /// The value of a flag among arguments; empty if that is missing.
 fn given<'a>(args: &'a [OsString], name: &str) -> Option<&'a OsStr> {
-    let mut rest = args.iter();
+    let mut rest = flags_among(args);
     while let Some(arg) = rest.next() {
         let bytes = arg.as_encoded_bytes();
         let Some(after) = bytes.strip_prefix(b"--").and_then(|it| it.strip_prefix(name.as_bytes()))
@@ -456,5 +460,20 @@ mod tests {
         assert_eq!(given(&args, "wal"), Some(OsStr::new("w")));
         assert_eq!(given(&args[..4], "wal"), Some(OsStr::new("")));
         assert_eq!(given(&args, "port"), None);
+    }
+
+    #[test]
+    fn words_after_two_dashes_are_no_flags_and_ask_for_no_help() {
+        let missing = "/there is no such file";
+        let environment = || vec![("POST_GRES_RS_PORT".into(), "7".into())];
+        for word in ["-h", "--help", "--version"] {
+            let args = ["post-gres-rs", "get", "--", word].map(OsString::from).to_vec();
+            let merged = merge(full_command(), args, environment()).expect("good flags");
+            assert!(merged.outside.contains_key("port"), "{word}");
+        }
+        let args = ["post-gres-rs", "set", "--", "--config", missing].map(OsString::from).to_vec();
+        assert!(merge(full_command(), args, environment()).is_ok(), "a key and a value");
+        let args = ["post-gres-rs", "--config", missing].map(OsString::from).to_vec();
+        assert!(merge(full_command(), args, environment()).is_err());
     }
 }
