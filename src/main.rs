@@ -61,6 +61,7 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let metrics = Arc::new(Metrics::new(commands::command_names()));
     config.begin_slow_log(&metrics.slow);
+    metrics.slow.messages.find_keys_by(commands::first_key);
     let (shards, capacity) = config.store();
     let store = store::new(shards, capacity);
     #[cfg(feature = "replicated")]

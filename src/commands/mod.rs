@@ -70,6 +70,11 @@ pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
     rows::find(COMMANDS, words)
 }
 
+/// The first key of a request, if its command has any.
+pub fn first_key<'a>(words: &'a Words<'a>) -> Option<&'a [u8]> {
+    find(words).ok()?.keys_among(words).next()
+}
+
 /// The table of all commands, in the order of their names.
 pub fn table() -> &'static [Spec] {
     COMMANDS
@@ -192,6 +197,26 @@ pub fn command(words: &Words<'_>) -> Result<Command, Text> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_no_key_is_not_taken_for_one() {
+        for (request, key) in [
+            ("get k", Some("k")),
+            ("echo value", None),
+            ("ping value", None),
+            ("bitop and k other", Some("k")),
+            ("object encoding k", Some("k")),
+            ("no-such-command value", None),
+            ("set", None),
+            #[cfg(feature = "scripts")]
+            ("eval script 1 k value", Some("k")),
+            #[cfg(feature = "scripts")]
+            ("evalsha f00 0 value", None),
+        ] {
+            let words: Vec<&[u8]> = request.split(' ').map(str::as_bytes).collect();
+            assert_eq!(first_key(&words), key.map(str::as_bytes), "{request}");
+        }
+    }
 
     #[test]
     fn the_error_for_an_unknown_command_has_the_text_that_clients_match() {

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::slow_messages::{Caller, Teller};
-use crate::command::Slow;
+use crate::command::{Slow, Words};
 
 /// Redis's defaults.
 const MICROS: i64 = 10_000;
@@ -128,12 +128,7 @@ impl SlowCommands {
     }
 
     /// Notes a command, if it is slow.
-    pub fn note<'a>(
-        &self,
-        elapsed: Duration,
-        words: impl ExactSizeIterator<Item = &'a [u8]>,
-        client: impl FnOnce() -> Caller,
-    ) {
+    pub fn note(&self, elapsed: Duration, words: &Words<'_>, client: impl FnOnce() -> Caller) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
         let millis = elapsed.as_millis() as i64;
         let from = self.latency_millis();
@@ -144,8 +139,10 @@ impl SlowCommands {
         if !(0..=micros).contains(&self.micros()) {
             return;
         }
-        let (caller, words) = (client(), trimmed(words));
-        self.messages.tell(elapsed, &words, &caller);
+        let (caller, key) = (client(), self.messages.key_of(words).map(trimmed_word));
+        let words = trimmed(words.iter().copied());
+        let command = words.first().map(Vec::as_slice).unwrap_or_default();
+        self.messages.tell(elapsed, command, key.as_deref(), &caller);
         if most == 0 {
             return;
         }

@@ -1,12 +1,14 @@
 //! Messages about slow commands, beside SLOWLOG: for a log that outlives the server.
 //!
-//! A message tells how long the command took, whose it was, and its key, shortened; never a value. A flood of slow
+//! A message tells how long the command took, whose it was, and its first key, shortened; never a value. A flood of slow
 //! commands is no flood of messages: a few are told each second, and the next one counts the others.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::command::Words;
 use crate::quote;
 
 /// Messages in a second: enough to see which clients it is, and no burden.
@@ -36,7 +38,14 @@ pub struct Caller {
 
 /// Tells of slow commands at a limited rate.
 #[derive(Debug, Default)]
-pub struct Teller(Mutex<State>);
+pub struct Teller {
+    state: Mutex<State>,
+    /// Without it no key is told.
+    first_key: OnceLock<FirstKey>,
+}
+
+/// The first of a request's words that is a key, if any is.
+pub type FirstKey = for<'a> fn(&'a Words<'a>) -> Option<&'a [u8]>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -52,17 +61,27 @@ struct State {
 impl Teller {
     /// What to tell from now on.
     pub fn set(&self, what: SlowMessages) {
-        self.0.lock().what = what;
+        self.state.lock().what = what;
     }
 
-    /// Tells of a command, unless enough was told of late.
-    pub fn tell(&self, took: Duration, words: &[Vec<u8>], caller: &Caller) {
-        let Some((what, untold)) = self.0.lock().admit(Instant::now()) else { return };
+    /// Has keys told from other words by this function, once: metrics know no command.
+    pub fn find_keys_by(&self, first_key: FirstKey) {
+        self.first_key.get_or_init(|| first_key);
+    }
+
+    /// The key to tell of a request.
+    pub fn key_of<'a>(&self, words: &'a Words<'a>) -> Option<&'a [u8]> {
+        self.first_key.get().and_then(|first_key| first_key(words))
+    }
+
+    /// Tells of a command, with its first key if it has any, unless enough was told of late.
+    pub fn tell(&self, took: Duration, command: &[u8], key: Option<&[u8]>, caller: &Caller) {
+        let Some((what, untold)) = self.state.lock().admit(Instant::now()) else { return };
         let others = match untold {
             0 => String::new(),
             count => format!("; {count} more since the last message"),
         };
-        log::warn!("slow command: {}{others}", sentence(what, took, words, caller));
+        log::warn!("slow command: {}{others}", sentence(what, took, command, key, caller));
     }
 }
 
@@ -85,9 +104,15 @@ impl State {
     }
 }
 
-fn sentence(what: SlowMessages, took: Duration, words: &[Vec<u8>], caller: &Caller) -> String {
-    let command = words.first().map(|word| word.to_ascii_uppercase()).unwrap_or_default();
-    let key = key(&command, words).filter(|_| what == SlowMessages::Yes);
+fn sentence(
+    what: SlowMessages,
+    took: Duration,
+    command: &[u8],
+    key: Option<&[u8]>,
+    caller: &Caller,
+) -> String {
+    let command = command.to_ascii_uppercase();
+    let key = key.filter(|_| what == SlowMessages::Yes);
     let key = key.map(|key| format!(" {}", quoted(key))).unwrap_or_default();
     let Caller { address, name, user } = caller;
     let name = if name.is_empty() { "" } else { &format!(" ({})", quoted(name.as_bytes())) };
@@ -98,16 +123,6 @@ fn sentence(what: SlowMessages, took: Duration, words: &[Vec<u8>], caller: &Call
         took.as_secs_f64() * 1000.0,
         user.unwrap_or_default()
     )
-}
-
-/// The first key, which is the word after the command, except for scripts, where a number comes between.
-fn key<'a>(command: &[u8], words: &'a [Vec<u8>]) -> Option<&'a [u8]> {
-    let at = match command.starts_with(b"EVAL") {
-        true if words.get(2).is_some_and(|count| count != b"0") => 3,
-        true => return None,
-        false => 1,
-    };
-    words.get(at).map(Vec::as_slice)
 }
 
 fn quoted(word: &[u8]) -> String {
@@ -134,20 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_the_key_unless_it_is_redacted_and_never_a_value() {
+    fn a_message_has_the_key_unless_it_is_redacted() {
         let caller = Caller { address: "h:1".into(), name: "a b".into(), user: Some("eve".into()) };
-        let said = |what, words: &[&str]| {
-            let words: Vec<Vec<u8>> = words.iter().map(|word| word.as_bytes().to_vec()).collect();
-            sentence(what, Duration::from_micros(12_345), &words, &caller)
+        let said = |what, key: Option<&str>| {
+            let took = Duration::from_micros(12_345);
+            sentence(what, took, b"set", key.map(str::as_bytes), &caller)
         };
-        let set = ["set", "k\n", "secret"];
         let expected = r#"SET "k\n" took 12.345 ms; client h:1 ("a b"), user eve"#;
-        assert_eq!(said(SlowMessages::Yes, &set), expected);
+        assert_eq!(said(SlowMessages::Yes, Some("k\n")), expected);
         let expected = r#"SET took 12.345 ms; client h:1 ("a b"), user eve"#;
-        assert_eq!(said(SlowMessages::Redacted, &set), expected);
-        let eval = said(SlowMessages::Yes, &["EVAL", "return 1", "1", "key", "value"]);
-        assert!(eval.starts_with("EVAL key took "), "{eval}");
-        let eval = said(SlowMessages::Yes, &["EVALSHA", "f00", "0", "value"]);
-        assert!(eval.starts_with("EVALSHA took "), "{eval}");
+        assert_eq!(said(SlowMessages::Redacted, Some("k\n")), expected);
+        assert_eq!(said(SlowMessages::Yes, None), expected);
     }
 }

@@ -220,7 +220,7 @@ impl Outbox {
 
     /// Notes that a command with these words took long.
     pub fn note_slow_words(&self, words: &Words<'_>, elapsed: Duration) {
-        self.metrics.slow.note(elapsed, words.iter().copied(), || {
+        self.metrics.slow.note(elapsed, words, || {
             let info = self.profile.info();
             let user = info.login.map(|login| login.user.name.to_string());
             Caller { address: self.profile.address.to_string(), name: info.name, user }

@@ -70,6 +70,9 @@ fn a_slow_command_is_told_with_its_client_and_key_or_redacted_and_never_with_a_v
         assert_eq!(client.ask("CLIENT SETNAME worker").trim_end(), "+OK");
         assert_eq!(client.ask("GET visible"), "+OK hidden");
         assert_eq!(client.ask("SLOWLOG LEN").trim_end(), ":0");
+        assert_eq!(client.ask("ECHO hidden").trim_end(), "$6");
+        assert_eq!(client.line().trim_end(), "hidden");
+        assert_eq!(client.ask("BITOP AND visible2 visible").trim_end(), ":6");
         let get = if key { "slow command: GET visible took " } else { "slow command: GET took " };
         if what != "no" {
             let address = client.stream().local_addr().expect("a socket").to_string();
@@ -77,6 +80,8 @@ fn a_slow_command_is_told_with_its_client_and_key_or_redacted_and_never_with_a_v
             assert!(line.contains(" ms; client ") && line.contains(&address), "{line}");
             assert!(line.contains("(worker)") && line.contains("user default"), "{line}");
             server.wait_for_log(if key { "SET visible took" } else { "SET took" });
+            server.wait_for_log("ECHO took ");
+            server.wait_for_log(if key { "BITOP visible2 took " } else { "BITOP took " });
         }
         let (_, log) = server.terminate();
         assert!(!log.contains("hidden"), "a value was told: {log}");
