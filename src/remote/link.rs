@@ -3,23 +3,22 @@
 //! A name of a host is looked up by the system, which has deadlines of its own.
 
 use std::fs::File;
-use std::io::{self, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
 use super::replies::Reply;
-use super::stream::Stream;
+use super::stream::{Stream, Timed, connect_unix, left};
 use super::tls;
 
 /// Holds the password if no file does, as for the server.
 const PASSWORD_VARIABLE: &str = "POST_GRES_RS_PASSWORD";
 
-/// The longest password file that is read.
-const MOST_PASSWORD: u64 = 64 << 10;
+/// The longest password file that is read, as for the server.
+const MOST_PASSWORD: u64 = 1 << 20;
 
 /// The flags that say where a server is, and who asks.
 #[derive(Clone, Debug, clap::Args)]
@@ -91,12 +90,13 @@ impl Door {
         let plan = self.tls.plan()?;
         if let Some(path) = &self.socket {
             ensure!(plan.is_none(), "-tls is not for a Unix socket");
-            return Ok(Box::new(UnixStream::connect(path)?));
+            return Ok(Box::new(Timed::new(connect_unix(path, deadline)?, deadline)));
         }
         let mut last = io::Error::from(ErrorKind::NotFound);
         for address in (self.host(), self.port).to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, left(deadline)?) {
                 Ok(stream) => {
+                    let stream = Timed::new(stream, deadline);
                     return Ok(match &plan {
                         Some(plan) => tls::encrypt(stream, self.host(), plan)?,
                         None => Box::new(stream),
@@ -111,56 +111,16 @@ impl Door {
 
 fn file(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|it| it.take(MOST_PASSWORD).read_to_end(&mut text));
+    let read = File::open(path).and_then(|it| it.take(MOST_PASSWORD + 1).read_to_end(&mut text));
     read.with_context(|| format!("{}: cannot read the password", path.display()))?;
+    let is_short = text.len() as u64 <= MOST_PASSWORD;
+    ensure!(is_short, "{}: more than {MOST_PASSWORD} bytes", path.display());
     Ok(text)
-}
-
-/// The time that is left, or the error that there is none.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// A stream of which each call ends at the deadline.
-struct Timed {
-    stream: Box<dyn Stream>,
-    deadline: Instant,
-}
-
-impl Timed {
-    fn until_deadline(
-        &mut self,
-        call: impl FnOnce(&mut dyn Stream) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        self.stream.set_timeout(left(self.deadline)?)?;
-        call(&mut *self.stream).map_err(|error| match error.kind() {
-            // What a socket says whose time is over.
-            ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-            _ => error,
-        })
-    }
-}
-
-impl Read for Timed {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.until_deadline(|stream| stream.read(bytes))
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.until_deadline(|stream| stream.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// A connection, logged in where that is needed.
 pub struct Link {
-    stream: BufReader<Timed>,
+    stream: BufReader<Box<dyn Stream>>,
     address: String,
     time: Duration,
 }
@@ -168,14 +128,19 @@ pub struct Link {
 impl Link {
     /// Connects and logs in.
     pub fn open(door: &Door) -> anyhow::Result<Link> {
+        Link::open_within(door, Duration::from_secs(door.timeout))
+    }
+
+    /// The same in no more than this time, which also the first replies have to come in.
+    pub fn open_within(door: &Door, time: Duration) -> anyhow::Result<Link> {
         let password = door.password()?;
-        let (address, time) = (door.address(), Duration::from_secs(door.timeout));
+        let address = door.address();
         let deadline = Instant::now() + time;
         let stream = match door.connect(deadline) {
             Ok(stream) => stream,
             Err(error) => bail!("{address}: cannot connect: {error:#}"),
         };
-        let stream = BufReader::new(Timed { stream, deadline });
+        let stream = BufReader::new(stream);
         let mut link = Link { stream, address, time };
         link.log_in(door.user.as_deref(), password.as_deref())?;
         Ok(link)
@@ -190,7 +155,7 @@ impl Link {
     #[cfg(feature = "stats")]
     pub fn allow(&mut self, time: Duration) {
         self.time = time;
-        self.stream.get_mut().deadline = Instant::now() + time;
+        self.stream.get_mut().set_deadline(Instant::now() + time);
     }
 
     fn log_in(&mut self, user: Option<&str>, password: Option<&[u8]>) -> anyhow::Result<()> {

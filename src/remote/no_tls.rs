@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 
-use super::stream::Stream;
+use super::stream::{Stream, Timed};
 
 /// There are none.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,6 +21,6 @@ impl Flags {
 }
 
 /// Is never called.
-pub fn encrypt(_: TcpStream, _: &str, plan: &Plan) -> io::Result<Box<dyn Stream>> {
+pub fn encrypt(_: Timed<TcpStream>, _: &str, plan: &Plan) -> io::Result<Box<dyn Stream>> {
     match *plan {}
 }

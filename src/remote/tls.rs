@@ -5,7 +5,8 @@ use std::io::{self, Read};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+#[cfg(feature = "stats")]
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use rustls::crypto::ring;
@@ -13,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::stream::Stream;
+use super::stream::{Stream, Timed};
 
 /// The longest file that is read, as for the server.
 const MOST_BYTES: u64 = 1 << 20;
@@ -66,7 +67,7 @@ impl Flags {
 
 /// Encrypts a connection to this host.
 pub fn encrypt(
-    stream: TcpStream,
+    stream: Timed<TcpStream>,
     host: &str,
     config: &Arc<ClientConfig>,
 ) -> io::Result<Box<dyn Stream>> {
@@ -75,9 +76,10 @@ pub fn encrypt(
     Ok(Box::new(StreamOwned::new(session, stream)))
 }
 
-impl Stream for StreamOwned<ClientConnection, TcpStream> {
-    fn set_timeout(&self, time: Duration) -> io::Result<()> {
-        self.sock.set_timeout(time)
+impl Stream for StreamOwned<ClientConnection, Timed<TcpStream>> {
+    #[cfg(feature = "stats")]
+    fn set_deadline(&mut self, deadline: Instant) {
+        self.sock.set_deadline(deadline);
     }
 }
 

@@ -25,7 +25,7 @@ use super::link::{Door, Link};
 /// Between two looks at the server, and the most that one may take.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How long a signal may go unnoticed.
+/// How long a signal may go unnoticed between two looks.
 const GLANCE: Duration = Duration::from_millis(100);
 
 /// Looks that are remembered: more than the columns of the widest terminal.
@@ -137,11 +137,14 @@ impl Watched<'_> {
     }
 
     fn ask(&mut self) -> anyhow::Result<Figures> {
+        // Nobody looks at keys and signals meanwhile, so -timeout is not for this.
         let mut link = match self.link.take() {
-            Some(link) => link,
-            None => Link::open(self.door)?,
+            Some(mut link) => {
+                link.allow(PERIOD);
+                link
+            }
+            None => Link::open_within(self.door, PERIOD)?,
         };
-        link.allow(PERIOD);
         let figures = Figures::ask(&mut link)?;
         self.link = Some(link);
         Ok(figures)

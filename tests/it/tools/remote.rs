@@ -78,6 +78,10 @@ fn it_logs_in_with_the_servers_own_file_or_variable_and_finds_the_server_by_them
     let wrong = dir.path().join("wrong");
     let said = ask(server.address(), &["ping", "-password-file", wrong.to_str().expect("ASCII")]);
     said.expect(1, &["login was refused"]);
+    // As the server does: none of a long file, and not its beginning.
+    std::fs::write(&wrong, vec![b'x'; (1 << 20) + 1]).expect("a file");
+    let said = ask(server.address(), &["ping", "-password-file", wrong.to_str().expect("ASCII")]);
+    said.expect(1, &["more than 1048576 bytes"]);
 
     let port = server.address().port().to_string();
     let run = |variables: &[(&str, &str)]| {
