@@ -22,7 +22,7 @@ pub struct Flags {
     /// Addresses or names of hosts to listen on, separated by commas or in several flags
     #[arg(
         long,
-        default_value = "127.0.0.1",
+        default_value = LOCAL,
         value_name = "ADDRESS",
         value_delimiter = ',',
         value_parser = host
@@ -44,6 +44,9 @@ pub struct Flags {
     #[command(flatten)]
     tls: tls::Flags,
 }
+
+/// Where only programs of this machine come in.
+const LOCAL: &str = "127.0.0.1";
 
 /// Only the server's own user may connect. (Redis leaves it to the umask.)
 const MODE: u32 = 0o700;
@@ -104,13 +107,28 @@ impl Flags {
         let is_same =
             self.port().filter(|port| *port > 0).is_some_and(|port| self.tls.port() == Some(port));
         ensure!(!is_same, "-port and -tls-port are the same, and each needs one of its own");
+        let is_on_network = self.port().is_some() || self.tls.port().is_some();
+        ensure!(
+            is_on_network || !no_socket,
+            "-port off: there is no other door. Add -unixsocket or -tls-port"
+        );
+        ensure!(
+            is_on_network || self.bind == [LOCAL],
+            "-port off: without -tls-port there is nothing to -bind"
+        );
         Ok(())
+    }
+
+    fn unix_plan(&self) -> Option<UnixPlan> {
+        let mode = self.unix_mode.unwrap_or(MODE);
+        self.unix_socket.as_ref().map(|path| UnixPlan { path: PathBuf::from(path), mode })
     }
 
     /// Checks the names and files, without binding anything.
     pub fn check(&self) -> anyhow::Result<()> {
         self.fit()?;
-        self.hosts()?;
+        TcpPlan { hosts: self.hosts()?, port: 0, encryption: None }.check()?;
+        self.unix_plan().map_or(Ok(()), |plan| plan.check())?;
         self.tls.check()
     }
 }
@@ -125,13 +143,10 @@ impl Config {
             doors.add_tcp(&TcpPlan { hosts: flags.hosts()?, port, encryption: None })?;
         }
         flags.tls.add_to(&mut doors, || flags.hosts(), reloads)?;
-        if let Some(path) = &flags.unix_socket {
-            let mode = flags.unix_mode.unwrap_or(MODE);
-            doors.add_unix(&UnixPlan { path: PathBuf::from(path), mode })?;
+        if let Some(plan) = flags.unix_plan() {
+            doors.add_unix(&plan)?;
         }
-        if doors.is_empty() {
-            bail!("-port off: there is no other door. Add -unixsocket or -tls-port");
-        }
+        assert!(!doors.is_empty(), "flags that fit have a door");
         Ok(doors)
     }
 }

@@ -19,14 +19,17 @@ pub struct Flags {
     address: Option<SocketAddr>,
 
     /// Name by which browsers reach -http, if not by its address
-    #[arg(id = "http-name", long = "http-name", value_name = "HOST", requires = "http")]
+    #[arg(id = "http-name", long = "http-name", value_name = "HOST")]
     name: Option<String>,
 }
 
 impl Config {
     /// How to serve HTTP, and to which clients; `None` without `-http`.
     pub fn http(&self, settings: &Settings) -> anyhow::Result<Option<Options>> {
-        let Some(address) = self.http.address else { return Ok(None) };
+        let Some(address) = self.http.address else {
+            ensure!(self.http.name.is_none(), "-http-name is for -http");
+            return Ok(None);
+        };
         let name = self.http.name.clone();
         let is_name = |name: &String| {
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b':')
@@ -78,6 +81,6 @@ mod tests {
         let refused = http("-http 0.0.0.0:1").expect_err("no password").to_string();
         assert!(refused.contains("-requirepass-file"), "{refused}");
         assert!(http("-http 127.0.0.1:1 -http-name a:1").is_err());
-        assert!(config("-http-name a").is_err() && config("-http 4280").is_err());
+        assert!(http("-http-name a").is_err() && config("-http 4280").is_err());
     }
 }

@@ -5,7 +5,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command, value_parser};
 use clap_complete::Shell;
@@ -40,7 +40,8 @@ Read passwords, users and certificates anew.
 .B SIGUSR1
 Compact the log.
 .SH EXIT STATUS
-0 after an ordered stop, 1 if the server could not start or could not close its log, 2 for wrong flags.
+0 after an ordered stop, 1 if the server could not start or could not close its log, 2 for wrong flags, 130 if it was told
+twice to stop.
 .SH FILES
 .TP
 .I ./wal_files/wal_file
@@ -51,13 +52,21 @@ The log, where \-wal does not name another. Its other files are beside it; they 
 /// arguments are for others.
 pub fn asked_for(args: &[OsString]) -> Option<i32> {
     let first = args.get(1)?.to_str()?;
-    let text = match first {
-        MANUAL => match args.get(2) {
-            None => page(None),
-            Some(directory) => write_all(Path::new(directory)).map(|()| Vec::new()),
-        },
-        COMPLETIONS => completions(&args[1..]),
+    let shell = Arg::new("shell").required(true).value_parser(value_parser!(Shell));
+    let directory = Arg::new("directory").value_parser(value_parser!(PathBuf));
+    let parser = match first {
+        MANUAL => Command::new(MANUAL).arg(directory),
+        COMPLETIONS => Command::new(COMPLETIONS).arg(shell),
         _ => return None,
+    };
+    let parser = parser.bin_name(format!("post-gres-rs {first}"));
+    let asked = parser.try_get_matches_from(&args[1..]).unwrap_or_else(|error| error.exit());
+    let text = match first {
+        MANUAL => match asked.get_one::<PathBuf>("directory") {
+            None => page(None),
+            Some(directory) => write_all(directory).map(|()| Vec::new()),
+        },
+        _ => Ok(completions(*asked.get_one::<Shell>("shell").expect("it is required"))),
     };
     let done = text.and_then(|text| io::stdout().lock().write_all(&text));
     Some(match done {
@@ -100,15 +109,10 @@ fn page(tool: Option<&str>) -> io::Result<Vec<u8>> {
     Ok(with_one_dash(&text).replace('-', "\\-").into_bytes())
 }
 
-fn completions(args: &[OsString]) -> io::Result<Vec<u8>> {
-    let parser = Command::new(COMPLETIONS)
-        .bin_name(format!("post-gres-rs {COMPLETIONS}"))
-        .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell)));
-    let asked = parser.try_get_matches_from(args).unwrap_or_else(|error| error.exit());
-    let shell = *asked.get_one::<Shell>("shell").expect("it is required");
+fn completions(shell: Shell) -> Vec<u8> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut full_command(), "post-gres-rs", &mut text);
-    Ok(text)
+    text
 }
 
 #[cfg(test)]
@@ -121,7 +125,7 @@ mod tests {
             String::from_utf8(page.expect("a page")).expect("UTF-8").replace("\\-", "-")
         };
         let manual = text(page(None));
-        let bash = text(completions(&["completions".into(), "bash".into()]));
+        let bash = text(Ok(completions(Shell::Bash)));
         let command = full_command();
         for flag in command.get_arguments().filter_map(Arg::get_long) {
             assert!(manual.contains(&format!("-{flag}")), "{flag}");

@@ -77,6 +77,17 @@ impl Host {
     }
 }
 
+impl TcpPlan {
+    /// Refuses addresses that cannot be bound together, without binding any.
+    pub fn check(&self) -> anyhow::Result<()> {
+        refuse_covered(&self.addresses())
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.hosts.iter().flat_map(|host| host.addresses.clone()).collect()
+    }
+}
+
 /// Binds all addresses of a plan.
 pub(super) fn bind(plan: &TcpPlan) -> anyhow::Result<Vec<(OwnedFd, SocketAddr)>> {
     for _ in 1..TRIES {
@@ -94,8 +105,8 @@ fn is_in_use(error: &anyhow::Error) -> bool {
 }
 
 fn bind_all(plan: &TcpPlan) -> anyhow::Result<Vec<(OwnedFd, SocketAddr)>> {
-    let all: Vec<SocketAddr> = plan.hosts.iter().flat_map(|host| host.addresses.clone()).collect();
-    refuse_covered(&all)?;
+    plan.check()?;
+    let all = plan.addresses();
     // `::` alone takes IPv4 too; beside an address of IPv4 it must not.
     let takes =
         if all.iter().any(SocketAddr::is_ipv4) { V6Takes::Itself } else { V6Takes::Ipv4Too };

@@ -27,6 +27,21 @@ pub struct UnixPlan {
     pub mode: u32,
 }
 
+impl UnixPlan {
+    /// Refuses a path at which no socket could be, without touching it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let shown = format!("-unixsocket {}", self.path.display());
+        ensure!(
+            self.path.as_os_str().len() <= PATH_BYTES,
+            "{shown}: a path of a socket has at most {PATH_BYTES} bytes"
+        );
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let is_there = directory.is_none_or(Path::is_dir);
+        ensure!(is_there, "{shown}: there is no such directory");
+        Ok(())
+    }
+}
+
 /// The path that a socket has taken. Dropping it removes the socket, if the path is still its own.
 pub struct Place {
     path: PathBuf,
@@ -73,11 +88,7 @@ impl Drop for Place {
 pub(super) fn bind(plan: &UnixPlan) -> anyhow::Result<(OwnedFd, Place)> {
     let path = &*plan.path;
     let at = || format!("-unixsocket {}", path.display());
-    ensure!(
-        path.as_os_str().len() <= PATH_BYTES,
-        "{}: a path of a socket has at most {PATH_BYTES} bytes",
-        at()
-    );
+    plan.check()?;
     let address = SocketAddrUnix::new(path).with_context(at)?;
     remove_stale(path, &address)?;
     let socket = stream(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).with_context(at)?;
