@@ -90,9 +90,10 @@
 //! | `watch` | [`wal::guard::watch`] | notes in another file how far the log is durable; checks the lock file |
 //! | `syncer` | [`wal::guard::syncer`] | syncs the log beside the batches, with `-fsync everysec` |
 //! | `flusher` | [`server`] | finishes replies to slow clients |
-//! | `idle` | [`server`] | closes clients that ask nothing for longer than `timeout` |
+//! | `idle` | [`server`] | closes clients that ask nothing for longer than `timeout`, or do not log in |
 //! | `http`, `http-client` | `http` | accept those who look, and answer them |
-//! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1 |
+//! | `signals` | [`server::Shutdown`] | SIGINT, SIGTERM, SIGUSR1, SIGHUP |
+//! | `watchdog` | `systemd` | tells systemd that the committer goes on, where systemd has started the server |
 //! | `messages` | [`messages`] | writes to stderr, so that no other thread waits for that |
 //!
 //! If another thread might wait for ever for one that has panicked, the panic ends the process

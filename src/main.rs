@@ -146,9 +146,10 @@ fn run(server: &Arc<Server>, doors: Doors, engine: &Arc<Engine>) -> anyhow::Resu
     server.open(&doors)?;
     #[cfg(feature = "systemd")]
     systemd::serving(engine).context("cannot start the watchdog thread")?;
-    server.run(doors, &shutdown)?;
-    #[cfg(feature = "systemd")]
-    systemd::stopping();
+    server.run(doors, &shutdown, || {
+        #[cfg(feature = "systemd")]
+        systemd::stopping();
+    })?;
     anyhow::ensure!(engine.close(), "the log was not closed in order; see above");
     log::info!("stopped");
     Ok(())

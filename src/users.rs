@@ -11,7 +11,7 @@
 //! and never shows what may be a password. A hash without salt, as in Redis, is as strong as its password is random.
 
 use anyhow::{Context, anyhow, bail, ensure};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -29,6 +29,8 @@ type Source = Box<dyn Fn() -> anyhow::Result<String> + Send + Sync>;
 /// See the head of this file.
 pub struct UsersFile {
     source: Source,
+    /// Held from the reading of a file until it is put to use: the later one wins.
+    reloading: Mutex<()>,
     passwords: RwLock<Vec<Password>>,
 }
 
@@ -47,7 +49,7 @@ impl UsersFile {
         source: impl Fn() -> anyhow::Result<String> + Send + Sync + 'static,
     ) -> anyhow::Result<UsersFile> {
         let passwords = RwLock::new(parse(&source()?)?);
-        Ok(UsersFile { source: Box::new(source), passwords })
+        Ok(UsersFile { source: Box::new(source), reloading: Mutex::new(()), passwords })
     }
 }
 
@@ -78,6 +80,7 @@ impl Users for UsersFile {
     }
 
     fn reload(&self) -> anyhow::Result<()> {
+        let _held = self.reloading.lock();
         let passwords = parse(&(self.source)()?)?;
         *self.passwords.write() = passwords;
         Ok(())

@@ -39,6 +39,7 @@ docs! {
     "acl|getuser" "6.0.0" server "O(1)" "username" "Tells what a user may do.";
     "acl|help" "6.0.0" server "O(1)" "" "Prints the subcommands of ACL.";
     "acl|list" "6.0.0" server "O(1)" "" "Lists the users as lines of an ACL file.";
+    "acl|load" "6.0.0" server "O(N), N being the number of users" "" "Reads the file of users anew.";
     "acl|log" "6.0.0" server "O(N), N being the number of entries" "[count/integer | RESET]" "Lists the logins that were refused, or forgets them.";
     "acl|users" "6.0.0" server "O(1)" "" "Lists the names of the users.";
     "acl|whoami" "6.0.0" server "O(1)" "" "Tells the name of this connection's user.";

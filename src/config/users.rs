@@ -2,14 +2,16 @@
 //!
 //! A password is in no flag, because every user of the machine can read those.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+
+use rustix::fs::OFlags;
 
 use super::number;
 use crate::command::Users;
@@ -63,9 +65,10 @@ impl Flags {
         #[cfg(feature = "users")]
         if let Some(path) = &self.users_file {
             let accounts = accounts.clone();
-            reloads.push(Reload::new(format!("the users in {}", path.display()), move || {
-                accounts.reload().unwrap_or(Ok(()))
-            }));
+            reloads
+                .push(Reload::new(format!("the list of users in {}", path.display()), move || {
+                    accounts.reload().unwrap_or(Ok(()))
+                }));
         }
         Ok((accounts, reloads))
     }
@@ -119,9 +122,13 @@ fn of_first_line(text: &[u8]) -> Vec<u8> {
 
 /// Reads a file that others should not be able to read; that they are is a warning.
 fn secret(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let cannot = || format!("{}: cannot read the password", path.display());
-    let file = File::open(path).with_context(cannot)?;
-    let others = file.metadata().with_context(cannot)?.mode() & 0o077;
+    let cannot = || format!("{}: cannot read", path.display());
+    // A pipe would hold up the start, or all signals, until something is written to it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).with_context(cannot)?;
+    let metadata = file.metadata().with_context(cannot)?;
+    ensure!(metadata.is_file(), "{}: is not a regular file", path.display());
+    let others = metadata.mode() & 0o077;
     if others != 0 {
         log::warn!("{}: others than its owner may read it; say chmod 600 {0}", path.display());
     }

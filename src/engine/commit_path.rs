@@ -199,6 +199,7 @@ impl CommitPath {
         {
             let is_of_client = submission.is_of_client();
             let is_gone = submission.recipient.is_gone();
+            let is_revoked = submission.recipient.is_revoked();
             self.batch.client = submission.recipient.client();
             let mut done = 0;
             for operation in &mut submission.operations {
@@ -207,7 +208,7 @@ impl CommitPath {
                 self.batch.remembers = *is_remembered;
                 let pushed = self.batch.bytes();
                 let before = command.is_answered();
-                if !is_gone || command.is_write() {
+                if !is_gone || (command.is_write() && !is_revoked) {
                     let mut view = BatchView::over(&mut self.batch, &**store, metrics, *database);
                     *reply = carry_out(&mut view, command, *dialect, *max_reply);
                 }

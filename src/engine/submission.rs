@@ -66,6 +66,12 @@ pub trait Recipient: Send + Sync {
     /// Notes that an operation of it took long to be carried out.
     fn note_slow(&self, _operation: &Operation, _elapsed: Duration) {}
 
+    /// Whether the client may do nothing any more, because it was killed or its login has ended. Then nothing that it
+    /// has queued is carried out.
+    fn is_revoked(&self) -> bool {
+        false
+    }
+
     /// Whether the client that would read the replies is gone. Then reads need not be carried out.
     fn is_gone(&self) -> bool {
         false

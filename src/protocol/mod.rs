@@ -88,17 +88,17 @@ impl Parser {
     /// [`Parsed::Incomplete`] the next call must have the same bytes again, with more after them.
     pub fn parse<'a>(&mut self, received: &'a mut [u8]) -> Parsed<'a> {
         let length = received.len();
+        let limits = &match self.authenticated {
+            true => self.limits,
+            false => Limits { line: self.limits.line.min(STRANGERS_REQUEST_BYTES), ..self.limits },
+        };
         let parsed = match received.first() {
             None => Parsed::Incomplete,
-            Some(b'*') => self.resp.parse(received, self.version, &self.limits, self.authenticated),
-            Some(_) => text::parse(received, self.scanned, &self.limits),
+            Some(b'*') => self.resp.parse(received, self.version, limits, self.authenticated),
+            Some(_) => text::parse(received, self.scanned, limits),
         };
         let incomplete = matches!(parsed, Parsed::Incomplete);
-        let most = match self.authenticated {
-            true => REQUEST_BYTES.saturating_add(self.limits.value),
-            false => STRANGERS_REQUEST_BYTES,
-        };
-        if incomplete && length > most {
+        if incomplete && length > REQUEST_BYTES.saturating_add(self.limits.value) {
             let dialect = Dialect::Resp(self.version);
             return Parsed::Fatal("ERR Protocol error: request too large".into(), dialect);
         }

@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Limits, Parsed};
+use super::{Limits, Parsed, STRANGERS_REQUEST_BYTES};
 use crate::command::{Dialect, Reply, RespVersion, integer, shortest};
 
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
@@ -108,6 +108,9 @@ impl Parser {
                 return Err(error("unauthenticated bulk length"));
             }
             let end = self.at + length;
+            if end > STRANGERS_REQUEST_BYTES && !authenticated {
+                return Err(error("unauthenticated request too large"));
+            }
             if received.len() < end + 2 {
                 self.at = header;
                 return Err(Stop::Incomplete);

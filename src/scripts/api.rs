@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use mlua::{Lua, MultiValue, Table, Value, Variadic};
+use parking_lot::Mutex;
 
 use super::bits;
 use super::call::{self, OnError};
@@ -237,6 +239,27 @@ fn status_reply(lua: &Lua, words: Variadic<Value>) -> mlua::Result<Table> {
     Ok(table)
 }
 
+/// The most messages of scripts in a second; a script in a loop would fill the disk with them.
+const MOST_MESSAGES: u32 = 100;
+
+/// Whether one more message of a script fits into this second. The last one that does says that others are left out.
+fn may_tell() -> bool {
+    static SECOND: Mutex<Option<(Instant, u32)>> = Mutex::new(None);
+    let mut second = SECOND.lock();
+    let (began, told) = match *second {
+        Some((began, told)) if began.elapsed() < Duration::from_secs(1) => (began, told + 1),
+        _ => (Instant::now(), 1),
+    };
+    *second = Some((began, told));
+    drop(second);
+    if told == MOST_MESSAGES {
+        log::warn!(
+            "scripts say more than {MOST_MESSAGES} messages in a second; the others are left out"
+        );
+    }
+    told < MOST_MESSAGES
+}
+
 /// A message of the script's to the server's own.
 fn log(lua: &Lua, words: Variadic<Value>) -> mlua::Result<()> {
     let [level, message @ ..] = &words[..] else {
@@ -253,7 +276,7 @@ fn log(lua: &Lua, words: Variadic<Value>) -> mlua::Result<()> {
         3 => log::Level::Warn,
         _ => return Err(raised("ERR Invalid debug level.")),
     };
-    if log::log_enabled!(level) {
+    if log::log_enabled!(level) && may_tell() {
         let mut text = String::new();
         for word in message {
             if let Some(word) = lua.coerce_string(word.clone())? {

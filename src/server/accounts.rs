@@ -33,9 +33,7 @@ pub struct Login {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum By {
-    /// No password was asked for.
-    Nothing,
-    /// The default user's password of this generation.
+    /// The default user's password of this generation, or that there was none.
     Default(u64),
     /// A listed password.
     Listed(Digest),
@@ -59,23 +57,14 @@ impl Accounts {
 
     /// The login of a client that has given no password, if it needs none.
     pub fn without_password(&self) -> Option<Login> {
-        let user = self.default_user();
-        (user.access == Access::Open).then_some(Login { user, by: By::Nothing })
+        self.of_default(&self.default.lock(), None)
     }
 
     /// The login by this name and password. If no password is needed any will do, as in Redis: some clients always
     /// send one. The comparison takes as long for a password that is nearly right as for any other of its length.
     pub fn find(&self, name: &[u8], password: &[u8]) -> Option<Login> {
         if name == USER.as_bytes() {
-            let user = self.default_user();
-            let Password { text, generation } = &*self.default.lock();
-            return match text {
-                None => (user.access == Access::Open).then_some(Login { user, by: By::Nothing }),
-                Some(text) if text.ct_eq(password).into() => {
-                    Some(Login { user, by: By::Default(*generation) })
-                }
-                Some(_) => None,
-            };
+            return self.of_default(&self.default.lock(), Some(password));
         }
         let (user, digest) = self.listed.as_ref()?.find(name, password)?;
         Some(Login { user, by: By::Listed(digest) })
@@ -84,7 +73,6 @@ impl Accounts {
     /// Whether a login still holds.
     pub fn holds(&self, login: &Login) -> bool {
         match &login.by {
-            By::Nothing => true,
             By::Default(generation) => self.default.lock().generation == *generation,
             By::Listed(digest) => {
                 self.listed.as_ref().is_some_and(|listed| listed.holds(&login.user, digest))
@@ -97,7 +85,7 @@ impl Accounts {
         self.default.lock().text = password;
     }
 
-    /// Has this password, which was read anew, take the place of the old one. Logins by another one end.
+    /// Has this password, which was read anew, take the place of the old one. Logins by another one, or by none, end.
     pub fn replace_password(&self, password: Vec<u8>) {
         let mut default = self.default.lock();
         if default.text.as_ref() != Some(&password) {
@@ -114,13 +102,24 @@ impl Accounts {
     /// All users, in the order of their names.
     pub fn all(&self) -> Vec<User> {
         let mut all = self.listed.as_ref().map_or_else(Vec::new, |listed| listed.all());
-        all.push(self.default_user());
+        all.push(self.default_user(&self.default.lock()));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
-    fn default_user(&self) -> User {
-        let access = match (&self.default.lock().text, &self.listed) {
+    /// The default user's login by what was given, if that is enough.
+    fn of_default(&self, default: &Password, given: Option<&[u8]>) -> Option<Login> {
+        let is_enough = match (&default.text, given) {
+            (Some(text), Some(given)) => text.ct_eq(given).into(),
+            (Some(_), None) => false,
+            (None, _) => self.listed.is_none(),
+        };
+        let user = self.default_user(default);
+        is_enough.then_some(Login { user, by: By::Default(default.generation) })
+    }
+
+    fn default_user(&self, default: &Password) -> User {
+        let access = match (&default.text, &self.listed) {
             (Some(_), _) => Access::Password,
             (None, None) => Access::Open,
             (None, Some(_)) => Access::Off,

@@ -121,7 +121,7 @@ impl Clients {
         let mut meant = self.all();
         meant.retain(is_meant);
         let others = meant.iter().filter(|client| client.id != asking);
-        others.for_each(|client| client.abandon());
+        others.for_each(|client| client.revoke());
         (meant.len(), meant.iter().any(|client| client.id == asking))
     }
 
@@ -138,22 +138,26 @@ impl Clients {
     /// Closes the clients that have been connected this long and have not logged in.
     pub fn close_strangers(&self, longest: Duration) {
         for client in self.all() {
-            if client.profile.waits_for_login().is_some_and(|waits| waits >= longest) {
+            if client.profile.waits_for_login().is_some_and(|waits| waits >= longest)
+                && !client.is_broken()
+            {
                 log::debug!("client {}: closed, it has not logged in for {longest:?}", client.id);
                 client.abandon();
             }
         }
     }
 
-    /// Makes room for one more client, if one has not logged in yet: so that those who may not log in cannot take all
-    /// places. The one that has been connected longest is closed. Waits until a client has left, for
+    /// Makes room for one more client by closing the one that has not logged in for longest, if there is one: clients
+    /// without a password cannot take all places. Waits until a client has left, for
     /// [`ROOM_PATIENCE`] at most.
     pub fn make_room(&self) -> bool {
-        let is_stranger = |client: &Arc<Outbox>| client.profile.waits_for_login().is_some();
-        let mut all = self.all().into_iter();
-        let Some(stranger) = all.find(|client| is_stranger(client) && !client.is_broken()) else {
-            return false;
-        };
+        let registry = self.registry.lock();
+        let there = registry.connected.values().filter(|client| !client.is_broken());
+        let strangers =
+            there.filter_map(|client| Some((client.profile.waits_for_login()?, client)));
+        let longest = strangers.max_by_key(|(waits, _)| *waits).map(|(_, client)| client.clone());
+        drop(registry);
+        let Some(stranger) = longest else { return false };
         log::debug!("client {}: closed before its login, another one needs its place", stranger.id);
         stranger.abandon();
         let mut registry = self.registry.lock();
@@ -172,7 +176,7 @@ impl Clients {
             let login = client.profile.info().login;
             login.is_some_and(|login| !accounts.holds(&login)) && !client.is_broken()
         });
-        stale.iter().for_each(|client| client.abandon());
+        stale.iter().for_each(|client| client.revoke());
         stale.len()
     }
 

@@ -229,7 +229,13 @@ impl Server {
 
     /// Lets clients in and serves them until `shutdown` is asked for. Then closes the doors, answers what is queued,
     /// and waits for all threads.
-    pub fn run(&self, doors: Doors, shutdown: &Shutdown) -> anyhow::Result<()> {
+    /// Calls `stopping` in between, once no more clients come in.
+    pub fn run(
+        &self,
+        doors: Doors,
+        shutdown: &Shutdown,
+        stopping: impl FnOnce(),
+    ) -> anyhow::Result<()> {
         let first_run = self.shared.stop.set(shutdown.clone()).is_ok();
         assert!(first_run, "a server runs once");
         let flusher = self.flusher.clone();
@@ -240,6 +246,7 @@ impl Server {
             .context("cannot start the idle thread")?;
         self.accept_all(&doors, shutdown);
         drop(doors);
+        stopping();
         self.shared.scripts.stop();
         self.shared.pause.stop();
         self.shared.clients.stop(STOP_PATIENCE);
@@ -274,7 +281,9 @@ impl Server {
     fn admit(&self, id: u64, wire: Wire, shutdown: &Shutdown) {
         let Shared { metrics, settings, clients, turned_away, .. } = &*self.shared;
         metrics.total_connections.add(1);
-        if clients.count() >= settings.changeable.max_clients() && !clients.make_room() {
+        let is_full = clients.count() >= settings.changeable.max_clients();
+        let may_make_room = settings.accounts.needs_password();
+        if is_full && !(may_make_room && clients.make_room()) {
             metrics.rejected_connections.add(1);
             let most = settings.changeable.max_clients();
             let complain = || format!("{}: turned away, there are {most} clients", wire.peer);

@@ -60,6 +60,8 @@ pub struct Outbox {
     accounted: AtomicUsize,
     /// `State::broken`, to be read without the lock.
     pub(super) gone: AtomicBool,
+    /// It was killed, or its login has ended.
+    revoked: AtomicBool,
     /// The client is about to go: it has asked its last.
     leaves: AtomicBool,
     /// The version of RESP in which messages are spelled.
@@ -96,7 +98,8 @@ impl Outbox {
     pub fn new(id: u64, wire: Wire, flusher: Arc<Flusher>, metrics: Arc<Metrics>) -> Outbox {
         let profile = Profile::new(id, wire.peer.clone(), wire.local.clone());
         let (state, changed) = (Mutex::default(), Condvar::new());
-        let (accounted, gone) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let accounted = AtomicUsize::new(0);
+        let [gone, revoked] = [const { AtomicBool::new(false) }; 2];
         let [leaves, speaks_v3] = [const { AtomicBool::new(false) }; 2];
         Outbox {
             id,
@@ -108,6 +111,7 @@ impl Outbox {
             changed,
             accounted,
             gone,
+            revoked,
             leaves,
             speaks_v3,
         }
@@ -258,6 +262,13 @@ impl Outbox {
     /// Stops both directions at once. Every thread that waits for this client goes on.
     pub fn abandon(&self) {
         self.break_off(&mut self.state.lock());
+    }
+
+    /// Closes the client, and has nothing more carried out that it has asked for, also not what is queued. A batch that
+    /// is being evaluated goes on with the operations it has.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
+        self.abandon();
     }
 
     /// For the flusher: sends what the socket takes, and returns whether something is left.
@@ -432,6 +443,10 @@ impl Recipient for Outbox {
         let words = operation.words.as_ref();
         let words = words.map_or_else(|| operation.command.words(), |words| words.list());
         self.note_slow_words(&words, elapsed);
+    }
+
+    fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
     }
 
     fn is_gone(&self) -> bool {

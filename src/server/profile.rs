@@ -68,6 +68,8 @@ pub struct ClientInfo {
     pub lib_version: String,
     /// As whom it is logged in, if it is.
     pub login: Option<Arc<Login>>,
+    /// Since when it is not, if it was before.
+    pub left_at: Option<Instant>,
     /// The number of the database that it has selected.
     pub database: u16,
     /// The version of RESP it speaks.
@@ -227,10 +229,11 @@ impl Profile {
         }
     }
 
-    /// For how long it has been connected without a login; `None` if it is logged in.
+    /// For how long it has not been logged in; `None` if it is.
     pub fn waits_for_login(&self) -> Option<Duration> {
-        let is_stranger = self.info.lock().login.is_none();
-        is_stranger.then(|| self.since.elapsed())
+        let info = self.info.lock();
+        let is_stranger = info.login.is_none();
+        is_stranger.then(|| info.left_at.unwrap_or(self.since).elapsed())
     }
 
     /// How long ago it has asked something.

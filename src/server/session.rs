@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::Shared;
 use super::accounts::Login;
@@ -114,7 +115,10 @@ impl<'a> Session<'a> {
     pub(super) fn enter(&mut self, login: Option<Login>) {
         self.parser.authenticated = login.is_some();
         self.rights = login.as_ref().map_or(Rights::All, |login| login.user.rights);
-        self.outbox.profile.note(|info| info.login = login.map(Arc::new));
+        self.outbox.profile.note(|info| {
+            info.left_at = info.login.is_some().then(Instant::now).or(info.left_at);
+            info.login = login.map(Arc::new);
+        });
     }
 
     /// Whether its login still holds.

@@ -3,14 +3,15 @@
 //! Every error names the flag and the file. What works today and is a mistake all the same, such as a key that others
 //! can read or a certificate that is about to expire, is a warning.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use rustix::fs::OFlags;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
@@ -174,7 +175,10 @@ fn certificates(flag: &str, path: &Path) -> anyhow::Result<Vec<CertificateDer<'s
 fn read(flag: &str, path: &Path) -> anyhow::Result<Vec<u8>> {
     let at = || format!("{flag} {}", path.display());
     let mut text = Vec::new();
-    let file = File::open(path).with_context(at)?;
+    // A pipe would hold up the start, or all signals, until something is written to it.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).with_context(at)?;
+    ensure!(file.metadata().with_context(at)?.is_file(), "{}: is not a regular file", at());
     file.take(FILE_BYTES + 1).read_to_end(&mut text).with_context(at)?;
     ensure!(text.len() as u64 <= FILE_BYTES, "{}: longer than {FILE_BYTES} bytes", at());
     Ok(text)

@@ -202,7 +202,7 @@ fn a_password_that_is_gone_from_its_file_ends_the_logins_by_it_and_no_others() {
     // Two passwords for a while: nobody is closed.
     write(&users, &[SHOP, NEW_SHOP, REPORTS]);
     server.signal(Signal::HUP);
-    server.wait_for_log("read anew: the users in ");
+    server.wait_for_log("read anew: the list of users in ");
     let mut new_shop = logged_in(&server, "shop", "new-secret");
     for client in [&mut all, &mut shop, &mut reports] {
         assert_eq!(say(client, "GET k"), Value::NullBulk);
@@ -233,6 +233,28 @@ fn a_password_that_is_gone_from_its_file_ends_the_logins_by_it_and_no_others() {
     server.stop();
 }
 
+/// It was let in without one while there was none.
+#[test]
+fn a_password_that_is_read_anew_ends_the_logins_without_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let password = dir.path().join("password");
+    write(&password, &["first"]);
+    let server =
+        Server::start(dir.path(), &["-requirepass-file", password.to_str().expect("UTF-8")]);
+    let mut admin = Client::connect(&server);
+    assert_eq!(say(&mut admin, "AUTH first"), Value::ok());
+    assert_eq!(ask(&mut admin, ["CONFIG", "SET", "requirepass", ""]), Value::ok());
+    let mut guest = Client::connect(&server);
+    assert_eq!(say(&mut guest, "GET k"), Value::NullBulk);
+    server.signal(Signal::HUP);
+    assert!(guest.rest().is_ok_and(|rest| rest.is_empty()), "it has no password");
+    assert_eq!(
+        say(&mut Client::connect(&server), "GET k"),
+        Value::error("NOAUTH Authentication required.")
+    );
+    server.stop();
+}
+
 #[test]
 fn a_file_of_passwords_that_others_may_read_is_reported_and_a_wrong_one_refused() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -249,6 +271,11 @@ fn a_file_of_passwords_that_others_may_read_is_reported_and_a_wrong_one_refused(
     assert!(refusal.stderr.contains("line 2") && refusal.stderr.contains("users"), "{refusal:?}");
     assert_eq!(refusal.code, Some(1));
     fs::remove_file(&users).expect("a file");
+    // A pipe to which nothing is ever written.
+    let made = std::process::Command::new("mkfifo").arg(&users).status().expect("mkfifo");
+    assert!(made.success());
+    assert!(Server::refusal(dir.path(), &flags).stderr.contains("not a regular file"));
+    fs::remove_file(&users).expect("a pipe");
     assert!(Server::refusal(dir.path(), &flags).stderr.contains("cannot read"));
 }
 
@@ -299,5 +326,29 @@ fn a_stranger_sends_no_long_request() {
     }
     let mut shop = logged_in(&server, "shop", "shop-secret");
     eventually("they have left", || shop.counter("connected_clients") == 1);
+    server.stop();
+}
+
+/// A stolen password is of no use once it is gone: not even for what was asked for before.
+#[test]
+fn nothing_more_is_carried_out_that_a_revoked_client_has_queued() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (server, users) = start(dir.path(), &["-fsync", "no"]);
+    let mut reports = logged_in(&server, "reports", "reports-secret");
+    let mut shop = logged_in(&server, "shop", "shop-secret");
+    assert_eq!(ask(&mut shop, ["SET", "big", &"x".repeat(8 << 20)]), Value::ok());
+    // Each pair takes some milliseconds, so that all of them would take half a minute.
+    shop.send("COPY big copy REPLACE\r\nINCR n\r\n".repeat(10_000));
+    eventually("it has begun", || matches!(say(&mut reports, "GET n"), Value::Bulk(_)));
+    write(&users, &[REPORTS]);
+    server.signal(Signal::HUP);
+    server.wait_for_log("1 clients are closed");
+    // An ordered stop carries out what is queued.
+    server.stop();
+    let server = Server::start(dir.path(), &[]);
+    let last = say(&mut Client::connect(&server), "GET n");
+    let Value::Bulk(done) = last else { panic!("{last:?}") };
+    let done: u32 = String::from_utf8_lossy(&done).parse().expect("a number");
+    assert!(done < 10_000, "all {done} were carried out");
     server.stop();
 }

@@ -36,6 +36,8 @@ fn a_viewer_is_told_of_a_batch_with_its_clients_and_operations() {
     };
     let mut found = batch();
     while !found.contains("\"operations\":3") {
+        // A batch within a tenth of a second of the last sample is not sampled.
+        std::thread::sleep(2 * post_gres_rs::metrics::BETWEEN_SAMPLES);
         client.send(pipeline);
         (0..3).for_each(|_| assert_eq!(client.line(), "+OK"));
         found = batch();
