@@ -1,7 +1,7 @@
 //! The flags, checked, and turned into each layer's options. Only `main` reads it.
 //!
 //! A flag has one dash or two; its value follows after `=` or a space. Each also comes from the environment and from a
-//! file, see [`sources`]: a new flag needs nothing for that.
+//! file, see `sources`: a new flag needs nothing for that.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

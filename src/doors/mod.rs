@@ -1,6 +1,6 @@
 //! The doors by which clients come in, and the wire that connects each of them.
 //!
-//! A [`Door`] is a socket that listens: on an address, plain or encrypted, or on a path of this machine. All
+//! A `Door` is a socket that listens: on an address, plain or encrypted, or on a path of this machine. All
 //! doors are bound before anything else is touched, and listen together once the server can answer. One thread
 //! waits for all of them. Nothing here knows requests or replies; how a connection is encrypted is known to the
 //! room `tls` alone, which brings an [`Encryption`] to its door.

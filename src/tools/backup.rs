@@ -16,7 +16,7 @@
 //! The file at the copy's own path gets its name last, after all of the copy is durable (promise 4), so
 //! a backup that was cut short has nothing at its path. A log with damage is not copied.
 //!
-//! A copy also goes to stdout, see [`super::stream`], and into a directory of many, see [`super::kept`].
+//! A copy also goes to stdout, see `stream`, and into a directory of many, see `kept`.
 //!
 //! The copy of a log in etcd is an ordinary log in files, with the same LSNs, as it was when the head was read.
 
