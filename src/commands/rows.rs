@@ -36,12 +36,13 @@ pub fn named(table: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
 }
 
 /// The command that a request names, or the subcommand if its name is a container's. An unknown subcommand is
-/// an error with its container.
+/// an error with its container. No words name none: a slow script has none that are known.
 pub fn find(
     table: &'static [Spec],
     words: &Words<'_>,
 ) -> Result<&'static Spec, Option<&'static Spec>> {
-    let spec = named(table, words[0]).filter(|spec| spec.parent.is_none()).ok_or(None)?;
+    let name = words.first().ok_or(None)?;
+    let spec = named(table, name).filter(|spec| spec.parent.is_none()).ok_or(None)?;
     match words {
         [_, name, ..] if spec.children > 0 => {
             let named = |spec: &&Spec| is(name, short_name(spec));

@@ -98,9 +98,6 @@ impl Flags {
             ("-tls-ca", tls_ca.is_some()),
             ("-tls-auth-clients", tls_auth_clients.is_some()),
         ];
-        if let (Some(AuthClients::No), Some(_)) = (tls_auth_clients, tls_ca) {
-            bail!("-tls-auth-clients no: then -tls-ca is not used; leave one of both out");
-        }
         match tls_port {
             Some(_) => {
                 let missing = files[..2].iter().find(|(_, is_there)| !is_there);

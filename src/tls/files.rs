@@ -141,7 +141,9 @@ impl Files {
         provider: &Arc<CryptoProvider>,
     ) -> anyhow::Result<Option<Arc<dyn ClientCertVerifier>>> {
         let path = match (&self.authorities, self.asked) {
-            (_, Asked::Nobody) => return Ok(None),
+            // As in a configuration of Redis, the file may be there all the same, and has to be a good one.
+            (Some(path), Asked::Nobody) => return certificates("-tls-ca", path).map(|_| None),
+            (None, Asked::Nobody) => return Ok(None),
             (Some(path), _) => path,
             (None, _) => {
                 bail!("-tls-auth-clients: -tls-ca has to say who signs clients' certificates")
