@@ -9,6 +9,7 @@ use crate::command::{
     Client, ClientKind, KillFilter, Label, Listed, Mark, Paused, Reply, Replying, Switch, TOO_LONG,
     Text, Words, integer, is,
 };
+use crate::entry::now_millis;
 
 type Said = Result<Reply<'static>, Text>;
 
@@ -161,6 +162,8 @@ pub fn client_pause(client: &mut dyn Client, words: &Words<'_>) -> Said {
         _ => return Err(SYNTAX.into()),
     };
     let millis = integer(words[2]).ok_or("ERR timeout is not an integer or out of range")?;
+    // As in Redis, whose clock counts milliseconds of Unix time.
+    now_millis().checked_add(millis).ok_or("ERR timeout is out of range")?;
     let millis = u64::try_from(millis).map_err(|_| "ERR timeout is negative")?;
     match client.pause(paused, Duration::from_millis(millis)) {
         true => Ok(Reply::Ok),
