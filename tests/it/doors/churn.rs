@@ -156,9 +156,9 @@ fn variable(name: &str, default: usize) -> usize {
 }
 
 #[test]
-#[ignore = "takes a third of a minute, or CHURN_SECONDS"]
+#[ignore = "takes 12 seconds, or CHURN_SECONDS"]
 fn memory_threads_descriptors_and_disk_stay_flat_while_clients_come_and_go() {
-    let (seconds, clients) = (variable("CHURN_SECONDS", 20), variable("CHURN_CLIENTS", 400));
+    let (seconds, clients) = (variable("CHURN_SECONDS", 12), variable("CHURN_CLIENTS", 400));
     let (seed, dir) = (seed(), tempfile::tempdir().expect("a directory"));
     println!("CHURN_SECONDS={seconds} CHURN_CLIENTS={clients}, seed {seed}");
     assert!(raise_descriptor_limit() > clients + OWN, "too few descriptors");
