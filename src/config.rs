@@ -243,7 +243,7 @@ const SOURCES_HELP: &str = "\
 Each flag is also read from the environment (-compact-factor: POST_GRES_RS_COMPACT_FACTOR) and from the file at -config.
 The command line comes before the environment, and that before the file. `post-gres-rs config check` tells what holds.";
 
-/// What to do with the flags.
+/// The use of the flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Task {
     /// Serve, or run a tool.
@@ -345,7 +345,7 @@ impl Config {
         check::run(self)
     }
 
-    /// What messages look like.
+    /// The form of messages.
     pub fn message_form(&self) -> Form {
         self.messages.form
     }

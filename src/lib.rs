@@ -65,7 +65,7 @@
 //! | `tls` | certificates, and connections encrypted by them |
 //! | [`server`] | one thread per client, ordered stop |
 //! | `replicated` | the log in an etcd cluster, in place of [`wal`]'s files: which machine leads, and what it may show |
-//! | `http` | what may be seen of a running server: the live page, `/metrics`, health |
+//! | `http` | a view of a running server: the live page, `/metrics`, health |
 //! | `remote` | a small client of a running server: ping, get, set, del, stats |
 //! | [`tools`] | check, dump, repair, backup, restore and import of a log, beside any server |
 //! | [`config`] | flags, from the command line, the environment and a file |

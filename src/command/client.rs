@@ -151,7 +151,7 @@ pub struct Refused {
     pub count: u64,
     /// Why.
     pub reason: RefusedFor,
-    /// Where the command stood: `toplevel`, or `multi` in a transaction.
+    /// The place of the command: `toplevel`, or `multi` in a transaction.
     pub context: &'static str,
     /// The command.
     pub command: &'static str,

@@ -1,9 +1,9 @@
-//! The users who may log in, and their rights.
+//! The users that may log in, and their rights.
 //!
 //! There are two kinds of rights, because these are the two that people use: everything, and reading. Each is one line
 //! of Redis's rules, by which commands are judged and which `ACL LIST` shows, so that it shows the true rights.
 
-/// The user who is meant if none is named.
+/// The user of a login that names none.
 pub const USER: &str = "default";
 
 /// The rights of a user.
@@ -82,6 +82,6 @@ pub trait Users: Send + Sync {
     /// Reads the list anew, as a whole or not at all.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// If the list cannot be read, or has a mistake; the text names its line.
     fn reload(&self) -> anyhow::Result<()>;
 }

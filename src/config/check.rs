@@ -45,7 +45,7 @@ pub fn add_to(command: Command) -> Command {
     command.subcommand(config)
 }
 
-/// Prints the settings, and on stderr what is wrong with them.
+/// Prints the settings, and their mistakes on stderr.
 pub fn run(config: &Config) -> ExitCode {
     // A reader that has gone wants the exit code alone.
     let _ = print(config, &mut io::stdout().lock());

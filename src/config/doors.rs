@@ -45,7 +45,7 @@ pub struct Flags {
     tls: tls::Flags,
 }
 
-/// Where only programs of this machine come in.
+/// The address by which only programs of this machine come in.
 const LOCAL: &str = "127.0.0.1";
 
 /// Only the server's own user may connect. (Redis leaves it to the umask.)
@@ -89,7 +89,7 @@ impl Flags {
         Ok(())
     }
 
-    /// What CONFIG GET shows.
+    /// The settings that CONFIG GET shows.
     pub fn shown(&self) -> Vec<(&'static str, String)> {
         let mut shown = vec![
             ("bind", self.bind.join(" ")),

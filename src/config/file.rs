@@ -43,7 +43,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
     parse(&bytes).map_err(|(number, why)| anyhow::anyhow!("{shown}, line {number}: {why}"))
 }
 
-/// The lines that name a flag, or the number of the first bad line and what is wrong with it.
+/// The lines that name a flag, or the first bad line: its number, and its mistake.
 fn parse(bytes: &[u8]) -> Result<Vec<Line>, (usize, anyhow::Error)> {
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     let mut lines = Vec::new();

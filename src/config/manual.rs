@@ -16,7 +16,7 @@ use super::{full_command, with_one_dash};
 const MANUAL: &str = "manual";
 const COMPLETIONS: &str = "completions";
 
-/// What the flags alone do not say, as troff.
+/// The sections of the page that the flags alone do not give, as troff.
 const MORE: &str = r#".SH ENVIRONMENT
 Each flag is also taken from the environment, as
 .BR POST_GRES_RS_ ,

@@ -43,7 +43,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Sets what is slow, and what becomes of it.
+    /// Sets the time from which on a command is slow, and the way in which slow ones are told.
     pub fn begin(&self, slow: &SlowCommands) {
         slow.set_micros(self.slower_than);
         slow.set_most(self.most_slow as usize);

@@ -29,12 +29,12 @@ impl Flags {
         Ok(())
     }
 
-    /// What CONFIG GET shows.
+    /// The settings that CONFIG GET shows.
     pub fn shown(self) -> Vec<(&'static str, String)> {
         Vec::new()
     }
 
-    /// What is wrong with the files, if anything is.
+    /// Checks nothing, because there are no files.
     pub fn check(self) -> anyhow::Result<()> {
         Ok(())
     }

@@ -29,7 +29,7 @@ fn one(name: &str, value: &OsStr) -> String {
     String::from_utf8_lossy(&shown).into_owned()
 }
 
-/// Where a value comes from.
+/// The source of a value.
 pub fn whence(source: &Source) -> String {
     match source {
         Source::Arguments => "command line".to_owned(),

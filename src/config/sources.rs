@@ -56,7 +56,7 @@ pub struct Setting {
     pub name: String,
     /// Its values; none if it was not given and has no default.
     pub values: Vec<OsString>,
-    /// Where they come from.
+    /// Their source.
     pub source: Source,
     /// Whether they differ from the default.
     pub is_changed: bool,
@@ -130,7 +130,7 @@ fn given<'a>(args: &'a [OsString], name: &str) -> Option<&'a OsStr> {
     None
 }
 
-/// What follows `count` bytes of ASCII.
+/// The rest after `count` bytes of ASCII.
 fn after_ascii(text: &OsStr, count: usize) -> &OsStr {
     use std::os::unix::ffi::OsStrExt;
     OsStr::from_bytes(&text.as_bytes()[count..])
@@ -290,7 +290,7 @@ fn as_arguments(arg: &Arg, name: &str, values: &[OsString]) -> Result<Vec<OsStri
     }
 }
 
-/// What clap says of an argument, without its advice.
+/// The text of clap's error about an argument, without its advice.
 fn in_one_line(error: &clap::Error) -> String {
     let text = super::with_one_dash(&error.render().to_string());
     let text = text.split("\n\nFor more information").next().unwrap_or_default();
@@ -430,7 +430,7 @@ mod tests {
         assert!(warning.contains("POST_GRES_RS_MAXMEMROY") && warning.contains("-maxmemory meant"));
     }
 
-    /// What a future flag may be: one that is given more than once, and a switch without a value.
+    /// Two kinds of flags that there may be: one that is given more than once, and a switch without a value.
     #[test]
     fn a_flag_that_may_be_repeated_takes_words_and_a_switch_takes_yes_and_no() {
         let command = || {

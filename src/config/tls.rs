@@ -118,7 +118,7 @@ impl Flags {
         Some(Files { certificate, key, authorities: self.tls_ca.clone(), asked: self.asked() })
     }
 
-    /// What CONFIG GET shows, by Redis's names.
+    /// The settings that CONFIG GET shows, by Redis's names.
     pub fn shown(&self) -> Vec<(&'static str, String)> {
         let Some(Files { certificate, key, authorities, asked }) = self.files() else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! The flags that say who may log in, and their files.
+//! The flags about users that may log in, and their files.
 //!
 //! A password is in no flag, because every user of the machine can read those.
 

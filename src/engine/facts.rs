@@ -26,7 +26,7 @@ pub struct StoreFacts {
 pub struct LogFacts {
     /// Why it takes no more writes, if it is closed.
     pub failure: Option<Failure>,
-    /// What is known of the room for further batches.
+    /// The room for further batches, as far as it is known.
     pub room: Room,
     /// Bytes of the last snapshot.
     pub snapshot_bytes: u64,
@@ -51,7 +51,7 @@ impl LogFacts {
 }
 
 impl Handle {
-    /// What the store takes up now.
+    /// The size of the store now.
     pub fn store_facts(&self) -> StoreFacts {
         let Shared { store, metrics, .. } = self.shared();
         let totals = store.totals();

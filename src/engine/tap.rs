@@ -26,7 +26,7 @@ struct Sample {
     began: Instant,
     /// When the last step ended.
     last: Instant,
-    /// What the counters said at the beginning.
+    /// The counters at the beginning.
     records: u64,
     bytes: u64,
 }

@@ -14,7 +14,7 @@ use super::{ANSWER_PATIENCE, Site, figures, samples};
 /// The most viewers of the page at the same time; a quarter of the connections, so that scrapes and probes get through.
 pub const MOST_VIEWERS: usize = 8;
 
-/// What the answer is.
+/// The content type of the stream.
 pub const KIND: &str = "text/event-stream; charset=utf-8";
 
 /// How often new batches are looked for, and how many of these looks there are for each event with figures.

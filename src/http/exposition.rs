@@ -96,7 +96,7 @@ fn number(to: &mut DescriptorEncoder<'_>, row: &Row, seen: &Seen) -> Result<(), 
     }
 }
 
-/// What takes up memory, by its kind.
+/// The name of the metric of memory, which has a label for each use.
 pub const MEMORY: &str = "memory_bytes";
 
 fn memory(to: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use crate::engine::{LogFacts, StoreFacts};
 use crate::metrics::{Histogram, Metrics, Process};
 use crate::server::Watch;
 
-/// What does not change.
+/// The facts that do not change.
 pub fn about(site: &Site, server: &Watch) -> Value {
     let log = match site.options.log {
         LogKind::Synced => "synced",

@@ -59,11 +59,11 @@ const TURNED_AWAY_BYTES: usize = 8 << 10;
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
     /// The name by which browsers reach it, beside its address and `localhost`.
     pub name: Option<String>,
-    /// Who may look.
+    /// The clients that may look.
     pub access: Access,
     /// How the log is kept, for the page.
     pub log: LogKind,

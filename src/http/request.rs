@@ -14,7 +14,7 @@ const HEAD_BYTES: usize = 8 << 10;
 /// The most headers; browsers send some twenty.
 const MOST_HEADERS: usize = 64;
 
-/// What is asked.
+/// The request.
 #[derive(Debug)]
 pub struct Request {
     /// How.

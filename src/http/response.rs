@@ -86,7 +86,7 @@ impl Status {
 pub struct Response {
     /// The outcome.
     pub status: Status,
-    /// What kind of text it is.
+    /// Its kind of text.
     pub kind: &'static str,
     /// The text.
     pub body: Vec<u8>,
@@ -103,7 +103,7 @@ impl Response {
         Response { status, kind: "text/plain; charset=utf-8", body: text.into_bytes() }
     }
 
-    /// What was asked for.
+    /// The part of the answer that was asked for.
     pub fn of(kind: &'static str, body: &str) -> Response {
         Response { status: Status::Ok, kind, body: body.into() }
     }

@@ -16,16 +16,16 @@ use crate::server::{ClientFacts, Watch};
 pub struct Row {
     /// Its name, without the prefix and `_total`.
     pub name: &'static str,
-    /// What it means.
+    /// Its meaning.
     pub help: &'static str,
-    /// Where it is read.
+    /// Its source.
     pub number: Number,
     /// Whether somebody has to be told.
     #[cfg_attr(not(test), expect(dead_code, reason = "a test asks for the alerts"))]
     pub tells: Tells,
 }
 
-/// How a number behaves, and where it is read.
+/// How a number behaves, and its source.
 pub enum Number {
     /// It only grows, until a restart or CONFIG RESETSTAT.
     Counter(fn(&Seen) -> f64),
@@ -33,7 +33,7 @@ pub enum Number {
     Gauge(fn(&Seen) -> Option<f64>),
 }
 
-/// What a number is for.
+/// The use of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tells {
     /// How things are.

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use env_logger::Builder;
 use log::Level;
 
-/// What a message looks like.
+/// The form of a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
     /// A line of text.

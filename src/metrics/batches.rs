@@ -24,7 +24,7 @@ const KEPT: usize = 32;
 /// The clients of which a sample tells apart what they asked for: as many as a page has room for.
 pub const MOST_CLIENTS: usize = 48;
 
-/// What a batch goes through, in this order.
+/// The steps of a batch, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Its oldest submission has waited for its turn.
@@ -68,7 +68,7 @@ pub enum Ending {
     Withheld,
 }
 
-/// What one client brought to a batch.
+/// The part of one client in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Brought {
     /// The client's number; 0 if it is none.

@@ -25,7 +25,7 @@ pub struct CommandStats {
     total_errors: Counter,
 }
 
-/// What is counted of one command.
+/// The counts of one command.
 #[derive(Debug)]
 pub struct Stats {
     /// Its name, as in COMMAND INFO.

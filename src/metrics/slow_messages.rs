@@ -14,7 +14,7 @@ use crate::quote;
 /// Messages in a second: enough to see which clients it is, and no burden.
 const MOST_A_SECOND: u32 = 10;
 
-/// What is told of a slow command.
+/// How much a message tells of a slow command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum SlowMessages {
     /// Nothing.
@@ -30,7 +30,7 @@ pub enum SlowMessages {
 pub struct Caller {
     /// Its address.
     pub address: String,
-    /// What it calls itself.
+    /// The name that it has given itself.
     pub name: String,
     /// As whom it is logged in, if it is.
     pub user: Option<String>,
@@ -59,7 +59,7 @@ struct State {
 }
 
 impl Teller {
-    /// What to tell from now on.
+    /// How much to tell from now on.
     pub fn set(&self, what: SlowMessages) {
         self.state.lock().what = what;
     }
@@ -86,7 +86,7 @@ impl Teller {
 }
 
 impl State {
-    /// What to tell now, and how many were not told before it.
+    /// How much to tell now, and how many were not told before it.
     fn admit(&mut self, now: Instant) -> Option<(SlowMessages, u64)> {
         if self.what == SlowMessages::No {
             return None;

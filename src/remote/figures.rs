@@ -119,7 +119,7 @@ impl Figures {
         rows
     }
 
-    /// What is in memory, and the limit.
+    /// Bytes in memory, and their limit.
     pub fn memory(&self) -> String {
         let limit = match self.number("maxmemory") {
             0 => "no limit".to_owned(),

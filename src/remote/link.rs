@@ -58,7 +58,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// Where it leads to.
+    /// The server that it leads to.
     pub fn address(&self) -> String {
         match &self.socket {
             Some(path) => path.display().to_string(),
@@ -146,7 +146,7 @@ impl Link {
         Ok(link)
     }
 
-    /// Where the server is.
+    /// The address of the server.
     pub fn address(&self) -> &str {
         &self.address
     }

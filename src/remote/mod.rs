@@ -48,7 +48,7 @@ pub struct Ping {
     leader: bool,
 }
 
-/// What `ping --help` ends with.
+/// The end of `ping --help`.
 pub const PING_HELP: &str = "\
 Example: post-gres-rs ping -port 4242 || echo 'not well'
 
@@ -84,7 +84,7 @@ pub struct Get {
     key: OsString,
 }
 
-/// What `get --help` ends with.
+/// The end of `get --help`.
 pub const GET_HELP: &str = "\
 Example: post-gres-rs get greeting
 
