@@ -3,9 +3,10 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{active, big, flip, json, keys_of, large_log, new_dir, small_log, state, tear, tool};
-use crate::common::wire::{self, Value};
-use crate::common::{Client, Server};
+use super::{
+    active, flip, json, keys_of, large_log, new_dir, small_log, state, tear, tool, write_until,
+};
+use crate::common::Server;
 
 #[test]
 fn a_copy_holds_what_the_log_holds_and_starts() {
@@ -51,19 +52,7 @@ fn every_write_acknowledged_before_a_backup_began_is_in_it() {
     let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let mut copies = Vec::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut client = Client::connect(&server);
-            for key in 1.. {
-                if stop.load(Ordering::Acquire) {
-                    break;
-                }
-                // Every tenth is large, so that segments fill up; the others come quickly.
-                let value = if key % 10 == 0 { big(key) } else { b"small".to_vec() };
-                let words = [b"SET".to_vec(), format!("k{key}").into_bytes(), value];
-                assert_eq!(wire::ask(&mut client, words), Value::ok());
-                acknowledged.store(key, Ordering::Release);
-            }
-        });
+        scope.spawn(|| write_until(&stop, &server, &acknowledged));
         // A compaction may have deleted the segments before the last one by now; then a snapshot is there.
         let has_rotated = || {
             let names = std::fs::read_dir(dir.path()).expect("a directory");

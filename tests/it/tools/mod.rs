@@ -17,6 +17,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::common::{Client, PROGRAM, Server, wire};
 
@@ -94,6 +95,21 @@ pub(crate) fn large_log(keys: usize) -> tempfile::TempDir {
 
 pub(crate) fn big(key: usize) -> Vec<u8> {
     format!("{key};").repeat(200_000).into_bytes()
+}
+
+/// Sets one key after the other until it is stopped, and tells the last that was acknowledged. Every tenth value is
+/// large, so that segments fill up; the others come quickly.
+pub(crate) fn write_until(stop: &AtomicBool, server: &Server, acknowledged: &AtomicUsize) {
+    let mut client = Client::connect(server);
+    for key in 1.. {
+        if stop.load(Ordering::Acquire) {
+            break;
+        }
+        let value = if key % 10 == 0 { big(key) } else { b"small".to_vec() };
+        let words = [b"SET".to_vec(), format!("k{key}").into_bytes(), value];
+        assert_eq!(wire::ask(&mut client, words), wire::Value::ok());
+        acknowledged.store(key, Ordering::Release);
+    }
 }
 
 /// Writes over a part of a file.

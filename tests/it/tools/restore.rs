@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::{Said, big, flip, json, keys_of, large_log, new_dir, run_tool, small_log, tool};
-use crate::common::wire::{self, Value};
-use crate::common::{Client, PROGRAM, Server, contents};
+use super::{
+    Said, flip, json, keys_of, large_log, new_dir, run_tool, small_log, tool, write_until,
+};
+use crate::common::{PROGRAM, Server, contents};
 
 /// Files and directories in one, sorted.
 fn names_in(dir: &Path) -> Vec<String> {
@@ -215,18 +216,7 @@ fn a_backup_of_a_running_server_can_be_piped_into_restore() {
     let (acknowledged, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let mut copies = Vec::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut client = Client::connect(&server);
-            for key in 1.. {
-                if stop.load(Ordering::Acquire) {
-                    break;
-                }
-                let value = if key % 10 == 0 { big(key) } else { b"small".to_vec() };
-                let words = [b"SET".to_vec(), format!("k{key}").into_bytes(), value];
-                assert_eq!(wire::ask(&mut client, words), Value::ok());
-                acknowledged.store(key, Ordering::Release);
-            }
-        });
+        scope.spawn(|| write_until(&stop, &server, &acknowledged));
         for _ in 0..4 {
             let (copy, before) = (new_dir(), acknowledged.load(Ordering::Acquire));
             let line = format!(
