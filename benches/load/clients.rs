@@ -150,15 +150,22 @@ impl Client {
     ) -> Result<bool> {
         self.output.clear();
         self.written = 0;
-        for key in keys.take(group.pipeline) {
-            let request = match group.work {
-                Work::Set => &requests.set,
-                Work::Get => &requests.get,
-                Work::Del => &requests.del,
-                Work::Mixed if self.reads_next => &requests.get,
-                Work::Mixed => &requests.set,
+        while self.awaited < group.pipeline {
+            let Some(key) = keys.next() else {
+                break;
             };
-            request.append_to(&mut self.output, key);
+            let output = &mut self.output;
+            match group.work {
+                Work::Set => requests.set.append_to(output, key),
+                Work::Get => requests.get.append_to(output, key),
+                Work::Del => requests.del.append_to(output, key),
+                Work::Mixed if self.reads_next => requests.get.append_to(output, key),
+                Work::Mixed => requests.set.append_to(output, key),
+                Work::Mget(count) => {
+                    let more = keys.take(count - 1);
+                    requests.append_mget(output, count, iter::once(key).chain(more));
+                }
+            }
             self.reads_next = !self.reads_next;
             self.awaited += 1;
         }

@@ -1,13 +1,19 @@
 //! What a load is: groups of clients, each doing one kind of work, all at the same time.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result, bail, ensure};
+
+/// Precedes, in the text of a load, by how many milliseconds each sync is slowed.
+const SLOWED_BY: char = '+';
 
 /// One line of the comparison, or two: in `readers`, the writers are a group of their own.
 #[derive(Clone)]
 pub struct Load {
     pub groups: Vec<Group>,
+    /// By how much each sync is slowed, if the load says so itself.
+    pub slowed: Option<Duration>,
 }
 
 /// Clients that do the same: each sends a pipeline, waits for its replies, and sends the next.
@@ -21,10 +27,12 @@ pub struct Group {
 }
 
 /// What a client asks for, over and over.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     Set,
     Get,
+    /// One MGET of this many keys.
+    Mget(usize),
     /// Not for long runs, since deleted keys are gone; `--memory` asks for it.
     Del,
     /// SET and GET in turn.
@@ -34,7 +42,32 @@ pub enum Work {
 impl Load {
     /// Whether every key must be there before the load begins.
     pub fn reads(&self) -> bool {
-        self.groups.iter().any(|group| matches!(group.work, Work::Get | Work::Mixed))
+        let reads = |group: &Group| matches!(group.work, Work::Get | Work::Mget(_) | Work::Mixed);
+        self.groups.iter().any(reads)
+    }
+
+    /// The load as a stranger says it, without how slow the disk is.
+    pub fn in_words(&self) -> String {
+        let [first, rest @ ..] = &self.groups[..] else {
+            return String::new();
+        };
+        let (clients, verb) = match first.clients {
+            1 => ("1 client".to_string(), "s"),
+            many => (format!("{many} clients"), ""),
+        };
+        let does = match first.work {
+            Work::Set => format!("write{verb}"),
+            Work::Get => format!("read{verb}"),
+            Work::Mget(keys) => format!("read{verb} {keys} keys with each MGET"),
+            Work::Del => format!("delete{verb}"),
+            Work::Mixed => format!("write{verb} and read{verb} in turn"),
+        };
+        let beside = rest.iter().map(|group| format!(" while {} write", group.clients));
+        let at_a_time = match first.pipeline {
+            1 => String::new(),
+            many => format!(", {many} at a time"),
+        };
+        format!("{clients} {does}{}{at_a_time}", beside.collect::<String>())
     }
 }
 
@@ -42,7 +75,11 @@ impl FromStr for Load {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Load> {
-        let words: Vec<&str> = text.split(':').collect();
+        let (kind_and_numbers, slowed) = match text.split_once(SLOWED_BY) {
+            Some((load, slowed)) => (load, Some(parse_millis(slowed)?)),
+            None => (text, None),
+        };
+        let words: Vec<&str> = kind_and_numbers.split(':').collect();
         let [kind, first, second] = words[..] else {
             bail!("expected KIND:NUMBER:NUMBER");
         };
@@ -57,14 +94,20 @@ impl FromStr for Load {
         let groups = match kind {
             "set" => vec![group(text, Work::Set, first, second)],
             "get" => vec![group(text, Work::Get, first, second)],
+            "mget" => vec![group(text, Work::Mget(second), first, 1)],
             "del" => vec![group(text, Work::Del, first, second)],
             "mixed" => vec![group(text, Work::Mixed, first, second)],
             "readers" => {
                 let writers = format!("{text} writers");
                 vec![group(text, Work::Get, first, 1), group(&writers, Work::Set, second, 1)]
             }
-            _ => bail!("expected set, get, mixed or readers, not {kind}"),
+            _ => bail!("expected set, get, mget, mixed or readers, not {kind}"),
         };
-        Ok(Load { groups })
+        Ok(Load { groups, slowed })
     }
+}
+
+fn parse_millis(text: &str) -> Result<Duration> {
+    let number = text.strip_suffix("ms").context("expected +NUMBERms")?;
+    Ok(Duration::from_millis(number.parse().context("the milliseconds")?))
 }

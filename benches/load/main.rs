@@ -9,7 +9,6 @@
 //! [`idle`] are the comparisons; [`clients`] drives a server and [`server`] starts and stops one;
 //! the rest are small and stand alone.
 
-mod chart;
 mod clients;
 mod compaction;
 mod disk;
@@ -19,6 +18,7 @@ mod limits;
 mod load;
 mod memory;
 mod overwrite;
+mod pictures;
 mod protocol;
 mod report;
 mod restart;
@@ -34,26 +34,38 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use load::Load;
+use pictures::samples::Samples;
+use pictures::{bars, curves};
 use protocol::Protocol;
 use server::Program;
 
 /// Ours and Redis under the same promise: a reply only after its change is on disk.
 const OURS: &str = "post-gres-rs={ours} -port {port} -wal {dir}/wal_file";
-const REDIS: &str = "redis=redis-server --port {port} --dir {dir} --bind 127.0.0.1 \
+const REDIS: &str = "Redis=redis-server --port {port} --dir {dir} --bind 127.0.0.1 \
                      --appendonly yes --appendfsync always --save \"\" --maxclients 19900";
 
 /// Few clients and many, a pipeline, reads alone and beside synced writes: about three minutes.
-const DEFAULT_LOADS: &str = "set:1:1,set:50:1,set:200:1,set:50:16,get:50:1,readers:50:8";
+const DEFAULT_LOADS: [&str; 6] =
+    ["set:1:1", "set:50:1", "set:200:1", "set:50:16", "get:50:1", "readers:50:8"];
+/// The loads of --sweep: the points of a line, evenly spaced on a logarithmic axis, on each of these disks.
+const SWEEP_CLIENTS: [usize; 9] = [1, 2, 5, 10, 25, 50, 100, 200, 400];
+const SWEEP_DISKS: [&str; 3] = ["", "+1ms", "+5ms"];
 
 /// Drives post-gres-rs and its peers over loopback, in turn, and compares them.
 #[derive(Parser)]
 #[command(name = "load")]
 pub struct Options {
-    /// set:CLIENTS:PIPELINE, get:…, mixed:… (SET and GET in turn), or readers:READERS:WRITERS;
-    /// repeatable
-    #[arg(long = "load", value_name = "LOAD", value_delimiter = ',', default_value = DEFAULT_LOADS,
-          group = "comparison")]
+    /// set:CLIENTS:PIPELINE, get:…, mixed:… (SET and GET in turn), mget:CLIENTS:KEYS, or
+    /// readers:READERS:WRITERS; with +MILLISECONDSms at its end (and --preload) each sync takes that
+    /// much longer; repeatable
+    /// [default: set:1:1,set:50:1,set:200:1,set:50:16,get:50:1,readers:50:8]
+    #[arg(long = "load", value_name = "LOAD", value_delimiter = ',', group = "comparison")]
     loads: Vec<Load>,
+
+    /// Instead of the loads: SET by 1, 2, 5 and up to 400 clients, and again with each sync 1 ms and
+    /// 5 ms slower (with --preload); --svg then draws latencies
+    #[arg(long, group = "comparison")]
+    sweep: bool,
 
     /// How long each load runs, per server and round
     #[arg(long, default_value = "3", value_parser = parse_seconds)]
@@ -123,10 +135,14 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// File for the ratios of the loads, as a bar chart
+    /// File for a picture of the loads, or of --sweep
     #[arg(long, value_name = "FILE", conflicts_with_all =
           ["only_ours", "only_peers", "memory", "restart", "compaction", "overwrite", "idle"])]
     svg: Option<PathBuf>,
+
+    /// Measures nothing: --svg is drawn from a file that --csv wrote, of these --load or all
+    #[arg(long, value_name = "FILE.csv", requires = "svg", conflicts_with_all = ["csv", "markdown"])]
+    draw: Option<PathBuf>,
 
     /// Instead of the loads: how long a start with this many keys takes, from the log as it was
     /// written and from a compacted one, and its memory; repeatable
@@ -159,6 +175,22 @@ pub struct Options {
 }
 
 impl Options {
+    /// The loads that are asked for; none, if another comparison is.
+    fn loads(&self) -> Result<Vec<Load>> {
+        // Only what is preloaded can slow a sync.
+        let disks = if self.preload.is_some() { &SWEEP_DISKS[..] } else { &SWEEP_DISKS[..1] };
+        let sweep = disks.iter().flat_map(|disk| {
+            SWEEP_CLIENTS.iter().map(move |clients| format!("set:{clients}:1{disk}"))
+        });
+        match self.sweep {
+            true => sweep.map(|load| load.parse()).collect(),
+            false if self.loads.is_empty() => {
+                DEFAULT_LOADS.iter().map(|load| load.parse()).collect()
+            }
+            false => Ok(self.loads.clone()),
+        }
+    }
+
     /// Whether the requests are spread over `keys`; the other comparisons have counts of their own.
     fn draws_keys(&self) -> bool {
         let counts = [self.memory, self.compaction];
@@ -168,9 +200,16 @@ impl Options {
 
 fn main() -> Result<()> {
     let options = Options::parse();
+    if let Some(path) = &options.draw {
+        let rows = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        return draw(&options, &rows);
+    }
     limits::allow_many_connections()?;
+    let loads = options.loads()?;
+    let slowed = loads.iter().any(|load| load.slowed.is_some());
+    ensure!(!slowed || options.preload.is_some(), "a load with slower syncs needs --preload");
     let clients = |load: &Load| load.groups.iter().map(|group| group.clients).sum();
-    let most = options.loads.iter().map(clients).max().unwrap_or(0);
+    let most = loads.iter().map(clients).max().unwrap_or(0);
     limits::check(most.max(options.idle.unwrap_or(0)))?;
 
     let mut programs = programs(&options)?;
@@ -202,13 +241,31 @@ fn main() -> Result<()> {
     } else if let Some(connections) = options.idle {
         idle::compare(&programs, connections)?
     } else {
-        throughput::compare(&options, &programs)?
+        let (report, rows) = throughput::compare(&options, &programs, &loads)?;
+        draw(&options, &rows)?;
+        report
     };
     print!("{report}");
     if let Some(path) = &options.markdown {
         fs::write(path, format!("{scene}\n{report}")).context("--markdown")?;
     }
     Ok(())
+}
+
+/// Draws what `--svg` asks for, if it does.
+fn draw(options: &Options, rows: &str) -> Result<()> {
+    let Some(path) = &options.svg else {
+        return Ok(());
+    };
+    let samples = Samples::read(rows)?;
+    // The second group of `readers` has a blank in its name, and belongs to the load of the first.
+    let loads = samples.loads().into_iter().filter(|label| !label.contains(' '));
+    let svg = match options.loads.is_empty() {
+        _ if options.sweep => curves::svg(&samples)?,
+        true => bars::svg(&samples, &loads.map(str::parse).collect::<Result<Vec<_>>>()?)?,
+        false => bars::svg(&samples, &options.loads)?,
+    };
+    fs::write(path, svg).context("--svg")
 }
 
 /// The servers to compare: ours first, then the peers in the order given.

@@ -35,6 +35,8 @@ pub struct Requests {
     pub set: Request,
     pub get: Request,
     pub del: Request,
+    /// One of the keys of an MGET.
+    mget_key: Request,
     /// Any server answers it as soon as it serves; in text, by saying that there is no x.
     pub ping: Vec<u8>,
 }
@@ -52,11 +54,19 @@ impl Requests {
             set: Request::new(set),
             get: Request::new(protocol.encode(&["GET", ZERO_KEY])),
             del: Request::new(protocol.encode(&["DEL", ZERO_KEY])),
+            mget_key: Request::new(format!("${}\r\n{ZERO_KEY}\r\n", ZERO_KEY.len()).into_bytes()),
             ping: match protocol {
                 Protocol::Text => protocol.encode(&["GET", "x"]),
                 Protocol::Resp => protocol.encode(&["PING"]),
             },
         }
+    }
+
+    /// Appends one MGET of `count` keys, in RESP whatever the other requests are: only there a reply
+    /// has several values.
+    pub fn append_mget(&self, output: &mut Vec<u8>, count: usize, keys: impl Iterator<Item = u64>) {
+        output.extend_from_slice(format!("*{}\r\n$4\r\nMGET\r\n", count + 1).as_bytes());
+        keys.for_each(|key| self.mget_key.append_to(output, key));
     }
 }
 
@@ -96,20 +106,41 @@ pub fn reply_length(input: &[u8]) -> Result<Option<usize>> {
         // A simple string, an error, an integer, and the two ways to say null.
         [b'+' | b'-' | b':' | b'_', ..] | b"$-1" => line.len(),
         // A bulk string: its length on the line, then as many bytes and a CR LF.
-        [b'$', length @ ..] => {
-            let length: u32 = str::from_utf8(length)?.parse().context("a length in a reply")?;
-            line.len() + length as usize + 2
+        [b'$', length @ ..] => line.len() + number(length)? as usize + 2,
+        // An array: how many replies follow, which are its elements.
+        [b'*', count @ ..] => {
+            let mut length = line.len();
+            for _ in 0..number(count)? {
+                let Some(element) = input.get(length..).map(reply_length).transpose()?.flatten()
+                else {
+                    return Ok(None);
+                };
+                length += element;
+            }
+            length
         }
         _ => bail!("not a reply: {:?}", String::from_utf8_lossy(line)),
     };
     Ok((length <= input.len()).then_some(length))
 }
 
-/// Refuses an error, and a null: a GET asks only for keys stored before, so a miss is a lost write.
+fn number(digits: &[u8]) -> Result<u32> {
+    str::from_utf8(digits)?.parse().context("a length in a reply")
+}
+
+/// Refuses an error, and a null: only keys stored before are asked for, so a miss is a lost write.
 pub fn expect_success(reply: &[u8]) -> Result<()> {
     match reply {
         [b'-', ..] => bail!("it answered {}", String::from_utf8_lossy(reply).trim_end()),
         [b'_', ..] | [b'$', b'-', ..] => bail!("it does not know a key that was stored"),
+        [b'*', ..] => {
+            let mut at = memchr::memchr(b'\n', reply).map_or(reply.len(), |newline| newline + 1);
+            while let Some(length) = reply_length(&reply[at..])? {
+                expect_success(&reply[at..][..length])?;
+                at += length;
+            }
+            Ok(())
+        }
         _ => Ok(()),
     }
 }

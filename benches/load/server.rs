@@ -97,6 +97,11 @@ impl<'a> Program<'a> {
 
     /// Starts the program on a free port with its files in `home`, and waits until it answers.
     pub fn start(&self, home: &TempDir) -> Result<Server<'_>> {
+        self.start_slowed(home, None)
+    }
+
+    /// The same with each sync slowed by so much, in place of `--slow-us`.
+    pub fn start_slowed(&self, home: &TempDir, slowed: Option<Duration>) -> Result<Server<'_>> {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let output_path = home.path().join(OUTPUT_FILE);
         let output = File::options().create(true).append(true).open(&output_path)?;
@@ -111,7 +116,8 @@ impl<'a> Program<'a> {
         if let Some(library) = &self.options.preload {
             command.env("LD_PRELOAD", library);
         }
-        if let Some(micros) = self.options.slow_us {
+        let micros = slowed.map(|time| time.as_micros() as u64).or(self.options.slow_us);
+        if let Some(micros) = micros {
             command.env("SLOWSYNC_US", micros.to_string());
         }
 

@@ -3,15 +3,14 @@
 //! For each load the servers start afresh and stay up until its last round; in each round they are
 //! driven in turn (A B A B), so that changes on the machine affect them all.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::Write;
 use std::slice;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::Options;
-use crate::chart::{self, Bar};
 use crate::clients::{Outcome, drive, random_keys, store_keys};
 use crate::load::Load;
 use crate::report::{Table, latency_cells, median, ratios, spread};
@@ -30,17 +29,18 @@ struct Round {
     ops_per_sync: Option<f64>,
 }
 
-pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
-    let mut raw: Box<dyn Write> = match &options.csv {
-        Some(path) => Box::new(File::create(path).context("--csv")?),
-        None => Box::new(io::sink()),
-    };
-    eprintln!("{COLUMNS},round");
-    writeln!(raw, "{COLUMNS},round")?;
+/// The report, and the rows of `--csv`.
+pub fn compare(
+    options: &Options,
+    programs: &[Program],
+    loads: &[Load],
+) -> Result<(String, String)> {
+    let mut raw = Raw { text: String::new(), file: None };
+    raw.file = options.csv.as_ref().map(File::create).transpose().context("--csv")?;
+    raw.push(&format!("{COLUMNS},round"))?;
 
     let mut table = Table::new(&format!("{COLUMNS},ours/peer"));
-    let mut bars = Vec::new();
-    for load in &options.loads {
+    for load in loads {
         let servers = run(options, load, programs, &mut raw)?;
         for (group, settings) in load.groups.iter().enumerate() {
             let speed = |round: &Round| round.clients.ops_per_second(group);
@@ -54,21 +54,26 @@ pub fn compare(options: &Options, programs: &[Program]) -> Result<String> {
                 }
                 let ratios = ratios(&speeds[0], &speeds[i]);
                 table.push(&format!("{row},{}", spread(&ratios)));
-                let label = match programs.len() > 2 {
-                    true => format!("{} / {}", settings.label, program.name),
-                    false => settings.label.clone(),
-                };
-                bars.push(Bar { label, ratio: median(ratios) });
             }
         }
     }
-    if let Some(path) = &options.svg {
-        let peers = programs[1..].iter().map(|program| &program.name[..]);
-        let title = format!("{} beside {}", programs[0].name, peers.collect::<Vec<_>>().join(", "));
-        let axis = "operations per second, ours over the peer's; to the right of 1 ours is faster";
-        fs::write(path, chart::svg(&title, axis, &bars)?).context("--svg")?;
+    let rounds = options.rounds;
+    let report = format!("{table}\nMedians over {rounds} rounds; of the longest, the longest.\n");
+    Ok((report, raw.text))
+}
+
+/// Every row as it is measured: on the terminal, in the file for it, and kept for the picture.
+struct Raw {
+    text: String,
+    file: Option<File>,
+}
+
+impl Raw {
+    fn push(&mut self, row: &str) -> Result<()> {
+        eprintln!("{row}");
+        self.text += &format!("{row}\n");
+        self.file.as_mut().map_or(Ok(()), |file| writeln!(file, "{row}")).context("--csv")
     }
-    Ok(format!("{table}\nMedians over {} rounds; of the longest, the longest.\n", options.rounds))
 }
 
 /// The rounds that count, for each server.
@@ -76,12 +81,12 @@ fn run(
     options: &Options,
     load: &Load,
     programs: &[Program],
-    raw: &mut dyn Write,
+    raw: &mut Raw,
 ) -> Result<Vec<Vec<Round>>> {
     let homes: Vec<TempDir> = programs.iter().map(Program::new_home).collect::<Result<_>>()?;
     let mut servers = Vec::new();
     for (program, home) in programs.iter().zip(&homes) {
-        let server = program.start(home)?;
+        let server = program.start_slowed(home, load.slowed)?;
         if load.reads() {
             store_keys(&server, options.keys)?;
         }
@@ -96,8 +101,7 @@ fn run(
                 round.with_context(|| format!("{} in round {number}", server.program.name))?;
             for (group, settings) in load.groups.iter().enumerate() {
                 let row = row(&settings.label, server.program, slice::from_ref(&round), group);
-                eprintln!("{row},{number}");
-                writeln!(raw, "{row},{number}")?;
+                raw.push(&format!("{row},{number}"))?;
             }
             // Round 0 warmed up.
             if number > 0 {
