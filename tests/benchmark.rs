@@ -115,6 +115,9 @@ fn numbers_in_a_picture_are_short_and_true() {
     assert_eq!(curves::ticks((0.13, 2.2), 150), [0.2, 0.5, 1.0, 2.0]);
     assert_eq!(curves::ticks((0.13, 22.0), 150), [0.3, 1.0, 3.0, 10.0], "not 0.2, which crowds");
     assert_eq!(curves::ticks((1.0, 400.0), 50), [1.0, 100.0]);
+    let clients = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0, 400.0];
+    assert_eq!(curves::thin_out(&clients, 230), [400.0, 100.0, 25.0, 5.0, 1.0]);
+    assert_eq!(curves::thin_out(&clients, 2300).len(), clients.len());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Bytes in a block: the page of every file system and the physical sector of every disk in use. A
 /// batch starts on a block of its own, so that no block of a durable batch is ever written again.
+/// `src/scaling.md` has what smaller ones would give, and endanger.
 pub const BLOCK_BYTES: usize = 4096;
 
 /// One block of a file, in memory.

@@ -255,7 +255,7 @@ pub fn spread(heights: &mut [i32], apart: i32, frame: Range<i32>) {
 
 /// The last of these numbers, and of those before it every one, every second, … so that none crowds the next on a
 /// logarithmic axis that is so many pixels long.
-fn thin_out(numbers: &[f64], pixels: i32) -> Vec<f64> {
+pub fn thin_out(numbers: &[f64], pixels: i32) -> Vec<f64> {
     let every = |step: &usize| numbers.iter().copied().rev().step_by(*step).collect::<Vec<_>>();
     let (least, most) = range(numbers);
     let length = f64::from(pixels) / (most / least).log10();
