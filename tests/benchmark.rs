@@ -15,7 +15,7 @@ mod report;
 
 use load::Load;
 use pictures::samples::Samples;
-use pictures::{PALE_INK, PAPER, SERVERS, SLOWER, WIDTH, bars, curves};
+use pictures::{PALE_INK, PAPER, SERVERS, SLOWER, WIDTH, bars, curves, table};
 use plotters::style::RGBColor;
 
 const HEADER: &str =
@@ -30,15 +30,16 @@ fn load(text: &str) -> Load {
 fn a_stranger_reads_what_a_load_is() {
     let words = [
         ("set:1:1", "1 client writes"),
-        ("set:50:16+1ms", "50 clients write, 16 at a time"),
+        ("set:50:16+1ms", "50 clients write, 16 at a time, sync +1 ms"),
         ("get:200:1", "200 clients read"),
         ("mget:50:100", "50 clients read 100 keys with each MGET"),
         ("mixed:1:16", "1 client writes and reads in turn, 16 at a time"),
         ("readers:50:8", "50 clients read while 8 write"),
     ];
     for (text, said) in words {
-        assert_eq!(load(text).in_words(), said, "{text}");
+        assert_eq!(load(text).in_words(0), said, "{text}");
     }
+    assert_eq!(load("readers:50:1+5ms").in_words(1), "1 client writes while 50 read, sync +5 ms");
 }
 
 #[test]
@@ -69,11 +70,11 @@ fn a_reply_of_many_values_is_counted_when_its_last_byte_is_there() {
 
 #[test]
 fn rows_are_read_back_without_the_round_that_warmed_up() {
-    let rows = "server,load,round,p99 ms,p50 ms,ops/s\n\
-                ours,set:1:1,0,9,9,9\n\
-                ours,set:1:1,2,0.5,0.25,200\n\
-                Redis,set:1:1,1,0.75,0.375,50\n\
-                ours,set:1:1,1,0.5,0.25,100\n";
+    let rows = "server,load,round,p99 ms,p50 ms,ops/s,server CPU µs/op\n\
+                ours,set:1:1,0,9,9,9,9\n\
+                ours,set:1:1,2,0.5,0.25,200,8\n\
+                Redis,set:1:1,1,0.75,0.375,50,7\n\
+                ours,set:1:1,1,0.5,0.25,100,8\n";
     let samples = Samples::read(rows).unwrap();
     assert_eq!(samples.servers(), ["ours", "Redis"]);
     assert_eq!(samples.loads(), ["set:1:1"]);
@@ -81,6 +82,28 @@ fn rows_are_read_back_without_the_round_that_warmed_up() {
     assert_eq!(of("ours", |sample| sample.ops_per_second), [100.0, 200.0], "by their rounds");
     assert_eq!(of("Redis", |sample| sample.p50_millis), [0.375]);
     assert_eq!(of("Redis", |sample| sample.p99_millis), [0.75]);
+    assert_eq!(of("Redis", |sample| sample.cpu_micros), [7.0]);
+}
+
+#[test]
+fn the_table_has_medians_and_the_medians_of_ratios() {
+    let row = |server: &str, ops: [u32; 3], p99: [f64; 3], cpu: f64| -> String {
+        let round = |i| format!("set:1:1,{server},{},1,{},1,1,{cpu},-,{}\n", ops[i], p99[i], i + 1);
+        (0..3).map(round).collect()
+    };
+    let rows = row("ours", [100, 300, 200], [0.5, 0.7, 0.6], 3.0)
+        + &row("Redis", [100, 200, 50], [12.25, 12.0, 13.0], 4.0)
+        + &row("Valkey", [1000, 300, 400], [120.4, 100.0, 130.0], 1.0);
+    let samples = Samples::read(&format!("{HEADER}\n{rows}")).unwrap();
+    let table = table::markdown(&samples, &[load("set:1:1")]).unwrap();
+    assert_eq!(
+        table,
+        "| load | ours, ops/s | Redis | Valkey | over Redis | over Valkey | ours, p99 ms | Redis | Valkey \
+         | CPU over Redis |\n\
+         | --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |\n\
+         | 1 client writes | 200 | 100 | 400 | 1.50 | 0.50 | 0.60 | 12.2 | 120 | 0.75 |\n"
+    );
+    assert!(table::markdown(&samples, &[load("set:2:1")]).is_err(), "it was not measured");
 }
 
 #[test]

@@ -46,28 +46,40 @@ impl Load {
         self.groups.iter().any(reads)
     }
 
-    /// The load as a stranger says it, without how slow the disk is.
-    pub fn in_words(&self) -> String {
-        let [first, rest @ ..] = &self.groups[..] else {
-            return String::new();
-        };
-        let (clients, verb) = match first.clients {
+    /// What one of the groups does, as a stranger says it.
+    pub fn in_words(&self, group: usize) -> String {
+        let (these, verb) = (&self.groups[group], self.groups[group].verb());
+        let (clients, ending) = match these.clients {
             1 => ("1 client".to_string(), "s"),
             many => (format!("{many} clients"), ""),
         };
-        let does = match first.work {
-            Work::Set => format!("write{verb}"),
-            Work::Get => format!("read{verb}"),
-            Work::Mget(keys) => format!("read{verb} {keys} keys with each MGET"),
-            Work::Del => format!("delete{verb}"),
-            Work::Mixed => format!("write{verb} and read{verb} in turn"),
+        let does = match these.work {
+            Work::Mget(keys) => format!("{verb}{ending} {keys} keys with each MGET"),
+            Work::Mixed => format!("{verb}{ending} and read{ending} in turn"),
+            Work::Set | Work::Get | Work::Del => format!("{verb}{ending}"),
         };
-        let beside = rest.iter().map(|group| format!(" while {} write", group.clients));
-        let at_a_time = match first.pipeline {
+        let others = self.groups.iter().enumerate().filter(|(other, _)| *other != group);
+        let meanwhile =
+            others.map(|(_, other)| format!(" while {} {}", other.clients, other.verb()));
+        let at_a_time = match these.pipeline {
             1 => String::new(),
             many => format!(", {many} at a time"),
         };
-        format!("{clients} {does}{}{at_a_time}", beside.collect::<String>())
+        let slowed = match self.slowed {
+            Some(time) => format!(", sync +{} ms", time.as_millis()),
+            None => String::new(),
+        };
+        format!("{clients} {does}{}{at_a_time}{slowed}", meanwhile.collect::<String>())
+    }
+}
+
+impl Group {
+    fn verb(&self) -> &'static str {
+        match self.work {
+            Work::Set | Work::Mixed => "write",
+            Work::Get | Work::Mget(_) => "read",
+            Work::Del => "delete",
+        }
     }
 }
 

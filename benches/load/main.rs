@@ -25,7 +25,7 @@ mod restart;
 mod server;
 mod throughput;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
@@ -35,7 +35,7 @@ use clap::Parser;
 
 use load::Load;
 use pictures::samples::Samples;
-use pictures::{bars, curves};
+use pictures::{bars, curves, table};
 use protocol::Protocol;
 use server::Program;
 
@@ -140,8 +140,9 @@ pub struct Options {
           ["only_ours", "only_peers", "memory", "restart", "compaction", "overwrite", "idle"])]
     svg: Option<PathBuf>,
 
-    /// Measures nothing: --svg is drawn from a file that --csv wrote, of these --load or all
-    #[arg(long, value_name = "FILE.csv", requires = "svg", conflicts_with_all = ["csv", "markdown"])]
+    /// Measures nothing: draws --svg from a file that --csv wrote, and prints it as a table, of these
+    /// --load or all
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["csv", "markdown"])]
     draw: Option<PathBuf>,
 
     /// Instead of the loads: how long a start with this many keys takes, from the log as it was
@@ -201,8 +202,7 @@ impl Options {
 fn main() -> Result<()> {
     let options = Options::parse();
     if let Some(path) = &options.draw {
-        let rows = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        return draw(&options, &rows);
+        return draw_again(&options, path);
     }
     limits::allow_many_connections()?;
     let loads = options.loads()?;
@@ -242,7 +242,7 @@ fn main() -> Result<()> {
         idle::compare(&programs, connections)?
     } else {
         let (report, rows) = throughput::compare(&options, &programs, &loads)?;
-        draw(&options, &rows)?;
+        draw(&options, &Samples::read(&rows)?, &loads)?;
         report
     };
     print!("{report}");
@@ -253,19 +253,29 @@ fn main() -> Result<()> {
 }
 
 /// Draws what `--svg` asks for, if it does.
-fn draw(options: &Options, rows: &str) -> Result<()> {
+fn draw(options: &Options, samples: &Samples, loads: &[Load]) -> Result<()> {
     let Some(path) = &options.svg else {
         return Ok(());
     };
-    let samples = Samples::read(rows)?;
-    // The second group of `readers` has a blank in its name, and belongs to the load of the first.
-    let loads = samples.loads().into_iter().filter(|label| !label.contains(' '));
-    let svg = match options.loads.is_empty() {
-        _ if options.sweep => curves::svg(&samples)?,
-        true => bars::svg(&samples, &loads.map(str::parse).collect::<Result<Vec<_>>>()?)?,
-        false => bars::svg(&samples, &options.loads)?,
+    let svg = match options.sweep {
+        true => curves::svg(samples)?,
+        false => bars::svg(samples, loads)?,
     };
     fs::write(path, svg).context("--svg")
+}
+
+/// `--draw`: the picture and the table of what was measured before.
+fn draw_again(options: &Options, path: &Path) -> Result<()> {
+    let rows = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let samples = Samples::read(&rows)?;
+    // The second group of `readers` has a blank in its name, and belongs to the load of the first.
+    let labels = samples.loads().into_iter().filter(|label| !label.contains(' '));
+    let loads = match options.loads.is_empty() {
+        true => labels.map(str::parse).collect::<Result<Vec<_>>>()?,
+        false => options.loads.clone(),
+    };
+    print!("{}", table::markdown(&samples, &loads)?);
+    draw(options, &samples, &loads)
 }
 
 /// The servers to compare: ours first, then the peers in the order given.

@@ -79,7 +79,7 @@ pub fn svg(samples: &Samples, loads: &[Load]) -> Result<String> {
             y += HEADING_ROW;
             for load in loads {
                 let title = (NAMES, y + LOAD_ROW / 2);
-                write(page, &title_of(load), title, &Ink::new(INK, TEXT).bold())?;
+                write(page, &load.in_words(0), title, &Ink::new(INK, TEXT).bold())?;
                 draw_bars(page, samples, load, &servers, &colours, y + LOAD_ROW)?;
                 y += load_rows;
             }
@@ -100,13 +100,6 @@ fn kind_of(load: &Load) -> Kind {
         Work::Set | Work::Del => Kind::SlowWrites,
         Work::Get | Work::Mget(_) if alone => Kind::Reads,
         Work::Get | Work::Mget(_) | Work::Mixed => Kind::Mixed,
-    }
-}
-
-fn title_of(load: &Load) -> String {
-    match load.slowed {
-        Some(slowed) => format!("{}, sync +{} ms", load.in_words(), slowed.as_millis()),
-        None => load.in_words(),
     }
 }
 

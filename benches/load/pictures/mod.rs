@@ -7,6 +7,7 @@
 pub mod bars;
 pub mod curves;
 pub mod samples;
+pub mod table;
 
 use anyhow::{Result, ensure};
 use plotters::coord::Shift;

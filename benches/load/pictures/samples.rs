@@ -13,6 +13,8 @@ pub struct Sample {
     pub ops_per_second: f64,
     pub p50_millis: f64,
     pub p99_millis: f64,
+    /// Processor time of the server for each operation.
+    pub cpu_micros: f64,
 }
 
 /// All rounds that count of a measurement.
@@ -28,7 +30,13 @@ impl Samples {
             place.with_context(|| format!("no column {name:?}"))
         };
         let words = [column("load")?, column("server")?];
-        let numbers = [column("round")?, column("ops/s")?, column("p50 ms")?, column("p99 ms")?];
+        let numbers = [
+            column("round")?,
+            column("ops/s")?,
+            column("p50 ms")?,
+            column("p99 ms")?,
+            column("server CPU µs/op")?,
+        ];
         let row = |line: &str| -> Result<Sample> {
             let cells: Vec<&str> = line.split(',').collect();
             ensure!(cells.len() == names.len(), "{} cells, not {}", cells.len(), names.len());
@@ -44,6 +52,7 @@ impl Samples {
                 ops_per_second: number(numbers[1])?,
                 p50_millis: number(numbers[2])?,
                 p99_millis: number(numbers[3])?,
+                cpu_micros: number(numbers[4])?,
             })
         };
         let rows = lines.enumerate().map(|(at, line)| {
