@@ -219,6 +219,14 @@ fn a_load_that_was_not_measured_is_not_drawn() {
 }
 
 #[test]
+fn a_latency_that_rounds_to_nothing_is_an_error_and_not_an_endless_axis() {
+    let row = |clients: u32, p50: f64| format!("set:{clients}:1,ours,9,{p50},0.1,1,1,1,-,1\n");
+    let rows = format!("{HEADER}\n{}{}", row(1, 0.0), row(2, 0.1));
+    let error = curves::svg(&Samples::read(&rows).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("0 ms"), "{error}");
+}
+
+#[test]
 fn all_that_is_written_is_legible_on_its_paper() {
     for ink in SERVERS.into_iter().chain([PALE_INK, SLOWER]) {
         let (paper, ink) = (brightness(PAPER), brightness(ink));

@@ -136,22 +136,13 @@ fn draw_bars(
     for (i, (server, rounds)) in servers.iter().zip(&speeds).enumerate() {
         ensure!(rounds.len() == speeds[0].len(), "{label} has not as many rounds of {server}");
         let middle = y + BAR_ROW / 2;
-        let named =
-            if i == 0 { Ink::new(colours[i], TEXT).bold() } else { Ink::new(colours[i], TEXT) };
-        write(page, server, (NAMES, middle), &named)?;
-
+        let ink = Ink::new(colours[i], TEXT);
+        let ink = if i == 0 { ink.bold() } else { ink };
+        write(page, server, (NAMES, middle), &ink)?;
         let speed = median(rounds.iter().copied());
-        let corners = [(BARS, middle - BAR / 2), (x(speed), middle + BAR / 2)];
-        page.draw(&Rectangle::new(corners, colours[i].mix(BAR_STRENGTH).filled()))?;
         let (least, most) = range(rounds);
-        let ends = [x(least), x(most)];
-        page.draw(&PathElement::new(ends.map(|x| (x, middle)), INK))?;
-        for x in ends {
-            page.draw(&PathElement::new([(x, middle - WHISKER), (x, middle + WHISKER)], INK))?;
-        }
-        let rate_at = (x(most) + SPACE, middle);
-        write(page, &rate(speed), rate_at, &Ink::new(INK, TEXT))?;
-
+        draw_bar(page, middle, [x(least), x(speed), x(most)], colours[i])?;
+        write(page, &rate(speed), (x(most) + SPACE, middle), &Ink::new(INK, TEXT))?;
         if i > 0 {
             let ratio = median(ratios(&speeds[0], rounds));
             let colour = if ratio < 1.0 { SLOWER } else { colours[0] };
@@ -159,6 +150,23 @@ fn draw_bars(
             write(page, &times(ratio), (RATIOS, middle), &ink)?;
         }
         y += BAR_ROW;
+    }
+    Ok(())
+}
+
+/// A bar about a height, and on it a whisker from the least to the most.
+fn draw_bar(
+    page: &Page<'_>,
+    middle: i32,
+    [least, median, most]: [i32; 3],
+    colour: RGBColor,
+) -> Result<()> {
+    let corners = [(BARS, middle - BAR / 2), (median, middle + BAR / 2)];
+    page.draw(&Rectangle::new(corners, colour.mix(BAR_STRENGTH).filled()))?;
+    page.draw(&PathElement::new([(least, middle), (most, middle)], INK))?;
+    for end in [least, most] {
+        let ends = [(end, middle - WHISKER), (end, middle + WHISKER)];
+        page.draw(&PathElement::new(ends, INK))?;
     }
     Ok(())
 }

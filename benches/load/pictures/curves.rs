@@ -83,6 +83,7 @@ pub fn svg(samples: &Samples) -> Result<String> {
             });
             let all = panels.iter().flat_map(|(_, lines)| lines);
             let millis = range(&all.flat_map(Line::rounds).collect::<Vec<_>>());
+            ensure!(millis.0 > 0.0, "a latency of 0 ms has no place on a logarithmic axis");
             for (name, lines) in &panels {
                 draw_panel(page, name, lines, millis, y)?;
                 y += panel_rows;
