@@ -23,7 +23,7 @@ mod words;
 
 use std::sync::Arc;
 
-pub use change::{Change, Changed, Key, Logged, Mutation};
+pub use change::{Change, Changed, Expiry, Key, Logged, Mutation, OwnPatch, Patch};
 pub use client::{
     Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, Refused, RefusedFor, Slow,
 };
@@ -38,7 +38,7 @@ pub use space::{Database, FIRST, MOST_DATABASES, Order, Space};
 pub use switch::{Mark, Paused, Replying, Switch};
 pub use tracking::{TrackingMode, TrackingState};
 pub use user::{Access, Digest, Rights, USER, User, Users};
-pub use view::{Answer, Edit, Refusal, TOO_LONG, Text, View, look};
+pub use view::{Answer, Edit, Refusal, Shape, TOO_LONG, Text, View, look};
 pub use watcher::Watcher;
 pub use words::{Packed, Words, integer, is, memory_amount, number_between};
 

@@ -7,12 +7,15 @@
 //! |------:|-------|
 //! | 1 | 128 if there is an expiry, plus 64 if the lengths are wide, otherwise the key's length |
 //! | 1 or 8 | length of the value; or, if wide, of the key and of the value, 4 bytes each |
-//! | 0 or 8 | expiry, milliseconds of Unix time |
+//! | 0 or 8 | expiry, milliseconds of Unix time; or room for one, which is 0 |
 //! | | key |
 //! | | value |
 //!
 //! Numbers are little-endian. A short key with a short value costs two bytes more, and because both
 //! lengths come first, entries can lie one after another.
+//!
+//! A value longer than [`ROOM_FROM`] always has room for an expiry before it. So EXPIRE and PERSIST move none of its
+//! bytes: to shift 400 MB by eight bytes takes 0.1 s, in which no reader of its shard goes on.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +30,9 @@ const LONGEST_NARROW_VALUE: usize = u8::MAX as usize;
 const NARROW_BYTES: usize = 2;
 const WIDE_BYTES: usize = 9;
 const EXPIRY_BYTES: usize = 8;
+
+/// Eight bytes more are less than 0.2 per cent of a longer value; a shorter one is shifted in 0.1 µs.
+const ROOM_FROM: usize = 4096;
 
 /// A key and its value, both any bytes. Like `str` it is only met behind a pointer; `Box<Entry>`
 /// owns one. The default box holds no entry at all: it is what taking one leaves behind.
@@ -83,8 +89,8 @@ impl Header {
             write(&length(self.key).to_le_bytes());
             write(&length(self.value).to_le_bytes());
         }
-        if let Some(at) = expiry {
-            write(&at.to_le_bytes());
+        if self.has_room() {
+            write(&expiry.unwrap_or(0).to_le_bytes());
         }
     }
 
@@ -103,12 +109,21 @@ impl Header {
         Header { expires, bytes: WIDE_BYTES, key: length(1), value: length(5) }
     }
 
+    /// Whether an expiry stands after the header, or room for one.
+    fn has_room(&self) -> bool {
+        self.expires || self.value > ROOM_FROM
+    }
+
     fn key_start(&self) -> usize {
-        self.bytes + if self.expires { EXPIRY_BYTES } else { 0 }
+        self.bytes + if self.has_room() { EXPIRY_BYTES } else { 0 }
+    }
+
+    fn value_start(&self) -> usize {
+        self.key_start() + self.key
     }
 
     fn end(&self) -> usize {
-        self.key_start() + self.key + self.value
+        self.value_start() + self.value
     }
 }
 
@@ -244,19 +259,55 @@ impl Entry {
 
     /// The value.
     pub fn value(&self) -> &[u8] {
-        let header = Header::of(&self.0);
-        &self.0[header.key_start() + header.key..]
+        &self.0[Header::of(&self.0).value_start()..]
     }
 
     /// When it expires, in milliseconds of Unix time.
     pub fn expiry(&self) -> Option<i64> {
-        let header = Header::of(&self.0);
-        if !header.expires {
-            return None;
+        expiry_in(&self.0, &Header::of(&self.0))
+    }
+
+    /// The same with these bytes at a place of the value, which grows if they reach beyond its end. The other bytes
+    /// of a long value stay where they are, or the kernel moves their pages (mremap, by way of realloc).
+    pub fn patched(self: Box<Entry>, offset: usize, part: &[u8]) -> Box<Entry> {
+        let old = Header::of(&self.0);
+        assert!(offset <= old.value, "a value has no gap");
+        let new = Header::new(old.key, old.value.max(offset + part.len()), old.expires);
+        let (over, beyond) = part.split_at(part.len().min(old.value - offset));
+        if new.value_start() != old.value_start() {
+            return Entry::filled(self.key(), new.value, self.expiry(), |value| {
+                value[..old.value].copy_from_slice(self.value());
+                value[offset..][..part.len()].copy_from_slice(part);
+            });
         }
-        let mut eight = [0; EXPIRY_BYTES];
-        eight.copy_from_slice(&self.0[header.bytes..][..EXPIRY_BYTES]);
-        Some(i64::from_le_bytes(eight))
+        let mut bytes = Vec::from(Entry::peel_box(self));
+        bytes[old.value_start() + offset..][..over.len()].copy_from_slice(over);
+        if !beyond.is_empty() {
+            bytes.reserve_exact(beyond.len());
+            bytes.extend_from_slice(beyond);
+            let (mut header, mut at) = ([0; WIDE_BYTES + EXPIRY_BYTES], 0);
+            new.write(expiry_in(&bytes, &old), &mut |piece: &[u8]| {
+                header[at..][..piece.len()].copy_from_slice(piece);
+                at += piece.len();
+            });
+            bytes[..at].copy_from_slice(&header[..at]);
+        }
+        Entry::wrap_box(bytes.into_boxed_slice())
+    }
+
+    /// The same with another expiry. A long value stays where it is.
+    pub fn with_expiry(self: Box<Entry>, expiry: Option<i64>) -> Box<Entry> {
+        let old = Header::of(&self.0);
+        let new = Header::new(old.key, old.value, expiry.is_some());
+        if new.key_start() != old.key_start() {
+            return Entry::expiring(self.key(), self.value(), expiry);
+        }
+        let mut bytes = Entry::peel_box(self);
+        if new.has_room() {
+            bytes[0] = bytes[0] & !EXPIRES | if new.expires { EXPIRES } else { 0 };
+            bytes[new.bytes..][..EXPIRY_BYTES].copy_from_slice(&expiry.unwrap_or(0).to_le_bytes());
+        }
+        Entry::wrap_box(bytes)
     }
 
     /// Whether it has expired at a time in milliseconds.
@@ -268,6 +319,15 @@ impl Entry {
     pub fn bytes(&self) -> usize {
         self.0.len()
     }
+}
+
+fn expiry_in(bytes: &[u8], header: &Header) -> Option<i64> {
+    if !header.expires {
+        return None;
+    }
+    let mut eight = [0; EXPIRY_BYTES];
+    eight.copy_from_slice(&bytes[header.bytes..][..EXPIRY_BYTES]);
+    Some(i64::from_le_bytes(eight))
 }
 
 impl ToOwned for Entry {
@@ -335,6 +395,30 @@ mod tests {
 
                     let among_others = [entry.as_bytes(), &[fill; 20]].concat();
                     assert_eq!(Entry::at_start_of(&among_others), &*entry);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_entry_is_the_one_that_would_be_made_anew() {
+        let lengths = [0, 1, 254, 255, 256, 300, 4095, 4096, 4097, 70_000];
+        let expiries = [None, Some(0), Some(i64::MAX), Some(-1)];
+        for (length, expiry) in lengths.iter().flat_map(|it| expiries.map(|at| (*it, at))) {
+            let value: Vec<u8> = (0..length).map(|at| at as u8).collect();
+            let entry = Entry::expiring(b"key", &value, expiry);
+            for other in expiries {
+                let changed = entry.clone().with_expiry(other);
+                assert_eq!(changed, Entry::expiring(b"key", &value, other));
+            }
+            for offset in [0, 1, length / 2, length].into_iter().filter(|at| *at <= length) {
+                for part in [0, 1, 2, 300, 5000] {
+                    let part = vec![b'p'; part];
+                    let mut expected = value.clone();
+                    expected.resize(length.max(offset + part.len()), 0);
+                    expected[offset..][..part.len()].copy_from_slice(&part);
+                    let changed = entry.clone().patched(offset, &part);
+                    assert_eq!(changed, Entry::expiring(b"key", &expected, expiry));
                 }
             }
         }

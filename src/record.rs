@@ -10,6 +10,11 @@
 //! space 1, number 1 for space 0, and every other number for the space that is called the same. A program
 //! that knows no databases cannot read these, and refuses the log.
 //!
+//! A long value is changed in place: `5PATCH5hello2!!3` `5 5\n` says that the bytes `!!` stand at offset 5 of the value of
+//! `hello`, which had 5 bytes before; `3EXP5hello013` `1795000000000\n` that `hello` expires then, and `3EXP5hello0\n` that it
+//! does not. Before there were such records every change of a value was a SET of all of it. An older program cannot read
+//! these, either, and refuses the log. Snapshots have none.
+//!
 //! Alone the text is ambiguous, because a key or value that begins with a digit runs into the length before it
 //! (`3SET11...`). So a header goes before it; the reader slices by that, and checks the text
 //! against it:
@@ -18,14 +23,36 @@
 //! |------:|-------|
 //! | 4 | length of the key, little-endian |
 //! | 4 | length of the value, 0 for DEL |
-//! | 4 | length of the expiry, 0 if there is none |
-//! | | text, `<opLen><op><keyLen><key><valueLen><value>[<expiryLen><expiry>]\n` |
+//! | 4 | length of the third field, 0 if there is none |
+//! | | text, `<opLen><op><keyLen><key><valueLen><value>[<thirdLen><third>]\n` |
 //!
-//! Records are absolute: replaying one twice is harmless (promise 3).
+//! # Why replaying a record twice is harmless
+//!
+//! Records are absolute (promise 3). For those that tell the whole state of a key this is plain. A start replays the log
+//! from a seal on, over a snapshot whose walk came to the key at some later moment *t*; so the state that it begins with,
+//! S(t), may have the first records after the seal in it already. Let R1 … Rn be the records of a key after the seal, R1 …
+//! Rt those that the walk saw; the log has all of them, because it is synced before the snapshot counts.
+//!
+//! - If one of them is a SET or a DEL (or empties the database), it leaves the same whatever was before. From the last
+//!   such record on everything is as it was the first time. A PATCH before it may meet a value of another life of the key, or
+//!   none; whatever it does there, that record replaces it.
+//! - Otherwise the key is there all the time, and its value never becomes shorter. A PATCH says how long the value was
+//!   before; S(t) is at least as long, for the first t of them, and exactly as long for the others, so each is carried out. Of
+//!   a byte that some Rj writes, the last such Rj decides, in both histories. A byte that none writes is in S(t) as it was at
+//!   the seal: a PATCH that lets the value grow writes every byte by which it grows, so it fills nothing with zeros that a
+//!   later record had written. The length is the greatest end of all of them, in both histories. The expiry is that of the
+//!   last EXP, or that of S(t) if there is none.
+//!
+//! So a PATCH whose value is missing, or shorter than it says, is passed over: that happens only before a record which tells
+//! the whole state, or if what the log had before is missing. The second must not go unnoticed. A start and `repair` never
+//! leave out anything in the middle of a log; `tools::salvage` does, and leaves out every PATCH and EXP whose value
+//! may not be the one that it was made for.
 
 use itoa::Buffer;
 
-use crate::command::{Change, Changed, FIRST, Logged, MOST_DATABASES, Mutation, Order, Space};
+use crate::command::{
+    Change, Changed, FIRST, Logged, MOST_DATABASES, Mutation, Order, Patch, Space,
+};
 use crate::entry::{Entry, Parts};
 
 const HEADER_BYTES: usize = 12;
@@ -38,6 +65,11 @@ const DEL: &[u8] = b"DEL";
 const CLEAR: &[u8] = b"FLUSH";
 const CLEAR_ALL: &[u8] = b"FLUSHALL";
 const ORDER: &[u8] = b"ORDER";
+const PATCH: &[u8] = b"PATCH";
+const EXPIRE: &[u8] = b"EXP";
+
+/// No value that a flag allows is longer: `-maxvalue`'s own limit. A PATCH beyond it was written by no program.
+const LONGEST_VALUE: usize = 1 << 30;
 
 /// A record to be written.
 #[derive(Clone, Copy)]
@@ -67,21 +99,32 @@ impl New<'_> {
             New::In(space, Mutation::Set(entry)) => encode_set(space, entry, write),
             New::Entry(space, entry) => encode_set(space, entry, write),
             New::In(space, Mutation::Delete(key)) => {
-                encode_fields(Op::of(DEL, space), key, &[], None, write);
+                encode_fields(Op::of(DEL, space), key, &[], "", write);
             }
             New::In(space, Mutation::Clear) => {
-                encode_fields(Op::naming(CLEAR, space), &[], &[], None, write);
+                encode_fields(Op::naming(CLEAR, space), &[], &[], "", write);
             }
-            New::ClearAll => encode_fields(Op::new(CLEAR_ALL), &[], &[], None, write),
+            New::In(space, Mutation::Patch(patch)) => {
+                let place = format!("{} {}", patch.offset, patch.before);
+                encode_fields(Op::of(PATCH, space), &patch.key, &patch.bytes, &place, write);
+            }
+            New::In(space, Mutation::Expire(expiry)) => {
+                let mut digits = Buffer::new();
+                let at = expiry.at.map_or("", |at| digits.format(at));
+                encode_fields(Op::of(EXPIRE, space), &expiry.key, &[], at, write);
+            }
+            New::ClearAll => encode_fields(Op::new(CLEAR_ALL), &[], &[], "", write),
             New::Order(order) => {
-                encode_fields(Op::new(ORDER), &[], order.text().as_bytes(), None, write);
+                encode_fields(Op::new(ORDER), &[], order.text().as_bytes(), "", write);
             }
         }
     }
 }
 
 fn encode_set(space: Space, entry: &Entry, write: impl FnMut(&[u8])) {
-    encode_fields(Op::of(SET, space), entry.key(), entry.value(), entry.expiry(), write);
+    let mut digits = Buffer::new();
+    let at = entry.expiry().map_or("", |at| digits.format(at));
+    encode_fields(Op::of(SET, space), entry.key(), entry.value(), at, write);
 }
 
 /// An operation, with its length before it.
@@ -90,7 +133,7 @@ struct Op {
     length: usize,
 }
 
-/// FLUSH with the number of a space.
+/// FLUSH or PATCH with the number of a space.
 const LONGEST_OP: usize = 9;
 
 impl Op {
@@ -118,28 +161,20 @@ impl Op {
     }
 }
 
-fn encode_fields(
-    op: Op,
-    key: &[u8],
-    value: &[u8],
-    expiry: Option<i64>,
-    mut write: impl FnMut(&[u8]),
-) {
-    let mut expiry_digits = Buffer::new();
-    let expiry = expiry.map_or("", |at| expiry_digits.format(at));
+fn encode_fields(op: Op, key: &[u8], value: &[u8], third: &str, mut write: impl FnMut(&[u8])) {
     let mut header = [0; HEADER_BYTES];
     header[..4].copy_from_slice(&length(key).to_le_bytes());
     header[4..8].copy_from_slice(&length(value).to_le_bytes());
-    header[8..].copy_from_slice(&length(expiry.as_bytes()).to_le_bytes());
+    header[8..].copy_from_slice(&length(third.as_bytes()).to_le_bytes());
     write(&header);
     write(&op.bytes[..op.length]);
     write(Buffer::new().format(length(key)).as_bytes());
     write(key);
     write(Buffer::new().format(length(value)).as_bytes());
     write(value);
-    if !expiry.is_empty() {
-        write(Buffer::new().format(length(expiry.as_bytes())).as_bytes());
-        write(expiry.as_bytes());
+    if !third.is_empty() {
+        write(Buffer::new().format(length(third.as_bytes())).as_bytes());
+        write(third.as_bytes());
     }
     write(b"\n");
 }
@@ -160,10 +195,10 @@ impl<'a> Record<'a> {
         let text = rest.0;
         rest.op()?;
         let field = |length: u32| digits(length) + length as usize;
-        let expiry = if lengths[2] > 0 { field(lengths[2]) } else { 0 };
+        let third = if lengths[2] > 0 { field(lengths[2]) } else { 0 };
         rest.take(digits(lengths[0]))?;
         let key = rest.take(lengths[0] as usize)?;
-        rest.take(field(lengths[1]) + expiry + b"\n".len())?;
+        rest.take(field(lengths[1]) + third + b"\n".len())?;
         let text = &text[..text.len() - rest.0.len()];
         Some((Record { lengths, key, text }, rest.0))
     }
@@ -186,35 +221,51 @@ impl<'a> Record<'a> {
     fn logged(&self) -> Option<Logged<'a>> {
         let mut rest = Slices(self.text);
         let (name, space) = operation(rest.op()?)?;
-        let [key, value, expiry] = self.lengths;
+        let [key, value, third] = self.lengths;
         let (key, value) = (rest.field(key)?, rest.field(value)?);
-        let mut at = None;
-        if expiry > 0 {
-            at = Some(std::str::from_utf8(rest.field(expiry)?).ok()?.parse().ok()?);
-        }
+        let third = match third {
+            0 => None,
+            length => Some(std::str::from_utf8(rest.field(length)?).ok()?),
+        };
         rest.expect(b"\n")?;
         if !rest.0.is_empty() {
             return None;
         }
-        if name == SET {
-            return Some(Logged::In(space, Change::Set(Parts { key, value, expiry: at })));
-        }
-        let (has_key, has_value) = (!key.is_empty(), !value.is_empty() || at.is_some());
-        match name {
-            DEL if !has_value => Some(Logged::In(space, Change::Delete(key))),
-            CLEAR if !has_key && !has_value => Some(Logged::In(space, Change::Clear)),
-            CLEAR_ALL if !has_key && !has_value => Some(Logged::ClearAll),
-            ORDER if !has_key && at.is_none() => {
-                Order::parse(std::str::from_utf8(value).ok()?).map(Logged::Order)
+        let (has_key, has_value) = (!key.is_empty(), !value.is_empty());
+        let at = |third: Option<&str>| third.map(str::parse).transpose().ok();
+        let change = match name {
+            SET => Change::Set(Parts { key, value, expiry: at(third)? }),
+            PATCH => Change::Patch(patch(key, value, third?)?),
+            EXPIRE if !has_value => Change::Expire(key, at(third)?),
+            DEL if !has_value && third.is_none() => Change::Delete(key),
+            CLEAR if !has_key && !has_value && third.is_none() => Change::Clear,
+            CLEAR_ALL if !has_key && !has_value && third.is_none() => {
+                return Some(Logged::ClearAll);
             }
-            _ => None,
-        }
+            ORDER if !has_key && third.is_none() => {
+                return Order::parse(std::str::from_utf8(value).ok()?).map(Logged::Order);
+            }
+            _ => return None,
+        };
+        Some(Logged::In(space, change))
     }
+}
+
+/// A PATCH at `<offset> <length before>`, spelled as it is written.
+fn patch<'a>(key: &'a [u8], bytes: &'a [u8], place: &str) -> Option<Patch<'a>> {
+    let number = |text: &str| {
+        let number: usize = text.parse().ok()?;
+        (Buffer::new().format(number) == text).then_some(number)
+    };
+    let (offset, before) = place.split_once(' ')?;
+    let patch = Patch { key, before: number(before)?, offset: number(offset)?, bytes };
+    let is_within = patch.offset <= patch.before && patch.before <= LONGEST_VALUE;
+    (is_within && patch.length() <= LONGEST_VALUE).then_some(patch)
 }
 
 /// The name of an operation, and the database that it is about.
 fn operation(op: &[u8]) -> Option<(&'static [u8], Space)> {
-    let names = [SET, DEL, CLEAR_ALL, CLEAR, ORDER];
+    let names = [SET, DEL, PATCH, EXPIRE, CLEAR_ALL, CLEAR, ORDER];
     let name = names.into_iter().find(|name| op.starts_with(name))?;
     let digits = &op[name.len()..];
     let is_of_first = digits.is_empty() && name != CLEAR;
@@ -330,6 +381,55 @@ mod tests {
         assert_eq!(&encoded(New::ClearAll)[HEADER_BYTES..], b"8FLUSHALL00\n");
     }
 
+    fn patch(key: &[u8], (before, offset): (usize, usize), bytes: &[u8]) -> Mutation {
+        Mutation::Patch(Box::new(Patch { key, before, offset, bytes }.to_owned()))
+    }
+
+    fn expire(key: &[u8], at: Option<i64>) -> Mutation {
+        Change::Expire(key, at).to_mutation()
+    }
+
+    #[test]
+    fn a_change_in_place_tells_only_what_is_new_and_which_value_it_was_made_for() {
+        let text =
+            |space, mutation| encoded(New::In(Space(space), &mutation))[HEADER_BYTES..].to_vec();
+        assert_eq!(text(0, patch(b"hello", (5, 5), b"!!")), b"5PATCH5hello2!!35 5\n");
+        assert_eq!(text(1023, patch(b"a", (70_000, 12), b"b")), b"9PATCH10231a1b812 70000\n");
+        assert_eq!(text(0, expire(b"hello", None)), b"3EXP5hello0\n");
+        let at = Some(1_795_000_000_000);
+        assert_eq!(text(7, expire(b"hello", at)), b"4EXP75hello0131795000000000\n");
+    }
+
+    #[test]
+    fn a_change_at_no_place_of_a_value_is_no_record() {
+        let read = |place: &str| super::patch(b"key", b"12", place).is_some();
+        for place in ["0 0", "5 5", "0 5", "4 5", "0 1073741824", "1073741822 1073741823"] {
+            assert!(read(place), "{place}");
+        }
+        let wrong = [
+            "",
+            "5",
+            "5 ",
+            " 5",
+            "6 5",
+            "05 5",
+            "5 05",
+            "+5 5",
+            "-1 5",
+            "5  5",
+            "5 5 ",
+            "5 5 5",
+            "a 5",
+            "0 1073741825",
+            "1073741823 1073741823",
+            "18446744073709551615 18446744073709551615",
+            "0 18446744073709551616",
+        ];
+        for place in wrong {
+            assert!(!read(place), "{place}");
+        }
+    }
+
     #[test]
     fn the_text_of_any_other_record_names_its_database() {
         let text =
@@ -354,6 +454,11 @@ mod tests {
             Mutation::Set(Entry::expiring(b"key", b"5", Some(-1))),
             Mutation::Delete(b"12"[..].into()),
             Mutation::Delete(b""[..].into()),
+            patch(b"key", (5, 5), b"56"),
+            patch(b"", (1 << 30, 0), b""),
+            patch(b"1", (12, 3), &[b'1'; 1000]),
+            expire(b"key", None),
+            expire(b"3", Some(i64::MIN)),
         ];
         let spaces = [0, 1, 15, 100, 1023].map(|space| (Space(space), mutations.to_vec()));
         let order = Some(Order::default().swapped(0, 1023).swapped(3, 7));
@@ -405,6 +510,11 @@ mod tests {
             "FLUSH1024",
             "FLUSHALL1",
             "ORDER1",
+            "PATCH0",
+            "PATCH01",
+            "PATCH1024",
+            "EXP0",
+            "EXPIRE",
             "SETx",
             "SE",
             "set",
@@ -429,10 +539,13 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_knows_no_databases_refuses_every_record_that_needs_them() {
+    fn a_program_that_knows_no_databases_and_no_changes_in_place_refuses_their_records() {
         for new in of(&changed()) {
             let is_old = match new {
-                New::In(space, mutation) => space == FIRST && *mutation != Mutation::Clear,
+                New::In(space, mutation) => {
+                    let is_known = matches!(mutation, Mutation::Set(_) | Mutation::Delete(_));
+                    space == FIRST && is_known
+                }
                 New::Entry(space, _) => space == FIRST,
                 New::ClearAll => true,
                 New::Order(_) => false,

@@ -1,4 +1,8 @@
 //! Changes in absolute terms: nothing else reaches the log and the store.
+//!
+//! A long value is changed in place: a [`Patch`] says which bytes are where, and no more of the value is logged, nor copied
+//! in memory. It is absolute like any other change, and does nothing to a value that is not the one it was made for, as far
+//! as lengths can tell. [`crate::record`] has the argument why replaying it is harmless.
 
 use super::space::{Order, Space};
 use crate::entry::{Entry, Parts};
@@ -15,6 +19,10 @@ pub enum Mutation {
     Delete(Key),
     /// No key is there.
     Clear,
+    /// The value of this key has these bytes at this place.
+    Patch(Box<OwnPatch>),
+    /// This key expires then.
+    Expire(Box<Expiry>),
 }
 
 /// A [`Mutation`] that borrows from the log's bytes.
@@ -26,6 +34,48 @@ pub enum Change<'a> {
     Delete(&'a [u8]),
     /// No key is there.
     Clear,
+    /// The value of this key has these bytes at this place.
+    Patch(Patch<'a>),
+    /// This key expires then, or not at all.
+    Expire(&'a [u8], Option<i64>),
+}
+
+/// Bytes of a value, at their place.
+///
+/// - `offset <= before`: a value that grows has every byte that it grows by among these, so that a short record can never
+///   make a long value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patch<'a> {
+    /// The key of the value.
+    pub key: &'a [u8],
+    /// The length of the value before.
+    pub before: usize,
+    /// Where the bytes begin.
+    pub offset: usize,
+    /// The bytes.
+    pub bytes: &'a [u8],
+}
+
+/// A [`Patch`] with bytes of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPatch {
+    /// The key of the value.
+    pub key: Key,
+    /// The length of the value before.
+    pub before: usize,
+    /// Where the bytes begin.
+    pub offset: usize,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// When a key expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiry {
+    /// The key.
+    pub key: Key,
+    /// Milliseconds of Unix time; `None` if it does not expire.
+    pub at: Option<i64>,
 }
 
 /// What a record of the log says.
@@ -87,7 +137,7 @@ impl Changed {
     /// Whether it does more than to remove something.
     pub fn grows(&self) -> bool {
         let mut all = self.spaces.iter().flat_map(|(_, changes)| changes);
-        self.order.is_some() || all.any(|mutation| matches!(mutation, Mutation::Set(_)))
+        self.order.is_some() || all.any(Mutation::keeps_key)
     }
 }
 
@@ -112,6 +162,8 @@ impl<'a> Change<'a> {
             Change::Set(parts) => Mutation::Set(parts.to_entry()),
             Change::Delete(key) => Mutation::Delete(key.into()),
             Change::Clear => Mutation::Clear,
+            Change::Patch(patch) => Mutation::Patch(Box::new(patch.to_owned())),
+            Change::Expire(key, at) => Mutation::Expire(Box::new(Expiry { key: key.into(), at })),
         }
     }
 
@@ -119,7 +171,8 @@ impl<'a> Change<'a> {
     pub fn key(self) -> &'a [u8] {
         match self {
             Change::Set(parts) => parts.key,
-            Change::Delete(key) => key,
+            Change::Delete(key) | Change::Expire(key, _) => key,
+            Change::Patch(patch) => patch.key,
             Change::Clear => &[],
         }
     }
@@ -131,7 +184,75 @@ impl Mutation {
         match self {
             Mutation::Set(entry) => entry.key(),
             Mutation::Delete(key) => key,
+            Mutation::Patch(patch) => &patch.key,
+            Mutation::Expire(expiry) => &expiry.key,
             Mutation::Clear => &[],
         }
+    }
+
+    /// Whether its key is there after it.
+    pub fn keeps_key(&self) -> bool {
+        match self {
+            Mutation::Set(_) | Mutation::Patch(_) | Mutation::Expire(_) => true,
+            Mutation::Delete(_) | Mutation::Clear => false,
+        }
+    }
+
+    /// Whether it changes a part of an entry, and the rest stays as it was.
+    pub fn is_partial(&self) -> bool {
+        match self {
+            Mutation::Patch(_) | Mutation::Expire(_) => true,
+            Mutation::Set(_) | Mutation::Delete(_) | Mutation::Clear => false,
+        }
+    }
+
+    /// Makes this change of an entry; only if it is partial, and of the entry's key.
+    pub fn alter(&self, entry: Box<Entry>) -> Box<Entry> {
+        match self {
+            Mutation::Patch(patch) => entry.patched(patch.offset, &patch.bytes),
+            Mutation::Expire(expiry) => entry.with_expiry(expiry.at),
+            Mutation::Set(_) | Mutation::Delete(_) | Mutation::Clear => {
+                unreachable!("it is no change of a part")
+            }
+        }
+    }
+}
+
+impl Patch<'_> {
+    /// The length of the value after it.
+    pub fn length(&self) -> usize {
+        self.before.max(self.offset + self.bytes.len())
+    }
+
+    /// Whether a value of this length may be the one that it was made for, or a later one of the same key: within a
+    /// walk that writes a snapshot it may have grown already. A shorter one is not.
+    pub fn fits(&self, length: usize) -> bool {
+        length >= self.before
+    }
+
+    /// One with bytes of its own.
+    pub fn to_owned(self) -> OwnPatch {
+        let Patch { key, before, offset, bytes } = self;
+        OwnPatch { key: key.into(), before, offset, bytes: bytes.into() }
+    }
+}
+
+impl OwnPatch {
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> Patch<'_> {
+        let OwnPatch { key, before, offset, bytes } = self;
+        Patch { key, before: *before, offset: *offset, bytes }
+    }
+
+    /// Whether another one, made right after it, could be joined to it: then it was.
+    pub fn join(&mut self, later: &OwnPatch) -> bool {
+        let Some(at) = later.offset.checked_sub(self.offset).filter(|at| *at <= self.bytes.len())
+        else {
+            return false;
+        };
+        let over = later.bytes.len().min(self.bytes.len() - at);
+        self.bytes[at..][..over].copy_from_slice(&later.bytes[..over]);
+        self.bytes.extend_from_slice(&later.bytes[over..]);
+        true
     }
 }

@@ -53,6 +53,32 @@ impl Refusal {
     }
 }
 
+/// What is asked of an entry most often, without its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// The length of the value.
+    pub length: usize,
+    /// When it expires, in milliseconds of Unix time.
+    pub expiry: Option<i64>,
+}
+
+impl Shape {
+    /// Of an entry.
+    pub fn of(entry: &Entry) -> Shape {
+        Shape { length: entry.value().len(), expiry: entry.expiry() }
+    }
+
+    /// Whether the key has expired at a time in milliseconds.
+    pub fn is_expired(&self, now: i64) -> bool {
+        self.expiry.is_some_and(|at| at <= now)
+    }
+
+    /// Bytes of an entry with a key of this length.
+    pub fn bytes_with(&self, key: usize) -> usize {
+        Entry::bytes_with(key, self.length, self.expiry.is_some())
+    }
+}
+
 /// A state of the data at one point in time. A key that has expired is not there.
 pub trait View {
     /// Milliseconds of Unix time.
@@ -61,6 +87,30 @@ pub trait View {
     fn get(&mut self, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
     /// Shows the entries of several keys, as they are at one moment.
     fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
+    /// Tells the length and the expiry of a value, which may cost less than to show it: a batch makes a value that it
+    /// has changed in place only if it is to be shown.
+    fn shape(&mut self, key: &[u8]) -> Option<Shape> {
+        look(self, key, |entry| entry.map(Shape::of))
+    }
+    /// The same of several keys, as they are at one moment.
+    fn shapes(&mut self, keys: &[&[u8]], tell: &mut dyn FnMut(Option<Shape>)) {
+        self.get_all(keys, &mut |entry| tell(entry.map(Shape::of)));
+    }
+    /// Shows the bytes of a value from one place to before another, as far as it reaches; none if the key is missing.
+    /// That may cost less than to show all of it, as for [`View::shape`].
+    fn part(
+        &mut self,
+        key: &[u8],
+        (from, to): (usize, usize),
+        show: &mut dyn FnMut(Option<&[u8]>),
+    ) {
+        self.get(key, &mut |entry| {
+            show(entry.map(|entry| {
+                let value = entry.value();
+                &value[from.min(value.len())..to.min(value.len())]
+            }));
+        });
+    }
     /// How many databases there are.
     fn databases(&self) -> u16;
     /// The number of the database that everything below is about.
@@ -85,14 +135,16 @@ pub trait View {
 
     /// Whether a key is there.
     fn has(&mut self, key: &[u8]) -> bool {
-        let mut has = false;
-        self.get(key, &mut |entry| has = entry.is_some());
-        has
+        self.shape(key).is_some()
     }
 }
 
 /// Returns what `look` makes of the entry of a key.
-pub fn look<T>(view: &mut dyn View, key: &[u8], look: impl FnOnce(Option<&Entry>) -> T) -> T {
+pub fn look<T, V: View + ?Sized>(
+    view: &mut V,
+    key: &[u8],
+    look: impl FnOnce(Option<&Entry>) -> T,
+) -> T {
     let (mut look, mut seen) = (Some(look), None);
     view.get(key, &mut |entry| seen = look.take().map(|look| look(entry)));
     seen.expect("an entry is shown once, or that there is none")
@@ -102,6 +154,13 @@ pub fn look<T>(view: &mut dyn View, key: &[u8], look: impl FnOnce(Option<&Entry>
 pub trait Edit: View {
     /// Adds a change, unless that would take up too much.
     fn push(&mut self, mutation: Mutation) -> Result<(), Refusal>;
+
+    /// Has the value of a key that is there these bytes at a place that is not beyond its end: only they are logged, if
+    /// the value is long. Refused if the value would take up too much.
+    fn patch(&mut self, key: &[u8], offset: usize, bytes: &[u8]) -> Result<(), Refusal>;
+
+    /// Has a key that is there expire at another time, or not at all; no value is logged, if it is long.
+    fn expire(&mut self, key: &[u8], at: Option<i64>) -> Result<(), Refusal>;
 
     /// Sets `to` to a value made out of that of `from`. `fill` gets the old value, and the new one as `length`
     /// zero bytes. Nothing is made that would take up too much.

@@ -1,10 +1,10 @@
 //! BITFIELD and BITFIELD_RO: numbers of any width at any place of a value.
 //!
-//! All steps are read and checked before the first is carried out, on one copy of the value. If no step changes
-//! anything, nothing is written, and the value does not grow.
+//! All steps are read and checked before the first is carried out, on one copy of the bytes from the first to the last
+//! that they are about. If no step changes anything, nothing is written, and the value does not grow.
 
-use super::bits::{change, field_offset, grown};
-use super::strings::about_value;
+use super::bits::{field_offset, grown};
+use super::strings::{about_value, write_at};
 use super::words::*;
 use crate::command::{Answer, Edit, Reply, Text, View, Words, is, look};
 use crate::entry::Entry;
@@ -60,20 +60,36 @@ pub fn bitfield(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     };
     let (length, expiry) = shape(view, key);
     let new = grown(view, length, last)?;
+    let (first, span) = span_of(&steps);
+    let range = (first, first + span.min(new - first));
+    let steps: Vec<Step> = steps.iter().map(|step| step.within(first)).collect();
     // Every step before the first one that changes something finds the value as it is.
-    let old = |entry: Option<&Entry>| {
-        let value = entry.map_or(&[][..], Entry::value);
+    let mut unchanged = None;
+    view.part(key, range, &mut |part| {
+        let value = part.unwrap_or_default();
         let changes = steps.iter().any(|step| step.changes(value, new > length));
-        (!changes).then(|| steps.iter().map(|step| step.outcome(value).0).collect())
-    };
-    if let Some(replies) = look(view, key, old) {
+        unchanged = (!changes).then(|| steps.iter().map(|step| step.outcome(value).0).collect());
+    });
+    if let Some(replies) = unchanged {
         return Ok(Reply::Array(replies));
     }
-    let mut replies = Vec::with_capacity(steps.len());
-    change(view, key, (length, new), expiry, |value| {
-        replies.extend(steps.iter().map(|step| step.carry_out(value)));
-    })?;
+    view.announce(key, new, expiry)?;
+    view.look_through(range.1 - range.0)?;
+    let mut bytes = Vec::new();
+    view.part(key, range, &mut |part| bytes.extend(part.unwrap_or_default()));
+    bytes.resize(range.1 - range.0, 0);
+    let replies = steps.iter().map(|step| step.carry_out(&mut bytes)).collect();
+    let writing: Vec<Step> = steps.into_iter().filter(Step::writes).collect();
+    let (from, span) = span_of(&writing);
+    write_at(view, key, first + from, &bytes[from..][..span])?;
     Ok(Reply::Array(replies))
+}
+
+/// The first byte that these steps are about, of which there is one, and how many bytes there are to the last.
+fn span_of(steps: &[Step]) -> (usize, usize) {
+    let first = steps.iter().map(|step| step.offset / 8).min().unwrap_or(0) as usize;
+    let last = steps.iter().map(|step| step.last_bit() / 8).max().unwrap_or(0) as usize;
+    (first, last + 1 - first)
 }
 
 fn all_read(steps: &[Step], value: &[u8]) -> Reply<'static> {
@@ -170,6 +186,11 @@ impl Step {
 
     fn writes(&self) -> bool {
         !matches!(self.action, Action::Get)
+    }
+
+    /// The same in a value without its first bytes.
+    fn within(&self, first: usize) -> Step {
+        Step { offset: self.offset - first as u64 * 8, ..*self }
     }
 
     fn last_bit(&self) -> u64 {

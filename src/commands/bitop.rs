@@ -54,9 +54,9 @@ pub fn bitop(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     }
     let (mut longest, mut total) = (0_usize, 0_usize);
     let mut found = Vec::with_capacity(sources.len());
-    view.get_all(sources, &mut |entry| {
-        found.push(entry.is_some());
-        let length = entry.map_or(0, |entry| entry.value().len());
+    view.shapes(sources, &mut |shape| {
+        found.push(shape.is_some());
+        let length = shape.map_or(0, |shape| shape.length);
         longest = longest.max(length);
         total = total.saturating_add(length);
     });

@@ -1,9 +1,9 @@
 //! Commands about single bits of a value. Bit 0 is the highest one of the first byte, and all bits after the
 //! last byte are 0.
 
+use super::strings::write_at;
 use super::words::*;
-use crate::command::{Answer, Edit, Mutation, Refusal, Reply, Text, View, Words, is, look};
-use crate::entry::Entry;
+use crate::command::{Answer, Edit, Reply, Text, View, Words, is, look};
 
 /// No value that a flag allows has more bytes: `-maxvalue`'s own limit. A bit beyond them can be neither set
 /// nor asked for.
@@ -42,11 +42,21 @@ pub fn grown(view: &dyn Edit, length: usize, last: u64) -> Result<usize, Text> {
 
 pub fn getbit(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let offset = offset(words[2])?;
-    super::strings::about_value(view, words[1], answer, |value| {
-        Reply::Integer(bit_at(value, offset).into())
-    })
+    let byte = byte_at(view, words[1], (offset / 8) as usize);
+    view.count_read(words[1], byte.is_some());
+    answer.put(&Reply::Integer((byte.unwrap_or(0) & mask(offset) != 0).into()))
 }
 
+/// A byte of a value, 0 after its end; none if the key is missing.
+fn byte_at<V: View + ?Sized>(view: &mut V, key: &[u8], place: usize) -> Option<u8> {
+    let mut byte = None;
+    view.part(key, (place, place + 1), &mut |part| {
+        byte = part.map(|part| part.first().copied().unwrap_or(0));
+    });
+    byte
+}
+
+#[cfg(test)]
 fn bit_at(value: &[u8], offset: u64) -> bool {
     let byte = value.get((offset / 8) as usize).copied().unwrap_or(0);
     byte & mask(offset) != 0
@@ -64,37 +74,16 @@ pub fn setbit(view: &mut dyn Edit, words: &Words<'_>) -> Written {
         Ok(1) => true,
         _ => return Err("ERR bit is not an integer or out of range".into()),
     };
-    let (before, length, expiry) = look(view, key, |entry| match entry {
-        None => (None, 0, None),
-        Some(entry) => (Some(bit_at(entry.value(), offset)), entry.value().len(), entry.expiry()),
-    });
+    let place = (offset / 8) as usize;
+    let (length, _) = shape(view, key);
+    let byte = byte_at(view, key, place).unwrap_or(0);
     let new = grown(view, length, offset)?;
-    if before != Some(wanted) || new > length {
-        change(view, key, (length, new), expiry, |value| {
-            let byte = &mut value[(offset / 8) as usize];
-            *byte = if wanted { *byte | mask(offset) } else { *byte & !mask(offset) };
-        })?;
+    let before = byte & mask(offset) != 0;
+    if before != wanted || new > length {
+        let byte = if wanted { byte | mask(offset) } else { byte & !mask(offset) };
+        write_at(view, key, place, &[byte])?;
     }
-    Ok(Reply::Integer(before.unwrap_or(false).into()))
-}
-
-/// Changes a value of a length, which has another length then, by its bytes.
-pub fn change(
-    view: &mut dyn Edit,
-    key: &[u8],
-    (length, new): (usize, usize),
-    expiry: Option<i64>,
-    change: impl FnOnce(&mut [u8]),
-) -> Result<(), Refusal> {
-    view.announce(key, new, expiry)?;
-    view.look_through(new)?;
-    let made = look(view, key, |old| {
-        Entry::filled(key, new, expiry, |bytes| {
-            bytes[..length].copy_from_slice(old.map_or(&[], Entry::value));
-            change(bytes);
-        })
-    });
-    view.push(Mutation::Set(made))
+    Ok(Reply::Integer(before.into()))
 }
 
 pub fn bitcount(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {

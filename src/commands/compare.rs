@@ -60,7 +60,7 @@ pub fn delifeq(view: &mut dyn Edit, words: &Words<'_>) -> Written {
 
 /// Removes a key that is there and as it is wanted.
 fn remove_if(view: &mut dyn Edit, key: &[u8], comparison: &Comparison) -> Written {
-    let length = look(view, key, |entry| entry.map_or(0, |entry| entry.value().len()));
+    let (length, _) = shape(view, key);
     view.look_through(comparison.looks_at(length))?;
     let is_wanted =
         |entry: Option<&Entry>| entry.is_some_and(|it| comparison.holds(Some(it.value())));
@@ -86,7 +86,7 @@ pub fn msetex(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     if is_met {
         for [key, value] in pairs {
             let kept = match options.keeps_expiry {
-                true => look(view, key, |entry| entry.and_then(Entry::expiry)),
+                true => shape(view, key).1,
                 false => options.expires_at,
             };
             view.push(Mutation::Set(Entry::expiring(key, value, kept)))?;

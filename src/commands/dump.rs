@@ -6,7 +6,7 @@ use crate::command::{Answer, Edit, Mutation, Reply, Text, View, Words, is, look}
 use crate::entry::Entry;
 
 pub fn dump(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
-    let length = look(view, words[1], |entry| entry.map(|entry| entry.value().len()));
+    let length = view.shape(words[1]).map(|shape| shape.length);
     view.count_read(words[1], length.is_some());
     let Some(length) = length else { return answer.put(&Reply::Null) };
     answer.expect(length + rdb::FRAME)?;

@@ -4,8 +4,8 @@
 use std::cell::Cell;
 
 use super::words::*;
-use crate::command::{Answer, Edit, Key, Mutation, Reply, Text, View, Words, is, look};
-use crate::entry::{Entry, now_millis};
+use crate::command::{Answer, Edit, Key, Mutation, Reply, Text, View, Words, is};
+use crate::entry::now_millis;
 
 /// How an expiry is given: as a point in time or as time left, and its unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub fn pexpiretime(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answ
 
 fn tell(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer, form: Form) -> Put {
     let from = if form.absolute { 0 } else { view.now() };
-    let found = look(view, key, |entry| entry.map(Entry::expiry));
+    let found = view.shape(key).map(|shape| shape.expiry);
     view.count_read(key, found.is_some());
     let millis = match found {
         None => return answer.put(&Reply::Integer(-2)),
@@ -160,7 +160,7 @@ pub fn pexpireat(view: &mut dyn Edit, words: &Words<'_>) -> Written {
 fn expire_at(view: &mut dyn Edit, words: &Words<'_>, form: Form, name: &str) -> Written {
     let condition = Condition::read(&words[3..])?;
     let at = form.point(number(words[2])?).ok_or_else(|| invalid(name))?;
-    let old = look(view, words[1], |entry| entry.map(Entry::expiry));
+    let old = view.shape(words[1]).map(|shape| shape.expiry);
     let is_met = old.is_some_and(|old| condition.is_met(old, at));
     if is_met {
         change(view, words[1], Some(at))?;
@@ -173,8 +173,7 @@ fn change(view: &mut dyn Edit, key: &[u8], at: Option<i64>) -> Put {
     if at.is_some_and(|at| at <= view.now()) {
         return view.push(Mutation::Delete(Key::from(key)));
     }
-    let (length, _) = shape(view, key);
-    view.derive((key, key), length, at, &copy_value)
+    view.expire(key, at)
 }
 
 pub fn persist(view: &mut dyn Edit, words: &Words<'_>) -> Written {

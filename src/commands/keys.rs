@@ -17,7 +17,7 @@ pub fn del(words: &Words<'_>) -> Result<Command, Text> {
 
 pub fn exists(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let mut found = Vec::with_capacity(words.len());
-    view.get_all(&words[1..], &mut |entry| found.push(entry.is_some()));
+    view.shapes(&words[1..], &mut |shape| found.push(shape.is_some()));
     words[1..].iter().zip(&found).for_each(|(key, found)| view.count_read(key, *found));
     answer.put(&Reply::Integer(found.iter().filter(|found| **found).count() as i64))
 }
@@ -80,7 +80,7 @@ pub fn memory_usage(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Ans
             _ => return Err(SYNTAX.into()),
         }
     }
-    let bytes = look(view, words[2], |entry| entry.map(|entry| entry.bytes() as i64));
+    let bytes = view.shape(words[2]).map(|shape| shape.bytes_with(words[2].len()) as i64);
     answer.put(&bytes.map_or(Reply::Null, Reply::Integer))
 }
 

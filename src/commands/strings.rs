@@ -4,8 +4,8 @@ use super::compare;
 use super::expiry::{self, Form};
 use super::words::*;
 use crate::command::{
-    Answer, Command, Edit, Mutation, Reply, SetAnswer, SetCondition, SetOptions, Text, View, Words,
-    is, look,
+    Answer, Command, Edit, Mutation, Reply, SetAnswer, SetCondition, SetOptions, Shape, Text, View,
+    Words, is, look,
 };
 use crate::entry::Entry;
 
@@ -92,7 +92,9 @@ pub fn mget(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> 
 }
 
 pub fn strlen(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
-    about_value(view, words[1], answer, |value| Reply::Integer(value.len() as i64))
+    let shape = view.shape(words[1]);
+    view.count_read(words[1], shape.is_some());
+    answer.put(&Reply::Integer(shape.map_or(0, |shape| shape.length) as i64))
 }
 
 pub fn getrange(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
@@ -157,33 +159,43 @@ pub fn getdel(view: &mut dyn Edit, words: &Words<'_>) -> Written {
 
 pub fn append(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     let (key, more) = (words[1], words[2]);
-    let (length, expiry) = shape(view, key);
+    let (length, _) = shape(view, key);
     let new = length + more.len();
     if new > view.max_value() {
         return Err(TOO_LONG.into());
     }
-    view.derive((key, key), new, expiry, &|old, new| {
-        new[..old.len()].copy_from_slice(old);
-        new[old.len()..].copy_from_slice(more);
-    })?;
+    write_at(view, key, length, more)?;
     Ok(Reply::Integer(new as i64))
 }
 
 pub fn setrange(view: &mut dyn Edit, words: &Words<'_>) -> Written {
     let (key, part) = (words[1], words[3]);
     let offset = usize::try_from(number(words[2])?).map_err(|_| "ERR offset is out of range")?;
-    let (length, expiry) = shape(view, key);
+    let (length, _) = shape(view, key);
     if part.is_empty() {
         return Ok(Reply::Integer(length as i64));
     }
     let end = offset.checked_add(part.len()).filter(|end| *end <= view.max_value());
     let end = end.ok_or(TOO_LONG)?;
-    let new = length.max(end);
-    view.derive((key, key), new, expiry, &|old, new| {
-        new[..old.len()].copy_from_slice(old);
-        new[offset..end].copy_from_slice(part);
-    })?;
-    Ok(Reply::Integer(new as i64))
+    write_at(view, key, offset, part)?;
+    Ok(Reply::Integer(length.max(end) as i64))
+}
+
+/// Writes bytes at a place of a value, which may be missing. If the place is beyond its end, zeros go before them.
+pub fn write_at(view: &mut dyn Edit, key: &[u8], offset: usize, part: &[u8]) -> Put {
+    let end = offset + part.len();
+    match view.shape(key) {
+        None => {
+            view.derive((key, key), end, None, &|_, value| value[offset..].copy_from_slice(part))
+        }
+        Some(Shape { length, .. }) if offset <= length => view.patch(key, offset, part),
+        Some(Shape { length, expiry }) => {
+            view.announce(key, end, expiry)?;
+            let mut grown = vec![0; end - length];
+            grown[offset - length..].copy_from_slice(part);
+            view.patch(key, length, &grown)
+        }
+    }
 }
 
 #[cfg(test)]

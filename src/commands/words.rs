@@ -67,7 +67,7 @@ const TOO_LONG_HERE: &str =
 /// Asks whether all of a value may be looked through. In a transaction, while all other writes wait, only so many
 /// bytes may.
 pub fn may_look_through(view: &mut dyn View, key: &[u8], answer: &mut dyn Answer) -> Put {
-    let length = look(view, key, |entry| entry.map_or(0, |entry| entry.value().len()));
+    let length = view.shape(key).map_or(0, |shape| shape.length);
     let outcome = match length {
         ..LONG_BYTES => Ok(()),
         _ => answer.go_on(length / BYTES_PER_ENTRY),
@@ -94,7 +94,7 @@ pub fn value_of(view: &mut dyn Edit, key: &[u8]) -> Reply<'static> {
 
 /// The length of a value, and when it expires; a missing value counts as an empty one.
 pub fn shape(view: &mut dyn Edit, key: &[u8]) -> (usize, Option<i64>) {
-    look(view, key, |entry| entry.map_or((0, None), |entry| (entry.value().len(), entry.expiry())))
+    view.shape(key).map_or((0, None), |shape| (shape.length, shape.expiry))
 }
 
 /// Makes a value the same as the old one.

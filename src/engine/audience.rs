@@ -111,7 +111,7 @@ impl Gathered {
         self.news.extend(mutations.iter().map(|mutation| {
             let key = match mutation {
                 Mutation::Clear => None,
-                Mutation::Set(_) | Mutation::Delete(_) => Some(mutation.key().into()),
+                _ => Some(mutation.key().into()),
             };
             News::Changed { client, key }
         }));

@@ -78,6 +78,8 @@ pub struct Batch {
     /// Bytes of all values that the running command has made out of existing ones. Those of a part that is
     /// forgotten stay counted, because this also bounds the time that they took.
     pub(super) made_bytes: usize,
+    /// Whether it had to be shown values that were made for it, after as much as it may make.
+    pub is_overdrawn: bool,
     /// Bytes that the store may take up, if that is limited.
     pub(super) most_memory: Option<i64>,
 }
@@ -105,7 +107,7 @@ impl Takes {
     pub(super) fn allows(&self, mutation: &Mutation) -> bool {
         match self {
             Takes::Everything => true,
-            Takes::Removals(_) => !matches!(mutation, Mutation::Set(_)),
+            Takes::Removals(_) => !mutation.keeps_key(),
             Takes::Nothing(_) => false,
         }
     }
@@ -156,6 +158,7 @@ impl Batch {
             sums_kept: Sums::default(),
             sums_before: Default::default(),
             made_bytes: 0,
+            is_overdrawn: false,
             most_memory: None,
         }
     }
@@ -180,7 +183,7 @@ impl Batch {
         self.news.clear();
         self.together = false;
         (self.sums, self.sums_kept) = (Sums::default(), Sums::default());
-        self.made_bytes = 0;
+        (self.made_bytes, self.is_overdrawn) = (0, false);
         self.most_memory = None;
     }
 
@@ -265,7 +268,7 @@ impl Batch {
         }
         self.news.keep();
         self.sums_kept = self.sums;
-        self.made_bytes = 0;
+        (self.made_bytes, self.is_overdrawn) = (0, false);
     }
 
     /// Lets those know who watch what the running command changes.
@@ -301,7 +304,7 @@ impl Batch {
         self.top = RUNNING;
         self.sums = self.sums_kept;
         self.news.forget();
-        self.made_bytes = 0;
+        (self.made_bytes, self.is_overdrawn) = (0, false);
     }
 
     /// From now on changes belong to a part of the running command, or to a part of that part, which alone may be
@@ -331,6 +334,20 @@ impl Batch {
         self.sums = self.sums_before[self.top];
         self.news.forget_part();
         self.top -= 1;
+    }
+
+    /// Counts a value of this length that was made to be shown. A read cannot be refused for that: the transaction is,
+    /// after it.
+    pub(super) fn note_made(&mut self, length: usize, most: usize) {
+        self.sums.bytes += length;
+        let made_bytes = self.made_bytes.saturating_add(length);
+        self.is_overdrawn |= self.made_bytes > 0 && made_bytes > most;
+        self.made_bytes = made_bytes;
+    }
+
+    /// Bytes that the running command's partial changes of a key add to the log.
+    pub(super) fn altered_bytes(&self, space: Space, key: &[u8]) -> usize {
+        self.layers[RUNNING..].iter().map(|layer| layer.altered_bytes(space, key)).sum()
     }
 
     /// Whether nothing may be added.

@@ -8,7 +8,7 @@ use super::layer::Layer;
 use super::view::{StoreView, count_read};
 use super::watches::Seen;
 use crate::command::{
-    Command, Database, Edit, EventClass, Key, Mutation, Refusal, Scope, Space, View, look,
+    Command, Database, Edit, EventClass, Key, Mutation, Refusal, Scope, Shape, Space, View, look,
 };
 use crate::entry::Entry;
 use crate::metrics::Metrics;
@@ -18,7 +18,7 @@ use crate::store::{Store, bytes_of_entry};
 /// replace them: as much as a client may send for one transaction. It bounds the memory that a short
 /// transaction takes (COPY of a long value, again and again) and the time that it holds others up (APPEND to
 /// a long value). The first value is always made: no command alone makes more than one.
-const MADE_BYTES: usize = 1 << 30;
+pub(super) const MADE_BYTES: usize = 1 << 30;
 
 /// One database of a store with a batch on top.
 pub struct BatchView<'a> {
@@ -26,7 +26,7 @@ pub struct BatchView<'a> {
     pub batch: &'a mut Batch,
     /// Where reads are counted.
     pub metrics: &'a Metrics,
-    store: &'a dyn Store,
+    pub(super) store: &'a dyn Store,
     /// The number of the database.
     number: u16,
 }
@@ -44,7 +44,7 @@ impl<'a> BatchView<'a> {
 
     /// A key as a connection that begins to watch it sees it.
     pub fn seen(&mut self, key: &[u8]) -> Seen {
-        look(self, key, |entry| entry.map_or(Seen::Missing, |entry| Seen::There(entry.expiry())))
+        self.shape(key).map_or(Seen::Missing, |shape| Seen::There(shape.expiry))
     }
 
     /// Keeps the changes of the running command.
@@ -70,6 +70,7 @@ impl<'a> BatchView<'a> {
         let is_expired = |entry: &Entry| entry.is_expired(now);
         match found(&mut self.batch.layers, space, key) {
             Found::Set(entry) => is_expired(entry),
+            Found::Altered(altered) => altered.shape.is_expired(now),
             Found::Gone => false,
             Found::Unchanged => {
                 let mut expired = false;
@@ -85,14 +86,16 @@ impl<'a> BatchView<'a> {
         self.number = self.batch.order().number_of(space);
     }
 
-    fn space(&self) -> Space {
+    pub(super) fn space(&self) -> Space {
         self.batch.order().space_of(self.number)
     }
 
     /// How much more the database takes up after a change that sets an entry of this many bytes.
-    fn grown_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<i64, Refusal> {
+    pub(super) fn grown_with(&mut self, mutation: &Mutation, bytes: usize) -> Result<i64, Refusal> {
         match mutation {
-            Mutation::Set(entry) => self.grown_after(entry.key(), Some(bytes)),
+            Mutation::Set(_) | Mutation::Patch(_) | Mutation::Expire(_) => {
+                self.grown_after(mutation.key(), Some(bytes))
+            }
             Mutation::Delete(key) => self.grown_after(key, None),
             Mutation::Clear if self.batch.most_memory.is_some() => {
                 let (space, store) = (self.space(), self.store);
@@ -109,7 +112,8 @@ impl<'a> BatchView<'a> {
         let Some(most) = self.batch.most_memory else {
             return Ok(0);
         };
-        let before = look(self, key, |entry| entry.map_or(0, |old| bytes_of_entry(old.bytes())));
+        let before = self.shape(key);
+        let before = before.map_or(0, |old| bytes_of_entry(old.bytes_with(key.len())));
         let grown = bytes.map_or(0, bytes_of_entry) as i64 - before as i64;
         if self.batch.may_grow && grown > 0 && self.batch.sums.used + grown > most {
             return Err(Refusal::NoMemory);
@@ -118,7 +122,7 @@ impl<'a> BatchView<'a> {
     }
 
     /// Gathers what there is to tell of a change that is about to be made.
-    fn note_events(&mut self, mutation: &Mutation) -> Result<(), Refusal> {
+    pub(super) fn note_events(&mut self, mutation: &Mutation) -> Result<(), Refusal> {
         let (wanted, cause, key) = (self.batch.events, self.batch.cause, mutation.key());
         let mut found = Vec::new();
         if matches!(mutation, Mutation::Clear) {
@@ -128,7 +132,7 @@ impl<'a> BatchView<'a> {
         if !events::is_reclaim(cause) && self.has_expired(key) {
             found.push((EventClass::Expired, "expired"));
         }
-        if matches!(mutation, Mutation::Set(_)) && !self.has(key) {
+        if mutation.keeps_key() && !self.has(key) {
             found.push((EventClass::New, "new"));
         }
         events::of_change(cause, mutation, |class, name| found.push((class, name)));
@@ -166,7 +170,7 @@ impl Edit for BatchView<'_> {
         }
         let bytes = match &mutation {
             Mutation::Set(entry) => entry.bytes(),
-            Mutation::Delete(_) | Mutation::Clear => 0,
+            Mutation::Delete(_) | Mutation::Clear | Mutation::Patch(_) | Mutation::Expire(_) => 0,
         };
         let grown = self.grown_with(&mutation, bytes)?;
         if self.batch.events.is_on() {
@@ -177,6 +181,14 @@ impl Edit for BatchView<'_> {
         let sums = Sums { bytes: before + bytes, used: (used + grown).max(0) };
         self.batch.add(sums).put(space, mutation, of_space);
         Ok(())
+    }
+
+    fn patch(&mut self, key: &[u8], offset: usize, bytes: &[u8]) -> Result<(), Refusal> {
+        self.change_part(key, offset, bytes)
+    }
+
+    fn expire(&mut self, key: &[u8], at: Option<i64>) -> Result<(), Refusal> {
+        self.change_expiry(key, at)
     }
 
     fn clear_all(&mut self) -> Result<(), Refusal> {
@@ -258,9 +270,47 @@ impl View for BatchView<'_> {
         let (now, space) = (self.batch.now, self.space());
         match found(&mut self.batch.layers, space, key) {
             Found::Set(entry) => look(Some(entry).filter(|entry| !entry.is_expired(now))),
+            Found::Altered(altered) if altered.shape.is_expired(now) => look(None),
+            Found::Altered(_) => look(Some(self.whole(key))),
             Found::Gone => look(None),
             Found::Unchanged => self.below().get(key, look),
         }
+    }
+
+    fn shape(&mut self, key: &[u8]) -> Option<Shape> {
+        let (now, space) = (self.batch.now, self.space());
+        let shape = match found(&mut self.batch.layers, space, key) {
+            Found::Set(entry) => Some(Shape::of(entry)),
+            Found::Altered(altered) => Some(altered.shape),
+            Found::Gone => None,
+            Found::Unchanged => self.below().shape(key),
+        };
+        shape.filter(|shape| !shape.is_expired(now))
+    }
+
+    fn part(
+        &mut self,
+        key: &[u8],
+        (from, to): (usize, usize),
+        show: &mut dyn FnMut(Option<&[u8]>),
+    ) {
+        let space = self.space();
+        match found(&mut self.batch.layers, space, key) {
+            Found::Altered(altered) => {
+                let length = altered.shape.length;
+                show(Some(&self.altered_part(key, from.min(length), to.min(length))));
+            }
+            Found::Set(_) | Found::Gone | Found::Unchanged => self.get(key, &mut |entry| {
+                show(entry.map(|entry| {
+                    let value = entry.value();
+                    &value[from.min(value.len())..to.min(value.len())]
+                }));
+            }),
+        }
+    }
+
+    fn shapes(&mut self, keys: &[&[u8]], tell: &mut dyn FnMut(Option<Shape>)) {
+        keys.iter().for_each(|key| tell(self.shape(key)));
     }
 
     fn get_all(&mut self, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
@@ -291,7 +341,7 @@ impl View for BatchView<'_> {
         count
     }
 
-    /// Cursors are the store's. A key that the batch has changed is shown where the store will have it, so that
+    /// Of an entry that has changed in part its key is as it is, and the rest may be as it was. Cursors are the store's. A key that the batch has changed is shown where the store will have it, so that
     /// a walk that goes on in the store misses nothing. A step ends after `count` changed keys, even in the
     /// middle of what the store shows at a time: the next step shows the rest.
     fn scan(&mut self, cursor: u64, count: usize, look: &mut dyn FnMut(&Entry)) -> u64 {
@@ -317,7 +367,7 @@ impl View for BatchView<'_> {
             let of_store = store.scan(Database::Space(space), cursor, count, &mut |entry| {
                 let key = entry.key();
                 let is_here = (cursor..next).contains(&store.cursor_of(key));
-                if is_here && found(layers, space, key) == Found::Unchanged {
+                if is_here && base(layers, space, key) == Found::Unchanged {
                     look(entry);
                 }
             });
@@ -326,7 +376,7 @@ impl View for BatchView<'_> {
         for layer in 0..layers.len() {
             let (below, above) = layers.split_at_mut(layer + 1);
             for entry in below[layer].between(space, cursor, next) {
-                if found(above, space, entry.key()) == Found::Unchanged {
+                if base(above, space, entry.key()) == Found::Unchanged {
                     look(entry);
                 }
             }
@@ -373,6 +423,13 @@ fn found<'a>(layers: &'a mut [Layer], space: Space, key: &[u8]) -> Found<'a> {
     all.find(|found| *found != Found::Unchanged).unwrap_or(Found::Unchanged)
 }
 
+/// The same as if no entry had changed in part.
+fn base<'a>(layers: &'a mut [Layer], space: Space, key: &[u8]) -> Found<'a> {
+    let layers = layers.iter_mut().rev();
+    let mut all = layers.map(|layer| layer.find_base(space, key));
+    all.find(|found| *found != Found::Unchanged).unwrap_or(Found::Unchanged)
+}
+
 /// What is below a layer: a database of the store, and the layers on it.
 struct Under<'a> {
     store: &'a dyn Store,
@@ -387,7 +444,7 @@ impl Below for Under<'_> {
 
     fn holds(&mut self, key: &[u8]) -> bool {
         match found(self.layers, self.space, key) {
-            Found::Set(_) => true,
+            Found::Set(_) | Found::Altered(_) => true,
             Found::Gone => false,
             Found::Unchanged => {
                 let mut there = false;
@@ -402,6 +459,7 @@ impl Below for Under<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::{Change, Patch};
     use std::collections::BTreeMap;
 
     use crate::command::{
@@ -410,6 +468,8 @@ mod tests {
     };
     use crate::commands::command;
     use crate::engine::evaluate::carry_out;
+    use crate::engine::store_batch;
+    use crate::record;
 
     /// The changes of the first database that are kept so far.
     fn kept(batch: &Batch) -> &[Mutation] {
@@ -608,8 +668,23 @@ mod tests {
         assert_eq!((batch.sums.used, batch.bytes()), (memory, bytes));
     }
 
-    /// Each key of three databases with its expiry, by number.
-    type Model = [BTreeMap<u8, Option<i64>>; 3];
+    /// Each key of three databases with its value and expiry, by number.
+    type Model = [BTreeMap<u8, (Vec<u8>, Option<i64>)>; 3];
+
+    /// Makes a change of one key of the model.
+    fn change(map: &mut BTreeMap<u8, (Vec<u8>, Option<i64>)>, key: u8, mutation: &Mutation) {
+        match mutation {
+            Mutation::Clear => map.clear(),
+            Mutation::Delete(_) => drop(map.remove(&key)),
+            Mutation::Set(entry) => drop(map.insert(key, (entry.value().into(), entry.expiry()))),
+            Mutation::Expire(expiry) => map.get_mut(&key).expect("it is there").1 = expiry.at,
+            Mutation::Patch(patch) => {
+                let value = &mut map.get_mut(&key).expect("it is there").0;
+                value.resize(patch.borrowed().length(), 0);
+                value[patch.offset..][..patch.bytes.len()].copy_from_slice(&patch.bytes);
+            }
+        }
+    }
 
     #[test]
     fn parts_and_commands_are_kept_and_forgotten_as_copies_of_maps_are() {
@@ -621,24 +696,29 @@ mod tests {
         };
         let metrics = Metrics::default();
         const NOW: i64 = 1000;
+        const LENGTHS: [usize; 6] = [0, 1, 1023, 1024, 1500, 5000];
         for round in 0..300 {
-            let store = crate::store::new(4, 0);
-            let mut changed = Changed::default();
+            // The other one gets the same from the records of the batch.
+            let [store, other] = [4, 3].map(|shards| crate::store::new(shards, 0));
             let mut kept = Model::default();
-            for (space, map) in kept.iter_mut().enumerate() {
-                let keys = 0..8 * (2 - space as u8) / 2;
-                map.extend(keys.clone().map(|key| (key, None)));
-                let all = keys.map(|key| Mutation::Set(Entry::new(&[key], b"")));
-                changed.in_space(Space(space as u16)).extend(all);
+            for store in [&store, &other] {
+                let mut changed = Changed::default();
+                for (space, map) in kept.iter_mut().enumerate() {
+                    let keys = 0..8 * (2 - space as u8) / 2;
+                    let value = |key| vec![key; LENGTHS[usize::from(key) % 6]];
+                    map.extend(keys.clone().map(|key| (key, (value(key), None))));
+                    let all = keys.map(|key| Mutation::Set(Entry::new(&[key], &value(key))));
+                    changed.in_space(Space(space as u16)).extend(all);
+                }
+                store.apply(&mut changed, false);
             }
-            store.apply(&mut changed, false);
             let mut batch = Batch::new(1000, 3, Order::default());
             let (mut running, mut part): (Model, Option<Model>) = (kept.clone(), None);
             batch.begin(NOW, Some((store.bytes(), usize::MAX)));
             let mut sums = [batch.sums; 3];
             for _ in 0..random(80) {
                 let mut view = BatchView::over(&mut batch, &*store, &metrics, random(3) as u16);
-                match (random(12), &mut part) {
+                match (random(18), &mut part) {
                     (0, None) => {
                         view.batch.begin_part();
                         (part, sums[2]) = (Some(running.clone()), view.batch.sums);
@@ -666,6 +746,27 @@ mod tests {
                         let map = &mut all[usize::from(view.database())];
                         let key = random(12) as u8;
                         let expiry = [None, Some(NOW), Some(NOW + 1)][random(3) as usize];
+                        let live = map.get(&key).filter(|(_, at)| at.is_none_or(|at| at > NOW));
+                        if let (12.., Some((value, _))) = (what, live) {
+                            let before = value.len();
+                            let offset = random(before as u64 + 1) as usize;
+                            let offset = [offset, before][random(2) as usize];
+                            let bytes =
+                                vec![random(256) as u8; [0, 1, 40, 3000][random(4) as usize]];
+                            let patch = Patch { key: &[key], before, offset, bytes: &bytes };
+                            let at = [None, Some(NOW + 1)][random(2) as usize];
+                            let done = match what {
+                                12..16 => Change::Patch(patch).to_mutation(),
+                                _ => Change::Expire(&[key], at).to_mutation(),
+                            };
+                            match what {
+                                12..16 => view.patch(&[key], offset, &bytes),
+                                _ => view.expire(&[key], at),
+                            }
+                            .expect("there is room");
+                            change(map, key, &done);
+                            continue;
+                        }
                         let mutation = match what {
                             3 if random(4) == 0 => Mutation::Clear,
                             4 if random(8) == 0 => {
@@ -680,45 +781,79 @@ mod tests {
                                 continue;
                             }
                             3..6 => Mutation::Delete([key].into()),
-                            _ => Mutation::Set(Entry::expiring(&[key], b"v", expiry)),
+                            _ => {
+                                let value = vec![b'v'; LENGTHS[random(6) as usize]];
+                                Mutation::Set(Entry::expiring(&[key], &value, expiry))
+                            }
                         };
-                        match &mutation {
-                            Mutation::Clear => map.clear(),
-                            Mutation::Delete(_) => drop(map.remove(&key)),
-                            Mutation::Set(_) => drop(map.insert(key, expiry)),
-                        }
+                        change(map, key, &mutation);
                         view.push(mutation).expect("there is room");
                     }
                 }
                 let all = part.as_ref().unwrap_or(&running);
                 for (number, now) in all.iter().enumerate() {
                     view.select(number as u16);
-                    let is_expired = |expiry: &Option<i64>| expiry.is_some_and(|at| at <= NOW);
+                    let is_expired = |(_, at): &(_, Option<i64>)| at.is_some_and(|at| at <= NOW);
                     assert_eq!(view.count(), now.len(), "round {round} of seed {seed}");
                     for key in 0..12 {
                         let expected = now.get(&key);
-                        let expired = expected.is_some_and(is_expired);
-                        assert_eq!(view.has(&[key]), expected.is_some() && !expired);
-                        assert_eq!(view.has_expired(&[key]), expired);
+                        assert_eq!(view.has_expired(&[key]), expected.is_some_and(is_expired));
+                        let expected = expected.filter(|found| !is_expired(found));
+                        let shape = |(value, expiry): &(Vec<u8>, _)| Shape {
+                            length: value.len(),
+                            expiry: *expiry,
+                        };
+                        assert_eq!(view.shape(&[key]), expected.map(shape));
+                        let value = expected.map(|(value, _)| &value[..]);
+                        match random(10) {
+                            0 => look(&mut view, &[key], |found| {
+                                assert_eq!(found.map(Entry::value), value, "round {round}");
+                                assert_eq!(found.map(Shape::of), expected.map(shape));
+                            }),
+                            1 | 2 => {
+                                let from = random(5000) as usize;
+                                let to = from + random(100) as usize;
+                                view.part(&[key], (from, to), &mut |part| {
+                                    let cut = |value: &[u8]| {
+                                        value[from.min(value.len())..to.min(value.len())].to_vec()
+                                    };
+                                    assert_eq!(part.map(<[u8]>::to_vec), value.map(cut));
+                                });
+                            }
+                            _ => {}
+                        }
                     }
-                    let live = now.iter().filter(|(_, expiry)| !is_expired(expiry));
+                    let live = now.iter().filter(|(_, found)| !is_expired(found));
                     let live: Vec<_> = live.map(|(key, _)| vec![*key]).collect();
                     assert_eq!(walk(&mut view, 1 + random(3) as usize), live);
                 }
             }
-            // What was kept is what the store has then.
+            // What was kept is what the store has then, and so has one that reads the records, even twice.
             batch.forget();
-            batch.changed();
+            let (mut payload, mut records) = (Vec::new(), 0);
+            for new in record::of(batch.changed()) {
+                records += 1;
+                new.encode(|piece| payload.extend_from_slice(piece));
+            }
             batch.apply(|all, together| store.apply(all, together));
-            for (number, expected) in (0..).zip(&kept) {
-                let of = Database::Number(number);
-                assert_eq!(store.count(of), expected.len(), "round {round} of seed {seed}");
-                for key in 0..12 {
-                    let look = &mut |entry: Option<&Entry>| {
-                        assert_eq!(entry.map(Entry::expiry), expected.get(&key).copied());
-                    };
-                    store.get(of, &[key], look);
+            for times in 0..3 {
+                let store = if times == 0 { &store } else { &other };
+                if times > 0 {
+                    store_batch(&**store, &payload, records).expect("they are records");
                 }
+                for (number, expected) in (0..).zip(&kept) {
+                    let of = Database::Number(number);
+                    assert_eq!(store.count(of), expected.len(), "round {round} of seed {seed}");
+                    for key in 0..12 {
+                        store.get(of, &[key], &mut |entry| {
+                            let found = entry.map(|entry| (entry.value().to_vec(), entry.expiry()));
+                            assert_eq!(found.as_ref(), expected.get(&key), "round {round}");
+                        });
+                    }
+                }
+                let walked: usize =
+                    (0..3).map(|number| store.bytes_of(Database::Number(number))).sum();
+                assert_eq!(walked, store.bytes());
             }
         }
     }

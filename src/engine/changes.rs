@@ -4,12 +4,13 @@
 //! indexes for that are built when they are first asked for, and extended from then on: a batch of nothing
 //! but SETs builds none. Nothing here reads or changes a store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::command::Mutation;
+use super::altered::Altered;
+use crate::command::{Key, Mutation};
 use crate::entry::Entry;
 
 /// Room for this many changes is kept from one batch to the next: a batch of small SETs that is full has
@@ -18,16 +19,19 @@ const KEPT_CHANGES: usize = 16 << 10;
 
 /// Changes in their order.
 ///
+/// - `altered` has those keys whose last change is partial: all that is said of them by changes of theirs before is
+///   in there.
 /// - A [`Mutation::Clear`] stands first or nowhere: changes before it are dropped. After it all below is
 ///   `hidden`, which may also be so because all databases were emptied.
 #[derive(Default)]
 pub struct Changes {
-    mutations: Vec<Mutation>,
+    pub(super) mutations: Vec<Mutation>,
     hidden: bool,
     /// What they add to the memory that the database takes up.
     pub grown: i64,
-    index: Index,
+    pub(super) index: Index,
     catalog: Catalog,
+    pub(super) altered: HashMap<Key, Altered>,
 }
 
 /// What the changes say about a key.
@@ -35,6 +39,8 @@ pub struct Changes {
 pub enum Found<'a> {
     /// This is its entry.
     Set(&'a Entry),
+    /// It is there, and a part of its entry has changed.
+    Altered(&'a Altered),
     /// It is not there.
     Gone,
     /// Nothing: it is as it was.
@@ -90,15 +96,21 @@ impl Changes {
         self.mutations.clear();
         self.mutations.shrink_to(KEPT_CHANGES);
         self.index.clear();
+        self.altered.clear();
         self.catalog = Catalog::default();
         (self.hidden, self.grown) = (false, 0);
     }
 
-    /// Adds a change; it replaces an earlier one of the same key.
+    /// Adds a change that is not partial; it replaces an earlier one of the same key.
     pub fn put(&mut self, mutation: Mutation) {
         if matches!(mutation, Mutation::Clear) {
             self.hide_all();
             return self.mutations.push(mutation);
+        }
+        debug_assert!(!mutation.is_partial(), "a partial change comes with the shape after it");
+        if !self.altered.is_empty() {
+            // Earlier partial changes stay, and are of no consequence.
+            self.altered.remove(mutation.key());
         }
         match self.index.find(&self.mutations, mutation.key()) {
             Some(at) => {
@@ -114,19 +126,32 @@ impl Changes {
         if later.hides_all() {
             self.hide_all();
         }
+        self.append_altered(later);
         self.grown += later.grown;
         self.mutations.append(&mut later.mutations);
         debug_assert!(self.catalog.seen <= self.mutations.len(), "only what is there was seen");
         later.clear();
     }
 
-    /// Moves all changes of `later` here; each replaces an earlier one of the same key.
+    /// Moves all changes of `later` here; each replaces an earlier one of the same key, or alters it.
     pub fn absorb(&mut self, later: &mut Changes) {
         if later.hides_all() {
             self.hide_all();
         }
         let grown = self.grown + later.grown;
-        later.mutations.drain(..).for_each(|mutation| self.put(mutation));
+        for mutation in later.mutations.drain(..) {
+            match later.altered.get(mutation.key()) {
+                _ if !mutation.is_partial() => self.put(mutation),
+                Some(altered) => self.alter(mutation, altered.shape),
+                // A later one tells the whole state.
+                None => {}
+            }
+        }
+        for (key, Altered { whole, .. }) in later.altered.drain() {
+            if let (Some(whole), Some(altered)) = (whole, self.altered.get_mut(&key)) {
+                altered.whole = Some(whole);
+            }
+        }
         self.grown = grown;
         later.clear();
     }
@@ -140,6 +165,9 @@ impl Changes {
             Some(at) => match &self.mutations[at] {
                 Mutation::Set(entry) => Found::Set(entry),
                 Mutation::Delete(_) | Mutation::Clear => Found::Gone,
+                Mutation::Patch(_) | Mutation::Expire(_) => {
+                    Found::Altered(self.altered.get(key).expect("its last change is partial"))
+                }
             },
         }
     }
@@ -163,12 +191,15 @@ impl Changes {
         places.nth(count.saturating_sub(1)).map(|(place, _)| place + 1)
     }
 
-    /// The entries that are set from the cursor `from` to before `to`. Only after
-    /// [`Changes::cursor_after`].
+    /// The entries that are set from the cursor `from` to before `to`; of one that is altered, as it was before. Only
+    /// after [`Changes::cursor_after`].
     pub fn between(&self, from: u64, to: u64) -> impl Iterator<Item = &Entry> {
         let places = self.catalog.places.range((from, 0)..(to, 0));
         places.filter_map(|&(_, at)| match &self.mutations[at] {
             Mutation::Set(entry) => Some(&**entry),
+            Mutation::Patch(_) | Mutation::Expire(_) => {
+                self.altered(self.mutations[at].key()).and_then(|altered| self.base(altered))
+            }
             Mutation::Delete(_) | Mutation::Clear => None,
         })
     }
@@ -176,7 +207,7 @@ impl Changes {
 
 /// Finds the last change of a key.
 #[derive(Default)]
-struct Index {
+pub(super) struct Index {
     last: HashTable<usize>,
     indexed: usize,
     hasher: RandomState,
@@ -191,11 +222,17 @@ impl Index {
         self.indexed = 0;
     }
 
-    fn find(&mut self, mutations: &[Mutation], key: &[u8]) -> Option<usize> {
+    pub(super) fn find(&mut self, mutations: &[Mutation], key: &[u8]) -> Option<usize> {
         if mutations.is_empty() {
             return None;
         }
         self.update(mutations);
+        self.known(mutations, key)
+    }
+
+    /// The same, if all changes are indexed.
+    pub(super) fn known(&self, mutations: &[Mutation], key: &[u8]) -> Option<usize> {
+        debug_assert_eq!(self.indexed, mutations.len(), "a key was looked for before");
         let hash = self.hasher.hash_one(key);
         self.last.find(hash, |&at| mutations[at].key() == key).copied()
     }
@@ -236,10 +273,10 @@ impl Catalog {
             let mut near = self.places.range((cursor, 0)..=(cursor, usize::MAX));
             let before = near.find(|(_, at)| mutations[*at].key() == key).copied();
             let was_there = match before {
-                Some((_, before)) => is_set(&mutations[before]),
+                Some((_, before)) => mutations[before].keeps_key(),
                 None => !is_hidden && below.holds(key),
             };
-            self.grown += isize::from(is_set(mutation)) - isize::from(was_there);
+            self.grown += isize::from(mutation.keeps_key()) - isize::from(was_there);
             before.map(|before| self.places.remove(&before));
             self.places.insert((cursor, at));
         }
@@ -248,13 +285,9 @@ impl Catalog {
 
     fn replace(&mut self, at: usize, old: &Mutation, new: &Mutation) {
         if at < self.seen {
-            self.grown += isize::from(is_set(new)) - isize::from(is_set(old));
+            self.grown += isize::from(new.keeps_key()) - isize::from(old.keeps_key());
         }
     }
-}
-
-fn is_set(mutation: &Mutation) -> bool {
-    matches!(mutation, Mutation::Set(_))
 }
 
 #[cfg(test)]
@@ -298,7 +331,7 @@ mod tests {
                 match &mutation {
                     Mutation::Clear => expected.clear(),
                     Mutation::Delete(_) => drop(expected.remove(&key)),
-                    Mutation::Set(_) => drop(expected.insert(key.clone(), true)),
+                    _ => drop(expected.insert(key.clone(), true)),
                 }
                 later.put(mutation);
                 if random(2) == 0 {
@@ -321,7 +354,7 @@ mod tests {
             assert_eq!(walked, expected.iter().filter_map(set).collect::<Vec<_>>());
             for key in (0..10).flat_map(|first| [vec![first, 0], vec![first, 1]]) {
                 let found = match changes.find(&key) {
-                    Found::Set(_) => Some(true),
+                    Found::Set(_) | Found::Altered(_) => Some(true),
                     Found::Gone => None,
                     Found::Unchanged => below.holds(&key).then_some(false),
                 };

@@ -137,11 +137,13 @@ fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -
     // The core's own commands make no mistake once they have changed something.
     let may_fail_late = matches!(command, Command::Call(..) | Command::Program(_));
     if !may_fail_late || !command.is_write() {
-        return perform(view, command, room).or_else(mistake);
+        let outcome = perform(view, command, room);
+        return within_bounds(view, outcome).or_else(mistake);
     }
     view.batch.begin_part();
     let selected = view.database();
     let outcome = perform(view, command, room);
+    let outcome = within_bounds(view, outcome);
     // What a command selects for itself ends with it.
     view.select(selected);
     match outcome {
@@ -149,6 +151,11 @@ fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -
         Err(_) => view.batch.forget_part(),
     }
     outcome.or_else(mistake)
+}
+
+/// Refuses what had to be shown more values than a transaction may make.
+fn within_bounds(view: &BatchView<'_>, outcome: Outcome) -> Outcome {
+    if view.batch.is_overdrawn { Err(Refusal::TooMuch) } else { outcome }
 }
 
 /// Carries out a command that is no transaction. If it fails, the caller takes back what it has changed.
@@ -298,10 +305,10 @@ fn set(view: &mut BatchView<'_>, new: Box<Entry>, options: &SetOptions) -> Outco
         view.push(Mutation::Set(new))?;
         return Ok(Reply::Ok);
     }
-    let old = look(view, new.key(), |entry| entry.map(Entry::expiry));
+    let shape = view.shape(new.key());
+    let old = shape.map(|shape| shape.expiry);
     if let SetCondition::Compares(comparison) = &options.condition {
-        let length = look(view, new.key(), |entry| entry.map_or(0, |entry| entry.value().len()));
-        view.look_through(comparison.looks_at(length))?;
+        view.look_through(comparison.looks_at(shape.map_or(0, |shape| shape.length)))?;
     }
     let sets = match &options.condition {
         SetCondition::Always => true,

@@ -38,8 +38,13 @@ pub fn of_change(
 ) {
     use EventClass::{Expired, Generic, String};
     match mutation {
-        Mutation::Set(entry) => {
-            let expires = entry.expiry().is_some();
+        Mutation::Set(_) | Mutation::Patch(_) | Mutation::Expire(_) => {
+            let expires = match mutation {
+                Mutation::Set(entry) => entry.expiry().is_some(),
+                Mutation::Expire(expiry) => expiry.at.is_some(),
+                // No event of a change of bytes depends on it.
+                _ => false,
+            };
             let (class, name) = match cause {
                 "incr" | "decr" | "incrby" | "decrby" => (String, "incrby"),
                 "incrbyfloat" | "append" | "setrange" | "setbit" => (String, cause),

@@ -3,8 +3,9 @@
 //! The changes of each database are on their own, so that to empty one costs nothing for the changes of the
 //! others. Which space a number stands for is part of the layer.
 
+use super::altered::Altered;
 use super::changes::{Below, Changes, Found};
-use crate::command::{Changed, Mutation, Order, Space};
+use crate::command::{Changed, Mutation, Order, Shape, Space};
 use crate::entry::Entry;
 
 /// See the head of this file.
@@ -63,6 +64,51 @@ impl Layer {
         }
         changes.put(mutation);
         changes.grown += grown;
+    }
+
+    /// Adds a partial change, after which the entry has this shape, and the database takes up this much more.
+    pub fn alter(&mut self, space: Space, mutation: Mutation, shape: Shape, grown: i64) {
+        let changes = self.in_space(space);
+        changes.alter(mutation, shape);
+        changes.grown += grown;
+    }
+
+    /// A key whose last change is partial, with the changes of its database.
+    pub fn altered(&self, space: Space, key: &[u8]) -> Option<(&Changes, &Altered)> {
+        let changes = self.find_space(space)?;
+        changes.altered(key).map(|altered| (changes, altered))
+    }
+
+    /// Bytes that the key's partial changes add to the log.
+    pub fn altered_bytes(&self, space: Space, key: &[u8]) -> usize {
+        self.find_space(space).map_or(0, |changes| changes.altered_bytes(key))
+    }
+
+    /// See [`Changes::may_look_through`].
+    pub fn may_look_through(&mut self, space: Space, key: &[u8]) -> bool {
+        self.in_space(space).may_look_through(key)
+    }
+
+    /// Keeps the entry of an altered key.
+    pub fn keep_whole(&mut self, space: Space, key: &[u8], whole: Box<Entry>) -> &Entry {
+        self.in_space(space).keep_whole(key, whole)
+    }
+
+    /// The whole value that a key has here, without its partial changes. Only after [`Layer::find_base`] of it.
+    pub fn base(&self, space: Space, key: &[u8]) -> Option<&Entry> {
+        match self.altered(space, key) {
+            Some((changes, altered)) => changes.base(altered),
+            None => self.find_space(space).and_then(|changes| changes.entry(key)),
+        }
+    }
+
+    /// The last whole change of a key, as if the partial ones after it were not there.
+    pub fn find_base(&mut self, space: Space, key: &[u8]) -> Found<'_> {
+        if self.altered(space, key).is_some() {
+            let base = self.altered(space, key).and_then(|(all, altered)| all.base(altered));
+            return base.map_or(Found::Unchanged, Found::Set);
+        }
+        self.find(space, key)
     }
 
     /// Every database is empty.

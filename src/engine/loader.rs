@@ -264,7 +264,7 @@ impl Part<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Database, Mutation};
+    use crate::command::{Database, Mutation, Patch};
     use crate::entry::Entry;
     use crate::wal::frame::{FRAME_HEADER_BYTES, FrameHeader, Kind, SegmentHeader};
     use crate::wal::reader::Frame;
@@ -371,6 +371,86 @@ mod tests {
                     break;
                 }
             }
+        }
+    }
+
+    /// As `crate::record` argues: a walk comes to each key at a moment of its own, and the log goes on from before all
+    /// of them.
+    #[test]
+    fn a_log_over_a_snapshot_of_any_later_moment_of_each_key_leaves_the_last_state() {
+        let first = Database::Space(FIRST);
+        let seed = 1_u64;
+        let mut state = seed;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let keys: Vec<[u8; 1]> = (0..8).map(|key| [key]).collect();
+        for round in 0..200 {
+            // Every state of each key, from the seal on; each record changes one.
+            let value = |length| Entry::new(b"", &vec![b'0'; length]).value().to_vec();
+            let mut states: Vec<Vec<Option<Box<Entry>>>> = keys
+                .iter()
+                .map(|key| vec![(random(4) > 0).then(|| Entry::new(key, &value(random(2000))))])
+                .collect();
+            let mut log = Vec::new();
+            for _ in 0..random(60) {
+                let (place, fill) = (random(keys.len()), random(256) as u8);
+                let (key, now) = (&keys[place], states[place].last().expect("the first").clone());
+                let part = vec![fill; random(900)];
+                let at = [None, Some(random(1000) as i64)][random(2)];
+                let mutation = match (now.as_ref(), random(12)) {
+                    (None, _) | (_, 0) => Mutation::Set(Entry::expiring(key, &part, at)),
+                    (_, 1) if random(2) == 0 => Mutation::Delete((*key).into()),
+                    (_, 1 | 2) => Change::Expire(key, at).to_mutation(),
+                    (Some(now), _) => {
+                        let before = now.value().len();
+                        let offset = [before, random(before + 1)][random(2)];
+                        Change::Patch(Patch { key, before, offset, bytes: &part }).to_mutation()
+                    }
+                };
+                states[place].push(match (&mutation, now) {
+                    (Mutation::Set(entry), _) => Some(entry.clone()),
+                    (Mutation::Delete(_), _) => None,
+                    (partial, now) => now.map(|now| partial.alter(now)),
+                });
+                log.push(batch(&[mutation]));
+            }
+            let moments: Vec<usize> = states.iter().map(|all| random(all.len())).collect();
+            for shards in [1, 3] {
+                let store = crate::store::new(shards, 0);
+                let seen = states.iter().zip(&moments).filter_map(|(all, at)| all[*at].clone());
+                let snapshot = batch(&seen.map(Mutation::Set).collect::<Vec<_>>());
+                let all: Vec<_> = std::iter::once(snapshot).chain(log.clone()).collect();
+                load_all(&*store, &all).expect("it is a log");
+                for (key, states) in keys.iter().zip(&states) {
+                    let last = states.last().expect("the first").as_deref();
+                    let at = format!("round {round} of seed {seed}, from {moments:?}");
+                    store.get(first, key, &mut |found| assert_eq!(found, last, "{at}"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_in_place_of_a_value_that_is_missing_or_too_short_is_passed_over() {
+        let patch = |key, before, offset| {
+            Change::Patch(Patch { key, before, offset, bytes: b"xyz" }).to_mutation()
+        };
+        for length in [5, 5000] {
+            let value = vec![b'0'; length];
+            let all = [
+                Mutation::Set(Entry::new(b"there", &value)),
+                patch(b"there", length + 1, 0),
+                patch(b"missing", 0, 0),
+                Change::Expire(b"missing", Some(1)).to_mutation(),
+            ];
+            let store = crate::store::new(1, 0);
+            load_all(&*store, &[batch(&all)]).expect("it is a log");
+            let same =
+                |found: Option<&Entry>| assert_eq!(found.map(Entry::value), Some(&value[..]));
+            store.get(Database::Space(FIRST), b"there", &mut |found| same(found));
+            assert_eq!((store.len(), store.expiring()), (1, 0));
         }
     }
 

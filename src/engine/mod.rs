@@ -15,6 +15,8 @@
 //! One SET: `handle` submits it, `queue`, `committer`, `commit_path` (evaluates it into `batch`), [`log`], the
 //! store, and the [`Recipient`] that the submission brought for its replies. The engine knows no socket.
 
+mod alter;
+mod altered;
 mod answer;
 mod audience;
 mod batch;
@@ -35,6 +37,7 @@ mod no_room;
 mod open;
 #[cfg(all(test, not(shuttle)))]
 mod other_writers;
+mod partial;
 mod queue;
 #[cfg(all(test, shuttle))]
 mod schedules;

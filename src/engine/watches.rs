@@ -261,8 +261,8 @@ impl Watches {
                         note_change(&mut self.by_connection, connection);
                     }
                 }
-                Mutation::Set(entry) => {
-                    for watch in watched.by_key.remove(entry.key()).unwrap_or_default() {
+                Mutation::Set(_) | Mutation::Patch(_) | Mutation::Expire(_) => {
+                    for watch in watched.by_key.remove(mutation.key()).unwrap_or_default() {
                         note_change(&mut self.by_connection, watch.connection);
                     }
                 }

@@ -143,6 +143,23 @@ impl Leaf {
         Some(gone)
     }
 
+    /// Changes an entry that is large, and stays so. Returns what was there before, and what is there now; `None` if
+    /// there is no such entry.
+    pub fn change_large(
+        &mut self,
+        pages: &Pages,
+        hash: u64,
+        key: &[u8],
+        change: impl FnOnce(Box<Entry>) -> Box<Entry>,
+    ) -> Option<(Removed, Removed)> {
+        let place = self.find(pages, hash, key)?;
+        let before = self.removed(pages, place);
+        let entry = &mut self.large[place.large()?];
+        *entry = change(std::mem::take(entry));
+        assert!(is_large(entry.bytes()), "a small entry lies in a page");
+        Some((before, self.removed(pages, place)))
+    }
+
     /// Moves the entries whose hash `goes` to a new leaf with this number.
     pub fn split_off(
         &mut self,
@@ -196,7 +213,7 @@ impl Leaf {
     }
 
     fn add(&mut self, context: &mut LeafContext<'_>, hash: u64, new: New<'_>) {
-        let place = match new.bytes() > LARGEST_SMALL_BYTES {
+        let place = match is_large(new.bytes()) {
             true => self.push_large(new.into_box()),
             false => self.push_small(context, new.bytes(), |bytes| new.write_to(bytes)),
         };
@@ -282,7 +299,12 @@ impl Leaf {
 
 /// What an entry of this many bytes takes up outside the pages.
 pub fn large_bytes(bytes: usize) -> usize {
-    if bytes > LARGEST_SMALL_BYTES { bytes + size_of::<Box<Entry>>() } else { 0 }
+    if is_large(bytes) { bytes + size_of::<Box<Entry>>() } else { 0 }
+}
+
+/// Whether an entry of this many bytes stays in its box.
+pub fn is_large(bytes: usize) -> bool {
+    bytes > LARGEST_SMALL_BYTES
 }
 
 impl LeafContext<'_> {

@@ -63,6 +63,17 @@ impl Leaves {
         removed
     }
 
+    /// See [`Leaf::change_large`].
+    pub fn change_large(
+        &mut self,
+        leaf: usize,
+        hash: u64,
+        key: &[u8],
+        change: impl FnOnce(Box<Entry>) -> Box<Entry>,
+    ) -> Option<(Removed, Removed)> {
+        self.leaves[leaf].change_large(&self.pages, hash, key, change)
+    }
+
     /// Moves those entries of a leaf whose hash `goes` into a new one, and returns its number.
     pub fn split(&mut self, leaf: usize, goes: impl Fn(u64) -> bool) -> u32 {
         let new = u32::try_from(self.leaves.len()).expect("there are at most 2^24 leaves");

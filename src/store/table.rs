@@ -10,9 +10,9 @@
 //! Entries hold their own key, so a key is stored once; a leaf packs them together.
 
 use super::hash::KeyHasher;
-use super::leaf::{LEAF_ENTRIES, Removed, large_bytes};
+use super::leaf::{LEAF_ENTRIES, Removed, is_large, large_bytes};
 use super::leaves::Leaves;
-use crate::command::{Change, Mutation};
+use crate::command::{Change, Mutation, Patch};
 use crate::entry::{Entry, New};
 
 /// Bits of the hash that choose a leaf. hashbrown itself uses the lowest bits of a hash and the
@@ -80,6 +80,14 @@ impl Table {
             Mutation::Set(entry) => self.insert(hash, New::Made(entry)),
             Mutation::Delete(key) => self.remove(hash, &key),
             Mutation::Clear => self.clear(),
+            Mutation::Patch(patch) => {
+                let is_done = self.patch(hash, patch.borrowed());
+                assert!(is_done, "a value that is changed in place is there, as long as it was");
+            }
+            Mutation::Expire(expiry) => {
+                let is_done = self.expire(hash, &expiry.key, expiry.at);
+                assert!(is_done, "a key whose expiry changes is there");
+            }
         }
     }
 
@@ -102,6 +110,9 @@ impl Table {
                 Change::Set(parts) => self.insert(hashes[place], New::Parts(parts)),
                 Change::Delete(key) => self.remove(hashes[place], key),
                 Change::Clear => {}
+                // In a log these may come to a key as it was later, or to none: see the head of `crate::record`.
+                Change::Patch(patch) => drop(self.patch(hashes[place], patch)),
+                Change::Expire(key, at) => drop(self.expire(hashes[place], key, at)),
             }
         }
     }
@@ -176,6 +187,48 @@ impl Table {
             }
             self.split(index, prefix(hash));
         }
+    }
+
+    /// Changes a value in place; false if there is none that the change fits.
+    fn patch(&mut self, hash: u64, patch: Patch<'_>) -> bool {
+        let fits = |value: &[u8]| patch.fits(value.len());
+        self.change(hash, patch.key, fits, |entry| entry.patched(patch.offset, patch.bytes))
+    }
+
+    /// Changes when a key expires; false if it is not there.
+    fn expire(&mut self, hash: u64, key: &[u8], at: Option<i64>) -> bool {
+        self.change(hash, key, |_| true, |entry| entry.with_expiry(at))
+    }
+
+    /// Changes an entry whose value `fits`. A long one stays in its box, so that it is not copied.
+    fn change(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        fits: impl FnOnce(&[u8]) -> bool,
+        change: impl FnOnce(Box<Entry>) -> Box<Entry>,
+    ) -> bool {
+        let leaf = self.leaf_index(prefix(hash));
+        let Some(entry) = self.leaves.get(leaf, hash, key) else { return false };
+        if !fits(entry.value()) {
+            return false;
+        }
+        // By its value alone it is large, with and without an expiry.
+        if !is_large(entry.value().len()) {
+            let changed = change(entry.to_owned());
+            self.insert(hash, New::Made(changed));
+            return true;
+        }
+        let changed = self.leaves.change_large(leaf, hash, key, change);
+        let (before, after) = changed.expect("it was just there, and large");
+        self.len += 1;
+        self.large_bytes += after.large_bytes;
+        if let Some(at) = after.expiry {
+            self.expiring += 1;
+            self.expiries += i128::from(at);
+        }
+        self.count_removed(Some(before));
+        true
     }
 
     fn remove(&mut self, hash: u64, key: &[u8]) {

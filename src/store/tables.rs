@@ -59,7 +59,9 @@ impl Tables {
     pub fn apply(&mut self, space: Space, mutation: Mutation) {
         match mutation {
             Mutation::Clear => self.clear(space),
-            Mutation::Set(_) => self.table_mut(space).apply(mutation),
+            Mutation::Set(_) | Mutation::Patch(_) | Mutation::Expire(_) => {
+                self.table_mut(space).apply(mutation);
+            }
             Mutation::Delete(_) => {
                 if let Some(table) = self.present_mut(space) {
                     table.apply(mutation);

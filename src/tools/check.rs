@@ -10,11 +10,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::contents::Contents;
+use super::contents::{Contents, Kept};
 use super::inspect::{Ending, Inspection, Segment, Visit};
 use super::json::line;
 use super::progress::Amount;
 use super::{Outcome, Place, Source, etcd, file_name, open};
+use crate::command::Patch;
 use crate::entry::Parts;
 use crate::wal::chain::Tail;
 use crate::wal::damage::Damage;
@@ -54,7 +55,7 @@ pub struct Report {
     /// Its path, or its address.
     log: String,
     inspection: Inspection,
-    contents: Contents<Kept>,
+    contents: Contents<Counted>,
     is_unfinished: bool,
     /// The process that has the log in use.
     user: Option<String>,
@@ -65,10 +66,27 @@ pub struct Report {
 }
 
 /// The length of a value, and whether it expires.
-type Kept = (u64, bool);
+struct Counted {
+    length: u64,
+    expires: bool,
+}
 
-fn kept(parts: Parts<'_>) -> Kept {
-    (parts.value.len() as u64, parts.expiry.is_some())
+impl Kept for Counted {
+    fn of(parts: Parts<'_>) -> Counted {
+        Counted { length: parts.value.len() as u64, expires: parts.expiry.is_some() }
+    }
+
+    fn length(&self) -> usize {
+        self.length as usize
+    }
+
+    fn patch(&mut self, patch: Patch<'_>) {
+        self.length = self.length.max(patch.length() as u64);
+    }
+
+    fn expire(&mut self, at: Option<i64>) {
+        self.expires = at.is_some();
+    }
 }
 
 impl Report {
@@ -90,7 +108,7 @@ impl Report {
         let Some(log) = open(disk, names)? else {
             let inspection =
                 Inspection { snapshot: None, segments: Vec::new(), tail: Ok(Ending::Empty) };
-            return Ok(Report::with(shown, inspection, Contents::new(kept)));
+            return Ok(Report::with(shown, inspection, Contents::default()));
         };
         let (amount, walk) = (log.amount(), |visit: &mut Visit<'_>| Ok(log.walk(disk, visit)));
         let mut report = Report::read(shown, amount, walk)?;
@@ -113,11 +131,11 @@ impl Report {
         amount: Amount,
         walk: impl FnOnce(&mut Visit<'_>) -> anyhow::Result<Inspection>,
     ) -> anyhow::Result<Report> {
-        let (contents, inspection) = Contents::read(kept, amount, walk)?;
+        let (contents, inspection) = Contents::read(amount, walk)?;
         Ok(Report::with(log, inspection, contents))
     }
 
-    fn with(log: String, inspection: Inspection, contents: Contents<Kept>) -> Report {
+    fn with(log: String, inspection: Inspection, contents: Contents<Counted>) -> Report {
         Report {
             log,
             inspection,
@@ -334,14 +352,14 @@ impl Report {
     }
 }
 
-fn expiring(contents: &Contents<Kept>) -> usize {
-    contents.all().filter(|(_, (_, expires))| *expires).count()
+fn expiring(contents: &Contents<Counted>) -> usize {
+    contents.all().filter(|(_, counted)| counted.expires).count()
 }
 
-fn key_bytes(contents: &Contents<Kept>) -> u64 {
+fn key_bytes(contents: &Contents<Counted>) -> u64 {
     contents.all().map(|(key, _)| key.len() as u64).sum()
 }
 
-fn value_bytes(contents: &Contents<Kept>) -> u64 {
-    contents.all().map(|(_, (length, _))| length).sum()
+fn value_bytes(contents: &Contents<Counted>) -> u64 {
+    contents.all().map(|(_, counted)| counted.length).sum()
 }

@@ -7,9 +7,13 @@
 //! It does not show when a record was written: the log holds no times.
 //!
 //! A line is `<LSN> <file> <offset of its batch> [db<number>] SET|DEL|FLUSHDB|FLUSHALL|SWAPDB <key> <value>
-//! [expires <time>]`, keys and values quoted as the text protocol quotes them. The number is that of the
+//! [expires <time>]`, or of a change in place `SETRANGE <key> <offset> <bytes>`, `PEXPIREAT <key> expires <time>` or
+//! `PERSIST <key>`; keys and values quoted as the text protocol quotes them. The number is that of the
 //! database at this place of the log; for database 0 it is not shown. The file of a batch in etcd is its key, its
 //! offset 0.
+//!
+//! With `--resp` a change in place is left out if the value that it was made for may not be there, because something
+//! before it is missing, or was not asked for; its key is named on stderr. So no value comes out that nobody has written.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -19,12 +23,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use super::as_commands::{Op, Resp, Which};
+use super::bases::{Bases, Origin, named};
 use super::inspect::{Ending, Inspection};
 use super::json::{line, set_bytes};
 use super::salvage::{self, Piece, Take};
 use super::{Outcome, Place, Source, etcd, file_name, open};
-use crate::command::{Change, Key, Logged, Order, Space};
-use crate::entry::Parts;
+use crate::command::{Change, Key, Logged, Order};
 use crate::wal::names::Names;
 use crate::wal::read_only::ReadOnlyDisk;
 use crate::wal::reader::Replayed;
@@ -37,8 +42,8 @@ Examples: post-gres-rs dump -key 'user:*' | less
           post-gres-rs dump -skip-damage -wal ./wal_files/wal_file
           post-gres-rs dump ./wal_files/wal_file.17.cut
 
-Exit code 0: everything was printed. 1: everything but the gaps, which are named on stderr. 2: everything
-up to the damage, or the log cannot be read.";
+Exit code 0: everything was printed. 1: everything but the gaps, and the changes that need what is missing there: both
+are named on stderr. 2: everything up to the damage, or the log cannot be read.";
 
 /// Flags of `dump`.
 #[derive(Clone, Debug, clap::Args)]
@@ -74,6 +79,9 @@ pub struct Dump {
 /// Dumps a log, or one file of it.
 pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut printer = Printer::new(dump, out);
+    if dump.file.is_some() || dump.skip_damage || dump.from_lsn > 0 {
+        printer.lacks_something = true;
+    }
     let outcome = match (&dump.file, dump.source.place()?) {
         (Some(file), _) => {
             salvage(|take| salvage::read_file(&ReadOnlyDisk, file, take), &mut printer)
@@ -84,9 +92,9 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         (None, Place::Files(names)) => whole(&names, &mut printer),
         (None, Place::Etcd(address)) => of_etcd(&address, &mut printer),
     };
-    match printer.failed {
+    match printer.failed.take() {
         Some(error) => Err(error.into()),
-        None => outcome,
+        None => printer.tell_of_changes_in_place(outcome),
     }
 }
 
@@ -153,6 +161,7 @@ fn salvage(
         Piece::Batch(batch) => printer.print(batch),
         Piece::Gap(gap) => {
             outcome = Outcome::ToDo;
+            printer.bases.forget();
             // What was read before the gap is shown before it.
             printer.out.flush()?;
             eprintln!("post-gres-rs dump: {gap}");
@@ -174,6 +183,13 @@ struct Printer<'a> {
     /// The name of a file, as it is shown.
     place: fn(&Path) -> String,
     has_printed: bool,
+    /// The values that changes in place may be made of; only for commands.
+    bases: Bases,
+    /// Whether something may be missing that was in the log: then what a snapshot has is no such value, because the log
+    /// may end too early for it.
+    lacks_something: bool,
+    /// The keys whose changes in place were left out.
+    left_out: BTreeSet<Key>,
     /// What went wrong with the output, which is no fault of the log.
     failed: Option<io::Error>,
 }
@@ -181,13 +197,55 @@ struct Printer<'a> {
 impl<'a> Printer<'a> {
     fn new(dump: &'a Dump, out: &'a mut dyn Write) -> Printer<'a> {
         let (resp, order) = (Resp::default(), Order::default());
-        Printer { dump, out, resp, order, place: file_name, has_printed: false, failed: None }
+        Printer {
+            dump,
+            out,
+            resp,
+            order,
+            place: file_name,
+            has_printed: false,
+            bases: Bases::default(),
+            lacks_something: false,
+            left_out: BTreeSet::new(),
+            failed: None,
+        }
+    }
+
+    /// Whether a record may be printed as a command: one of a change in place only on the value that it was made for.
+    fn has_base(&mut self, lsn: u64, logged: &Logged<'_>, origin: Origin) -> bool {
+        if lsn < self.dump.from_lsn || (self.lacks_something && origin == Origin::Snapshot) {
+            return true;
+        }
+        self.bases.follow(logged, origin)
+    }
+
+    /// Names the changes in place that were left out, and the values that may be mixed.
+    fn tell_of_changes_in_place(self, outcome: anyhow::Result<Outcome>) -> anyhow::Result<Outcome> {
+        let ends_early = outcome.is_err() || self.dump.to_lsn < u64::MAX;
+        let mixed = self.bases.perhaps_mixed();
+        if ends_early && !mixed.is_empty() {
+            eprintln!(
+                "post-gres-rs dump: the log changes values in place that the snapshot has: {}. If that was still being \
+                 written when the last record was that was printed, newer bytes may be among older ones there",
+                named(mixed.into_iter())
+            );
+        }
+        if self.left_out.is_empty() || !self.lacks_something {
+            return outcome;
+        }
+        eprintln!(
+            "post-gres-rs dump: changes in place were left out, because the value that they were made for may not be \
+             there: {}",
+            named(self.left_out.iter())
+        );
+        outcome.map(|_| Outcome::ToDo)
     }
 
     fn print(&mut self, batch: &Replayed<'_>) -> anyhow::Result<ControlFlow<()>> {
         let mut all = Vec::new();
         record::read_batch(batch.frame.payload(), batch.records(), |logged| all.push(logged))?;
         let file = (self.place)(batch.path);
+        let which = if self.dump.key.is_none() { Which::All } else { Which::Some };
         for (index, logged) in all.into_iter().enumerate() {
             // The keys of a snapshot are shown with its LSN.
             let lsn = match batch.is_snapshot {
@@ -197,13 +255,19 @@ impl<'a> Printer<'a> {
             if lsn > self.dump.to_lsn {
                 return Ok(ControlFlow::Break(()));
             }
+            let origin = if batch.is_snapshot { Origin::Snapshot } else { Origin::Log };
+            let has_base = !self.dump.resp || self.has_base(lsn, &logged, origin);
             let op = Op::of(logged, &mut self.order);
             if lsn < self.dump.from_lsn || !self.dump.shows(&op) {
                 continue;
             }
+            if !has_base {
+                self.left_out.extend(op.key().map(Key::from));
+                continue;
+            }
             self.has_printed = true;
             let written = match (self.dump.resp, self.dump.source.json) {
-                (true, _) => self.resp.write(self.dump, &op, &self.order, self.out),
+                (true, _) => self.resp.write(which, &op, &self.order, self.out),
                 (_, true) => writeln!(self.out, "{}", line(&json(lsn, &file, batch.offset, &op))),
                 _ => write_line(lsn, &file, batch.offset, &op, self.out),
             };
@@ -216,33 +280,11 @@ impl<'a> Printer<'a> {
     }
 }
 
-/// What a record does, in the words of a client.
-enum Op<'a> {
-    /// A change of the database with this number, and this space.
-    In(u16, Space, Change<'a>),
-    FlushAll,
-    /// The databases with these numbers are swapped, one pair after the other.
-    Swap(Vec<(u16, u16)>),
-}
-
-impl<'a> Op<'a> {
-    /// What a record does after which the databases have this order.
-    fn of(logged: Logged<'a>, order: &mut Order) -> Op<'a> {
-        match logged {
-            Logged::In(space, change) => Op::In(order.number_of(space), space, change),
-            Logged::ClearAll => Op::FlushAll,
-            Logged::Order(new) => Op::Swap(std::mem::replace(order, new.clone()).swaps_to(&new)),
-        }
-    }
-}
-
 impl Dump {
     /// Whether a record is of the keys that were asked for. FLUSHALL and the like are records of every key.
     fn shows(&self, op: &Op<'_>) -> bool {
-        match (&self.key, op) {
-            (Some(pattern), Op::In(_, _, Change::Set(Parts { key, .. }) | Change::Delete(key))) => {
-                glob::matches(pattern.as_bytes(), key)
-            }
+        match (&self.key, op.key()) {
+            (Some(pattern), Some(key)) => glob::matches(pattern.as_bytes(), key),
             _ => true,
         }
     }
@@ -274,6 +316,19 @@ fn write_line(
             quote::print(key, &mut line);
         }
         Op::In(_, _, Change::Clear) => line.extend_from_slice(b"FLUSHDB"),
+        Op::In(_, _, Change::Patch(patch)) => {
+            line.extend_from_slice(b"SETRANGE ");
+            quote::print(patch.key, &mut line);
+            line.extend_from_slice(format!(" {} ", patch.offset).as_bytes());
+            quote::print(patch.bytes, &mut line);
+        }
+        Op::In(_, _, Change::Expire(key, at)) => {
+            line.extend_from_slice(if at.is_some() { b"PEXPIREAT " } else { b"PERSIST " });
+            quote::print(key, &mut line);
+            if let Some(at) = at {
+                line.extend_from_slice(format!(" expires {}", utc(*at)).as_bytes());
+            }
+        }
         Op::FlushAll => line.extend_from_slice(b"FLUSHALL"),
         Op::Swap(pairs) => {
             let pairs = pairs.iter().map(|(one, other)| format!("SWAPDB {one} {other}"));
@@ -304,6 +359,21 @@ fn json(lsn: u64, file: &str, offset: u64, op: &Op<'_>) -> Value {
             set_bytes(&mut object, "key", key);
         }
         Op::In(_, _, Change::Clear) => object["op"] = "FLUSHDB".into(),
+        Op::In(_, _, Change::Patch(patch)) => {
+            object["op"] = "SETRANGE".into();
+            set_bytes(&mut object, "key", patch.key);
+            object["at"] = patch.offset.into();
+            set_bytes(&mut object, "value", patch.bytes);
+            object["length_before"] = patch.before.into();
+        }
+        Op::In(_, _, Change::Expire(key, at)) => {
+            object["op"] = if at.is_some() { "PEXPIREAT" } else { "PERSIST" }.into();
+            set_bytes(&mut object, "key", key);
+            if let Some(at) = *at {
+                object["expiry_millis"] = at.into();
+                object["expires"] = utc(at).into();
+            }
+        }
         Op::FlushAll => object["op"] = "FLUSHALL".into(),
         Op::Swap(pairs) => {
             object["op"] = "SWAPDB".into();
@@ -311,95 +381,6 @@ fn json(lsn: u64, file: &str, offset: u64, op: &Op<'_>) -> Value {
         }
     }
     object
-}
-
-/// Prints the commands that make the keys again.
-#[derive(Default)]
-struct Resp {
-    /// The database that the commands so far have selected.
-    selected: u16,
-    /// The keys that were written: if only some keys are asked for, FLUSHALL becomes a DEL of those.
-    seen: BTreeSet<(Space, Key)>,
-}
-
-impl Resp {
-    fn write(
-        &mut self,
-        dump: &Dump,
-        op: &Op<'_>,
-        order: &Order,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let is_all = dump.key.is_none();
-        match op {
-            Op::In(number, space, change) => {
-                self.select(*number, out)?;
-                match change {
-                    Change::Set(parts) => {
-                        if !is_all {
-                            self.seen.insert((*space, parts.key.into()));
-                        }
-                        write_set(*parts, out)
-                    }
-                    Change::Delete(key) => request(&[b"DEL", key], out),
-                    Change::Clear if is_all => request(&[b"FLUSHDB"], out),
-                    Change::Clear => self.delete(|of| of == *space, order, out),
-                }
-            }
-            Op::FlushAll if is_all => request(&[b"FLUSHALL"], out),
-            Op::FlushAll => self.delete(|_| true, order, out),
-            Op::Swap(pairs) => pairs.iter().try_for_each(|(one, other)| {
-                let [one, other] = [one, other].map(u16::to_string);
-                request(&[b"SWAPDB", one.as_bytes(), other.as_bytes()], out)
-            }),
-        }
-    }
-
-    fn select(&mut self, number: u16, out: &mut dyn Write) -> io::Result<()> {
-        if std::mem::replace(&mut self.selected, number) == number {
-            return Ok(());
-        }
-        request(&[b"SELECT", number.to_string().as_bytes()], out)
-    }
-
-    /// Removes what was written into these databases.
-    fn delete(
-        &mut self,
-        which: impl Fn(Space) -> bool,
-        order: &Order,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let all = std::mem::take(&mut self.seen).into_iter();
-        let (gone, rest): (BTreeSet<_>, BTreeSet<_>) = all.partition(|(space, _)| which(*space));
-        self.seen = rest;
-        for (space, key) in gone {
-            self.select(order.number_of(space), out)?;
-            request(&[b"DEL", &key], out)?;
-        }
-        Ok(())
-    }
-}
-
-fn write_set(parts: Parts<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let (key, value) = (parts.key, parts.value);
-    match parts.expiry {
-        None => request(&[b"SET", key, value], out),
-        // PXAT refuses a time before 1970; any past time means the same.
-        Some(at) => {
-            let at = at.max(1).to_string();
-            request(&[b"SET", key, value, b"PXAT", at.as_bytes()], out)
-        }
-    }
-}
-
-fn request(words: &[&[u8]], out: &mut dyn Write) -> io::Result<()> {
-    write!(out, "*{}\r\n", words.len())?;
-    for word in words {
-        write!(out, "${}\r\n", word.len())?;
-        out.write_all(word)?;
-        out.write_all(b"\r\n")?;
-    }
-    Ok(())
 }
 
 /// Milliseconds of Unix time as a date and time in UTC; as a plain number if they are out of range.

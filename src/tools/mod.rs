@@ -15,7 +15,9 @@
 //!
 //! Those that ask a running server are in [`crate::remote`].
 
+mod as_commands;
 pub mod backup;
+mod bases;
 pub mod check;
 mod contents;
 mod copying;

@@ -13,13 +13,15 @@ use std::path::Path;
 use anyhow::bail;
 use serde_json::{Value, json};
 
+use super::bases::{Bases, Origin, named};
 use super::check::Report;
 use super::cut_back::{CutBack, free_name};
 use super::inspect::{Ending, Inspection, Log, Segment};
-use super::json::line;
+use super::json::{line, set_bytes};
 use super::progress::Progress;
 use super::salvage::{self, Piece};
 use super::{Outcome, Place, Source, file_name, open, refuse_if_in_use};
+use crate::command::Key;
 use crate::record;
 use crate::wal::block::BLOCK_BYTES;
 use crate::wal::chain::{Tail, anew};
@@ -137,6 +139,8 @@ pub struct Plan {
     more_may_be_lost: bool,
     /// Whole batches after the cut, and the records in them.
     readable: (u64, u64),
+    /// The keys of values that the kept part of the log changes in place, on top of a snapshot that may be later.
+    perhaps_mixed: Vec<Key>,
 }
 
 impl Plan {
@@ -145,7 +149,7 @@ impl Plan {
         let Some(log) = open(disk, names)? else {
             return Ok(None);
         };
-        let (inspection, wanted) = read(disk, &log, to_lsn.unwrap_or(u64::MAX));
+        let Kept { inspection, wanted, bases } = read(disk, &log, to_lsn.unwrap_or(u64::MAX));
         let damage = inspection.damage().map(|damage| format!("{}.", damage.place()));
         let in_snapshot = |damage: &Damage| names.snapshot_of(&damage.path).is_some();
         if let Some(damage) = inspection.damage().filter(|damage| in_snapshot(damage)) {
@@ -164,6 +168,10 @@ impl Plan {
             );
         }
         let more_may_be_lost = damage.is_some();
+        // After a torn batch nothing was written, nor seen by a snapshot.
+        let is_cut = damage.is_some() || matches!(inspection.tail, Ok(Ending::Stopped));
+        let mixed = is_cut.then(|| bases.perhaps_mixed().into_iter().cloned().collect());
+        let perhaps_mixed = mixed.unwrap_or_default();
         let (reason, keep) = match (inspection.tail, damage) {
             (Ok(Ending::Stopped), _) => {
                 let lsn = to_lsn.unwrap_or(u64::MAX);
@@ -176,7 +184,9 @@ impl Plan {
         };
         let cut_back = cut_back_to(disk, names, &log, keep)?;
         let last_seen = last_seen(disk, &log, cut_back.keep.as_ref())?.max(log.known_lsn());
-        let mut plan = Plan { cut_back, reason, last_seen, more_may_be_lost, readable: (0, 0) };
+        let readable = (0, 0);
+        let mut plan =
+            Plan { cut_back, reason, last_seen, more_may_be_lost, readable, perhaps_mixed };
         plan.readable = readable_after(disk, names, plan.kept_lsn())?;
         Ok(Some(plan))
     }
@@ -221,6 +231,16 @@ impl Plan {
             (false, true) => writeln!(out, "Lose    whatever there was from LSN {} on.", kept + 1),
             (false, false) => writeln!(out, "Lose    nothing that anybody was told is safe."),
         }?;
+        let mixed = &self.perhaps_mixed;
+        if !mixed.is_empty() {
+            writeln!(
+                out,
+                "Doubt   {} values that the snapshot has were changed in place after it: {}. If it was still being \
+                 written at LSN {kept}, newer bytes are among older ones there. Compare them, or set them anew.",
+                mixed.len(),
+                named(mixed.iter())
+            )?;
+        }
         let (batches, records) = self.readable;
         if batches > 0 {
             writeln!(
@@ -254,6 +274,14 @@ impl Plan {
         let moved =
             moved.iter().map(|(from, to)| json!({"from": file_name(from), "to": file_name(to)}));
         object["moved"] = moved.collect();
+        if !self.perhaps_mixed.is_empty() {
+            let key = |key: &Key| {
+                let mut object = json!({});
+                set_bytes(&mut object, "key", key);
+                object
+            };
+            object["perhaps_mixed"] = self.perhaps_mixed.iter().map(key).collect();
+        }
         object
     }
 }
@@ -268,18 +296,32 @@ fn torn_text(torn: &Torn) -> String {
     )
 }
 
-/// Reads a log up to the first batch that has a record after `to_lsn`, and says how it stood before
-/// that batch; `None` if nothing was before.
-fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Inspection, Option<Segment>) {
+/// What is kept of a log.
+struct Kept {
+    inspection: Inspection,
+    /// How the log stands where it is to be cut; `None` if nothing is before.
+    wanted: Option<Segment>,
+    bases: Bases,
+}
+
+/// Reads a log up to the first batch that has a record after `to_lsn`.
+fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> Kept {
     let mut progress = Progress::new("reading", log.amount());
-    let mut wanted = None;
+    let (mut wanted, mut bases) = (None, Bases::default());
     let inspection = log.walk(disk, &mut |batch| {
         progress.add(batch);
-        record::read_batch(batch.frame.payload(), batch.records(), drop)?;
+        let last = batch.first_lsn() + u64::from(batch.records());
+        let is_kept = batch.is_snapshot || last <= to_lsn.saturating_add(1);
+        let origin = if batch.is_snapshot { Origin::Snapshot } else { Origin::Log };
+        record::read_batch(batch.frame.payload(), batch.records(), |logged| {
+            if is_kept {
+                bases.follow(&logged, origin);
+            }
+        })?;
         if batch.is_snapshot {
             return Ok(ControlFlow::Continue(()));
         }
-        if batch.first_lsn() + u64::from(batch.records()) > to_lsn.saturating_add(1) {
+        if !is_kept {
             return Ok(ControlFlow::Break(()));
         }
         let begin = || Segment::begin(batch.path, Tail::of_segment(*batch.segment));
@@ -290,7 +332,7 @@ fn read(disk: &dyn Disk, log: &Log, to_lsn: u64) -> (Inspection, Option<Segment>
     let first = inspection.segments.first();
     let empty = |first: &Segment| Segment::begin(&first.path, Tail::of_segment(first.tail.header));
     let wanted = wanted.or_else(|| first.map(empty));
-    (inspection, wanted)
+    Kept { inspection, wanted, bases }
 }
 
 /// How the files have to be changed for the log to end as `keep` says.

@@ -17,7 +17,7 @@ use super::json::line;
 use super::progress::Amount;
 use super::{Outcome, Place, etcd, open, place, refuse_if_in_use};
 use crate::command::Order;
-use crate::entry::{Entry, Parts};
+use crate::entry::Entry;
 use crate::quote;
 use crate::record::New;
 use crate::replicated::{LONGEST_RECORD, LONGEST_VALUE};
@@ -123,8 +123,7 @@ fn gather(
     amount: Amount,
     walk: impl FnOnce(&mut Visit<'_>) -> anyhow::Result<Inspection>,
 ) -> anyhow::Result<Gathered> {
-    let owned = |parts: Parts<'_>| Entry::expiring(parts.key, parts.value, parts.expiry);
-    let (contents, inspection) = Contents::read(owned, amount, walk)?;
+    let (contents, inspection) = Contents::read(amount, walk)?;
     let lsn = inspection.last_lsn();
     inspection.tail.context("nothing was imported")?;
     Ok((contents, lsn))

@@ -195,11 +195,20 @@ pub fn work(engine: &Engine, history: &mut History, seed: u64, between: &mut dyn
         for _ in 0..=rng.below(3) {
             let key = rng.below(KEYS);
             let length = rng.below(4000);
-            let change = if rng.below(4) > 0 { Change::Set(length) } else { Change::Delete };
+            let change = match rng.below(8) {
+                0 | 1 => Change::Delete,
+                2..5 => Change::Patch(length / 8),
+                _ => Change::Set(length),
+            };
             let register = &mut history.registers[key];
             let number = register.send(change, NOW);
-            let name = &register.keys[0];
-            commands.push(register.value(number).map_or_else(|| del(name), |new| set(name, &new)));
+            let (words, _) = register.request(number);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            commands.push(match words[..] {
+                ["SET", key, value] => set(key, value),
+                ["DEL", key] => del(key),
+                _ => command(&words),
+            });
             asked.push((key, number));
         }
         let replies = send(engine, commands).wait_for(asked.len());

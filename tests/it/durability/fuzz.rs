@@ -359,6 +359,10 @@ fn logs() -> Vec<Vec<u8>> {
             command(&["swapdb", "1", &there]),
             Command::Select(here),
             command(&["flushdb"]),
+            // Long ones are changed in place.
+            command(&["append", "key1", &value]),
+            command(&["setrange", &format!("key{}", batch % 3), "1", "patch"]),
+            command(&["pexpireat", "key2", "4102444800000"]),
         ];
         let done = ask(&engine, Command::Transaction(in_databases, None));
         assert!(matches!(done, Reply::Array(_)), "{done:?}");

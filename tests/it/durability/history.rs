@@ -2,7 +2,8 @@
 //!
 //! Each register has one writer, so that the order of its operations is known. What an operation writes
 //! follows from the seed, the register's keys and the operation's number: a value that was never sent, or a
-//! mixture of two, is the value of no operation. What is found must be what some operation left that is not
+//! mixture of two, is the value of no operation. A value that is changed in place has in it what every such operation since
+//! the last whole value has written. What is found must be what some operation left that is not
 //! older than the last acknowledged one.
 //!
 //! An operation is sent at one instant and acknowledged at a later one, by any clock: the time, the length
@@ -48,6 +49,8 @@ struct Operation {
 pub enum Change {
     /// Sets it to a value of its own, with this many random letters in it.
     Set(usize),
+    /// Writes its number and this many random letters into what is there, at its end or at another place.
+    Patch(usize),
     Delete,
     /// Adds 1 to it; such a register sees nothing else.
     Count,
@@ -63,9 +66,11 @@ enum Fate {
 
 impl Change {
     /// Mostly a short value, now and then one that is longer than a few blocks of the log.
-    pub fn random(rng: &mut Rng) -> Change {
-        if rng.below(8) == 0 {
-            return Change::Delete;
+    pub fn random(rng: &mut Rng, keys: usize) -> Change {
+        match rng.below(8) {
+            0 => return Change::Delete,
+            1..4 if keys == 1 => return Change::Patch(rng.below(200)),
+            _ => {}
         }
         let limit = 2 << rng.below(14);
         Change::Set(rng.below(limit))
@@ -148,16 +153,72 @@ impl Register {
 
     /// What an operation leaves in each key.
     pub fn values(&self, number: usize) -> Vec<Option<String>> {
+        if let Change::Patch(_) = self.operations[number].change {
+            return vec![Some(self.patched(number))];
+        }
         let mut rng = Rng::new(self.seed ^ number as u64);
         let mut value = |key: &String| match self.operations[number].change {
             Change::Delete => None,
             Change::Count => Some(number.to_string()),
+            Change::Patch(_) => unreachable!("it depends on the operation before"),
             Change::Set(length) => {
                 let letters = (0..length).map(|_| char::from(b'a' + rng.below(26) as u8));
                 Some(format!("{key}:{number}:{}", letters.collect::<String>()))
             }
         };
         self.keys.iter().map(&mut value).collect()
+    }
+
+    /// The value after a change in place, the last of several.
+    fn patched(&self, number: usize) -> String {
+        let was_carried_out = |at: &usize| self.operations[*at].fate != Fate::Refused;
+        let is_whole = |at: &usize| !matches!(self.operations[*at].change, Change::Patch(_));
+        let mut before = (0..number).rev().filter(was_carried_out);
+        let mut patches = vec![number];
+        let whole = before.by_ref().find(|at| {
+            let is_whole = is_whole(at);
+            if !is_whole {
+                patches.push(*at);
+            }
+            is_whole
+        });
+        let mut value = whole.and_then(|at| self.value(at)).unwrap_or_default();
+        for at in patches.into_iter().rev() {
+            let (offset, part) = self.part(at, value.len());
+            let end = (offset + part.len()).min(value.len());
+            value.replace_range(offset..end, &part);
+        }
+        value
+    }
+
+    /// What a change in place writes into a value of this length, and where.
+    fn part(&self, number: usize, length: usize) -> (usize, String) {
+        let mut rng = Rng::new(self.seed ^ number as u64);
+        let Change::Patch(letters) = self.operations[number].change else {
+            unreachable!("it is one");
+        };
+        let offset = if rng.below(2) == 0 { length } else { rng.below(length + 1) };
+        let letters = (0..letters).map(|_| char::from(b'a' + rng.below(26) as u8));
+        (offset, format!("<{number}:{}>", letters.collect::<String>()))
+    }
+
+    /// The words of an operation on the only key, and the start of its reply in the text protocol.
+    pub fn request(&self, number: usize) -> (Vec<String>, &'static str) {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let key = &self.keys[0];
+        if let Change::Patch(_) = self.operations[number].change {
+            let before = (0..number).rev().find(|at| self.operations[*at].fate != Fate::Refused);
+            let length = before.and_then(|at| self.value(at)).map_or(0, |value| value.len());
+            let (offset, part) = self.part(number, length);
+            return match offset == length && number.is_multiple_of(2) {
+                true => (words(&["APPEND", key, &part]), ":"),
+                false => (words(&["SETRANGE", key, &offset.to_string(), &part]), ":"),
+            };
+        }
+        match self.value(number) {
+            Some(value) => (words(&["SET", key, &value]), "+OK"),
+            None => (words(&["DEL", key]), "+OK"),
+        }
     }
 
     /// What an operation leaves in the only key.
@@ -173,10 +234,12 @@ impl Register {
             let values: Vec<String> = self.values(number).into_iter().flatten().collect();
             return format!("EVAL \"{SCRIPT}\" {count} {keys} {}\n", values.join(" "));
         }
-        match self.value(number) {
-            Some(value) => format!("SET {} {value}\n", self.keys[0]),
-            None => format!("DEL {}\n", self.keys[0]),
-        }
+        format!("{}\n", self.request(number).0.join(" "))
+    }
+
+    /// What its reply begins with, in the text protocol.
+    pub fn reply(&self, number: usize) -> &'static str {
+        if self.keys.len() > 1 { "+OK" } else { self.request(number).1 }
     }
 
     /// The numbers from the last acknowledged operation to the last one that was sent by this instant.

@@ -86,10 +86,19 @@ fn start(dir: &Path, turn: usize) -> (Server, Client) {
 
 /// A command, or a transaction, to both; the replies must be the same.
 fn step(rng: &mut Rng, client: &mut Client, model: &mut Model) {
-    if rng.below(10) > 0 {
+    if rng.below(10) > 1 {
         let words = command(rng);
         let expected = model.carry_out(&words);
         assert_eq!(ask(client, &words), expected, "{}", shown(&words));
+        return;
+    }
+    if rng.below(2) == 0 {
+        // One batch.
+        let commands = group(rng);
+        client.send(commands.iter().flat_map(request).collect::<Vec<u8>>());
+        for words in &commands {
+            assert_eq!(reply(client), Ok(model.carry_out(words)), "{}", shown(words));
+        }
         return;
     }
     let commands = group(rng);
@@ -110,7 +119,8 @@ fn step(rng: &mut Rng, client: &mut Client, model: &mut Model) {
 }
 
 fn group(rng: &mut Rng) -> Vec<Words> {
-    (0..rng.below(6)).map(|_| command(rng)).collect()
+    let count = if rng.below(4) == 0 { 20 } else { 6 };
+    (0..rng.below(count)).map(|_| command(rng)).collect()
 }
 
 /// A random command, all of whose words make sense.
@@ -129,9 +139,10 @@ fn command(rng: &mut Rng) -> Words {
     }
     let name = ["SET", "SET", "SET", "GET", "DEL", "EXISTS", "INCR", "INCRBY", "DECRBY", "APPEND"];
     let more = ["SETRANGE", "GETRANGE", "GETDEL", "GETSET", "GETEX", "SETNX", "RENAME", "RENAMENX"];
+    let bits = ["SETBIT", "GETBIT", "BITFIELD", "APPEND", "SETRANGE", "APPEND"];
     let last = ["COPY", "MSET", "MSETNX", "MGET", "EXPIREAT", "PERSIST", "STRLEN"];
     let script = if cfg!(feature = "scripts") { &["EVAL"][..] } else { &[] };
-    let names = name.into_iter().chain(more).chain(last).chain(script.iter().copied());
+    let names = name.into_iter().chain(more).chain(bits).chain(last).chain(script.iter().copied());
     let names: Vec<&str> = names.collect();
     let name = names[pick % names.len()];
     let mut words = vec![name.as_bytes().to_vec()];
@@ -158,12 +169,18 @@ fn command(rng: &mut Rng) -> Words {
         }
         "APPEND" | "GETSET" | "SETNX" => words.push(value(rng)),
         "SETRANGE" => {
-            option(&mut words, &rng.below(20).to_string());
+            option(&mut words, &place(rng).to_string());
             words.push(value(rng));
         }
+        "SETBIT" => option(&mut words, &format!("{} {}", 8 * place(rng) + 3, rng.below(2))),
+        "GETBIT" => option(&mut words, &(8 * place(rng) + 3).to_string()),
+        "BITFIELD" => {
+            let (set, get) = (place(rng), place(rng));
+            option(&mut words, &format!("SET u8 #{set} {} GET u8 #{get}", rng.below(256)));
+        }
         "GETRANGE" => {
-            let place = |rng: &mut Rng| (rng.below(30) as i64 - 15).to_string();
-            let range = [place(rng), place(rng)];
+            let end = |rng: &mut Rng| (rng.below(30) as i64 - 15).to_string();
+            let range = [end(rng), end(rng)];
             option(&mut words, &range.join(" "));
         }
         "RENAME" | "RENAMENX" => words.push(key(rng)),
@@ -197,8 +214,14 @@ fn command(rng: &mut Rng) -> Words {
     words
 }
 
+/// A place in a value: near its start, or in the middle of a long one.
+fn place(rng: &mut Rng) -> usize {
+    if rng.below(2) == 0 { rng.below(20) } else { rng.below(3_000) }
+}
+
 fn value(rng: &mut Rng) -> Vec<u8> {
-    match rng.below(8) {
+    match rng.below(9) {
+        8 => (0..1_000 + rng.below(2_000)).map(|_| rng.next() as u8).collect(),
         0 => Vec::new(),
         1 => (0..rng.below(20)).map(|_| rng.next() as u8).collect(),
         2 => vec![rng.next() as u8; rng.below(5_000)],
@@ -343,6 +366,30 @@ impl Model {
                     self.put(&key, value.clone(), old_expiry);
                 }
                 Value::Integer(value.len() as i64)
+            }
+            "SETBIT" | "GETBIT" => {
+                let mut value = old_value.cloned().unwrap_or_default();
+                let (byte, mask) = (number(0) as usize / 8, 0x80 >> (number(0) % 8));
+                let bit = value.get(byte).is_some_and(|byte| byte & mask != 0);
+                if name == "SETBIT" {
+                    value.resize(value.len().max(byte + 1), 0);
+                    value[byte] = value[byte] & !mask | if number(1) == 1 { mask } else { 0 };
+                    self.put(&key, value, old_expiry);
+                }
+                flag(bit)
+            }
+            "BITFIELD" => {
+                let mut value = old_value.cloned().unwrap_or_default();
+                let place = |at: usize| text(at)[1..].parse::<usize>().expect("a number");
+                let at = |value: &Vec<u8>, place| value.get(place).copied().unwrap_or(0u8);
+                let (old, new) = (at(&value, place(2)), number(3) as u8);
+                if old != new || value.len() <= place(2) {
+                    value.resize(value.len().max(place(2) + 1), 0);
+                    value[place(2)] = new;
+                    self.put(&key, value.clone(), old_expiry);
+                }
+                let found = at(&value, place(6));
+                Value::Array([old, found].map(|number| Value::Integer(number.into())).into())
             }
             "INCR" => self.add(&key, 1),
             "INCRBY" => self.add(&key, number(0)),

@@ -16,7 +16,7 @@ const CLIENTS: usize = 6;
 /// What a register is changed with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// One key, with SET and DEL.
+    /// One key, with SET, DEL, APPEND and SETRANGE.
     Single,
     /// Three keys, with MSET and DEL, and with a script in place of every other MSET.
     Group,
@@ -65,7 +65,8 @@ impl Clients {
                                 continue;
                             }
                             Some(Kind::Counter) => Change::Count,
-                            Some(Kind::Single | Kind::Group) => Change::random(&mut rng),
+                            Some(Kind::Single) => Change::random(&mut rng, 1),
+                            Some(Kind::Group) => Change::random(&mut rng, 3),
                         };
                         operate(&mut registers[chosen], change, &mut client, block_log);
                     }
@@ -106,7 +107,12 @@ fn operate(register: &mut Register, change: Change, client: &mut Client, block_l
     let keys = register.keys.iter().map(String::as_str);
     let count = keys.len().to_string();
     let as_script = cfg!(feature = "scripts") && keys.len() > 1 && number.is_multiple_of(2);
+    let (in_place, _) = match change {
+        Change::Patch(_) => register.request(number),
+        _ => Default::default(),
+    };
     let words: Vec<&str> = match change {
+        Change::Patch(_) => in_place.iter().map(String::as_str).collect(),
         Change::Count => std::iter::once("INCR").chain(keys).collect(),
         Change::Delete => std::iter::once("DEL").chain(keys).collect(),
         Change::Set(_) if as_script => {
@@ -124,7 +130,7 @@ fn operate(register: &mut Register, change: Change, client: &mut Client, block_l
     let told = reply(client).expect("a reply");
     let as_it_should = match change {
         Change::Count => told == Value::Integer(number as i64),
-        Change::Delete => matches!(told, Value::Integer(_)),
+        Change::Delete | Change::Patch(_) => matches!(told, Value::Integer(_)),
         Change::Set(_) => told == Value::ok(),
     };
     assert!(as_it_should, "operation {number} of {:?}: {told:?}", register.keys);
