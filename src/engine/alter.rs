@@ -84,6 +84,9 @@ impl Changes {
 
     /// Moves what `later` knows of altered keys, before its changes themselves.
     pub(super) fn append_altered(&mut self, later: &mut Changes) {
+        if self.altered.is_empty() && later.altered.is_empty() {
+            return;
+        }
         if !self.altered.is_empty() {
             let whole = later.mutations.iter().filter(|mutation| !mutation.is_partial());
             whole.for_each(|mutation| drop(self.altered.remove(mutation.key())));

@@ -79,9 +79,7 @@ pub struct Dump {
 /// Dumps a log, or one file of it.
 pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
     let mut printer = Printer::new(dump, out);
-    if dump.file.is_some() || dump.skip_damage || dump.from_lsn > 0 {
-        printer.lacks_something = true;
-    }
+    printer.lacks_something = dump.file.is_some() || dump.skip_damage;
     let outcome = match (&dump.file, dump.source.place()?) {
         (Some(file), _) => {
             salvage(|take| salvage::read_file(&ReadOnlyDisk, file, take), &mut printer)
@@ -213,7 +211,9 @@ impl<'a> Printer<'a> {
 
     /// Whether a record may be printed as a command: one of a change in place only on the value that it was made for.
     fn has_base(&mut self, lsn: u64, logged: &Logged<'_>, origin: Origin) -> bool {
-        if lsn < self.dump.from_lsn || (self.lacks_something && origin == Origin::Snapshot) {
+        // What is not printed is missing.
+        self.lacks_something |= lsn < self.dump.from_lsn;
+        if self.lacks_something && (lsn < self.dump.from_lsn || origin == Origin::Snapshot) {
             return true;
         }
         self.bases.follow(logged, origin)

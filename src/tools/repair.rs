@@ -235,9 +235,8 @@ impl Plan {
         if !mixed.is_empty() {
             writeln!(
                 out,
-                "Doubt   {} values that the snapshot has were changed in place after it: {}. If it was still being \
-                 written at LSN {kept}, newer bytes are among older ones there. Compare them, or set them anew.",
-                mixed.len(),
+                "Doubt   values that the snapshot has, and that were changed in place after it: {}. If it was still being \
+                 written at LSN {kept}, newer bytes may be among older ones there. Compare them, or set them anew.",
                 named(mixed.iter())
             )?;
         }

@@ -75,6 +75,13 @@ const ALL: &[Golden] = &[
         keys: &[("key3", "value3"), ("key15", "value15")],
         gone: &["key1", "key7", "gone"],
     },
+    Golden {
+        name: "in-place",
+        tail: ("closed in order", 0),
+        dumped: "8 wal_file 20480 PERSIST key1",
+        keys: &[],
+        gone: &["key3", "gone"],
+    },
 ];
 
 impl Golden {
@@ -152,6 +159,24 @@ fn the_databases_of_a_golden_log_have_their_keys_after_both_of_its_swaps() {
         let key = if number == 3 { "key7" } else { "key1" };
         assert_eq!(client.ask(&format!("GET {key}")), value);
     }
+    server.stop();
+}
+
+#[test]
+fn the_values_of_a_golden_log_have_what_was_changed_in_place() {
+    let golden = ALL.iter().find(|golden| golden.name == "in-place").expect("it is there");
+    let dir = golden.copy();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = Client::connect(&server);
+    let long = |letter: &str| letter.repeat(1500);
+    assert_eq!(client.ask("GET key1"), format!("+OK {}onetwo", long("a")));
+    assert_eq!(client.ask("GET key2"), format!("+OK b!{}", &long("b")[2..]));
+    assert_eq!(client.ask("PEXPIRETIME key1").trim_end(), ":-1");
+    assert_eq!(client.ask("PEXPIRETIME key2").trim_end(), ":4107542400000");
+    assert_eq!(client.ask("SELECT 3").trim_end(), "+OK");
+    // The bit is the last of the byte after the end.
+    assert_eq!(client.ask("STRLEN key3").trim_end(), ":1501");
+    assert_eq!(client.ask("GETBIT key3 12007").trim_end(), ":1");
     server.stop();
 }
 

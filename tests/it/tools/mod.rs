@@ -5,6 +5,7 @@ mod backup;
 mod check;
 mod dump;
 mod golden;
+mod in_place;
 mod inspection;
 pub(crate) mod json;
 mod remote;
