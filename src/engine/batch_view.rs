@@ -668,6 +668,47 @@ mod tests {
         assert_eq!((batch.sums.used, batch.bytes()), (memory, bytes));
     }
 
+    /// Bytes that these commands add to the log, alone or as a transaction.
+    fn logged(commands: Vec<Command>, is_transaction: bool) -> usize {
+        let (store, mut batch) =
+            (crate::store::new(2, 0), Batch::new(10_000, 16, Order::default()));
+        apply(&*store, vec![Mutation::Set(Entry::new(b"long", &[0; 2000]))]);
+        let mut ask = |command| {
+            let reply = ask(&mut batch, &*store, command);
+            assert!(!matches!(reply, Reply::Error(_)), "{reply:?}");
+        };
+        match is_transaction {
+            true => ask(Command::Transaction(commands, None)),
+            false => commands.into_iter().for_each(ask),
+        }
+        let mut bytes = 0;
+        record::of(batch.changed()).for_each(|new| new.encode(|piece| bytes += piece.len()));
+        bytes
+    }
+
+    #[test]
+    fn what_is_logged_of_a_long_value_is_what_is_new_and_in_a_transaction_no_more_than_twice_the_value()
+     {
+        let all = |words: &dyn Fn(usize) -> Vec<String>| -> Vec<Command> {
+            let command = |n| {
+                let words = words(n);
+                let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+                command(&words).expect("it is one")
+            };
+            (0..1000).map(command).collect()
+        };
+        let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let bits = || all(&|n| words(&format!("setbit long {} 1", n * 15)));
+        assert!(logged(bits(), false) < 1000 * 60);
+        assert!(logged(bits(), true) < 3 * 2000);
+        // One at the end of the other is one.
+        assert!(logged(all(&|_| words("append long x")), true) < 1200);
+        let expire = |n| words(&format!("pexpireat long {}", 4_102_444_800_000_usize + n));
+        assert!(logged(all(&expire), true) < 100);
+        let both = |n: usize| if n.is_multiple_of(2) { expire(n) } else { words("append long x") };
+        assert!(logged(all(&both), true) < 3 * 2500);
+    }
+
     /// Each key of three databases with its value and expiry, by number.
     type Model = [BTreeMap<u8, (Vec<u8>, Option<i64>)>; 3];
 
