@@ -150,13 +150,14 @@ pub const CALLS: &str = "command_duration_seconds";
 pub const ERRORS: &str = "command_errors";
 
 fn commands(to: &mut DescriptorEncoder<'_>, seen: &Seen) -> Result<(), Error> {
-    let asked = |stats: &&Stats| stats.nanos.count() + stats.rejected.get() > 0;
+    let asked = |stats: &&Stats| stats.times.calls() + stats.rejected.get() > 0;
     let all = || seen.metrics.commands.all().iter().filter(asked);
     let help = "How long calls of a command took to be carried out, without the wait for the disk.";
     let mut calls = to.encode_descriptor(CALLS, help, None, MetricType::Histogram)?;
     for stats in all() {
-        let sum = stats.total_nanos.get() as f64 / 1e9;
-        let below = cumulated(&stats.nanos, CALL_BUCKETS, |power| (1u64 << power) as f64 / 1e9);
+        let sum = stats.times.total_nanos() as f64 / 1e9;
+        let below =
+            cumulated(&stats.times.nanos(), CALL_BUCKETS, |power| (1u64 << power) as f64 / 1e9);
         let labels = [("command", stats.name)];
         calls.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
             sum,

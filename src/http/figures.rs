@@ -115,7 +115,7 @@ impl Calls {
     fn of(metrics: &Metrics) -> Calls {
         let (mut calls, mut nanos) = (Calls::default(), [0; 64]);
         for (spec, stats) in commands::table().iter().zip(metrics.commands.all()) {
-            let buckets = stats.nanos.buckets();
+            let buckets = stats.times.nanos().buckets();
             let count: u64 = buckets.iter().sum();
             if spec.has("readonly") {
                 calls.reads += count;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::number::{Counter, Histogram};
+use super::number::Counter;
+use super::spread::CallTimes;
 use crate::command::{Calls, CommandId, Reply};
 
 /// Kinds of errors that are counted apart: as many as in Redis, and a limit, for clients may make up their own.
@@ -30,10 +31,8 @@ pub struct CommandStats {
 pub struct Stats {
     /// Its name, as in COMMAND INFO.
     pub name: &'static str,
-    /// Nanoseconds of each call.
-    pub nanos: Histogram,
-    /// Of all calls together.
-    pub total_nanos: Counter,
+    /// How long each call took.
+    pub times: CallTimes,
     /// Requests that were refused before they were carried out.
     pub rejected: Counter,
     /// Calls that were answered with an error.
@@ -45,8 +44,7 @@ impl CommandStats {
     pub fn new(names: impl Iterator<Item = &'static str>) -> CommandStats {
         let stats = |name| Stats {
             name,
-            nanos: Histogram::default(),
-            total_nanos: Counter::default(),
+            times: CallTimes::default(),
             rejected: Counter::default(),
             failed: Counter::default(),
         };
@@ -55,10 +53,13 @@ impl CommandStats {
 
     /// Counts a command that was carried out.
     pub fn count_call(&self, id: Option<CommandId>, elapsed: Duration) {
+        self.count_calls(id, 1, elapsed);
+    }
+
+    /// Counts calls that were carried out as one step and took this long together.
+    pub fn count_calls(&self, id: Option<CommandId>, calls: u64, together: Duration) {
         if let Some(stats) = self.of(id) {
-            let nanos = elapsed.as_nanos() as u64;
-            stats.nanos.add(nanos);
-            stats.total_nanos.add(nanos);
+            stats.times.add(calls, together);
         }
     }
 
@@ -86,20 +87,20 @@ impl CommandStats {
 
     /// Of each command that was called: its calls, and how many took less than each power of two of microseconds.
     pub fn histograms(&self) -> Vec<Calls> {
-        let called = self.commands.iter().filter(|stats| stats.nanos.count() > 0);
-        let shown = |stats: &Stats| Calls {
-            name: stats.name,
-            count: stats.nanos.count(),
-            less_than: stats.nanos.micros(),
+        let shown = |stats: &Stats| {
+            let nanos = stats.times.nanos();
+            let calls =
+                || Calls { name: stats.name, count: nanos.count(), less_than: nanos.micros() };
+            (nanos.count() > 0).then(calls)
         };
-        called.map(shown).collect()
+        self.commands.iter().filter_map(shown).collect()
     }
 
     /// Sets everything to zero.
     pub fn reset(&self) {
-        for Stats { nanos, total_nanos, rejected, failed, .. } in &self.commands {
-            nanos.reset();
-            [total_nanos, rejected, failed].iter().for_each(|counter| counter.set(0));
+        for Stats { times, rejected, failed, .. } in &self.commands {
+            times.reset();
+            [rejected, failed].iter().for_each(|counter| counter.set(0));
         }
         self.errors.lock().clear();
         self.total_errors.set(0);
@@ -117,9 +118,9 @@ impl CommandStats {
     /// The lines of `Commandstats`, for commands that were asked for at all.
     pub fn calls_lines(&self) -> String {
         let mut lines = String::new();
-        for Stats { name, nanos, total_nanos, rejected, failed } in &self.commands {
-            let (calls, rejected, failed) = (nanos.count(), rejected.get(), failed.get());
-            let micros = total_nanos.get() as f64 / 1e3;
+        for Stats { name, times, rejected, failed } in &self.commands {
+            let (calls, rejected, failed) = (times.calls(), rejected.get(), failed.get());
+            let micros = times.total_nanos() as f64 / 1e3;
             let each = if calls == 0 { 0.0 } else { micros / calls as f64 };
             if calls + rejected > 0 {
                 write!(
@@ -136,7 +137,8 @@ impl CommandStats {
     /// The lines of `Latencystats`; accurate to within a factor of two.
     pub fn latency_lines(&self) -> String {
         let mut lines = String::new();
-        for Stats { name, nanos, .. } in &self.commands {
+        for Stats { name, times, .. } in &self.commands {
+            let nanos = times.nanos();
             let [p50, p99, p999] =
                 [0.5, 0.99, 0.999].map(|share| nanos.quantile(share) as f64 / 1e3);
             if nanos.count() > 0 {

@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write};
 
-use super::{Counter, Metrics};
+use super::{Metrics, SpreadCounter};
 
 /// A page, which its owners fill section by section.
 pub struct Info<'a> {
@@ -55,7 +55,7 @@ impl Metrics {
     /// The section `Stats`: what was done since the start, and `more` that its owner has counted.
     pub fn show_stats(&self, info: &mut Info<'_>, more: &[(&str, &dyn Display)]) {
         let [answered, input, output] =
-            [&self.answered, &self.input_bytes, &self.output_bytes].map(Counter::get);
+            [&self.answered, &self.input_bytes, &self.output_bytes].map(SpreadCounter::get);
         let kibibytes = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
         let counted: [(&str, &dyn Display); 17] = [
             ("total_connections_received", &self.total_connections.get()),

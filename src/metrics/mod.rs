@@ -10,6 +10,7 @@ mod info;
 mod number;
 mod slow;
 mod slow_messages;
+mod spread;
 
 pub use batches::{
     BETWEEN_SAMPLES, BatchSeen, Batches, Brought, Ending, Leader, MOST_CLIENTS, STEPS, Step,
@@ -21,6 +22,7 @@ pub use info::{Info, Process};
 pub use number::{Counter, Held, Histogram};
 pub use slow::{MOST_SLOW, SlowCommands};
 pub use slow_messages::{Caller, SlowMessages};
+pub use spread::{CallTimes, SpreadCounter};
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
@@ -53,13 +55,13 @@ pub struct Metrics {
     /// Clients closed because they alone had too many.
     pub unread_disconnections: Counter,
     /// Commands answered.
-    pub answered: Counter,
+    pub answered: SpreadCounter,
     /// Calls, errors and times of each command.
     pub commands: CommandStats,
     /// Reads that found their key.
-    pub hits: Counter,
+    pub hits: SpreadCounter,
     /// Reads that did not.
-    pub misses: Counter,
+    pub misses: SpreadCounter,
     /// Batches written to the log.
     pub batches: Counter,
     /// Records in them.
@@ -95,9 +97,9 @@ pub struct Metrics {
     /// The most that keys and values have taken up.
     pub peak_memory: Counter,
     /// Bytes read from clients.
-    pub input_bytes: Counter,
+    pub input_bytes: SpreadCounter,
     /// Bytes sent to clients.
-    pub output_bytes: Counter,
+    pub output_bytes: SpreadCounter,
     /// Microseconds that a batch took to be written and synced.
     pub commit_micros: Histogram,
     /// All of them together.
@@ -128,15 +130,13 @@ impl Metrics {
             &self.unread_disconnections,
             &self.failed_logins,
             &self.denied_commands,
-            &self.answered,
-            &self.hits,
-            &self.misses,
             &self.expired,
-            &self.input_bytes,
-            &self.output_bytes,
             &self.delayed_syncs,
         ];
         counters.iter().for_each(|counter| counter.set(0));
+        let of_requests =
+            [&self.answered, &self.hits, &self.misses, &self.input_bytes, &self.output_bytes];
+        of_requests.iter().for_each(|counter| counter.reset());
         self.commands.reset();
         self.peak_memory.set(0);
     }

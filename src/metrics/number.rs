@@ -106,12 +106,25 @@ impl Default for Histogram {
 impl Histogram {
     /// Counts a value.
     pub fn add(&self, value: u64) {
+        self.add_times(value, 1);
+    }
+
+    /// Counts a value this many times.
+    pub fn add_times(&self, value: u64, times: u64) {
         let bucket = (u64::BITS - value.leading_zeros()).min(63) as usize;
-        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.buckets[bucket].fetch_add(times, Relaxed);
         // Hardly ever larger, and a load is cheaper than an update.
         if value > self.largest.load(Relaxed) {
             self.largest.fetch_max(value, Relaxed);
         }
+    }
+
+    /// Counts all that another one has counted.
+    pub fn add_all(&self, other: &Histogram) {
+        for (sum, count) in self.buckets.iter().zip(other.buckets()) {
+            sum.fetch_add(count, Relaxed);
+        }
+        self.largest.fetch_max(other.largest.load(Relaxed), Relaxed);
     }
 
     /// For values in nanoseconds: how many were less than each power of two of microseconds, up to the first that
