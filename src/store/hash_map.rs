@@ -5,8 +5,10 @@
 use parking_lot::RwLock;
 
 use super::hash::KeyHasher;
+use super::step::Step;
 use super::table::{SCAN_END, prefix};
 use super::tables::Tables;
+use super::together::{self, WINDOW};
 use super::{Counts, Store, Totals};
 use crate::command::{Change, Changed, Database, Mutation, Order};
 use crate::entry::Entry;
@@ -32,7 +34,16 @@ impl Store for HashMapStore {
 
     fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
         let tables = self.tables.read();
-        keys.iter().for_each(|key| look(tables.get(of, key)));
+        let table = tables.table(of);
+        together::show(keys, |_| table, &self.hasher, look);
+    }
+
+    fn fetch(&self, of: Database, keys: &[&[u8]]) {
+        let tables = self.tables.read();
+        let Some(table) = tables.table(of) else { return };
+        for keys in keys.chunks(WINDOW) {
+            together::fetch(keys.iter().map(|key| (table, self.hasher.hash(key))));
+        }
     }
 
     fn apply(&self, changed: &mut Changed<Mutation>, _together: bool) {
@@ -41,7 +52,11 @@ impl Store for HashMapStore {
             tables.clear_all();
         }
         for (space, mutations) in &mut changed.spaces {
-            mutations.drain(..).for_each(|mutation| tables.apply(*space, mutation));
+            let mut mutations = mutations.drain(..);
+            while let Some(step) = Step::next(&mut mutations, &self.hasher) {
+                step.fetch(|_| tables.table(Database::Space(*space)));
+                step.for_each(|hash, mutation| tables.apply(*space, hash, mutation));
+            }
         }
         if let Some(order) = changed.order.take() {
             tables.set_order(&order);

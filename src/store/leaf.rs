@@ -79,6 +79,14 @@ impl Leaf {
         Some(self.entry(pages, *place))
     }
 
+    /// The page and the offset of the first small entry whose hash looks like this one: in one of some hundred cases
+    /// it is another key's.
+    pub fn guess(&self, hash: u64) -> Option<(u32, usize)> {
+        let place = self.index.find(hash, |_| true)?;
+        let (page, offset) = place.large().is_none().then(|| place.small())?;
+        Some((self.pages[page], offset))
+    }
+
     /// All entries.
     pub fn iter<'a>(&'a self, pages: &'a Pages) -> impl Iterator<Item = &'a Entry> {
         self.index.iter().map(|&place| self.entry(pages, place))

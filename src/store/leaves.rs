@@ -8,6 +8,16 @@ use super::leaf::{Leaf, LeafContext, Removed};
 use super::pages::Pages;
 use crate::entry::{Entry, New};
 
+/// Bytes that come from memory at a time.
+const CACHE_LINE: usize = 64;
+
+/// Where an entry probably is.
+#[derive(Clone, Copy)]
+pub struct Guess {
+    page: u32,
+    offset: usize,
+}
+
 /// - Each page in `pages` that is in use belongs to the leaf that is its owner, and to no other.
 pub struct Leaves {
     leaves: Vec<Leaf>,
@@ -40,6 +50,19 @@ impl Leaves {
     /// The entry of a key.
     pub fn get(&self, leaf: usize, hash: u64, key: &[u8]) -> Option<&Entry> {
         self.leaves[leaf].get(&self.pages, hash, key)
+    }
+
+    /// The page that probably has the entry of a key in a leaf, if it is in one.
+    pub fn guess(&self, leaf: usize, hash: u64) -> Option<Guess> {
+        let (page, offset) = self.leaves[leaf].guess(hash)?;
+        Some(Guess { page, offset })
+    }
+
+    /// Fetches what is there: an entry of the usual length is in one line of the cache or in two.
+    pub fn touch(&self, guess: Guess) -> u8 {
+        let page = self.pages.get(guess.page);
+        let next = (guess.offset + CACHE_LINE).min(page.len() - 1);
+        page[guess.offset].wrapping_add(page[next])
     }
 
     /// All entries of a leaf.

@@ -9,9 +9,12 @@ mod hash_map;
 mod leaf;
 mod leaves;
 mod pages;
+mod shard_set;
 mod sharded_map;
+mod step;
 mod table;
 mod tables;
+mod together;
 
 pub use hash_map::HashMapStore;
 pub use sharded_map::ShardedMapStore;
@@ -28,8 +31,13 @@ pub trait Store: Send + Sync {
     /// quick; it must not call the store.
     fn get(&self, of: Database, key: &[u8], look: &mut dyn FnMut(Option<&Entry>));
 
-    /// Shows `look` the entries of several keys, in their order, as they are at one moment.
+    /// Shows `look` the entries of several keys, in their order, as they are at one moment. Their waits for memory
+    /// overlap, so that this is faster than one [`Store::get`] after the other.
     fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>));
+
+    /// Fetches the entries of some keys into the processor's cache, for lookups that come one after the other. It
+    /// changes nothing, and nothing depends on it.
+    fn fetch(&self, of: Database, keys: &[&[u8]]);
 
     /// Makes changes visible and leaves their lists empty: those of one database in their order, or all at one
     /// moment if they are `together` or of several databases.

@@ -7,14 +7,21 @@
 
 use std::cell::Cell;
 
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use smallvec::SmallVec;
 
 use super::hash::KeyHasher;
+use super::shard_set::ShardSet;
+use super::step::Step;
 use super::table::{SCAN_END, prefix};
 use super::tables::Tables;
+use super::together::{self, WINDOW};
 use super::{Counts, Store, Totals};
-use crate::command::{Change, Changed, Database, Mutation, Order};
+use crate::command::{Change, Changed, Database, Mutation, Order, Space};
 use crate::entry::Entry;
+
+/// The tables of some shards, to be changed.
+type Locked<'a> = SmallVec<[RwLockWriteGuard<'a, Tables>; 8]>;
 
 /// Several maps, each with its lock.
 pub struct ShardedMapStore {
@@ -39,26 +46,40 @@ impl ShardedMapStore {
         &self.shards[self.shard_of(key)].0
     }
 
-    /// The shards of some keys, each once, in ascending order: every thread that takes several
-    /// locks takes them in this order.
-    fn shard_indices<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Vec<usize> {
-        let mut indices: Vec<usize> = keys.map(|key| self.shard_of(key)).collect();
-        indices.sort_unstable();
-        indices.dedup();
-        indices
-    }
-
     /// All shards at one moment, locked in ascending order.
     fn all(&self) -> Vec<RwLockReadGuard<'_, Tables>> {
         self.shards.iter().map(|shard| shard.0.read()).collect()
     }
 
-    /// Makes changes one after the other, each visible at once.
-    fn apply_singly(&self, changed: &mut Changed<Mutation>) {
-        for (space, mutations) in &mut changed.spaces {
-            for mutation in mutations.drain(..) {
-                self.shard(mutation.key()).write().apply(*space, mutation);
+    fn lock<'a>(&'a self, needed: &ShardSet) -> Locked<'a> {
+        needed.iter().map(|shard| self.shards[shard].0.write()).collect()
+    }
+
+    /// The shards of the keys of these changes.
+    fn shards_of<'a>(&self, mutations: impl Iterator<Item = &'a Mutation>) -> ShardSet {
+        ShardSet::of(mutations.map(|mutation| self.shard_of(mutation.key())))
+    }
+
+    /// Makes changes of a database under the locks of their shards.
+    fn make(&self, space: Space, step: Step, (needed, locked): (&ShardSet, &mut Locked<'_>)) {
+        let place_of = |key: &[u8]| needed.rank(self.shard_of(key));
+        step.fetch(|key| locked[place_of(key)].table(Database::Space(space)));
+        step.for_each(|hash, mutation| {
+            if matches!(mutation, Mutation::Clear) {
+                locked.iter_mut().for_each(|tables| tables.apply(space, hash, Mutation::Clear));
+            } else {
+                let place = place_of(mutation.key());
+                locked[place].apply(space, hash, mutation);
             }
+        });
+    }
+
+    /// Makes changes of a database one step after the other, each visible at once.
+    fn apply_in_steps(&self, space: Space, mutations: &mut Vec<Mutation>) {
+        let mut mutations = mutations.drain(..);
+        while let Some(step) = Step::next(&mut mutations, &self.hasher) {
+            let needed = self.shards_of(step.mutations());
+            self.make(space, step, (&needed, &mut self.lock(&needed)));
         }
     }
 }
@@ -69,11 +90,27 @@ impl Store for ShardedMapStore {
     }
 
     fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
-        let indices = self.shard_indices(keys.iter().copied());
-        let guards: Vec<_> = indices.iter().map(|&index| self.shards[index].0.read()).collect();
-        for key in keys {
-            let place = indices.binary_search(&self.shard_of(key)).expect("it was locked");
-            look(guards[place].get(of, key));
+        let shards: SmallVec<[usize; WINDOW]> = keys.iter().map(|key| self.shard_of(key)).collect();
+        let needed = ShardSet::of(shards.iter().copied());
+        let guards: SmallVec<[_; WINDOW]> =
+            needed.iter().map(|shard| self.shards[shard].0.read()).collect();
+        let tables: SmallVec<[_; WINDOW]> = guards.iter().map(|tables| tables.table(of)).collect();
+        let table_of = |place: usize| tables[needed.rank(shards[place])];
+        together::show(keys, table_of, &self.hasher, look);
+    }
+
+    fn fetch(&self, of: Database, keys: &[&[u8]]) {
+        for keys in keys.chunks(WINDOW) {
+            let shards: SmallVec<[usize; WINDOW]> =
+                keys.iter().map(|key| self.shard_of(key)).collect();
+            let needed = ShardSet::of(shards.iter().copied());
+            let guards: SmallVec<[_; WINDOW]> =
+                needed.iter().map(|shard| self.shards[shard].0.read()).collect();
+            let table = |shard| guards[needed.rank(shard)].table(of);
+            let placed = keys.iter().zip(&shards);
+            together::fetch(
+                placed.filter_map(|(key, shard)| Some((table(*shard)?, self.hasher.hash(key)))),
+            );
         }
     }
 
@@ -85,26 +122,21 @@ impl Store for ShardedMapStore {
         // seen without the others: a client that changes one database and then another is seen to do so.
         let changes_one = changed.spaces.iter().filter(|(_, all)| !all.is_empty()).count() <= 1;
         if !together && !is_about_all && changes_one {
-            return self.apply_singly(changed);
+            let spaces = changed.spaces.iter_mut();
+            return spaces.for_each(|(space, all)| self.apply_in_steps(*space, all));
         }
-        let indices = match is_about_all {
-            true => (0..self.shards.len()).collect(),
-            false => self.shard_indices(mutations().map(Mutation::key)),
+        let needed = match is_about_all {
+            true => ShardSet::of(0..self.shards.len()),
+            false => self.shards_of(mutations()),
         };
-        let mut guards: Vec<_> =
-            indices.iter().map(|&index| self.shards[index].0.write()).collect();
+        let mut guards = self.lock(&needed);
         if std::mem::take(&mut changed.clears_all) {
             guards.iter_mut().for_each(|tables| tables.clear_all());
         }
         for (space, mutations) in &mut changed.spaces {
-            for mutation in mutations.drain(..) {
-                if matches!(mutation, Mutation::Clear) {
-                    guards.iter_mut().for_each(|tables| tables.apply(*space, Mutation::Clear));
-                    continue;
-                }
-                let index = self.shard_of(mutation.key());
-                let place = indices.binary_search(&index).expect("it was locked");
-                guards[place].apply(*space, mutation);
+            let mut mutations = mutations.drain(..);
+            while let Some(step) = Step::next(&mut mutations, &self.hasher) {
+                self.make(*space, step, (&needed, &mut guards));
             }
         }
         if let Some(order) = changed.order.take() {

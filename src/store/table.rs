@@ -11,7 +11,7 @@
 
 use super::hash::KeyHasher;
 use super::leaf::{LEAF_ENTRIES, Removed, is_large, large_bytes};
-use super::leaves::Leaves;
+use super::leaves::{Guess, Leaves};
 use crate::command::{Change, Mutation, Patch};
 use crate::entry::{Entry, New};
 
@@ -48,6 +48,12 @@ pub struct Table {
     hasher: KeyHasher,
 }
 
+/// A lookup that has begun.
+pub struct Probe {
+    hash: u64,
+    leaf: usize,
+}
+
 impl Table {
     /// A table with leaves for `capacity` keys.
     pub fn new(capacity: usize, hasher: KeyHasher) -> Table {
@@ -69,13 +75,36 @@ impl Table {
 
     /// The entry of a key.
     pub fn get(&self, key: &[u8]) -> Option<&Entry> {
-        let hash = self.hasher.hash(key);
-        self.leaves.get(self.leaf_index(prefix(hash)), hash, key)
+        self.find(&self.probe(self.hasher.hash(key)), key)
     }
 
-    /// Makes a change.
-    pub fn apply(&mut self, mutation: Mutation) {
-        let hash = self.hasher.hash(mutation.key());
+    /// Where the key with this hash would be.
+    pub fn probe(&self, hash: u64) -> Probe {
+        Probe { hash, leaf: self.leaf_index(prefix(hash)) }
+    }
+
+    /// The entry of the key that a probe is for.
+    pub fn find(&self, probe: &Probe, key: &[u8]) -> Option<&Entry> {
+        self.leaves.get(probe.leaf, probe.hash, key)
+    }
+
+    /// The first step of a lookup, see [`super::together`]: fetches the leaf. The result means nothing.
+    pub fn touch_leaf(&self, probe: &Probe) -> usize {
+        self.leaves.len(probe.leaf)
+    }
+
+    /// The second step: fetches the leaf's index, and guesses a place from it without a look at the key.
+    pub fn guess(&self, probe: &Probe) -> Option<Guess> {
+        self.leaves.guess(probe.leaf, probe.hash)
+    }
+
+    /// The third step: fetches the entry. The result means nothing.
+    pub fn touch_entry(&self, guess: Option<Guess>) -> u8 {
+        guess.map_or(0, |guess| self.leaves.touch(guess))
+    }
+
+    /// Makes a change of a key with this hash.
+    pub fn apply(&mut self, hash: u64, mutation: Mutation) {
         match mutation {
             Mutation::Set(entry) => self.insert(hash, New::Made(entry)),
             Mutation::Delete(key) => self.remove(hash, &key),
@@ -296,35 +325,39 @@ mod tests {
         Mutation::Set(Entry::new(&key.to_le_bytes(), b""))
     }
 
+    fn apply(table: &mut Table, mutation: Mutation) {
+        table.apply(table.hasher.hash(mutation.key()), mutation);
+    }
+
     #[test]
     fn a_table_finds_every_key_while_it_grows_and_after_most_are_gone() {
         let mut table = Table::new(0, KeyHasher::default());
         for key in 0..20_000_u32 {
-            table.apply(set(key));
+            apply(&mut table, set(key));
         }
         assert_eq!(table.len(), 20_000);
         assert!(table.leaves.count() > 20_000 / LEAF_ENTRIES);
         assert!((0..20_000_u32).all(|key| table.get(&key.to_le_bytes()).is_some()));
         for key in 100..20_000_u32 {
-            table.apply(Mutation::Delete(key.to_le_bytes().into()));
+            apply(&mut table, Mutation::Delete(key.to_le_bytes().into()));
         }
         assert_eq!(table.len(), 100);
         assert!((0..200_u32).all(|key| table.get(&key.to_le_bytes()).is_some() == (key < 100)));
-        table.apply(Mutation::Clear);
+        apply(&mut table, Mutation::Clear);
         assert_eq!(table.len(), 0);
     }
 
     #[test]
     fn a_scan_shows_every_key_that_is_there_all_the_time_while_the_table_grows() {
         let mut table = Table::new(0, KeyHasher::default());
-        (0..5000).for_each(|key| table.apply(set(key)));
+        (0..5000).for_each(|key| apply(&mut table, set(key)));
         let mut seen = HashSet::new();
         let (mut at, mut new) = (0, 5000);
         while at < SCAN_END {
             at = table.scan(at, 10, &mut |entry| {
                 seen.insert(entry.key().to_vec());
             });
-            (new..new + 100).for_each(|key| table.apply(set(key)));
+            (new..new + 100).for_each(|key| apply(&mut table, set(key)));
             new += 100;
         }
         assert!(new > 5500, "it took some steps");
@@ -334,11 +367,11 @@ mod tests {
     #[test]
     fn keys_with_an_expiry_are_counted() {
         let mut table = Table::new(0, KeyHasher::default());
-        table.apply(Mutation::Set(Entry::expiring(b"a", b"", Some(1))));
-        table.apply(Mutation::Set(Entry::expiring(b"b", b"", Some(1))));
+        apply(&mut table, Mutation::Set(Entry::expiring(b"a", b"", Some(1))));
+        apply(&mut table, Mutation::Set(Entry::expiring(b"b", b"", Some(1))));
         assert_eq!((table.expiring(), table.expiries()), (2, 2));
-        table.apply(Mutation::Set(Entry::new(b"a", b"")));
-        table.apply(Mutation::Delete(b"b"[..].into()));
+        apply(&mut table, Mutation::Set(Entry::new(b"a", b"")));
+        apply(&mut table, Mutation::Delete(b"b"[..].into()));
         assert_eq!((table.expiring(), table.expiries(), table.len()), (0, 0, 1));
     }
 }

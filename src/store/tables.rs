@@ -55,16 +55,16 @@ impl Tables {
         self.table(of)?.get(key)
     }
 
-    /// Makes a change of a database.
-    pub fn apply(&mut self, space: Space, mutation: Mutation) {
+    /// Makes a change of a database, of a key with this hash.
+    pub fn apply(&mut self, space: Space, hash: u64, mutation: Mutation) {
         match mutation {
             Mutation::Clear => self.clear(space),
             Mutation::Set(_) | Mutation::Patch(_) | Mutation::Expire(_) => {
-                self.table_mut(space).apply(mutation);
+                self.table_mut(space).apply(hash, mutation);
             }
             Mutation::Delete(_) => {
                 if let Some(table) = self.present_mut(space) {
-                    table.apply(mutation);
+                    table.apply(hash, mutation);
                     self.drop_if_idle(space);
                 }
             }
