@@ -23,7 +23,7 @@ mod words;
 
 use std::sync::Arc;
 
-pub use change::{Change, Changed, Expiry, Key, Logged, Mutation, OwnPatch, Patch};
+pub use change::{Change, Changed, Expiry, Key, Logged, Mutation, OwnPatch, Patch, ShortKey};
 pub use client::{
     Calls, Client, ClientKind, KillFilter, Label, Listed, REDIS_VERSION, Refused, RefusedFor, Slow,
 };
@@ -215,7 +215,7 @@ impl Spec {
 #[derive(Clone, Debug)]
 pub enum Command {
     /// The value of a key.
-    Get(Key),
+    Get(ShortKey),
     /// Sets a key to a value.
     Set(Box<Entry>, SetOptions),
     /// Removes keys.

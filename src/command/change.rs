@@ -4,11 +4,16 @@
 //! in memory. It is absolute like any other change, and does nothing to a value that is not the one it was made for, as far
 //! as lengths can tell. [`crate::record`] has the argument why replaying it is harmless.
 
+use smallvec::SmallVec;
+
 use super::space::{Order, Space};
 use crate::entry::{Entry, Parts};
 
 /// A key without a value.
 pub type Key = Box<[u8]>;
+
+/// The key that a GET asks for, without an allocation if it is as short as most are.
+pub type ShortKey = SmallVec<[u8; 24]>;
 
 /// A change of one database in absolute terms: the state after it, whatever was before.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ use super::switch::{Mark, Paused, Replying, Switch};
 use super::tracking::TrackingState;
 use super::user::User;
 use super::view::Text;
+use super::words::Words;
 
 /// The version of Redis that clients are told of, and decide by what they may use. redis-py caches on its own side only
 /// from 7.4 on, and no client is known to ask a 7.4 for something that it would not ask a 7.2 for and that is missing
@@ -20,6 +21,8 @@ pub const REDIS_VERSION: &str = "7.4.0";
 pub trait Client {
     /// The table of all commands, in the order of their names.
     fn commands(&self) -> &'static [Spec];
+    /// The command, or subcommand, that a request names; otherwise the container that it names, if it does.
+    fn find_command(&self, words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>>;
     /// Its number.
     fn id(&self) -> u64;
     /// Whether a client has to log in.

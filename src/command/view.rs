@@ -127,6 +127,10 @@ pub trait View {
     fn cursors(&self) -> u64;
     /// Counts a read of a key as a hit or a miss, and tells of a miss.
     fn count_read(&mut self, key: &[u8], found: bool);
+    /// Counts reads of several keys, and tells of the misses.
+    fn count_reads(&mut self, keys: &[&[u8]], found: &[bool]) {
+        keys.iter().zip(found).for_each(|(key, found)| self.count_read(key, *found));
+    }
     /// Counts such a read and tells nobody, as Redis does for OBJECT.
     fn count_quietly(&mut self, found: bool);
     /// Has other clients hear a message, and returns how many do. After a write of its connection, in a

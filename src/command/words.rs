@@ -71,7 +71,15 @@ pub fn integer(text: &[u8]) -> Option<i64> {
         [b'1'..=b'9', rest @ ..] => rest.iter().all(u8::is_ascii_digit),
         _ => false,
     };
-    if plain { std::str::from_utf8(text).ok()?.parse().ok() } else { None }
+    if !plain {
+        return None;
+    }
+    // Eighteen digits fit, whatever they are.
+    if digits.len() <= 18 {
+        let number = digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
+        return Some(if digits.len() < text.len() { -number } else { number });
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// A setting that is a number, or why a word is none.
@@ -117,6 +125,8 @@ mod tests {
         for (text, number) in [
             ("0", Some(0)),
             ("-1", Some(-1)),
+            ("999999999999999999", Some(999_999_999_999_999_999)),
+            ("-1000000000000000000", Some(-1_000_000_000_000_000_000)),
             ("9223372036854775807", Some(i64::MAX)),
             ("-9223372036854775808", Some(i64::MIN)),
             ("9223372036854775808", None),

@@ -1,7 +1,7 @@
 //! ACL: the users, and the requests refused to them. Users are changed in their file, see [`crate::command::Users`].
 
 use super::rights;
-use super::rows::{CATEGORIES, find, is_in};
+use super::rows::{CATEGORIES, is_in};
 use super::words::*;
 use crate::command::{Access, Client, Refused, RefusedFor, Reply, Spec, Text, User, Words, is};
 use crate::entry::now_millis;
@@ -112,7 +112,7 @@ pub fn dryrun(client: &mut dyn Client, words: &Words<'_>) -> Said {
     let user = find_user(client, name);
     let user = user.ok_or_else(|| Text::from(format!("ERR User '{}' not found", shown(name))))?;
     let unknown = |_| Text::from(format!("ERR Command '{}' not found", shown(request[0])));
-    let spec = find(client.commands(), request).map_err(unknown)?;
+    let spec = client.find_command(request).map_err(unknown)?;
     match spec.takes(request.len()) {
         false => Err(wrong_number(spec.name)),
         true if rights::allow(user.rights.rules(), spec) => Ok(Reply::Ok),

@@ -2,7 +2,7 @@
 
 use super::docs;
 use super::key_uses;
-use super::rows::{CATEGORIES, commands, find, is_in, named, subcommands};
+use super::rows::{CATEGORIES, commands, is_in, named, subcommands};
 use super::words::*;
 use crate::command::{Client, Keys, Reply, Spec, Text, Words, is};
 use crate::glob;
@@ -99,7 +99,7 @@ fn keys_of<'a>(
     client: &dyn Client,
     request: &'a Words<'a>,
 ) -> Result<(&'static Spec, Vec<&'a [u8]>), Text> {
-    let spec = find(client.commands(), request).map_err(|_| "ERR Invalid command specified")?;
+    let spec = client.find_command(request).map_err(|_| "ERR Invalid command specified")?;
     // The channels of SPUBLISH and its like stand where keys might, and are none.
     if spec.keys == Keys::NONE || spec.has("pubsub") {
         return Err(NO_KEYS.into());

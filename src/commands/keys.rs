@@ -18,7 +18,7 @@ pub fn del(words: &Words<'_>) -> Result<Command, Text> {
 pub fn exists(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> Put {
     let mut found = Vec::with_capacity(words.len());
     view.shapes(&words[1..], &mut |shape| found.push(shape.is_some()));
-    words[1..].iter().zip(&found).for_each(|(key, found)| view.count_read(key, *found));
+    view.count_reads(&words[1..], &found);
     answer.put(&Reply::Integer(found.iter().filter(|found| **found).count() as i64))
 }
 

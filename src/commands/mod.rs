@@ -65,9 +65,10 @@ const PLAIN: [(&str, usize, &str); 3] = [
     ("del", 2, "DEL expected 1 argument KEY"),
 ];
 
-/// The command that a request names, see `rows::find`.
+/// The command that a request names, see `rows::Index`.
 pub fn find(words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
-    rows::find(COMMANDS, words)
+    static INDEX: LazyLock<rows::Index> = LazyLock::new(|| rows::Index::new(COMMANDS));
+    INDEX.find(words)
 }
 
 /// The first key of a request, if its command has any.

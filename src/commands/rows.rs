@@ -35,20 +35,44 @@ pub fn named(table: &'static [Spec], name: &[u8]) -> Option<&'static Spec> {
     table.binary_search_by(order).ok().map(|place| &table[place])
 }
 
-/// The command that a request names, or the subcommand if its name is a container's. An unknown subcommand is
-/// an error with its container. No words name none: a slow script has none that are known.
-pub fn find(
+/// The commands of a table as requests name them: every request is looked up, so that costs a comparison or two.
+///
+/// - Each command, without subcommands, is in the list of its [`Index::place`].
+pub struct Index {
     table: &'static [Spec],
-    words: &Words<'_>,
-) -> Result<&'static Spec, Option<&'static Spec>> {
-    let name = words.first().ok_or(None)?;
-    let spec = named(table, name).filter(|spec| spec.parent.is_none()).ok_or(None)?;
-    match words {
-        [_, name, ..] if spec.children > 0 => {
-            let named = |spec: &&Spec| is(name, short_name(spec));
-            subcommands(table, spec).iter().find(named).ok_or(Some(spec))
+    lists: Vec<Vec<&'static Spec>>,
+}
+
+/// Letters whose lowest five bits differ are told apart, and so are lengths.
+const LISTS: usize = 1 << (5 + 5);
+
+impl Index {
+    /// The index of a table.
+    pub fn new(table: &'static [Spec]) -> Index {
+        let mut lists = vec![Vec::new(); LISTS];
+        commands(table).for_each(|spec| lists[Index::place(spec.name.as_bytes())].push(spec));
+        Index { table, lists }
+    }
+
+    /// The command that a request names, or the subcommand if its name is a container's. An unknown subcommand is
+    /// an error with its container. No words name none: a slow script has none that are known.
+    pub fn find(&self, words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
+        let name = words.first().ok_or(None)?;
+        let list = &self.lists[Index::place(name)];
+        let spec = *list.iter().find(|spec| is(name, spec.name)).ok_or(None)?;
+        match words {
+            [_, name, ..] if spec.children > 0 => {
+                let named = |spec: &&Spec| is(name, short_name(spec));
+                subcommands(self.table, spec).iter().find(named).ok_or(Some(spec))
+            }
+            _ => Ok(spec),
         }
-        _ => Ok(spec),
+    }
+
+    /// By length and first letter, in any case.
+    fn place(name: &[u8]) -> usize {
+        let letter = name.first().map_or(0, |letter| usize::from(letter & 31));
+        (name.len() & 31) << 5 | letter
     }
 }
 

@@ -4,15 +4,15 @@ use super::compare;
 use super::expiry::{self, Form};
 use super::words::*;
 use crate::command::{
-    Answer, Command, Edit, Mutation, Reply, SetAnswer, SetCondition, SetOptions, Shape, Text, View,
-    Words, is, look,
+    Answer, Command, Edit, Mutation, Reply, SetAnswer, SetCondition, SetOptions, Shape, ShortKey,
+    Text, View, Words, is, look,
 };
 use crate::entry::Entry;
 
 pub const TOO_LONG: &str = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
 
 pub fn get(words: &Words<'_>) -> Result<Command, Text> {
-    Ok(Command::Get(words[1].into()))
+    Ok(Command::Get(ShortKey::from_slice(words[1])))
 }
 
 /// An option may be repeated, as in Redis; of two expiries in the same form the last counts.
@@ -84,8 +84,7 @@ pub fn mget(view: &mut dyn View, words: &Words<'_>, answer: &mut dyn Answer) -> 
             outcome = answer.put(&value.unwrap_or(Reply::Null));
         }
     });
-    let found = words[1..].iter().zip(found);
-    found.for_each(|(key, found)| view.count_read(key, found));
+    view.count_reads(&words[1..], &found);
     outcome?;
     answer.wrap();
     Ok(())

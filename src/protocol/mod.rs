@@ -9,6 +9,8 @@ mod text;
 
 use std::borrow::Cow;
 
+use smallvec::SmallVec;
+
 use crate::command::{Dialect, Reply, RespVersion};
 
 /// The limits of a request. Above a limit nothing is stored, and the client is told.
@@ -43,6 +45,9 @@ const STRANGERS_REQUEST_BYTES: usize = 32 << 10;
 /// The words of a request, the command's name first.
 pub type Words<'a> = [&'a [u8]];
 
+/// The words of most requests, without an allocation.
+pub type Found<'a> = SmallVec<[&'a [u8]; 4]>;
+
 /// The first request among the received bytes, or why there is none.
 #[derive(Debug)]
 pub enum Parsed<'a> {
@@ -51,7 +56,7 @@ pub enum Parsed<'a> {
     /// This many bytes without a command, like a blank line.
     Nothing(usize),
     /// A request: its words, how they were spelled, and its length in bytes.
-    Request(Vec<&'a [u8]>, Dialect, usize),
+    Request(Found<'a>, Dialect, usize),
     /// A request of this many bytes with a word that is longer than a value may be.
     TooLong(Dialect, usize),
     /// Something after which the next request cannot be told from garbage: it is answered with

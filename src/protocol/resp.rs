@@ -8,7 +8,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Limits, Parsed, STRANGERS_REQUEST_BYTES};
+use super::{Found, Limits, Parsed, STRANGERS_REQUEST_BYTES};
 use crate::command::{Dialect, Reply, RespVersion, integer, shortest};
 
 /// The longest line that announces a count or length: Redis's PROTO_INLINE_MAX_SIZE.
@@ -56,7 +56,7 @@ impl Parser {
             }
         }
         let length = self.at;
-        let words: Vec<&[u8]> = self.words.iter().map(|word| &received[word.clone()]).collect();
+        let words: Found<'_> = self.words.iter().map(|word| &received[word.clone()]).collect();
         let parsed = match words.first() {
             None => Parsed::Nothing(length),
             Some(name) if is_http(name) => Parsed::Http,
@@ -283,7 +283,7 @@ mod tests {
                 match parser.parse(&mut request.to_vec()) {
                     Parsed::Request(words, _, length) => {
                         assert_eq!(length, request.len());
-                        assert_eq!(words, [&b"set"[..], b"k\r\n", b""]);
+                        assert_eq!(words[..], [&b"set"[..], b"k\r\n", b""]);
                     }
                     other => panic!("{first}, {second}: {other:?}"),
                 }

@@ -18,7 +18,7 @@
 use std::io::Write;
 use std::ops::Range;
 
-use super::{Limits, Parsed, resp};
+use super::{Found, Limits, Parsed, resp};
 use crate::command::{Dialect, LineEnd, Reply, RespVersion};
 use crate::quote::print;
 
@@ -54,7 +54,7 @@ pub fn parse<'a>(received: &'a mut [u8], scanned: usize, limits: &Limits) -> Par
     let Ok(words) = split(line) else {
         return Parsed::Fatal(UNBALANCED.into(), text);
     };
-    let words: Vec<&[u8]> = words.into_iter().map(|word| &line[word]).collect();
+    let words: Found<'_> = words.into_iter().map(|word| &line[word]).collect();
     match words.first() {
         None => Parsed::Nothing(taken),
         Some(name) if resp::is_http(name) => Parsed::Http,

@@ -8,7 +8,7 @@ use super::refused::Refusing;
 use super::session::Session;
 use crate::command::{
     Calls, Client, Group, KillFilter, Label, Listed, Mark, Paused, Refused, RefusedFor, Replying,
-    RespVersion, Scope, Slow, Spec, Switch, Text, Topic, TrackingState, User,
+    RespVersion, Scope, Slow, Spec, Switch, Text, Topic, TrackingState, User, Words,
 };
 use crate::commands;
 use crate::engine::NotCompacted;
@@ -41,6 +41,10 @@ fn not_compacted(why: NotCompacted) -> Text {
 impl Client for Session<'_> {
     fn commands(&self) -> &'static [Spec] {
         commands::table()
+    }
+
+    fn find_command(&self, words: &Words<'_>) -> Result<&'static Spec, Option<&'static Spec>> {
+        commands::find(words)
     }
 
     fn id(&self) -> u64 {
