@@ -17,9 +17,12 @@ use super::log::{Log, NotCommitted};
 use super::queue::{Next, Replying, Work};
 use super::tap::{Tap, count_wait};
 use super::{Operation, Room, Shared, Submission, count};
-use crate::command::Reply;
+use smallvec::SmallVec;
+
+use crate::command::{Command, Database, Reply};
 use crate::entry::now_millis;
 use crate::metrics::{Ending, Step};
+use crate::store::Store;
 use crate::wal::Failure;
 
 /// A batch that is not logged ends when its replies have this many bytes.
@@ -29,6 +32,9 @@ const UNLOGGED_BYTES: usize = 1 << 20;
 /// or transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
 /// (A batch of 1 MiB of plain SETs is evaluated in 2 ms.)
 const LONGEST_EVALUATION: Duration = Duration::from_millis(5);
+
+/// The most entries that are fetched before a submission is evaluated: they stay in the cache until then.
+const FETCHED: usize = 64;
 
 /// The state of the path, with the running batch.
 ///
@@ -165,8 +171,8 @@ impl CommitPath {
         let writers = self.shared.queue.begin_round(&batch);
         self.shared.writers.store(writers, Ordering::Relaxed);
         self.tap.note_meanwhile(writers.saturating_sub(answered));
-        for Submission { recipient, operations, arrived } in self.evaluated.drain(..) {
-            recipient.deliver(&operations);
+        for Submission { recipient, mut operations, arrived } in self.evaluated.drain(..) {
+            recipient.deliver(&mut operations);
             count_wait(&self.shared.metrics, arrived);
         }
         self.tap.end(&self.shared.metrics);
@@ -202,6 +208,7 @@ impl CommitPath {
             let is_revoked = submission.recipient.is_revoked();
             self.batch.client = submission.recipient.client();
             let mut done = 0;
+            fetch(&**store, &submission.operations);
             for operation in &mut submission.operations {
                 let Operation { command, database, dialect, reply, id, is_remembered, .. } =
                     operation;
@@ -260,5 +267,21 @@ impl CommitPath {
         self.tap.mark(Step::Synced);
         self.shared.note_logged(&mut **log);
         committed
+    }
+}
+
+/// Fetches what the GETs among these operations will look up.
+fn fetch(store: &dyn Store, operations: &[Operation]) {
+    let [first, _, ..] = operations else { return };
+    let mut keys: SmallVec<[&[u8]; FETCHED]> = SmallVec::new();
+    for operation in operations.iter().filter(|one| one.database == first.database) {
+        if let Command::Get(key) = &operation.command
+            && keys.len() < FETCHED
+        {
+            keys.push(key);
+        }
+    }
+    if keys.len() > 1 {
+        store.fetch(Database::Number(first.database), &keys);
     }
 }

@@ -1,19 +1,20 @@
 //! The engine's public face: reads, submissions and errands. Client threads and the threads
 //! of the upkeep use nothing else.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use super::committer::Committer;
-use super::log::{Gate, Log};
+use super::log::Log;
 use super::view::StoreView;
 use super::{Health, LogFiles, Operation, Recipient, Shared, Submission, count, evaluate};
 use crate::command::{
-    Answer, Command, CommandId, Database, Dialect, Refusal, Reply, RespVersion, Watcher,
+    Answer, Command, CommandId, Database, Dialect, Refusal, Reply, RespVersion, View, Watcher,
 };
-use crate::entry::now_millis;
+use crate::entry::{Entry, now_millis};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::wal::Failure;
@@ -105,16 +106,12 @@ impl Handle {
         id: Option<CommandId>,
         answer: &mut dyn Answer,
     ) -> (Result<(), Refusal>, Duration) {
-        let shared = self.shared();
-        let Shared { store, metrics, databases, .. } = shared;
+        let metrics = self.metrics();
         let started = Instant::now();
-        let (store, now, databases) = (&**store, now_millis(), *databases);
-        let (number, of) = (database, Database::Number(database));
-        let audience = shared.audience();
-        let mut view = StoreView { store, now, metrics, audience, databases, number, of };
-        let outcome = match &shared.gate {
-            None => evaluate::read(&mut view, command, answer),
-            Some(gate) => read_in_term(&**gate, &mut view, command, answer),
+        let mut view = self.view(database);
+        let outcome = match command.shows_data() {
+            true => self.in_one_term(|| evaluate::read(&mut view, command, answer)),
+            false => evaluate::read(&mut view, command, answer),
         };
         let refused = outcome.clone().err().map(|why| Reply::Error(why.text()));
         let reply = match (&refused, command) {
@@ -125,6 +122,71 @@ impl Handle {
         count(metrics, id, command, command.is_answered(), reply, elapsed);
         metrics.answered.add(1);
         (outcome, elapsed)
+    }
+
+    /// Answers several GETs of one database as one step: shows `answer` their values in order, until it wants no
+    /// more, while the locks of their shards are held. Returns how many were answered, or why none was, and how long
+    /// that took.
+    pub fn get_each(
+        &self,
+        keys: &[&[u8]],
+        database: u16,
+        id: Option<CommandId>,
+        answer: &mut dyn FnMut(Option<&[u8]>) -> (Result<(), Refusal>, ControlFlow<()>),
+    ) -> (Result<usize, Refusal>, Duration) {
+        let metrics = self.metrics();
+        let started = Instant::now();
+        let mut view = self.view(database);
+        let (mut found, mut refused) = (Vec::with_capacity(keys.len()), Vec::new());
+        let outcome = self.in_one_term(|| {
+            let mut flow = ControlFlow::Continue(());
+            view.get_all(keys, &mut |entry| {
+                if flow.is_continue() {
+                    found.push(entry.is_some());
+                    let (outcome, next) = answer(entry.map(Entry::value));
+                    refused.extend(outcome.err());
+                    flow = next;
+                }
+            });
+            Ok(())
+        });
+        view.count_reads(keys, &found);
+        let elapsed = started.elapsed();
+        let answered = if outcome.is_ok() { found.len() } else { keys.len() };
+        if let Err(why) = &outcome {
+            refused = vec![why.clone(); answered];
+        }
+        for why in refused {
+            metrics.commands.count_error(id, &Reply::Error(why.text()), true);
+        }
+        metrics.commands.count_calls(id, answered as u64, elapsed);
+        metrics.answered.add(answered as u64);
+        (outcome.map(|()| answered), elapsed)
+    }
+
+    fn view(&self, database: u16) -> StoreView<'_> {
+        let shared = self.shared();
+        StoreView {
+            store: &*shared.store,
+            now: now_millis(),
+            metrics: &shared.metrics,
+            audience: shared.audience(),
+            databases: shared.databases,
+            number: database,
+            of: Database::Number(database),
+        }
+    }
+
+    /// Reads, or refuses to if this process was not the only one to write to the log all the while.
+    fn in_one_term(&self, read: impl FnOnce() -> Result<(), Refusal>) -> Result<(), Refusal> {
+        let Some(gate) = &self.shared().gate else { return read() };
+        let term = gate.term()?;
+        read()?;
+        // After the values were read: they were all there is at the time of this question.
+        match gate.term()? == term {
+            true => Ok(()),
+            false => Err(Refusal::Unanswerable(OTHER_TERM)),
+        }
     }
 
     /// Forgets what a connection watched that has ended.
@@ -180,30 +242,11 @@ impl Handle {
     }
 }
 
-/// Answers a read, or refuses it if this process was not the only one to write to the log all the while.
-fn read_in_term(
-    gate: &dyn Gate,
-    view: &mut StoreView<'_>,
-    command: &Command,
-    answer: &mut dyn Answer,
-) -> Result<(), Refusal> {
-    if !command.shows_data() {
-        return evaluate::read(view, command, answer);
-    }
-    let term = gate.term()?;
-    evaluate::read(view, command, answer)?;
-    // After the values were read: they were all there is at the time of this question.
-    match gate.term()? == term {
-        true => Ok(()),
-        false => Err(Refusal::Unanswerable(OTHER_TERM)),
-    }
-}
-
 /// Wants no replies.
 struct NoRecipient;
 
 impl Recipient for NoRecipient {
-    fn deliver(self: Arc<Self>, _answered: &[Operation]) {}
+    fn deliver(self: Arc<Self>, _answered: &mut Vec<Operation>) {}
 }
 
 /// Why a compaction does not begin.

@@ -123,7 +123,7 @@ fn start(log: &SharedLog) -> Engine {
 struct Client(Sender<Vec<Reply<'static>>>);
 
 impl Recipient for Client {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         let replies = answered.iter().map(|operation| operation.reply.clone()).collect();
         self.0.send(replies).expect("the test waits");
     }

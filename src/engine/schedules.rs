@@ -25,7 +25,7 @@ struct Client {
 }
 
 impl Recipient for Client {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         self.replies.lock().extend(answered.iter().map(|operation| number(&operation.reply)));
         self.changed.notify_all();
     }

@@ -54,9 +54,9 @@ impl Operation {
 
 /// Where replies go.
 pub trait Recipient: Send + Sync {
-    /// Takes answered operations, in the order in which they were submitted. Called by the
-    /// thread that commits: it must not wait for anything.
-    fn deliver(self: Arc<Self>, answered: &[Operation]);
+    /// Takes answered operations, in the order in which they were submitted. It may keep the list, whose memory
+    /// then is of use for more of them. Called by the thread that commits: it must not wait for anything.
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>);
 
     /// The client's number; 0 if it is none.
     fn client(&self) -> u64 {

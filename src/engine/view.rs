@@ -84,12 +84,19 @@ impl View for StoreView<'_> {
     }
 
     fn count_read(&mut self, key: &[u8], found: bool) {
-        count_read(self.metrics, found);
-        if !found
+        self.count_reads(&[key], &[found]);
+    }
+
+    fn count_reads(&mut self, keys: &[&[u8]], found: &[bool]) {
+        let hits = found.iter().filter(|found| **found).count();
+        count_reads(self.metrics, hits, found.len() - hits);
+        if hits < found.len()
             && let Some(audience) = self.audience
             && audience.events().tells(EventClass::Miss)
         {
-            audience.tell(&mut vec![News::missed(key, self.number)]);
+            let missed = keys.iter().zip(found).filter(|(_, found)| !**found);
+            let mut news = missed.map(|(key, _)| News::missed(key, self.number)).collect();
+            audience.tell(&mut news);
         }
     }
 
@@ -102,7 +109,15 @@ impl View for StoreView<'_> {
 
 /// Counts a read as a hit or a miss.
 pub fn count_read(metrics: &Metrics, found: bool) {
-    if found { &metrics.hits } else { &metrics.misses }.add(1);
+    count_reads(metrics, usize::from(found), usize::from(!found));
+}
+
+fn count_reads(metrics: &Metrics, hits: usize, misses: usize) {
+    for (counter, count) in [(&metrics.hits, hits), (&metrics.misses, misses)] {
+        if count > 0 {
+            counter.add(count as u64);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -251,7 +251,7 @@ impl Running {
 struct Asking(Sender<Reply<'static>>);
 
 impl Recipient for Asking {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         answered.iter().for_each(|it| self.0.send(it.reply.clone()).expect("the test waits"));
     }
 }

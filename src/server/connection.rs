@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::direct::Direct;
+use super::direct::{Direct, SEND_BYTES};
+use super::gets::Gets;
 use super::outbox::Outbox;
 use super::preemption::Preemption;
 use super::received::{LINGER, Received, drain};
@@ -31,9 +32,6 @@ const PIPELINE_BYTES: usize = 1 << 20;
 /// to take them before there are more.
 const QUEUED_READS: usize = 1024;
 
-/// Bytes of replies that are gathered before they are sent.
-const SEND_BYTES: usize = 64 * 1024;
-
 /// When the server stops, a client that has sent nothing for this long is taken to have no more to send.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -47,6 +45,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         stopping,
         session: Session::new(shared, outbox),
         replies: Vec::new(),
+        gets: Gets::default(),
         operations: Vec::new(),
         operation_bytes: 0,
         queued_reads: 0,
@@ -127,8 +126,10 @@ struct Connection<'a> {
     outbox: &'a Arc<Outbox>,
     stopping: &'a AtomicBool,
     session: Session<'a>,
-    /// Replies that come before those to `operations`.
+    /// Replies that come before those to `gets` and to `operations`.
     replies: Vec<u8>,
+    /// To be answered together; then nothing is to be queued.
+    gets: Gets,
     /// To be queued.
     operations: Vec<Operation>,
     /// Bytes that they take up.
@@ -152,83 +153,23 @@ impl Connection<'_> {
                 break End::Left;
             }
             let (unread, room) = received.told();
-            match self.session.parser.parse(received.bytes()) {
-                Parsed::Incomplete => break End::NotYet,
-                Parsed::Nothing(length) => received.consume(length),
+            let (length, end) = match self.session.parser.parse(received.bytes()) {
+                Parsed::Incomplete => (0, Some(End::NotYet)),
+                Parsed::Nothing(length) => (length, None),
                 Parsed::Request(words, dialect, length) => {
-                    let longest_key = self.session.shared.settings.limits.key;
-                    let version = self.session.parser.version;
-                    let asked = commands::look_up(&words, dialect, version, longest_key);
-                    let (named, mut dialect) = (asked.named, asked.dialect);
-                    last = named.or(last);
-                    if self.session.shared.pause.is_on()
-                        && let Ok(spec) = asked.found
-                        && !self.wait_for_pause(spec)
-                    {
-                        break End::Left;
-                    }
-                    let hub = &self.session.shared.hub;
-                    if hub.monitors.is_on() && self.session.parser.authenticated {
-                        let database = self.session.database;
-                        let show = |spec| hub.show(spec, &words, database, self.outbox);
-                        asked.found.iter().copied().for_each(show);
-                    }
-                    // The command may ask for what CLIENT LIST has of this client.
-                    if let Ok(Spec { run: Run::Ask(_) | Run::Session(_), .. }) = asked.found {
-                        self.tell((unread - length, room), last, self.replies.len());
-                    }
-                    if let Ok(spec) = asked.found
-                        && self.session.answers_among_messages(spec)
-                    {
-                        self.hear(spec, &words);
-                        self.session.muted.take();
-                        received.consume(length);
-                        continue;
-                    }
-                    let slow = &self.session.shared.metrics.slow;
-                    let kept = match asked.found {
-                        Ok(spec) if slow.keeps_words() && !spec.has("skip_slowlog") => {
-                            Some(commands::without_secrets(spec, &words))
-                        }
-                        _ => None,
-                    };
-                    let Step { command, deferred } = self.session.step(asked, &words);
-                    self.is_muted = self.session.muted.take();
-                    received.consume(length);
-                    if self.session.has_stopped {
-                        break End::Left;
-                    }
-                    let id = named.map(|spec| spec.id);
-                    if deferred.is_empty() {
-                        // HELLO is answered in the version that it asks for.
-                        if let Dialect::Resp(_) = dialect {
-                            dialect = Dialect::Resp(self.session.parser.version);
-                        }
-                        self.run(command, dialect, id, kept);
-                        if self.session.parser.version != version {
-                            self.send_held();
-                        }
-                    } else {
-                        self.run_with(command, deferred, id);
-                    }
-                    if self.session.caching_given {
-                        self.session.end_caching(named);
-                    }
-                    if self.session.ends {
-                        break End::Closing;
-                    }
+                    (length, self.take_request(&words, dialect, (unread - length, room), &mut last))
                 }
                 Parsed::TooLong(dialect, length) => {
-                    received.consume(length);
                     let Step { command, .. } = self.session.refuse_words(TOO_LONG_VALUE.into());
                     self.is_muted = self.session.muted.take();
                     self.run(command, dialect, None, None);
+                    (length, None)
                 }
                 Parsed::Http => {
                     let complain = || format!("client {}: closed, it speaks HTTP", self.outbox.id);
                     self.session.shared.speak_http.say(log::Level::Warn, complain);
                     self.outbox.abandon();
-                    break End::Left;
+                    (0, Some(End::Left))
                 }
                 Parsed::Tls => {
                     let id = self.outbox.id;
@@ -236,22 +177,99 @@ impl Connection<'_> {
                         || format!("client {id}: closed, it speaks TLS, and this port does not");
                     self.session.shared.speak_tls.say(log::Level::Warn, complain);
                     self.outbox.abandon();
-                    break End::Left;
+                    (0, Some(End::Left))
                 }
                 Parsed::Fatal(error, dialect) => {
+                    self.answer_gets();
                     self.submit();
                     self.session.stop_hearing();
                     self.outbox.wait_until_empty();
                     let error = Reply::Error(error);
                     protocol::encode(&[], dialect, &error, &mut self.replies);
-                    break End::Closing;
+                    (0, Some(End::Closing))
                 }
+            };
+            received.consume(length);
+            if let Some(end) = end {
+                break end;
             }
         };
+        self.answer_gets();
         received.make_room();
         // Zero, because replies are handed over before this thread waits for anything.
         self.tell(received.told(), last, 0);
         end
+    }
+
+    /// Answers a request, or gathers it with others of its kind. Returns whether the connection ends with it.
+    fn take_request(
+        &mut self,
+        words: &Words<'_>,
+        dialect: Dialect,
+        (unread, room): (usize, usize),
+        last: &mut Option<&'static Spec>,
+    ) -> Option<End> {
+        let longest_key = self.session.shared.settings.limits.key;
+        let version = self.session.parser.version;
+        let asked = commands::look_up(words, dialect, version, longest_key);
+        let (named, mut dialect) = (asked.named, asked.dialect);
+        *last = named.or(*last);
+        if named.is_none_or(|spec| spec.name != "get") {
+            // What the command finds, counters too, is as it is after them.
+            self.answer_gets();
+        }
+        if self.session.shared.pause.is_on()
+            && let Ok(spec) = asked.found
+            && !self.wait_for_pause(spec)
+        {
+            return Some(End::Left);
+        }
+        let hub = &self.session.shared.hub;
+        if hub.monitors.is_on() && self.session.parser.authenticated {
+            let database = self.session.database;
+            let show = |spec| hub.show(spec, words, database, self.outbox);
+            asked.found.iter().copied().for_each(show);
+        }
+        // The command may ask for what CLIENT LIST has of this client.
+        if let Ok(Spec { run: Run::Ask(_) | Run::Session(_), .. }) = asked.found {
+            self.tell((unread, room), *last, self.replies.len());
+        }
+        if let Ok(spec) = asked.found
+            && self.session.answers_among_messages(spec)
+        {
+            self.hear(spec, words);
+            self.session.muted.take();
+            return None;
+        }
+        let slow = &self.session.shared.metrics.slow;
+        let kept = match asked.found {
+            Ok(spec) if slow.keeps_words() && !spec.has("skip_slowlog") => {
+                Some(commands::without_secrets(spec, words))
+            }
+            _ => None,
+        };
+        let Step { command, deferred } = self.session.step(asked, words);
+        self.is_muted = self.session.muted.take();
+        if self.session.has_stopped {
+            return Some(End::Left);
+        }
+        let id = named.map(|spec| spec.id);
+        if deferred.is_empty() {
+            // HELLO is answered in the version that it asks for.
+            if let Dialect::Resp(_) = dialect {
+                dialect = Dialect::Resp(self.session.parser.version);
+            }
+            self.run(command, dialect, id, kept);
+            if self.session.parser.version != version {
+                self.send_held();
+            }
+        } else {
+            self.run_with(command, deferred, id);
+        }
+        if self.session.caching_given {
+            self.session.end_caching(named);
+        }
+        self.session.ends.then_some(End::Closing)
     }
 
     /// Updates what CLIENT LIST shows of this client.
@@ -270,6 +288,7 @@ impl Connection<'_> {
 
     /// Sends the replies and queues the operations gathered so far.
     fn hand_over(&mut self) {
+        self.answer_gets();
         if !self.replies.is_empty() {
             self.outbox.send(&mut self.replies);
             self.outbox.wait_for_reader();
@@ -290,6 +309,10 @@ impl Connection<'_> {
             // Carried out on this thread, so that only this client waits, with all earlier replies sent.
             self.hand_over();
             self.outbox.wait_until_answered();
+        }
+        let is_get = matches!(command, Command::Get(_)) && kept.is_none();
+        if !is_get {
+            self.answer_gets();
         }
         // Only this thread queues for this client, so once nothing is queued that stays so until it submits.
         self.nothing_queued = self.nothing_queued || !self.outbox.has_queued();
@@ -313,12 +336,19 @@ impl Connection<'_> {
             // Before the read: see `pubsub::tracking`.
             self.session.shared.hub.remember(self.outbox.id, &command);
         }
+        self.preemption.note_read();
+        if is_get {
+            self.gets.begin(self.session.database, id);
+            if self.gets.add(command, dialect, self.is_muted) {
+                self.answer_gets();
+            }
+            return;
+        }
         // A message to itself comes after the reply.
         let is_heard = self.outbox.profile.hears() && command.publishes();
         if is_heard {
             self.outbox.hold_messages();
         }
-        self.preemption.note_read();
         let start = self.replies.len();
         let mut reply =
             Direct::new(self.outbox, self.stopping, &command, dialect, &mut self.replies);
@@ -334,6 +364,19 @@ impl Connection<'_> {
             self.outbox.release_messages();
         }
         self.send_much(is_long);
+    }
+
+    /// Answers the GETs gathered so far.
+    fn answer_gets(&mut self) {
+        while !self.gets.is_empty() {
+            let client = (self.outbox, self.stopping);
+            let done = self.gets.answer(self.engine, client, &mut self.replies);
+            let words = [&b"get"[..], &done.last];
+            if self.session.shared.metrics.slow.is_slow(done.elapsed) {
+                self.outbox.note_slow_words(&words, done.elapsed);
+            }
+            self.send_much(done.is_long);
+        }
     }
 
     /// Sends all replies, and then the messages that wait for them.
@@ -457,7 +500,7 @@ impl Connection<'_> {
         let bytes = std::mem::take(&mut self.operation_bytes);
         self.queued_reads = 0;
         self.nothing_queued = false;
-        self.outbox.queue(&operations, bytes);
+        self.operations = self.outbox.queue(&operations, bytes);
         let recipient = self.outbox.clone();
         if self.engine.submit(Submission::new(recipient, operations)).is_err() {
             // The server has stopped: these operations get no replies, and the connection ends.
@@ -487,7 +530,7 @@ impl Outcome {
 }
 
 impl Recipient for Outcome {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         *self.reply.lock() = answered.first().map(|operation| operation.reply.clone());
         self.arrived.notify_all();
     }

@@ -14,6 +14,9 @@ use crate::protocol;
 /// Bytes that a reply may take up before it asks the outbox for room.
 const FREE_BYTES: usize = 64 * 1024;
 
+/// Bytes of replies that are gathered before they are sent.
+pub const SEND_BYTES: usize = 64 * 1024;
+
 const STOPPING: &str = "ERR the server stops";
 const GONE: &str = "ERR the client has gone";
 

@@ -12,6 +12,7 @@ mod connection;
 mod descriptors;
 mod direct;
 mod flusher;
+mod gets;
 mod idle;
 mod info;
 mod logins;

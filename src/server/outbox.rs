@@ -39,6 +39,9 @@ const ROUND_BYTES: u64 = 1 << 20;
 /// Memory for replies that is kept while a client is quiet.
 const KEPT_BYTES: usize = 4 * 1024;
 
+/// Room for this many operations is kept for the next ones, so that a client without a pipeline needs no allocation.
+const KEPT_OPERATIONS: usize = 4;
+
 /// Replies of more bytes are moved instead of copied.
 const LONG_BYTES: usize = 128 * 1024;
 
@@ -82,6 +85,8 @@ pub(super) struct State {
     /// Messages that have to wait until a reply that is sent piece by piece is complete.
     pub(super) held: Option<Vec<u8>>,
     pub(super) queued_operations: usize,
+    /// An empty list, with room for the next operations.
+    pub(super) spare: Vec<Operation>,
     /// Bytes that they took up when they were queued.
     pub(super) queued_bytes: usize,
     /// Bytes of a reply that the client's thread is forming.
@@ -402,7 +407,7 @@ impl State {
 }
 
 impl Recipient for Outbox {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         let spelled =
             |operation: &Operation| protocol::most_bytes(operation.dialect, &operation.reply);
         let heard = || answered.iter().filter(|operation| !operation.is_muted);
@@ -430,6 +435,10 @@ impl Recipient for Outbox {
         state.queued_operations -= answered.len();
         if state.queued_operations == 0 {
             state.queued_bytes = 0;
+            if answered.capacity() <= KEPT_OPERATIONS {
+                answered.clear();
+                std::mem::swap(&mut state.spare, answered);
+            }
         }
         self.make_room(state);
         self.changed.notify_all();

@@ -5,8 +5,9 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::outbox::{COMFORTABLE_BYTES, Outbox};
+use super::outbox::{COMFORTABLE_BYTES, Outbox, State};
 use crate::engine::Operation;
+use crate::sync::MutexGuard;
 
 /// A client that takes nothing for this long is probably still sending, and will read later.
 const READING_PAUSE: Duration = Duration::from_millis(100);
@@ -24,34 +25,43 @@ impl Outbox {
     /// Counts operations that are about to be queued, and their bytes. Waits first until those before are
     /// answered and the client reads, so that a client that sends faster than it is answered is not read from,
     /// and takes turns with others.
-    pub fn queue(&self, operations: &[Operation], bytes: usize) {
-        self.wait_until_answered();
-        self.wait_for_reader();
-        let mut state = self.state.lock();
+    ///
+    /// Returns an empty list with room for the next operations.
+    pub fn queue(&self, operations: &[Operation], bytes: usize) -> Vec<Operation> {
+        let mut state = self.until_answered(self.state.lock());
+        state = self.until_read(state);
         state.queued_operations += operations.len();
         state.queued_bytes = bytes;
         // What its own commands cause comes after their replies, as in Redis.
         if self.profile.hears() && !operations.is_empty() && !state.broken {
             state.held.get_or_insert_default();
         }
+        std::mem::take(&mut state.spare)
     }
 
     /// Waits until every queued operation is answered, or the client is gone.
     pub fn wait_until_answered(&self) {
-        let mut state = self.state.lock();
+        drop(self.until_answered(self.state.lock()));
+    }
+
+    fn until_answered<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         while !state.broken && state.queued_operations > 0 {
             self.changed.wait(&mut state);
         }
+        state
     }
 
     /// Waits while a client that reads has many replies left to read; messages that others publish may come without
     /// end, and must not keep it from unsubscribing. For one that does not read it waits only once,
     /// briefly: it may be sending a long pipeline first, and is closed if that does not end.
     pub fn wait_for_reader(&self) {
-        let mut state = self.state.lock();
+        drop(self.until_read(self.state.lock()));
+    }
+
+    fn until_read<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         while !state.broken && state.unsent_replies() > COMFORTABLE_BYTES {
             if state.stalled_at == Some(state.total_sent) {
-                return;
+                break;
             }
             let before = state.total_sent;
             let timed_out = self.changed.wait_for(&mut state, READING_PAUSE).timed_out();
@@ -59,6 +69,7 @@ impl Outbox {
                 state.stalled_at = Some(before);
             }
         }
+        state
     }
 
     /// Waits until every queued operation is answered and every reply sent, or the client is gone.

@@ -174,7 +174,7 @@ impl Expirer {
 }
 
 impl Recipient for Expirer {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         let mut state = self.state.lock();
         // A removal that the log has refused has removed nothing.
         if let Some(Operation { reply: Reply::Integer(removed), .. }) = answered.first() {

@@ -251,7 +251,7 @@ struct Client {
 }
 
 impl Recipient for Client {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         *self.reply.lock() = Some(answered[0].reply.clone());
         self.changed.notify_all();
     }
