@@ -132,7 +132,7 @@ impl Handle {
         keys: &[&[u8]],
         database: u16,
         id: Option<CommandId>,
-        answer: &mut dyn FnMut(Option<&[u8]>) -> (Result<(), Refusal>, ControlFlow<()>),
+        answer: &mut dyn FnMut(Option<&[u8]>) -> Answered,
     ) -> (Result<usize, Refusal>, Duration) {
         let metrics = self.metrics();
         let started = Instant::now();
@@ -143,9 +143,9 @@ impl Handle {
             view.get_all(keys, &mut |entry| {
                 if flow.is_continue() {
                     found.push(entry.is_some());
-                    let (outcome, next) = answer(entry.map(Entry::value));
-                    refused.extend(outcome.err());
-                    flow = next;
+                    let answered = answer(entry.map(Entry::value));
+                    refused.extend(answered.outcome.err());
+                    flow = answered.flow;
                 }
             });
             Ok(())
@@ -240,6 +240,14 @@ impl Handle {
             None => Err(NotCompacted::Running),
         }
     }
+}
+
+/// What became of one value of several.
+pub struct Answered {
+    /// Why it was refused, if it was.
+    pub outcome: Result<(), Refusal>,
+    /// Whether more are wanted.
+    pub flow: ControlFlow<()>,
 }
 
 /// Wants no replies.

@@ -74,7 +74,7 @@ use submission::count;
 pub use answer::{Allowance, Collected};
 pub use audience::{Audience, News};
 pub use facts::{LogFacts, StoreFacts};
-pub use handle::{Handle, NotCompacted};
+pub use handle::{Answered, Handle, NotCompacted};
 pub use loader::store_batch;
 pub use open::lock;
 pub use submission::{Operation, Recipient, Submission};

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::direct::{Direct, SEND_BYTES};
 use super::outbox::Outbox;
 use crate::command::{Answer, Command, CommandId, Dialect, Refusal, Reply, ShortKey};
-use crate::engine::Engine;
+use crate::engine::{Answered, Engine};
 use crate::protocol;
 
 /// The most that are gathered: with more, little more overlaps (see `store::together`), and replies come later.
@@ -85,8 +85,11 @@ impl Gets {
             let reply = value.map_or(Reply::Null, |value| Reply::Bulk(value.into()));
             let (outcome, long) = get.answer(&reply, (outbox, stopping), replies);
             is_long = long;
-            let is_much = is_long || replies.len() >= SEND_BYTES;
-            (outcome, if is_much { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            let flow = match is_long || replies.len() >= SEND_BYTES {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            };
+            Answered { outcome, flow }
         };
         let (outcome, elapsed) = engine.get_each(&keys, self.database, self.id, &mut answer);
         drop(keys);

@@ -77,7 +77,7 @@ pub struct Inbox {
 }
 
 impl Recipient for Inbox {
-    fn deliver(self: Arc<Self>, answered: &[Operation]) {
+    fn deliver(self: Arc<Self>, answered: &mut Vec<Operation>) {
         *self.bringer.lock() = Some(thread::current());
         self.replies.lock().extend(answered.iter().map(|operation| operation.reply.clone()));
         self.came.notify_all();

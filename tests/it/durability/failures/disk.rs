@@ -101,7 +101,7 @@ struct Beside {
 }
 
 impl Recipient for Beside {
-    fn deliver(self: Arc<Self>, _: &[Operation]) {
+    fn deliver(self: Arc<Self>, _: &mut Vec<Operation>) {
         self.had.lock().get_or_insert(self.other.count());
     }
 }
