@@ -16,7 +16,7 @@ use super::evaluate::carry_out;
 use super::log::{Log, NotCommitted};
 use super::queue::{Next, Replying, Work};
 use super::tap::{Tap, count_wait};
-use super::{Operation, Room, Shared, Submission, count};
+use super::{Operation, Room, Shared, Submission, count_errors};
 use smallvec::SmallVec;
 
 use crate::command::{Command, Database, Reply};
@@ -32,6 +32,9 @@ const UNLOGGED_BYTES: usize = 1 << 20;
 /// or transaction is never split, so a batch may take as long as that takes; the costs are in [`crate::costs`].
 /// (A batch of 1 MiB of plain SETs is evaluated in 2 ms.)
 const LONGEST_EVALUATION: Duration = Duration::from_millis(5);
+
+/// This many plain operations of a kind are timed together: each is done sooner than the clock is read.
+const TIMED_TOGETHER: u64 = 16;
 
 /// The most entries that are fetched before a submission is evaluated: they stay in the cache until then.
 const FETCHED: usize = 64;
@@ -209,7 +212,11 @@ impl CommitPath {
             self.batch.client = submission.recipient.client();
             let mut done = 0;
             fetch(&**store, &submission.operations);
-            for operation in &mut submission.operations {
+            let mut run = 0;
+            while done < submission.operations.len() {
+                let goes_on =
+                    run + 1 < TIMED_TOGETHER && may_be_timed(&submission.operations[done..]);
+                let operation = &mut submission.operations[done];
                 let Operation { command, database, dialect, reply, id, is_remembered, .. } =
                     operation;
                 self.batch.remembers = *is_remembered;
@@ -219,15 +226,21 @@ impl CommitPath {
                     let mut view = BatchView::over(&mut self.batch, &**store, metrics, *database);
                     *reply = carry_out(&mut view, command, *dialect, *max_reply);
                 }
+                count_errors(metrics, *id, command, before, reply);
+                let was_refused = before && matches!(reply, Reply::Error(_));
+                run += u64::from(!was_refused);
                 // A short command may make a long value, like COPY.
-                bytes += operation.bytes.max(self.batch.bytes() - pushed) + reply.bytes();
+                bytes += operation.bytes.max(self.batch.bytes() - pushed) + operation.reply.bytes();
+                done += 1;
+                if goes_on && !is_full(bytes, started) {
+                    continue;
+                }
                 let now = Instant::now();
-                count(metrics, *id, command, before, reply, now - started);
+                metrics.commands.count_calls(operation.id, run, now - started);
                 if metrics.slow.is_slow(now - started) {
                     submission.recipient.note_slow(operation, now - started);
                 }
-                started = now;
-                done += 1;
+                (started, run) = (now, 0);
                 if is_full(bytes, now) {
                     break;
                 }
@@ -268,6 +281,13 @@ impl CommitPath {
         self.shared.note_logged(&mut **log);
         committed
     }
+}
+
+/// Whether the first of these operations is timed together with the next one.
+fn may_be_timed(operations: &[Operation]) -> bool {
+    let [one, next, ..] = operations else { return false };
+    let is_plain = |command: &Command| matches!(command, Command::Get(_) | Command::Set(..));
+    one.id == next.id && is_plain(&one.command) && one.words.is_none()
 }
 
 /// Fetches what the GETs among these operations will look up.

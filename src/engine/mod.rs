@@ -69,7 +69,7 @@ use self::log::{Gate, Log};
 use commit_path::CommitPath;
 use committer::Committer;
 use queue::CommitQueue;
-use submission::count;
+use submission::{count, count_errors};
 
 pub use answer::{Allowance, Collected};
 pub use audience::{Audience, News};

@@ -114,8 +114,21 @@ pub(super) fn count(
     reply: &Reply<'_>,
     elapsed: Duration,
 ) {
-    let is_error = matches!(reply, Reply::Error(_));
-    if is_error {
+    count_errors(metrics, id, command, answered_before, reply);
+    if !(answered_before && matches!(reply, Reply::Error(_))) {
+        metrics.commands.count_call(id, elapsed);
+    }
+}
+
+/// Counts the errors that are answered to a command.
+pub(super) fn count_errors(
+    metrics: &Metrics,
+    id: Option<CommandId>,
+    command: &Command,
+    answered_before: bool,
+    reply: &Reply<'_>,
+) {
+    if matches!(reply, Reply::Error(_)) {
         metrics.commands.count_error(id, reply, !answered_before);
     }
     // An error within a transaction counts like any other.
@@ -123,8 +136,5 @@ pub(super) fn count(
         for (command, item) in commands.iter().zip(items) {
             metrics.commands.count_error(None, item, !command.is_answered());
         }
-    }
-    if !(is_error && answered_before) {
-        metrics.commands.count_call(id, elapsed);
     }
 }

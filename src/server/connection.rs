@@ -51,13 +51,13 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
         queued_reads: 0,
         nothing_queued: false,
         is_muted: false,
+        last_read: Instant::now(),
         preemption: Preemption::default(),
     };
     let mut received = Received::new(&shared.metrics.request_memory);
     received.make_room();
     connection.tell(received.told(), None, 0);
     let mut end = End::Left;
-    let mut last_read = Instant::now();
     while !stopping.load(Ordering::Relaxed) {
         let goes_on = received.was_filled && connection.operation_bytes < PIPELINE_BYTES;
         if !goes_on {
@@ -68,7 +68,7 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
             Ok(0) => break,
             Ok(count) => {
                 shared.metrics.input_bytes.add(count as u64);
-                last_read = Instant::now();
+                connection.last_read = Instant::now();
             }
             Err(error)
                 if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) =>
@@ -99,9 +99,9 @@ pub fn serve(shared: &Shared, outbox: &Arc<Outbox>, stopping: &AtomicBool) {
     connection.session.stop_hearing();
     connection.hand_over();
     outbox.wait_until_empty();
+    let speaks = connection.last_read.elapsed() < LINGER;
     // Its watches are forgotten before its input is drained.
     drop(connection);
-    let speaks = last_read.elapsed() < LINGER;
     let wire = outbox.wire();
     wire.say_goodbye();
     if end == End::Closing {
@@ -140,6 +140,8 @@ struct Connection<'a> {
     nothing_queued: bool,
     /// The reply to the current command is not sent.
     is_muted: bool,
+    /// When the last bytes arrived, or the connection began.
+    last_read: Instant,
     preemption: Preemption,
 }
 
@@ -277,7 +279,7 @@ impl Connection<'_> {
         self.outbox.profile.note(|info| {
             if let Some(spec) = last {
                 info.command = spec.name;
-                info.active = Some(Instant::now());
+                info.active = Some(self.last_read);
             }
             info.query = unread;
             info.query_room = room - unread;

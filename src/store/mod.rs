@@ -204,6 +204,23 @@ mod tests {
             });
             assert_eq!(values, [Some(b"last".to_vec()), None, Some(b"last".to_vec())]);
 
+            // More keys than take their steps together, some twice, some missing, and those of an empty database.
+            let keys: Vec<Vec<u8>> =
+                (0..700_u32).map(|key| (key * 7 % 650).to_string().into_bytes()).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+            store.fetch(Database::Space(FIRST), &keys);
+            let mut values = Vec::new();
+            store.get_all(Database::Space(FIRST), &keys, &mut |entry| {
+                values.push(entry.map(|e| e.value().to_vec()))
+            });
+            assert_eq!(values, keys.iter().map(|key| value(&*store, key)).collect::<Vec<_>>());
+            store.fetch(Database::Space(Space(5)), &keys);
+            let mut missing = 0;
+            store.get_all(Database::Space(Space(5)), &keys, &mut |entry| {
+                missing += usize::from(entry.is_none())
+            });
+            assert_eq!(missing, 700);
+
             let before = store.bytes();
             let long = Entry::new(b"long", &[0; 100_000]);
             apply(&*store, vec![Mutation::Set(long)]);
