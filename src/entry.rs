@@ -14,7 +14,7 @@
 //! Numbers are little-endian. A short key with a short value costs two bytes more, and because both
 //! lengths come first, entries can lie one after another.
 //!
-//! A value longer than [`ROOM_FROM`] always has room for an expiry before it. So EXPIRE and PERSIST move none of its
+//! A value longer than `ROOM_FROM` always has room for an expiry before it. So EXPIRE and PERSIST move none of its
 //! bytes: to shift 400 MB by eight bytes takes 0.1 s, in which no reader of its shard goes on.
 
 use std::time::{SystemTime, UNIX_EPOCH};
