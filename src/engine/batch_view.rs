@@ -757,9 +757,18 @@ mod tests {
             let (mut running, mut part): (Model, Option<Model>) = (kept.clone(), None);
             batch.begin(NOW, Some((store.bytes(), usize::MAX)));
             let mut sums = [batch.sums; 3];
+            let mut last = (0, 3);
             for _ in 0..random(80) {
-                let mut view = BatchView::over(&mut batch, &*store, &metrics, random(3) as u16);
-                match (random(18), &mut part) {
+                // A partial change is often of the same key as the one before.
+                let what = random(18);
+                let chosen = match what {
+                    12.. if random(2) == 0 => last,
+                    _ => (random(3) as u16, random(12) as u8),
+                };
+                last = if what < 12 { last } else { chosen };
+                let (number, key) = chosen;
+                let mut view = BatchView::over(&mut batch, &*store, &metrics, number);
+                match (what, &mut part) {
                     (0, None) => {
                         view.batch.begin_part();
                         (part, sums[2]) = (Some(running.clone()), view.batch.sums);
@@ -785,7 +794,6 @@ mod tests {
                     (what, part) => {
                         let all = part.as_mut().unwrap_or(&mut running);
                         let map = &mut all[usize::from(view.database())];
-                        let key = random(12) as u8;
                         let expiry = [None, Some(NOW), Some(NOW + 1)][random(3) as usize];
                         let live = map.get(&key).filter(|(_, at)| at.is_none_or(|at| at > NOW));
                         if let (12.., Some((value, _))) = (what, live) {
