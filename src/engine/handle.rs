@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::committer::Committer;
 use super::log::Log;
 use super::view::StoreView;
@@ -20,6 +22,9 @@ use crate::store::Store;
 use crate::wal::Failure;
 
 const OTHER_TERM: &str = "LOADING this server has just taken over, try again";
+
+/// For this many keys nothing is allocated.
+const FEW: usize = 64;
 
 /// Access to a running engine, for as many threads as need it.
 #[derive(Clone)]
@@ -137,7 +142,7 @@ impl Handle {
         let metrics = self.metrics();
         let started = Instant::now();
         let mut view = self.view(database);
-        let (mut found, mut refused) = (Vec::with_capacity(keys.len()), Vec::new());
+        let (mut found, mut refused) = (SmallVec::<[bool; FEW]>::new(), Vec::new());
         let outcome = self.in_one_term(|| {
             let mut flow = ControlFlow::Continue(());
             view.get_all(keys, &mut |entry| {

@@ -90,6 +90,9 @@ impl Store for ShardedMapStore {
     }
 
     fn get_all(&self, of: Database, keys: &[&[u8]], look: &mut dyn FnMut(Option<&Entry>)) {
+        if let [key] = keys {
+            return self.get(of, key, look);
+        }
         let shards: SmallVec<[usize; WINDOW]> = keys.iter().map(|key| self.shard_of(key)).collect();
         let needed = ShardSet::of(shards.iter().copied());
         let guards: SmallVec<[_; WINDOW]> =
