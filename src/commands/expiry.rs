@@ -170,7 +170,9 @@ fn expire_at(view: &mut dyn Edit, words: &Words<'_>, form: Form, name: &str) -> 
 
 /// Gives an existing key another expiry; an expiry in the past removes the key.
 fn change(view: &mut dyn Edit, key: &[u8], at: Option<i64>) -> Put {
-    if at.is_some_and(|at| at <= view.now()) {
+    // The time of a batch is that of its beginning, and a time to live was counted from a later moment: one of 0 has
+    // passed, and the next command of the same batch must not find the key.
+    if at.is_some_and(|at| at <= view.now().max(moment())) {
         return view.push(Mutation::Delete(Key::from(key)));
     }
     view.expire(key, at)

@@ -524,6 +524,22 @@ mod tests {
         store.get(Database::Space(FIRST), b"old", look);
     }
 
+    /// This batch has begun decades ago.
+    #[test]
+    fn a_key_without_time_to_live_is_gone_for_the_next_command_of_a_batch_that_began_earlier() {
+        for expire in ["pexpire old 0", "expire old 0", "pexpire old -1"] {
+            let (store, mut batch) = with_one_key();
+            let mut ask = |words: &str| {
+                let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+                ask(&mut batch, &*store, command(&words).expect("it is one"))
+            };
+            assert_eq!(ask(expire), Reply::Integer(1));
+            assert_eq!(ask("exists old"), Reply::Integer(0));
+            assert_eq!(ask("append old new"), Reply::Integer(3));
+            assert_eq!(ask("ttl old"), Reply::Integer(-1));
+        }
+    }
+
     #[test]
     fn after_a_clear_the_batch_sees_nothing_of_the_store() {
         let (store, mut batch) = with_one_key();
