@@ -424,6 +424,16 @@ impl Config {
         self.max_value
     }
 
+    /// The longest key. In a log in etcd a snapshot has to take it with the longest value as one record, though each change
+    /// in place by which that value grew was a short one.
+    fn longest_key(&self) -> u64 {
+        #[cfg(feature = "replicated")]
+        if self.wal.as_deref().is_some_and(wal::place::is_address) {
+            return self.max_key.min(crate::replicated::LONGEST_KEY);
+        }
+        self.max_key
+    }
+
     /// What clients may leave unread.
     fn unread(&self) -> UnreadLimits {
         let bytes = |amount| usize::try_from(amount).unwrap_or(usize::MAX);
@@ -437,7 +447,7 @@ impl Config {
     /// The limits of a request.
     pub fn limits(&self) -> Limits {
         Limits {
-            key: self.max_key as usize,
+            key: self.longest_key() as usize,
             value: self.longest_value() as usize,
             words: self.max_words as usize,
             line: self.max_line as usize,
@@ -608,6 +618,14 @@ mod tests {
         for args in ["-port 17", "--port 17", "-port=17", "--port=17"] {
             assert_eq!(config(args).expect(args).doors.port(), Some(17));
         }
+    }
+
+    #[cfg(feature = "replicated")]
+    #[test]
+    fn the_longest_key_and_value_of_a_log_in_etcd_are_one_record() {
+        let etcd = config("-maxkey 16777216 -wal etcd://host:2379/name").expect("flags").limits();
+        assert_eq!((etcd.key + etcd.value) as u64, crate::replicated::LONGEST_RECORD);
+        assert_eq!(config("-maxkey 16777216").expect("flags").limits().key, 16_777_216);
     }
 
     #[test]

@@ -204,6 +204,9 @@ pub const LONGEST_VALUE: u64 = 1 << 20;
 /// The longest record, which has to fit into a piece with others.
 pub const LONGEST_RECORD: u64 = LONGEST_ENTRY as u64 - PIECE_BYTES - 1024;
 
+/// The longest key, which has to fit into a record with the longest value.
+pub const LONGEST_KEY: u64 = LONGEST_RECORD - LONGEST_VALUE;
+
 /// The node of a head that no server has written, and its address.
 pub const IMPORTER: &str = "import";
 

@@ -148,7 +148,7 @@ mod world;
 pub use access::{Access, Credentials};
 pub use head::{Head, Tenure};
 pub use http::Http;
-pub use import::{IMPORTER, Import, LONGEST_RECORD, LONGEST_VALUE};
+pub use import::{IMPORTER, Import, LONGEST_KEY, LONGEST_RECORD, LONGEST_VALUE};
 pub use open::{Opened, Options, open, open_at};
 pub use pointer::Pointer;
 pub use reader::{LogReader, Overtaken, Piece};
