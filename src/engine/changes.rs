@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use super::altered::Altered;
-use crate::command::{Key, Mutation};
+use crate::command::{Key, Mutation, Shape};
 use crate::entry::Entry;
 
 /// Room for this many changes is kept from one batch to the next: a batch of small SETs that is full has
@@ -147,7 +147,8 @@ impl Changes {
                 None => {}
             }
         }
-        for (key, Altered { whole, .. }) in later.altered.drain() {
+        for (key, Altered { whole, shape, .. }) in later.altered.drain() {
+            debug_assert_eq!(self.shape(&key), Some(shape), "its shape was known");
             if let (Some(whole), Some(altered)) = (whole, self.altered.get_mut(&key)) {
                 altered.whole = Some(whole);
             }
@@ -169,6 +170,15 @@ impl Changes {
                     Found::Altered(self.altered.get(key).expect("its last change is partial"))
                 }
             },
+        }
+    }
+
+    /// Length and expiry of an entry that is set or altered.
+    fn shape(&mut self, key: &[u8]) -> Option<Shape> {
+        match self.find(key) {
+            Found::Set(entry) => Some(Shape::of(entry)),
+            Found::Altered(altered) => Some(altered.shape),
+            Found::Gone | Found::Unchanged => None,
         }
     }
 
@@ -295,6 +305,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::command::{Change, Patch};
 
     /// Some keys; a key's first byte is where a walk comes to it.
     struct Keys(Vec<Vec<u8>>);
@@ -361,6 +372,19 @@ mod tests {
                 assert_eq!(found, expected.get(&key).copied());
             }
         }
+    }
+
+    #[test]
+    fn several_changes_in_place_that_are_absorbed_change_the_value_that_was_set_before() {
+        let (mut changes, mut later) = (Changes::default(), Changes::default());
+        changes.put(Mutation::Set(Entry::new(b"a", b"12")));
+        let patch = Patch { key: b"a", before: 2, offset: 2, bytes: b"3" };
+        later.alter(Change::Patch(patch).to_mutation(), Shape { length: 3, expiry: None });
+        let shape = Shape { length: 3, expiry: Some(1) };
+        later.alter(Change::Expire(b"a", Some(1)).to_mutation(), shape);
+        changes.absorb(&mut later);
+        let expected = Mutation::Set(Entry::expiring(b"a", b"123", Some(1)));
+        assert_eq!(changes.mutations(), [expected]);
     }
 
     #[test]
