@@ -1,10 +1,13 @@
 //! The records of a log as the commands that make its keys again, in the Redis protocol: what `dump --resp` prints.
+//!
+//! Expiries come last, those that hold at the end of the log. In its place one may have passed by the time at which the
+//! commands are carried out: the server would remove the key, and a change in place after it would find none, though
+//! another expiry, or PERSIST, had come in time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use crate::command::{Change, Key, Logged, Order, Space};
-use crate::entry::Parts;
 
 /// What a record does, in the words of a client.
 pub enum Op<'a> {
@@ -53,6 +56,8 @@ pub struct Resp {
     selected: u16,
     /// The keys that were written: if only some keys are asked for, FLUSHALL becomes a DEL of those.
     seen: BTreeSet<(Space, Key)>,
+    /// When the keys written so far expire, of those that do.
+    expiries: BTreeMap<(Space, Key), i64>,
 }
 
 impl Resp {
@@ -65,6 +70,7 @@ impl Resp {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let is_all = which == Which::All;
+        self.note_expiry(op);
         match op {
             Op::In(number, space, change) => {
                 self.select(*number, out)?;
@@ -73,17 +79,14 @@ impl Resp {
                         if !is_all {
                             self.seen.insert((*space, parts.key.into()));
                         }
-                        write_set(*parts, out)
+                        request(&[b"SET", parts.key, parts.value], out)
                     }
                     Change::Delete(key) => request(&[b"DEL", key], out),
                     Change::Patch(patch) => {
                         let offset = patch.offset.to_string();
                         request(&[b"SETRANGE", patch.key, offset.as_bytes(), patch.bytes], out)
                     }
-                    Change::Expire(key, None) => request(&[b"PERSIST", key], out),
-                    Change::Expire(key, Some(at)) => {
-                        request(&[b"PEXPIREAT", key, at.to_string().as_bytes()], out)
-                    }
+                    Change::Expire(..) => Ok(()),
                     Change::Clear if is_all => request(&[b"FLUSHDB"], out),
                     Change::Clear => self.delete(|of| of == *space, order, out),
                 }
@@ -94,6 +97,32 @@ impl Resp {
                 let [one, other] = [one, other].map(u16::to_string);
                 request(&[b"SWAPDB", one.as_bytes(), other.as_bytes()], out)
             }),
+        }
+    }
+
+    /// Prints the expiries, after the last record; the databases have this order then.
+    pub fn end(&mut self, order: &Order, out: &mut dyn Write) -> io::Result<()> {
+        for ((space, key), at) in std::mem::take(&mut self.expiries) {
+            self.select(order.number_of(space), out)?;
+            request(&[b"PEXPIREAT", &key, at.to_string().as_bytes()], out)?;
+        }
+        Ok(())
+    }
+
+    fn note_expiry(&mut self, op: &Op<'_>) {
+        let (space, key, at) = match op {
+            Op::In(_, space, Change::Set(parts)) => (*space, parts.key, parts.expiry),
+            Op::In(_, space, Change::Expire(key, at)) => (*space, *key, *at),
+            Op::In(_, space, Change::Delete(key)) => (*space, *key, None),
+            Op::In(_, space, Change::Clear) => {
+                return self.expiries.retain(|(of, _), _| of != space);
+            }
+            Op::FlushAll => return self.expiries.clear(),
+            Op::In(_, _, Change::Patch(_)) | Op::Swap(_) => return,
+        };
+        match at {
+            Some(at) => drop(self.expiries.insert((space, key.into()), at)),
+            None => drop(self.expiries.remove(&(space, Key::from(key)))),
         }
     }
 
@@ -119,18 +148,6 @@ impl Resp {
             request(&[b"DEL", &key], out)?;
         }
         Ok(())
-    }
-}
-
-fn write_set(parts: Parts<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let (key, value) = (parts.key, parts.value);
-    match parts.expiry {
-        None => request(&[b"SET", key, value], out),
-        // PXAT refuses a time before 1970; any past time means the same.
-        Some(at) => {
-            let at = at.max(1).to_string();
-            request(&[b"SET", key, value, b"PXAT", at.as_bytes()], out)
-        }
     }
 }
 

@@ -14,6 +14,7 @@
 //!
 //! With `--resp` a change in place is left out if the value that it was made for may not be there, because something
 //! before it is missing, or was not asked for; its key is named on stderr. So no value comes out that nobody has written.
+//! Expiries are printed last, see [`super::as_commands`].
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -90,6 +91,7 @@ pub fn run(dump: &Dump, out: &mut dyn Write) -> anyhow::Result<Outcome> {
         (None, Place::Files(names)) => whole(&names, &mut printer),
         (None, Place::Etcd(address)) => of_etcd(&address, &mut printer),
     };
+    printer.end();
     match printer.failed.take() {
         Some(error) => Err(error.into()),
         None => printer.tell_of_changes_in_place(outcome),
@@ -217,6 +219,14 @@ impl<'a> Printer<'a> {
             return true;
         }
         self.bases.follow(logged, origin)
+    }
+
+    /// Prints what comes after the last record.
+    fn end(&mut self) {
+        if self.dump.resp && self.failed.is_none() {
+            let written = self.resp.end(&self.order, self.out);
+            self.failed = written.and_then(|()| self.out.flush()).err();
+        }
     }
 
     /// Names the changes in place that were left out, and the values that may be mixed.

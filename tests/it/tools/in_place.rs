@@ -96,6 +96,43 @@ fn a_change_of_a_long_value_takes_one_block_of_the_log_and_is_shown_as_what_it_i
     assert_eq!(made_of(&resp.out, "long"), Some(expected));
 }
 
+#[test]
+fn commands_that_are_carried_out_late_lose_no_key_to_an_expiry_that_was_lifted_in_time() {
+    let dir = new_dir();
+    let commands = [
+        "SET lifted LONG",
+        "PEXPIRE lifted 50000",
+        "SETRANGE lifted 0 first",
+        "PERSIST lifted",
+        "SET later LONG PX 50000",
+        "SETRANGE later 0 second",
+        "PEXPIREAT later 4107542400000",
+        "SET again LONG PX 50000",
+        "DEL again",
+        "SET again LONG",
+        "SET gone LONG PX 50000",
+        "SELECT 3",
+        "SET gone LONG",
+        "SET emptied LONG PX 50000",
+        "FLUSHDB",
+        "SET emptied LONG",
+        "MOVE emptied 0",
+    ];
+    carry_out(dir.path(), &commands);
+    let said = tool("dump", dir.path(), &["-resp"]).expect(0, &[]);
+    // As if more than 50 seconds had gone by.
+    let is_soon = |word: &&str| word.len() == 13 && word.starts_with('1');
+    let soon: Vec<&str> = said.out.split("\r\n").filter(is_soon).collect();
+    let past = "1000000000000";
+    let late = soon.iter().fold(said.out.clone(), |out, at| out.replace(at, past));
+    let made = |start: &str, at| Some((start.to_owned(), 60_000, Value::Integer(at)));
+    assert_eq!(made_of(&late, "lifted"), made("firstxxx", -1));
+    assert_eq!(made_of(&late, "later"), made("secondxx", FAR));
+    assert_eq!(made_of(&late, "again"), made("xxxxxxxx", -1));
+    assert_eq!(made_of(&late, "emptied"), made("xxxxxxxx", -1));
+    assert_eq!(made_of(&late, "gone"), None);
+}
+
 /// Damages the batch that a line of `dump` shows.
 fn damage(dir: &Path, lsn: usize) {
     let said = tool("dump", dir, &[]).expect(0, &[]);
