@@ -35,7 +35,7 @@
 //!
 //! - If one of them is a SET or a DEL (or empties the database), it leaves the same whatever was before. From the last
 //!   such record on everything is as it was the first time. A PATCH before it may meet a value of another life of the key, or
-//!   none; whatever it does there, that record replaces it.
+//!   none; that record replaces any result of it.
 //! - Otherwise the key is there all the time, and its value never becomes shorter. A PATCH says how long the value was
 //!   before; S(t) is at least as long, for the first t of them, and exactly as long for the others, so each is carried out. Of
 //!   a byte that some Rj writes, the last such Rj decides, in both histories. A byte that none writes is in S(t) as it was at

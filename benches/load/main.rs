@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`throughput`], [`memory`], [`restart`], [`compaction`], [`overwrite`] and
 //! [`idle`] are the comparisons; [`clients`] drives a server and [`server`] starts and stops one;
-//! [`pictures`] shows what was measured; the rest are small and stand alone.
+//! [`pictures`] shows the samples; the rest are small and stand alone.
 
 mod clients;
 mod compaction;

@@ -53,7 +53,7 @@ impl Refusal {
     }
 }
 
-/// What is asked of an entry most often, without its value.
+/// The length and the expiry of an entry: most commands need no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// The length of the value.

@@ -74,7 +74,7 @@ pub fn integer(text: &[u8]) -> Option<i64> {
     if !plain {
         return None;
     }
-    // Eighteen digits fit, whatever they are.
+    // Any eighteen digits fit.
     if digits.len() <= 18 {
         let number = digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
         return Some(if digits.len() < text.len() { -number } else { number });

@@ -76,7 +76,7 @@ impl Changes {
         altered.whole.is_none() && altered.looked_through < altered.shape.length / BYTES_PER_CHANGE
     }
 
-    /// Keeps the entry of an altered key, for those who ask for it again.
+    /// Keeps the entry of an altered key, for commands that ask for it again.
     pub fn keep_whole(&mut self, key: &[u8], whole: Box<Entry>) -> &Entry {
         let altered = self.altered.get_mut(key).expect("it is altered");
         debug_assert_eq!(Shape::of(&whole), altered.shape, "it is the entry after all changes");

@@ -1,7 +1,7 @@
 //! Changes of a part of an entry, on top of the whole one.
 //!
-//! They are kept among the other changes as they are, for the log and the store; `alter.rs` adds them. What is asked of
-//! the key most often, its length and its expiry, is at hand; the value is made only for those who ask for it, see
+//! They are kept among the other changes as they are, for the log and the store; `alter.rs` adds them. The length and
+//! the expiry of the key are at hand; the value is made only for commands that ask for it, see
 //! `partial.rs`.
 
 use crate::command::{Mutation, Shape};

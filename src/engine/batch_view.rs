@@ -893,7 +893,7 @@ mod tests {
                     assert_eq!(walk(&mut view, 1 + random(3) as usize), live);
                 }
             }
-            // What was kept is what the store has then, and so has one that reads the records, even twice.
+            // The store has exactly the kept changes then, and so has one that reads the records, even twice.
             batch.forget();
             let (mut payload, mut records) = (Vec::new(), 0);
             for new in record::of(batch.changed()) {

@@ -290,7 +290,7 @@ fn may_be_timed(operations: &[Operation]) -> bool {
     one.id == next.id && is_plain(&one.command) && one.words.is_none()
 }
 
-/// Fetches what the GETs among these operations will look up.
+/// Fetches the entries that the GETs among these operations will look up.
 fn fetch(store: &dyn Store, operations: &[Operation]) {
     let [first, _, ..] = operations else { return };
     let mut keys: SmallVec<[&[u8]; FETCHED]> = SmallVec::new();

@@ -153,7 +153,7 @@ fn part(view: &mut BatchView<'_>, command: &mut Command, room: &mut Allowance) -
     outcome.or_else(mistake)
 }
 
-/// Refuses what had to be shown more values than a transaction may make.
+/// Refuses a command that had to be shown more values than a transaction may make.
 fn within_bounds(view: &BatchView<'_>, outcome: Outcome) -> Outcome {
     if view.batch.is_overdrawn { Err(Refusal::TooMuch) } else { outcome }
 }

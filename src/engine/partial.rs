@@ -2,7 +2,7 @@
 //!
 //! Such a value is changed in place: the batch has a partial change, and no copy of the value. If a later command of the
 //! same batch asks for more than its length and its expiry, or than a few of its bytes, the value is made, once, and kept up
-//! to date from then on; what is logged stays the partial change.
+//! to date from then on; the log still gets the partial change.
 
 use super::altered::partial_bytes;
 use super::batch::Sums;
@@ -135,7 +135,7 @@ fn with_base(
     }
 }
 
-/// Fills `part`, which begins at `from` in a value, with what the base has there and these layers write there.
+/// Fills `part`, which begins at `from` in a value, with the bytes of the base and those that these layers write over them.
 fn fill(layers: &[Layer], (space, key): (Space, &[u8]), base: &[u8], from: usize, part: &mut [u8]) {
     write_over(part, from, 0, base);
     let altered = layers.iter().filter_map(|layer| layer.altered(space, key));

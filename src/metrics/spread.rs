@@ -63,7 +63,7 @@ impl SpreadCounter {
         self.0.all().map(Counter::get).fold(0, u64::wrapping_add)
     }
 
-    /// Sets it to zero. What is added meanwhile may be lost.
+    /// Sets it to zero. An addition in the same moment may be lost.
     pub fn reset(&self) {
         self.0.all().for_each(|part| part.set(0));
     }

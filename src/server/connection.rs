@@ -217,7 +217,7 @@ impl Connection<'_> {
         let (named, mut dialect) = (asked.named, asked.dialect);
         *last = named.or(*last);
         if named.is_none_or(|spec| spec.name != "get") {
-            // What the command finds, counters too, is as it is after them.
+            // The command finds everything as it is after them, counters too.
             self.answer_gets();
         }
         if self.session.shared.pause.is_on()

@@ -38,7 +38,7 @@ struct Get {
     is_muted: bool,
 }
 
-/// What a step has done.
+/// The result of a step.
 pub struct Done {
     /// The key of the last one.
     pub last: ShortKey,

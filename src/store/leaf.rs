@@ -151,7 +151,7 @@ impl Leaf {
         Some(gone)
     }
 
-    /// Changes an entry that is large, and stays so. Returns what was there before, and what is there now; `None` if
+    /// Changes an entry that is large, and stays so. Returns the entry's figures before and after; `None` if
     /// there is no such entry.
     pub fn change_large(
         &mut self,

@@ -58,7 +58,7 @@ impl Leaves {
         Some(Guess { page, offset })
     }
 
-    /// Fetches what is there: an entry of the usual length is in one line of the cache or in two.
+    /// Fetches that place: an entry of the usual length is in one line of the cache or in two.
     pub fn touch(&self, guess: Guess) -> u8 {
         let page = self.pages.get(guess.page);
         let next = (guess.offset + CACHE_LINE).min(page.len() - 1);

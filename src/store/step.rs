@@ -23,7 +23,7 @@ impl Step {
         self.0.iter().map(|(_, mutation)| mutation)
     }
 
-    /// Fetches what is there before them, for keys whose database has a table.
+    /// Fetches the entries before them, for keys whose database has a table.
     pub fn fetch<'a>(&self, table_of: impl Fn(&[u8]) -> Option<&'a Table>) {
         let keyed = self.0.iter().filter(|(_, mutation)| !matches!(mutation, Mutation::Clear));
         together::fetch(

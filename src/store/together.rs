@@ -45,7 +45,7 @@ pub fn show<'a>(
     }
 }
 
-/// Fetches what is at the places of these hashes, which are about to be changed.
+/// Fetches the places of these hashes, which are about to be changed.
 pub fn fetch<'a>(places: impl Iterator<Item = (&'a Table, u64)>) {
     let begin = |(table, hash): (&'a Table, u64)| (table, table.probe(hash));
     let sought: SmallVec<[Sought<'_>; WINDOW]> = places.map(begin).collect();

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use crate::command::{Change, Key, Logged, Order, Space};
 
-/// What a record does, in the words of a client.
+/// A record in the words of a client.
 pub enum Op<'a> {
     /// A change of the database with this number, and this space.
     In(u16, Space, Change<'a>),
@@ -20,7 +20,7 @@ pub enum Op<'a> {
 }
 
 impl<'a> Op<'a> {
-    /// What a record does after which the databases have this order.
+    /// The commands for a record after which the databases have this order.
     pub fn of(logged: Logged<'a>, order: &mut Order) -> Op<'a> {
         match logged {
             Logged::In(space, change) => Op::In(order.number_of(space), space, change),

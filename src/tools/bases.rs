@@ -17,7 +17,7 @@ use crate::quote;
 /// This many keys are named; of the others, there is a count.
 const NAMED_KEYS: usize = 5;
 
-/// What is known of a value.
+/// The state of a value, as far as it is known.
 #[derive(Clone, Copy)]
 struct Base {
     length: usize,

@@ -37,7 +37,7 @@ const NOTES: [&str; 3] = [
     "×: post-gres-rs over them, the median of the rounds.",
 ];
 
-/// What a stranger looks for first.
+/// The loads that a stranger looks for first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Writes,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 
-/// What a round showed.
+/// The result of a round.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     pub load: String,

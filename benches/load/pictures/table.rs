@@ -1,4 +1,4 @@
-//! All that was measured of some loads as one Markdown table, for what the picture leaves out: rates, their ratios, p99,
+//! All samples of some loads as one Markdown table, with more than the picture has: rates, their ratios, p99,
 //! and what an operation costs the processor beside the first peer.
 
 use anyhow::{Result, ensure};
