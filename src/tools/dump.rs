@@ -14,7 +14,7 @@
 //!
 //! With `--resp` a change in place is left out if the value that it was made for may not be there, because something
 //! before it is missing, or was not asked for; its key is named on stderr. So no value comes out that nobody has written.
-//! Expiries are printed last, see [`super::as_commands`].
+//! Expiries are printed last, see `as_commands`.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
