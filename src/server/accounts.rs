@@ -107,7 +107,7 @@ impl Accounts {
         all
     }
 
-    /// The default user's login by what was given, if that is enough.
+    /// The default user's login by the given password, if that is enough.
     fn of_default(&self, default: &Password, given: Option<&[u8]>) -> Option<Login> {
         let is_enough = match (&default.text, given) {
             (Some(text), Some(given)) => text.ct_eq(given).into(),

@@ -269,7 +269,7 @@ impl Outbox {
         self.break_off(&mut self.state.lock());
     }
 
-    /// Closes the client, and has nothing more carried out that it has asked for, also not what is queued. A batch that
+    /// Closes the client, and has none of its requests carried out any more, queued ones neither. A batch that
     /// is being evaluated goes on with the operations it has.
     pub fn revoke(&self) {
         self.revoked.store(true, Ordering::Relaxed);

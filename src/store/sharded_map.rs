@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::hash::KeyHasher;
 use super::shard_set::ShardSet;
 use super::step::Step;
-use super::table::{SCAN_END, prefix};
+use super::table::{SCAN_END, Table, prefix};
 use super::tables::Tables;
 use super::together::{self, WINDOW};
 use super::{Counts, Store, Totals};
@@ -22,6 +22,9 @@ use crate::entry::Entry;
 
 /// The tables of some shards, to be changed.
 type Locked<'a> = SmallVec<[RwLockWriteGuard<'a, Tables>; 8]>;
+
+/// The table of a key, by the key's place among several.
+type TableOf<'f, 'a> = &'f dyn Fn(usize) -> Option<&'a Table>;
 
 /// Several maps, each with its lock.
 pub struct ShardedMapStore {
@@ -49,6 +52,16 @@ impl ShardedMapStore {
     /// All shards at one moment, locked in ascending order.
     fn all(&self) -> Vec<RwLockReadGuard<'_, Tables>> {
         self.shards.iter().map(|shard| shard.0.read()).collect()
+    }
+
+    /// Shows `then` in which table each of some keys would be, by its place among them, all at one moment.
+    fn with_tables(&self, of: Database, keys: &[&[u8]], then: impl FnOnce(TableOf<'_, '_>)) {
+        let shards: SmallVec<[usize; WINDOW]> = keys.iter().map(|key| self.shard_of(key)).collect();
+        let needed = ShardSet::of(shards.iter().copied());
+        let guards: SmallVec<[_; WINDOW]> =
+            needed.iter().map(|shard| self.shards[shard].0.read()).collect();
+        let tables: SmallVec<[_; WINDOW]> = guards.iter().map(|tables| tables.table(of)).collect();
+        then(&|place| tables[needed.rank(shards[place])]);
     }
 
     fn lock<'a>(&'a self, needed: &ShardSet) -> Locked<'a> {
@@ -93,27 +106,17 @@ impl Store for ShardedMapStore {
         if let [key] = keys {
             return self.get(of, key, look);
         }
-        let shards: SmallVec<[usize; WINDOW]> = keys.iter().map(|key| self.shard_of(key)).collect();
-        let needed = ShardSet::of(shards.iter().copied());
-        let guards: SmallVec<[_; WINDOW]> =
-            needed.iter().map(|shard| self.shards[shard].0.read()).collect();
-        let tables: SmallVec<[_; WINDOW]> = guards.iter().map(|tables| tables.table(of)).collect();
-        let table_of = |place: usize| tables[needed.rank(shards[place])];
-        together::show(keys, table_of, &self.hasher, look);
+        let show = |table_of: TableOf<'_, '_>| together::show(keys, table_of, &self.hasher, look);
+        self.with_tables(of, keys, show);
     }
 
     fn fetch(&self, of: Database, keys: &[&[u8]]) {
         for keys in keys.chunks(WINDOW) {
-            let shards: SmallVec<[usize; WINDOW]> =
-                keys.iter().map(|key| self.shard_of(key)).collect();
-            let needed = ShardSet::of(shards.iter().copied());
-            let guards: SmallVec<[_; WINDOW]> =
-                needed.iter().map(|shard| self.shards[shard].0.read()).collect();
-            let table = |shard| guards[needed.rank(shard)].table(of);
-            let placed = keys.iter().zip(&shards);
-            together::fetch(
-                placed.filter_map(|(key, shard)| Some((table(*shard)?, self.hasher.hash(key)))),
-            );
+            self.with_tables(of, keys, |table_of| {
+                let hashed =
+                    |(place, key): (usize, &&[u8])| Some((table_of(place)?, self.hasher.hash(key)));
+                together::fetch(keys.iter().enumerate().filter_map(hashed));
+            });
         }
     }
 

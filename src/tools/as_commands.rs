@@ -133,7 +133,7 @@ impl Resp {
         request(&[b"SELECT", number.to_string().as_bytes()], out)
     }
 
-    /// Removes what was written into these databases.
+    /// Removes the keys that were written into these databases.
     fn delete(
         &mut self,
         which: impl Fn(Space) -> bool,

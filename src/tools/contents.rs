@@ -9,7 +9,7 @@ use crate::command::{Change, Key, Logged, Order, Patch, Space};
 use crate::entry::{Entry, Parts};
 use crate::record;
 
-/// What is kept of a key's value.
+/// The part of a key's value that is kept.
 pub trait Kept {
     /// Of a whole value.
     fn of(parts: Parts<'_>) -> Self;

@@ -213,7 +213,7 @@ impl<'a> Printer<'a> {
 
     /// Whether a record may be printed as a command: one of a change in place only on the value that it was made for.
     fn has_base(&mut self, lsn: u64, logged: &Logged<'_>, origin: Origin) -> bool {
-        // What is not printed is missing.
+        // A record that is not printed is missing.
         self.lacks_something |= lsn < self.dump.from_lsn;
         if self.lacks_something && (lsn < self.dump.from_lsn || origin == Origin::Snapshot) {
             return true;
@@ -221,7 +221,7 @@ impl<'a> Printer<'a> {
         self.bases.follow(logged, origin)
     }
 
-    /// Prints what comes after the last record.
+    /// Prints the commands after the last record.
     fn end(&mut self) {
         if self.dump.resp && self.failed.is_none() {
             let written = self.resp.end(&self.order, self.out);
